@@ -1,0 +1,71 @@
+"""Rules that contrast two equilibria."""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import PRNGKeyArray, PyTree
+
+from learning.costs import SquaredError
+from learning.rule import Estimate, Estimator, require_usable
+from substrates.substrate import Nudge, Substrate, relax_batch
+
+Variant = Literal["positive", "negative", "centered"]
+
+
+class EquilibriumPropagation(Estimator):
+    """Equilibrium propagation: the gradient of the cost from a contrast of two equilibria.
+
+    gradient = [dF/dtheta(beta+) - dF/dtheta(beta-)] / (beta+ - beta-), which at finite beta is the exact gradient of
+    the mean of C over [beta-, beta+]. The free phase settles first; each nudged phase starts from the free state.
+
+    | variant | beta+ | beta- | bias | surrogate |
+    |---|---|---|---|---|
+    | "positive" | beta | 0 | O(beta) | lower bound of the cost |
+    | "negative" | 0 | -beta | O(beta) | upper bound of the cost |
+    | "centered" | beta | -beta | O(beta^2) | close to the cost |
+
+    Attributes:
+        beta: the nudging strength, positive; stiffness units per cost.
+        variant: which pair is contrasted.
+        cost: a callable (output, target) -> scalar.
+        strict: raise `ConvergenceError` rather than learn from an equilibrium that did not converge.
+
+    Source: Scellier and Bengio 2017, arXiv 1602.05179; the centred variant, Laborieux et al. 2021, arXiv 2006.03824;
+    the bounds, Scellier, Ernoult, Kendall and Kumar 2023, arXiv 2312.15103.
+    """
+
+    beta: float
+    variant: Variant = eqx.field(static=True, default="centered")
+    cost: eqx.Module = eqx.field(default_factory=SquaredError)
+    strict: bool = eqx.field(static=True, default=True)
+
+    def __check_init__(self):
+        if self.variant not in get_args(Variant):
+            raise ValueError(f"variant: wanted one of {get_args(Variant)}, got {self.variant!r}")
+        if isinstance(self.beta, (int, float)) and not 0 < self.beta < float("inf"):
+            raise ValueError(f"beta: wanted a positive number, got {self.beta}; the variant chooses the sign")
+
+    def __call__(self, substrate: Substrate, x: PyTree, y: PyTree, *, key: PRNGKeyArray | None = None) -> Estimate:
+        size = jax.tree.leaves(x)[0].shape[0]
+        keys = None if key is None else jax.random.split(key, size)
+        free = relax_batch(substrate, x, keys=keys)
+        output = jax.vmap(substrate.read)(free.state, x)
+        cost = jnp.mean(jax.vmap(self.cost)(output, y))
+
+        def nudged(beta):
+            nudge = Nudge(self.cost, y, beta)
+            return relax_batch(substrate, x, nudge, free.state, keys), nudge
+
+        beta = jnp.asarray(self.beta, output.dtype)
+        plus, nudge_plus = (free, None) if self.variant == "negative" else nudged(beta)
+        minus, nudge_minus = (free, None) if self.variant == "positive" else nudged(-beta)
+        gap = 2 * beta if self.variant == "centered" else beta
+        contrast = substrate.contrast(plus.state, minus.state, x, nudge_plus, nudge_minus)
+        gradient = jax.tree.map(lambda leaf: leaf / gap, contrast)
+        equilibria = (free, *(e for e in (plus, minus) if e is not free))
+        estimate = Estimate(gradient, cost, output, equilibria, relaxations=len(equilibria))
+        return require_usable(estimate) if self.strict else estimate

@@ -1,0 +1,97 @@
+"""The contract of a rule: estimators give a gradient, movers move the parameters themselves."""
+
+from __future__ import annotations
+
+import abc
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PRNGKeyArray, PyTree
+
+from substrates.substrate import Equilibrium, Status, Substrate
+
+
+class ConvergenceError(RuntimeError):
+    """A strict rule met an equilibrium that it must not learn from."""
+
+
+class Estimate(eqx.Module):
+    """What an estimator found on a batch.
+
+    Attributes:
+        gradient: of the mean cost, a tree like the substrate (None where there is nothing to train).
+        cost: the mean cost of the free outputs.
+        output: the free outputs, shape (batch, outputs).
+        equilibria: every batch of equilibria that was used, the free one first.
+        relaxations: how many physical relaxations one example took.
+    """
+
+    gradient: PyTree
+    cost: Float[Array, ""]
+    output: Float[Array, "batch outputs"]
+    equilibria: tuple[Equilibrium, ...]
+    relaxations: int = eqx.field(static=True)
+
+    @property
+    def residual(self) -> Float[Array, ""]:
+        """The largest residual of all equilibria."""
+        return jnp.max(jnp.stack([jnp.max(e.residual) for e in self.equilibria]))
+
+    @property
+    def unconverged(self) -> Any:
+        """How many equilibria did not converge; those truncated on request are among them."""
+        return sum(jnp.sum(~e.converged) for e in self.equilibria)
+
+    @property
+    def unusable(self) -> Any:
+        """How many equilibria a strict rule must not learn from: neither converged nor truncated on request."""
+        return sum(jnp.sum(~e.usable) for e in self.equilibria)
+
+
+class Estimator(eqx.Module):
+    """A rule that estimates the gradient of the mean cost of a batch."""
+
+    @abc.abstractmethod
+    def __call__(self, substrate: Substrate, x: PyTree, y: PyTree, *, key: PRNGKeyArray | None = None) -> Estimate: ...
+
+
+class Mover(eqx.Module):
+    """A rule that returns the system with its parameters already moved; no optimiser runs."""
+
+    @abc.abstractmethod
+    def step(self, system: Any, x: PyTree, y: PyTree, *, key: PRNGKeyArray | None = None) -> Any: ...
+
+
+def require_usable(estimate: Estimate) -> Estimate:
+    """The same estimate, unless one of its equilibria is unusable: then ConvergenceError, also from compiled code."""
+    bad = estimate.unusable
+    if isinstance(bad, jax.core.Tracer):
+        return eqx.error_if(
+            estimate,
+            bad > 0,
+            "an equilibrium did not converge: give the solver more steps, choose a smaller beta, "
+            "or learn from it all the same with strict=False",
+        )
+    if bad > 0:
+        raise ConvergenceError(describe_failure(estimate))
+    return estimate
+
+
+def describe_failure(estimate: Estimate) -> str:
+    """One sentence for each way in which relaxations failed, with counts and the largest residual."""
+    lines = []
+    for phase, equilibria in enumerate(estimate.equilibria):
+        for name in ("out_of_steps", "not_finite", "unstable", "infeasible"):
+            status = getattr(Status, name)
+            count = int(jnp.sum(equilibria.status == status))
+            if count:
+                kind = "free" if phase == 0 else "nudged"
+                lines.append(
+                    f"{count} of {equilibria.residual.size} {kind} equilibria: {Status[status]} "
+                    f"Largest residual {float(jnp.max(equilibria.residual)):.2e}."
+                )
+    return " ".join(lines) + (
+        " Give the solver more steps, choose a smaller beta, or learn from them all the same with strict=False."
+    )

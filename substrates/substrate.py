@@ -1,0 +1,326 @@
+"""The contract of a substrate: what every physical system offers to every learning rule.
+
+Three methods make a system: ``energy`` (or ``force``), ``initial_state`` and ``read``. The rest is derived from them
+and may be overridden where physics offers better. Everything is written for one example; ``jax.vmap`` batches it.
+"""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+from typing import Any, ClassVar, Self, TypeVar
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jax.flatten_util import ravel_pytree
+from jaxtyping import Array, Float, Inexact, PRNGKeyArray, PyTree
+
+from substrates.nudge import Nudge, Pin, batch_axes
+from substrates.solvers.generic import DescendThenPolish
+from substrates.solvers.solver import Equilibrium, Solver, Status, cast_like, max_norm
+
+T = TypeVar("T")
+
+__all__ = [
+    "Equilibrium",
+    "Nudge",
+    "Pin",
+    "Solver",
+    "Status",
+    "Substrate",
+    "fixed",
+    "parameter_dtype",
+    "relax_batch",
+    "split_parameters",
+]
+
+
+def fixed(**options: Any) -> Any:
+    """A field that holds a physical constant: no optimiser, weight decay or measurement touches it.
+
+    Takes the options of ``equinox.field``. Use it as ``mass: Array = fixed()``.
+    """
+    metadata = {**options.pop("metadata", {}), "fixed": True}
+    return eqx.field(metadata=metadata, **options)
+
+
+class Substrate(eqx.Module):
+    """A physical system that settles, with trainable parameters as array fields.
+
+    At equilibrium the state minimises (or makes stationary) the total energy F = E + beta C, where beta C is a nudge
+    at the outputs; or, for a system without an energy, it is a root of the force.
+
+    Source: Scellier and Bengio 2017, arXiv 1602.05179, for the total energy and its nudge.
+    """
+
+    contrast_points: ClassVar[int] = 2
+    """How `contrast` differentiates between two states: 1 where dE/dtheta is at most quadratic in the state (exact and
+    cheapest), 2 otherwise (exact up to quartic), 0 for the plain difference, where states do not interpolate."""
+
+    solver: ClassVar[Any] = DescendThenPolish()
+    """The solver that `relax` uses unless it is given another."""
+
+    # what a plug-in writes
+
+    def energy(self, state: PyTree, x: PyTree) -> Inexact[Array, ""]:
+        """The energy E(state; x) of one example, a scalar."""
+        raise NotImplementedError(
+            f"{type(self).__name__} defines neither energy(state, x) nor force(state, x): define one of them"
+        )
+
+    @abc.abstractmethod
+    def initial_state(self, x: PyTree) -> PyTree:
+        """Where relaxation starts when no other start is given."""
+
+    @abc.abstractmethod
+    def read(self, state: PyTree, x: PyTree) -> Inexact[Array, "outputs"]:
+        """What the output terminals show."""
+
+    # what it gets
+
+    @property
+    def conservative(self) -> bool:
+        """Whether the system has an energy: whether its class defines `energy`."""
+        return type(self).energy is not Substrate.energy
+
+    def total_energy(self, state: PyTree, x: PyTree, nudge: Nudge | Pin | None = None) -> Inexact[Array, ""]:
+        """The total energy F = E + beta C; a pin adds nothing."""
+        energy = self.energy(state, x)
+        return energy + nudge.energy(self.read(state, x)) if isinstance(nudge, Nudge) else energy
+
+    def force(self, state: PyTree, x: PyTree, nudge: Nudge | Pin | None = None) -> PyTree:
+        """The force -dF/dstate, a tree like the state. A system without an energy defines force(state, x) itself."""
+        holomorphic = any(jnp.iscomplexobj(leaf) for leaf in jax.tree.leaves(state))
+        gradient = jax.grad(self.total_energy, holomorphic=holomorphic)(state, x, nudge)
+        return jax.tree.map(jnp.negative, gradient)
+
+    def total_force(self, state: PyTree, x: PyTree, nudge: Nudge | Pin | None = None) -> PyTree:
+        """The force of the system and of the nudge together: force(state, x) + (dread/dstate)' pull."""
+        force = self.force(state, x)
+        if not isinstance(nudge, Nudge):
+            return force
+        output, transpose = jax.vjp(lambda s: self.read(s, x), state)
+        return jax.tree.map(jnp.add, force, transpose(nudge.pull(output))[0])
+
+    def bounds(self, x: PyTree) -> tuple[PyTree, PyTree] | None:
+        """None, or (lower, upper), each a tree like the state; infinities where a side is open."""
+        return None
+
+    def stationarity(self, state: PyTree, x: PyTree, nudge: Nudge | Pin | None = None) -> PyTree:
+        """The map whose root is the equilibrium: THE definition of equilibrium, as a tree.
+
+        Without bounds it is minus the total force; with bounds the natural map s - clip(s + force, lower, upper) of
+        the Karush-Kuhn-Tucker conditions; with a pin the pair (force along the pinned manifold, read - target).
+        """
+        force = self.total_force(state, x, nudge)
+        if isinstance(nudge, Pin):
+            output, transpose = jax.vjp(lambda s: self.read(s, x), state)
+            flat_force, unravel = ravel_pytree(force)
+            directions = jax.vmap(lambda e: ravel_pytree(transpose(e)[0])[0])(
+                jnp.eye(output.size, dtype=output.dtype)
+            )
+            multiplier = jnp.linalg.lstsq(directions.T, flat_force)[0]
+            return unravel(directions.T @ multiplier - flat_force), output - nudge.target
+        bounds = self.bounds(x)
+        if bounds is None:
+            return jax.tree.map(jnp.negative, force)
+        lower, upper = bounds
+        return jax.tree.map(lambda s, f, lo, hi: s - jnp.clip(s + f, lo, hi), state, force, lower, upper)
+
+    def residual(self, state: PyTree, x: PyTree, nudge: Nudge | Pin | None = None) -> Float[Array, ""]:
+        """How far from equilibrium: the max-norm of `stationarity`, in the units of a force."""
+        return max_norm(self.stationarity(state, x, nudge))
+
+    def force_scale(self, state: PyTree, x: PyTree) -> Float[Array, ""]:
+        """The size of the forces inside the system at a state: what a free residual is small against.
+
+        By default the largest force at the initial state. Override it where single forces are known.
+        """
+        return max_norm(self.total_force(cast_like(self.initial_state(x), state), x))
+
+    def relax(
+        self,
+        x: PyTree,
+        nudge: Nudge | Pin | None = None,
+        start: PyTree | None = None,
+        *,
+        key: PRNGKeyArray | None = None,
+        solver: Solver | None = None,
+    ) -> Equilibrium:
+        """Settles from `start` (by default `initial_state(x)`) and stays on its branch.
+
+        Args:
+            x: the clamped input of one example.
+            nudge: a `Nudge`, a `Pin`, or None for the free phase.
+            start: a state, cast to the dtype of the parameters.
+            key: randomness, for systems that use it.
+            solver: replaces the solver of the class.
+
+        Never raises for lack of convergence: `Equilibrium.status` says how it ended. A complex beta continues the
+        whole system, its input and its target analytically.
+        """
+        system = self
+        if isinstance(nudge, Nudge) and jnp.iscomplexobj(nudge.beta):
+            system, x, nudge, start = (_complexify(tree) for tree in (self, x, nudge, start))
+        state = system.initial_state(x) if start is None else start
+        state = jax.tree.map(lambda leaf: _cast(leaf, parameter_dtype(system)), state)
+        return (self.solver if solver is None else solver)(system, x, nudge, state, key)
+
+    # what averages over a batch
+
+    def measure(self, states: PyTree, xs: PyTree, nudges: Nudge | Pin | None = None) -> Self:
+        """dF/dtheta, the observable conjugate to each parameter, averaged over a batch.
+
+        Args:
+            states, xs: trees with a leading batch axis.
+            nudges: a `Nudge` whose targets are batched, or None.
+
+        Returns a tree like the substrate, None where there is nothing to train. A system without an energy has no
+        such observable and raises TypeError; its `contrast` exists.
+        """
+        if not self.conservative:
+            raise TypeError(
+                f"measure: {type(self).__name__} has a force but no energy, so dF/dtheta does not exist; "
+                "use contrast, which does"
+            )
+        if any(jnp.iscomplexobj(leaf) for leaf in jax.tree.leaves(states)):
+            return _complexify(self)._mean_gradient(states, _complexify(xs), _complexify(nudges), holomorphic=True)
+        return self._mean_gradient(states, xs, nudges)
+
+    def contrast(
+        self,
+        plus: PyTree,
+        minus: PyTree,
+        xs: PyTree,
+        nudges_plus: Nudge | Pin | None = None,
+        nudges_minus: Nudge | Pin | None = None,
+    ) -> Self:
+        """measure(plus) - measure(minus), averaged over a batch, without the cancellation of a plain difference.
+
+        With m = (plus + minus)/2 and d = plus - minus it is the derivative of dE/dtheta along d, at m (one point), or
+        averaged over the two Gauss points m +- d/(2 sqrt 3); for a system without an energy it is the gradient in
+        theta of -<force(m), d>, which is the same number where there is one.
+        """
+        if self.contrast_points == 0:
+            return jax.tree.map(
+                jnp.subtract, self.measure(plus, xs, nudges_plus), self.measure(minus, xs, nudges_minus)
+            )
+        middle = jax.tree.map(lambda p, m: (p + m) / 2, plus, minus)
+        difference = jax.tree.map(jnp.subtract, plus, minus)
+        offsets = {1: (0.0,), 2: (-0.5 / 3**0.5, 0.5 / 3**0.5)}[self.contrast_points]
+        points = [jax.tree.map(lambda m, d, c=c: m + c * d, middle, difference) for c in offsets]
+        terms = [self._directional_gradient(point, difference, xs) for point in points]
+        total = jax.tree.map(lambda *leaves: sum(leaves) / len(leaves), *terms)
+        for sign, states, nudges in ((1.0, plus, nudges_plus), (-1.0, minus, nudges_minus)):
+            if isinstance(nudges, Nudge):
+                total = jax.tree.map(lambda t, g, s=sign: t + s * g, total, self._nudge_gradient(states, xs, nudges))
+        return total
+
+    def constrained(self) -> Self:
+        """The nearest substrate whose parameters are physical (conductances at or above their floor, ...)."""
+        return self
+
+    @classmethod
+    def for_task(
+        cls, n_inputs: int, n_outputs: int, *, sizes: tuple[int, ...] | None = None, key: PRNGKeyArray
+    ) -> Self:
+        """A system fit for a data set with `n_inputs` features and `n_outputs` outputs; `sizes` are hidden sizes."""
+        raise NotImplementedError(
+            f"{cls.__name__} does not say how to build itself for a data set: define "
+            "for_task(n_inputs, n_outputs, *, sizes=None, key)"
+        )
+
+    # how the derived parts are computed
+
+    def _mean_gradient(self, states: PyTree, xs: PyTree, nudges: Nudge | Pin | None, holomorphic: bool = False) -> Self:
+        parameters, rest = split_parameters(self)
+
+        def mean_energy(parameters):
+            system = eqx.combine(parameters, rest)
+            axes = (0, 0, batch_axes(nudges))
+            return jnp.mean(jax.vmap(lambda s, x, n: system.total_energy(s, x, n), in_axes=axes)(states, xs, nudges))
+
+        return jax.grad(mean_energy, holomorphic=holomorphic)(parameters)
+
+    def _directional_gradient(self, states: PyTree, directions: PyTree, xs: PyTree) -> Self:
+        parameters, rest = split_parameters(self)
+
+        def mean_energy(parameters, states):
+            return jnp.mean(jax.vmap(eqx.combine(parameters, rest).energy)(states, xs))
+
+        def mean_work(parameters):
+            forces = jax.vmap(lambda s, x: eqx.combine(parameters, rest).force(s, x))(states, xs)
+            works = jax.tree.map(lambda f, d: -jnp.sum(f * d) / f.shape[0], forces, directions)
+            return sum(jax.tree.leaves(works))
+
+        if not self.conservative:
+            return jax.grad(mean_work)(parameters)
+        gradient = lambda s: jax.grad(mean_energy)(parameters, s)  # noqa: E731
+        return jax.jvp(gradient, (states,), (directions,))[1]
+
+    def _nudge_gradient(self, states: PyTree, xs: PyTree, nudges: Nudge) -> Self:
+        parameters, rest = split_parameters(self)
+
+        def mean_nudge(parameters):
+            system = eqx.combine(parameters, rest)
+            energy = lambda s, x, n: n.energy(system.read(s, x))  # noqa: E731
+            return jnp.mean(jax.vmap(energy, in_axes=(0, 0, batch_axes(nudges)))(states, xs, nudges))
+
+        return jax.grad(mean_nudge)(parameters)
+
+
+def split_parameters(substrate: T) -> tuple[T, T]:
+    """Two trees like the substrate: its trainable parameters (None elsewhere), and the rest.
+
+    Trainable are the inexact arrays outside fields marked `fixed`; `equinox.combine` joins the two again.
+    """
+
+    def trainable(path: tuple, leaf: Any) -> bool:
+        node: Any = substrate
+        for key in path:
+            if isinstance(key, jax.tree_util.GetAttrKey):
+                if dataclasses.is_dataclass(node):
+                    field = next(f for f in dataclasses.fields(node) if f.name == key.name)
+                    if field.metadata.get("fixed", False):
+                        return False
+                node = getattr(node, key.name)
+            elif isinstance(key, jax.tree_util.SequenceKey):
+                node = node[key.idx]
+            elif isinstance(key, jax.tree_util.DictKey):
+                node = node[key.key]
+        return eqx.is_inexact_array(leaf)
+
+    return eqx.partition(substrate, jax.tree_util.tree_map_with_path(trainable, substrate))
+
+
+def parameter_dtype(substrate: PyTree) -> jnp.dtype:
+    """The common dtype of the substrate's floating-point arrays (trainable or not); JAX's default without any."""
+    leaves = [leaf.dtype for leaf in jax.tree.leaves(substrate) if eqx.is_inexact_array(leaf)]
+    return jnp.result_type(*leaves) if leaves else jnp.zeros(()).dtype
+
+
+def relax_batch(
+    substrate: Substrate,
+    xs: PyTree,
+    nudges: Nudge | Pin | None = None,
+    starts: PyTree | None = None,
+    keys: PRNGKeyArray | None = None,
+) -> Equilibrium:
+    """`relax` for every example of a batch: `xs`, targets, `starts` and `keys` carry a leading axis."""
+    axes = (0, batch_axes(nudges), None if starts is None else 0, None if keys is None else 0)
+    return jax.vmap(lambda x, n, s, k: substrate.relax(x, n, s, key=k), in_axes=axes)(xs, nudges, starts, keys)
+
+
+def _cast(leaf: Any, dtype: jnp.dtype) -> Any:
+    leaf = jnp.asarray(leaf)
+    return leaf.astype(dtype) if jnp.issubdtype(leaf.dtype, jnp.inexact) else leaf
+
+
+def _complexify(tree: T) -> T:
+    def widen(leaf):
+        if eqx.is_inexact_array(leaf):
+            return leaf.astype(jnp.result_type(leaf.dtype, jnp.complex64))
+        return leaf
+
+    return jax.tree.map(widen, tree)

@@ -11,7 +11,7 @@ from jaxtyping import PRNGKeyArray, PyTree
 
 from learning.costs import SquaredError
 from learning.rule import Estimate, Estimator, require_usable
-from substrates.substrate import Nudge, Substrate, relax_batch
+from substrates.substrate import Cost, Nudge, Substrate, relax_batch
 
 Variant = Literal["positive", "negative", "centered"]
 
@@ -40,7 +40,7 @@ class EquilibriumPropagation(Estimator):
 
     beta: float
     variant: Variant = eqx.field(static=True, default="centered")
-    cost: eqx.Module = eqx.field(default_factory=SquaredError)
+    cost: Cost = eqx.field(default_factory=SquaredError)
     strict: bool = eqx.field(static=True, default=True)
 
     def __check_init__(self):

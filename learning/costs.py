@@ -11,9 +11,7 @@ from jaxtyping import Array, Inexact
 class SquaredError(eqx.Module):
     """C = 1/2 |output - target|^2; as a nudge, a spring (a conductance) of strength beta to the target."""
 
-    def __call__(
-        self, output: Inexact[Array, "outputs"], target: Inexact[Array, "outputs"]
-    ) -> Inexact[Array, ""]:
+    def __call__(self, output: Inexact[Array, "outputs"], target: Inexact[Array, "outputs"]) -> Inexact[Array, ""]:
         return 0.5 * jnp.sum((output - target) ** 2)
 
 
@@ -25,9 +23,7 @@ class CrossEntropy(eqx.Module):
     Source: Laborieux et al. 2021, arXiv 2006.03824.
     """
 
-    def __call__(
-        self, output: Inexact[Array, "outputs"], target: Inexact[Array, "outputs"]
-    ) -> Inexact[Array, ""]:
+    def __call__(self, output: Inexact[Array, "outputs"], target: Inexact[Array, "outputs"]) -> Inexact[Array, ""]:
         shift = jax.lax.stop_gradient(jnp.max(output.real))
         log_normaliser = jnp.log(jnp.sum(jnp.exp(output - shift))) + shift
         return jnp.sum(target) * log_normaliser - jnp.sum(target * output)

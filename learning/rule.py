@@ -6,8 +6,8 @@ import abc
 from typing import Any
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
+from jax.core import Tracer
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from substrates.substrate import Equilibrium, Status, Substrate
@@ -67,7 +67,7 @@ class Mover(eqx.Module):
 def require_usable(estimate: Estimate) -> Estimate:
     """The same estimate, unless one of its equilibria is unusable: then ConvergenceError, also from compiled code."""
     bad = estimate.unusable
-    if isinstance(bad, jax.core.Tracer):
+    if isinstance(bad, Tracer):
         return eqx.error_if(
             estimate,
             bad > 0,

@@ -10,8 +10,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Inexact, PyTree
 
+Cost = Callable[[Array, Any], Array]
 
-def _as_tree(cost: Callable) -> Callable:
+
+def _as_tree(cost: Cost) -> Any:
     return cost if isinstance(cost, eqx.Module) else jax.tree_util.Partial(cost)
 
 
@@ -30,7 +32,7 @@ class Nudge(eqx.Module):
     Source: Scellier and Bengio 2017, arXiv 1602.05179.
     """
 
-    cost: Callable = eqx.field(converter=_as_tree)
+    cost: Cost = eqx.field(converter=_as_tree)
     target: Any
     beta: Any
     about: Any = None
@@ -70,7 +72,7 @@ class Nudge(eqx.Module):
 
 
 class _Composed(eqx.Module):
-    cost: Callable
+    cost: Cost
     map_output: Callable
 
     def __call__(self, inner, target):
@@ -78,7 +80,7 @@ class _Composed(eqx.Module):
 
 
 class _Tangent(eqx.Module):
-    cost: Callable
+    cost: Cost
     map_output: Callable
     about: Array
 

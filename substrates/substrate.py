@@ -16,13 +16,14 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Inexact, PRNGKeyArray, PyTree
 
-from substrates.nudge import Nudge, Pin, batch_axes
+from substrates.nudge import Cost, Nudge, Pin, batch_axes
 from substrates.solvers.generic import DescendThenPolish
 from substrates.solvers.solver import Equilibrium, Solver, Status, cast_like, max_norm
 
 T = TypeVar("T")
 
 __all__ = [
+    "Cost",
     "Equilibrium",
     "Nudge",
     "Pin",
@@ -117,9 +118,7 @@ class Substrate(eqx.Module):
         if isinstance(nudge, Pin):
             output, transpose = jax.vjp(lambda s: self.read(s, x), state)
             flat_force, unravel = ravel_pytree(force)
-            directions = jax.vmap(lambda e: ravel_pytree(transpose(e)[0])[0])(
-                jnp.eye(output.size, dtype=output.dtype)
-            )
+            directions = jax.vmap(lambda e: ravel_pytree(transpose(e)[0])[0])(jnp.eye(output.size, dtype=output.dtype))
             multiplier = jnp.linalg.lstsq(directions.T, flat_force)[0]
             return unravel(directions.T @ multiplier - flat_force), output - nudge.target
         bounds = self.bounds(x)
@@ -160,9 +159,9 @@ class Substrate(eqx.Module):
         Never raises for lack of convergence: `Equilibrium.status` says how it ended. A complex beta continues the
         whole system, its input and its target analytically.
         """
-        system = self
+        system: Substrate = self
         if isinstance(nudge, Nudge) and jnp.iscomplexobj(nudge.beta):
-            system, x, nudge, start = (_complexify(tree) for tree in (self, x, nudge, start))
+            system, x, nudge, start = _complexify(self), _complexify(x), _complexify(nudge), _complexify(start)
         state = system.initial_state(x) if start is None else start
         state = jax.tree.map(lambda leaf: _cast(leaf, parameter_dtype(system)), state)
         return (self.solver if solver is None else solver)(system, x, nudge, state, key)
@@ -256,7 +255,7 @@ class Substrate(eqx.Module):
 
         if not self.conservative:
             return jax.grad(mean_work)(parameters)
-        gradient = lambda s: jax.grad(mean_energy)(parameters, s)  # noqa: E731
+        gradient = lambda s: jax.grad(mean_energy)(parameters, s)
         return jax.jvp(gradient, (states,), (directions,))[1]
 
     def _nudge_gradient(self, states: PyTree, xs: PyTree, nudges: Nudge) -> Self:
@@ -264,7 +263,7 @@ class Substrate(eqx.Module):
 
         def mean_nudge(parameters):
             system = eqx.combine(parameters, rest)
-            energy = lambda s, x, n: n.energy(system.read(s, x))  # noqa: E731
+            energy = lambda s, x, n: n.energy(system.read(s, x))
             return jnp.mean(jax.vmap(energy, in_axes=(0, 0, batch_axes(nudges)))(states, xs, nudges))
 
         return jax.grad(mean_nudge)(parameters)

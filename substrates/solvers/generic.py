@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import lineax as lx
@@ -44,23 +43,23 @@ class DescendThenPolish(Solver):
         if isinstance(nudge, Pin):
             return self._pinned(substrate, x, nudge, start, limit)
         flat, unravel = ravel_pytree(start)
-        residual = lambda y: substrate.residual(unravel(y), x, nudge)  # noqa: E731
+        residual = lambda y: substrate.residual(unravel(y), x, nudge)
         steps = jnp.zeros((), jnp.int32)
         if not jnp.iscomplexobj(flat):
             settled = residual(flat) <= limit
             descended, steps = self._descend(substrate, x, nudge, flat, unravel, limit)
             flat = jnp.where(settled, flat, _better(residual, flat, descended))
             steps = jnp.where(settled, 0, steps)
-        root = lambda y: ravel_pytree(substrate.stationarity(unravel(y), x, nudge))[0]  # noqa: E731
+        root = lambda y: ravel_pytree(substrate.stationarity(unravel(y), x, nudge))[0]
         polished, polish_steps = self._polish(root, flat, limit)
         flat = _better(residual, flat, polished)
         return judge(substrate, unravel(flat), x, nudge, steps + polish_steps, limit)
 
     def _descend(self, substrate, x, nudge, flat, unravel, limit):
-        force = lambda y: ravel_pytree(substrate.total_force(unravel(y), x, nudge))[0]  # noqa: E731
+        force = lambda y: ravel_pytree(substrate.total_force(unravel(y), x, nudge))[0]
         if not substrate.conservative:
             return implicit_flow(force, flat, limit, self.max_steps)
-        energy = lambda y: substrate.total_energy(unravel(y), x, nudge)  # noqa: E731
+        energy = lambda y: substrate.total_energy(unravel(y), x, nudge)
         bounds = substrate.bounds(x)
         if bounds is not None:
             lower, upper = (ravel_pytree(side)[0].astype(flat.dtype) for side in bounds)
@@ -78,8 +77,8 @@ class DescendThenPolish(Solver):
     def _polish(self, root, flat, limit):
         complex_valued = jnp.iscomplexobj(flat)
         size = flat.size * (2 if complex_valued else 1)
-        split = lambda y: jnp.concatenate([y.real, y.imag]) if complex_valued else y  # noqa: E731
-        join = lambda z: z[: flat.size] + 1j * z[flat.size :] if complex_valued else z  # noqa: E731
+        split = lambda y: jnp.concatenate([y.real, y.imag]) if complex_valued else y
+        join = lambda z: z[: flat.size] + 1j * z[flat.size :] if complex_valued else z
         fine = float(jnp.finfo(split(flat).dtype).eps)
         solver: Any = (
             optx.LevenbergMarquardt(rtol=fine, atol=fine**2, norm=optx.max_norm)
@@ -147,7 +146,7 @@ def projected_gradient(energy, flat, lower, upper, limit, max_steps: int):
     Source: Birgin, Martinez and Raydan 2000, "Nonmonotone spectral projected gradient methods".
     """
     gradient = jax.grad(energy)
-    project = lambda y: jnp.clip(y, lower, upper)  # noqa: E731
+    project = lambda y: jnp.clip(y, lower, upper)
 
     def running(carry):
         y, slope, _, _, step, moving = carry

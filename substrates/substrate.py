@@ -230,6 +230,15 @@ class Substrate(eqx.Module):
             "for_task(n_inputs, n_outputs, *, sizes=None, key)"
         )
 
+    def training_defaults(self) -> dict[str, Any]:
+        """What the command trains this system with where nothing else is asked for: any of these.
+
+        `beta`, `epochs`, `batch_size`, `optimiser` (a name), `learning_rate`, `decay` (of the learning rate, a factor
+        per epoch). A learning rate is one number, or a dict from the paths of parameters ("conductance",
+        "conductance[0]") to numbers.
+        """
+        return {}
+
     # how the derived parts are computed
 
     def _mean_gradient(self, states: PyTree, xs: PyTree, nudges: Nudge | Pin | None, holomorphic: bool = False) -> Self:

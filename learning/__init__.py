@@ -1,6 +1,21 @@
-"""Rules that train physical systems through their contract."""
+"""Rules that train physical systems through their contract, and what it takes to use them."""
 
 from learning.contrastive import EquilibriumPropagation
 from learning.costs import CrossEntropy, SquaredError
+from learning.data import Data, load_data
+from learning.evaluation import Evaluation, evaluate
+from learning.reference import ImplicitGradient
+from learning.training import Run, fit
 
-__all__ = ["CrossEntropy", "EquilibriumPropagation", "SquaredError"]
+__all__ = [
+    "CrossEntropy",
+    "Data",
+    "EquilibriumPropagation",
+    "Evaluation",
+    "ImplicitGradient",
+    "Run",
+    "SquaredError",
+    "evaluate",
+    "fit",
+    "load_data",
+]

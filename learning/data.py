@@ -1,0 +1,153 @@
+"""Data sets, scaled and split for training, validation and test."""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from learning.idx import IMAGE_SETS, DataError, load_image_set
+
+Examples = tuple[Float[np.ndarray, "n inputs"], Int[np.ndarray, "n"]]
+
+_TEST_FRACTION = 0.2
+_TEST_SEED = 0
+_TABLES = ("iris", "wine", "breast-cancer")
+_FASHION = (
+    "T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot"
+)  # fmt: skip
+
+DATA_SETS = {
+    "digits": "1,797 images of 8 x 8 of handwritten digits (scikit-learn)",
+    "iris": "150 flowers of 3 species, 4 lengths each (scikit-learn)",
+    "wine": "178 wines of 3 cultivars, 13 chemical features each (scikit-learn)",
+    "breast-cancer": "569 tumours of 2 kinds, 30 features each (scikit-learn)",
+    "mnist": "70,000 images of 28 x 28 of handwritten digits (idx files or OpenML)",
+    "fashion-mnist": "70,000 images of 28 x 28 of clothes (idx files or OpenML)",
+}
+"""The names that `load_data` knows, with a line about each."""
+
+
+@dataclass(frozen=True)
+class Data:
+    """A data set in parts; each part is a pair of inputs (n, n_inputs), float32, and integer labels (n,).
+
+    Attributes:
+        name: what `load_data` was asked for.
+        train: what to learn from.
+        validation: what to choose by, or None.
+        test: what to judge by at the very end, and never to choose by.
+        classes: what each label means.
+        scaling: how the inputs were scaled, a sentence.
+    """
+
+    name: str
+    train: Examples
+    validation: Examples | None
+    test: Examples
+    classes: tuple[str, ...]
+    scaling: str
+
+    @property
+    def n_inputs(self) -> int:
+        """The number of features of an example."""
+        return self.train[0].shape[1]
+
+    @property
+    def n_outputs(self) -> int:
+        """The number of classes."""
+        return len(self.classes)
+
+    def __repr__(self) -> str:
+        sizes = [f"{len(self.train[1]):,} for training"]
+        if self.validation is not None:
+            sizes.append(f"{len(self.validation[1]):,} for validation")
+        sizes.append(f"{len(self.test[1]):,} for the test")
+        return (
+            f"{self.name}: {self.n_inputs} inputs, {self.n_outputs} classes; examples: {', '.join(sizes)}. "
+            f"{self.scaling}"
+        )
+
+
+def load_data(name: str = "digits", *, seed: int = 0, validation: float | int = 0.1) -> Data:
+    """A data set, scaled and split.
+
+    Args:
+        name: one of `DATA_SETS`. "mnist" and "fashion-mnist" are read from `$GROUNDSTATE_DATA/<name>/` or the user's
+            cache, and else downloaded from OpenML into the cache; their checksums are verified.
+        seed: draws the validation examples. The test examples do not depend on it, so runs with different seeds are
+            judged by the same ones.
+        validation: the part of the training examples that is set aside for validation, a fraction below 1 or a
+            number of examples; 0 for none. Like the test part it has the classes in the proportions of the whole.
+
+    Images are divided by their largest possible value, so inputs lie in [0, 1]. Tables are standardised by the mean and
+    the standard deviation of the training examples. The test part is the published one for "mnist" and
+    "fashion-mnist", and a fifth of the examples otherwise.
+
+    Raises DataError for an unknown name, a senseless `validation`, and data that is absent or damaged.
+    """
+    if name not in DATA_SETS:
+        close = difflib.get_close_matches(name, DATA_SETS, n=1)
+        hint = f"; did you mean {close[0]!r}?" if close else ""
+        raise DataError(f"data: wanted one of {', '.join(DATA_SETS)}, got {name!r}{hint}")
+    if name in IMAGE_SETS:
+        train_x, train_y, test_x, test_y = load_image_set(name)
+        rest, test = (_images(train_x, 255), train_y.astype(np.int32)), (_images(test_x, 255), test_y.astype(np.int32))
+        classes = _FASHION if name == "fashion-mnist" else tuple(str(digit) for digit in range(10))
+    else:
+        bunch = _bundled(name)
+        x, y = np.asarray(bunch.data), np.asarray(bunch.target, np.int32)
+        classes = tuple(str(label) for label in bunch.target_names)
+        whole = (_images(x, 16), y) if name == "digits" else (x, y)
+        held = _held_out(y, round(_TEST_FRACTION * len(y)), _TEST_SEED)
+        rest, test = _part(whole, ~held), _part(whole, held)
+    held = _held_out(rest[1], _validation_size(validation, len(rest[1])), seed)
+    parts = [_part(rest, ~held), _part(rest, held), test]
+    scaling = "Inputs are divided by their largest possible value."
+    if name in _TABLES:
+        mean, deviation = parts[0][0].mean(axis=0), parts[0][0].std(axis=0)
+        parts = [(((x - mean) / deviation).astype(np.float32), y) for x, y in parts]
+        scaling = "Inputs are standardised by the training examples."
+    return Data(name, parts[0], parts[1] if held.any() else None, parts[2], classes, scaling)
+
+
+def _bundled(name: str) -> Any:
+    from sklearn import datasets
+
+    return getattr(datasets, "load_" + name.replace("-", "_"))()
+
+
+def _images(pixels: np.ndarray, largest: int) -> np.ndarray:
+    return pixels.reshape(len(pixels), -1).astype(np.float32) / np.float32(largest)
+
+
+def _validation_size(validation: float | int, n: int) -> int:
+    whole = isinstance(validation, (int, np.integer)) and not isinstance(validation, bool)
+    if whole and 0 <= validation < n:
+        return int(validation)
+    if isinstance(validation, float) and 0 <= validation < 1:
+        return round(validation * n)
+    raise DataError(
+        f"validation: wanted a fraction from 0 to below 1, or a whole number of examples below {n}, got {validation!r}"
+    )
+
+
+def _held_out(labels: np.ndarray, size: int, seed: int) -> np.ndarray:
+    """A mask of `size` examples drawn so that every class is held out in proportion."""
+    order = np.random.default_rng(seed).permutation(len(labels))
+    quantile = np.empty(len(labels))
+    for label in np.unique(labels):
+        members = order[labels[order] == label]
+        quantile[members] = (np.arange(len(members)) + 0.5) / len(members)
+    mask = np.zeros(len(labels), bool)
+    mask[order[np.argsort(quantile[order], kind="stable")[:size]]] = True
+    return mask
+
+
+def _part(examples: tuple[np.ndarray, np.ndarray], mask: np.ndarray) -> Examples:
+    if mask.all():
+        return examples
+    return examples[0][mask], examples[1][mask]

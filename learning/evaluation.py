@@ -1,0 +1,139 @@
+"""How well a trained system does on examples that it does not learn from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, PRNGKeyArray, PyTree
+
+from learning.costs import SquaredError
+from learning.examples import Examples, prepare
+from substrates.substrate import Cost, Substrate, relax_batch
+
+_LARGEST_BATCH = 1000
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What a system shows for a set of examples.
+
+    Attributes:
+        cost: the mean cost.
+        error: the part of the examples whose largest output is not the one of their label; None without labels.
+        unconverged: how many equilibria did not converge (they are counted in the cost and the error all the same).
+        residual: the largest residual.
+        size: how many examples there were.
+        output: the outputs, shape (size, outputs), if they were asked for.
+    """
+
+    cost: float
+    error: float | None
+    unconverged: int
+    residual: float
+    size: int
+    output: Float[np.ndarray, "n outputs"] | None = None
+
+    @property
+    def accuracy(self) -> float | None:
+        """1 - error."""
+        return None if self.error is None else 1 - self.error
+
+    def __str__(self) -> str:
+        right = "" if self.accuracy is None else f"accuracy {100 * self.accuracy:.2f} %, "
+        return (
+            f"{self.size:,} examples: {right}cost {self.cost:.4g}, largest residual {self.residual:.1e}, "
+            f"{self.unconverged} unconverged"
+        )
+
+
+def evaluate(
+    substrate: Substrate,
+    data: tuple[Any, Any],
+    *,
+    cost: Cost | None = None,
+    batch_size: int | None = None,
+    outputs: bool = False,
+    key: PRNGKeyArray | None = None,
+) -> Evaluation:
+    """Settles freely on every example and compares the outputs with the targets.
+
+    Args:
+        substrate: the system.
+        data: (X, Y) as in `fit`.
+        cost: a callable (output, target) -> scalar; by default `SquaredError`.
+        batch_size: how many examples settle together, by default all up to 1000. The last batch is filled up with
+            examples that are not counted, so that one compiled program serves all.
+        outputs: keep what every example shows.
+        key: randomness, for systems that use it; split once per example.
+
+    Raises ValueError for data that does not fit the system.
+    """
+    examples = prepare(substrate, data)
+    if batch_size is not None and batch_size < 1:
+        raise ValueError(f"batch_size: wanted at least 1, got {batch_size}")
+    return evaluate_examples(
+        substrate,
+        examples,
+        SquaredError() if cost is None else cost,
+        batch_size or default_batch(examples),
+        outputs,
+        key,
+    )
+
+
+def default_batch(examples: Examples) -> int:
+    """How many examples are evaluated together where nothing else is asked."""
+    return min(_LARGEST_BATCH, examples.size)
+
+
+def evaluate_examples(
+    substrate: Substrate,
+    examples: Examples,
+    cost: Cost,
+    batch_size: int,
+    outputs: bool = False,
+    key: PRNGKeyArray | None = None,
+) -> Evaluation:
+    """`evaluate` for examples that are ready."""
+    total, wrong, unconverged, residual, shown = 0.0, 0, 0, 0.0, []
+    for batch, start in enumerate(range(0, examples.size, batch_size)):
+        index = np.arange(start, start + batch_size)
+        counted = index < examples.size
+        x, y = jax.tree.map(lambda leaf, i=index: jnp.asarray(leaf[i % examples.size]), (examples.x, examples.y))
+        batch_key = None if key is None else jax.random.fold_in(key, batch)
+        found = jax.device_get(_show(substrate, cost, x, y, batch_key))
+        output, costs, residuals, converged, misses = jax.tree.map(lambda leaf, c=counted: leaf[c], found)
+        total += float(np.sum(costs, dtype=np.float64))
+        wrong += int(np.sum(misses))
+        unconverged += int(np.sum(~converged))
+        residual = float(np.maximum(residual, np.max(residuals)))
+        if outputs:
+            shown.append(output)
+    return Evaluation(
+        cost=total / examples.size,
+        error=wrong / examples.size if examples.labelled else None,
+        unconverged=unconverged,
+        residual=residual,
+        size=examples.size,
+        output=np.concatenate(shown) if outputs else None,
+    )
+
+
+def count_misses(output: Array, target: PyTree) -> Array:
+    """Whether the largest output of each example is not the one of its label, for targets of the outputs' shape."""
+    return jnp.argmax(output, axis=-1) != jnp.argmax(target, axis=-1)
+
+
+@eqx.filter_jit
+def _show(substrate, cost, x, y, key):
+    size = jax.tree.leaves(x)[0].shape[0]
+    free = relax_batch(substrate, x, keys=None if key is None else jax.random.split(key, size))
+    output = jax.vmap(substrate.read)(free.state, x)
+    comparable = eqx.is_array(y) and y.shape == output.shape
+    misses = count_misses(output, y) if comparable else jnp.zeros(size, bool)
+    return output, jax.vmap(cost)(output, y), free.residual, free.converged, misses

@@ -1,0 +1,430 @@
+"""Training: a rule applied batch after batch, compiled, reported, saved, interruptible and exactly resumable."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NoReturn
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import Array, PRNGKeyArray
+
+from learning.checkpoint import raw
+from learning.evaluation import Evaluation, default_batch, evaluate_examples
+from learning.examples import Examples, prepare
+from learning.rule import ConvergenceError, Estimator, Mover
+from learning.run_folder import RunFolder, describe_tree, digest, surroundings
+from learning.steps import FAILURES, Moving, Trainer
+from substrates.substrate import Status, Substrate
+
+_CHUNK_SECONDS = 0.5
+_GROWTH = 8
+_EVALUATION = 2**32 - 1  # no epoch has this number
+
+
+@dataclass
+class Run:
+    """What came of training.
+
+    Attributes:
+        substrate: the trained system.
+        history: an array per quantity with one entry per whole epoch: `cost` (mean over the epoch's batches, each
+            before its step), `error` (with labels; the part of wrong answers), `residual` (the largest), `unconverged`
+            (equilibria), and with validation examples `validation_cost`, `validation_error`, `validation_unconverged`.
+            A mover reports no equilibria, so its history holds the validation alone.
+        epochs: how many whole epochs are done.
+        seconds: wall time of all the training that is in the result, over resumes; compilation is included.
+        epoch_seconds: wall time of each epoch.
+        interrupted: whether Ctrl-C ended it before the epochs that were asked for.
+        train, validation, test: evaluations of the trained system, where they were asked for.
+        folder: where it was saved, or None.
+    """
+
+    substrate: Any
+    history: dict[str, np.ndarray]
+    epochs: int
+    seconds: float
+    epoch_seconds: np.ndarray
+    interrupted: bool = False
+    train: Evaluation | None = None
+    validation: Evaluation | None = None
+    test: Evaluation | None = None
+    folder: Path | None = None
+
+    def __repr__(self) -> str:
+        ended = ", interrupted" if self.interrupted else ""
+        lines = [f"{type(self.substrate).__name__}: {self.epochs} epochs in {self.seconds:.1f} s{ended}"]
+        for name, scale, unit in (("cost", 1, ""), ("error", 100, " %"), ("validation_error", 100, " %")):
+            values = self.history.get(name, np.zeros(0))
+            if len(values):
+                label = name.replace("_", " ")
+                lines.append(f"  {label:<17} {scale * values[0]:.4g}{unit} -> {scale * values[-1]:.4g}{unit}")
+        if len(self.history.get("residual", [])):
+            total = int(np.sum(self.history["unconverged"]))
+            lines.append(f"  {'equilibria':<17} {total} unconverged, residual {np.max(self.history['residual']):.1e}")
+        for name in ("train", "validation", "test"):
+            if getattr(self, name) is not None:
+                lines.append(f"  {name:<17} {getattr(self, name)}")
+        return "\n".join(lines + ([f"  in {self.folder}"] if self.folder else []))
+
+
+class TrainingError(ConvergenceError):
+    """Training met a batch that it must not learn from; `run` holds what was learned before it."""
+
+    run: Run
+
+
+def fit(
+    substrate: Any,
+    rule: Estimator | Mover,
+    data: tuple[Any, Any],
+    *,
+    optimiser: optax.GradientTransformation | None = None,
+    epochs: int,
+    key: PRNGKeyArray,
+    batch_size: int | None = None,
+    validation: tuple[Any, Any] | None = None,
+    test: tuple[Any, Any] | None = None,
+    strict: bool | None = None,
+    out: str | os.PathLike | None = None,
+    resume: bool = False,
+    progress: bool = True,
+    checkpoint_every: float = 10.0,
+    config: dict[str, Any] | None = None,
+) -> Run:
+    """Trains a system by a rule.
+
+    One step: the rule estimates the gradient on a batch, the optimiser turns it into updates of the trainable
+    parameters, and `constrained()` makes the system physical again; a mover does all of that itself. Every epoch
+    visits all examples in a new order drawn from the key; the last batch is filled up with the first examples of the
+    same order, so that every batch is full and none is left out.
+
+    Args:
+        substrate: the system to train; it is not changed.
+        rule: an estimator, which needs an optimiser, or a mover, which must not have one.
+        data: (X, Y) with a leading axis of n examples. Y is either integer labels of shape (n,), encoded one-hot to
+            the outputs, or real targets of shape (n, outputs).
+        optimiser: an optax transformation of the trainable parameters (a tree like the substrate).
+        epochs: how many times every example is visited, those of a resumed run included.
+        key: all randomness: the order of the examples and what the substrate and the rule draw.
+        batch_size: examples per step, by default 32 or all if there are fewer.
+        validation: examples evaluated after every epoch.
+        test: examples evaluated once, at the very end.
+        strict: raise TrainingError at the first batch with an unusable equilibrium, rather than count it in the
+            history and learn from it all the same; by default what the rule says. A mover sees to it itself.
+        out: a folder that the run is saved in (see `RunFolder`), or None.
+        resume: go on from the checkpoint in `out`, given the same arguments as at the start; bit for bit what an
+            uninterrupted run would have given. More epochs may be asked for. Without a checkpoint the run starts.
+        progress: show a bar with cost, error, residual and unconverged equilibria.
+        checkpoint_every: seconds between checkpoints, written between compiled chunks of about half a second.
+        config: what else to record in config.json; a resumed run must agree with it.
+
+    Ctrl-C ends training at the next chunk, and what is done is kept and returned; a second Ctrl-C ends it at once.
+
+    Raises:
+        TrainingError: a strict run met an equilibrium that did not converge, or the cost is no longer finite. Its
+            `run` holds the system as it was before that batch.
+        RunFolderError, CheckpointError: the folder or its checkpoint is of no use, said before training begins.
+        TypeError, ValueError: an argument makes no sense.
+    """
+    began = time.monotonic()
+    _check_arguments(substrate, rule, optimiser, epochs, batch_size, resume, out, config)
+    examples = prepare(substrate, data)
+    validated = None if validation is None else prepare(substrate, validation, "validation")
+    tested = None if test is None else prepare(substrate, test, "test")
+    if batch_size is not None and batch_size > examples.size:
+        raise ValueError(f"batch_size: wanted at most the {examples.size} examples there are, got {batch_size}")
+    size = min(32, examples.size) if batch_size is None else batch_size
+    strict = bool(getattr(rule, "strict", True)) if strict is None else strict
+    folder = None
+    if out is not None:
+        facts = {
+            "substrate": describe_tree(substrate),
+            "initial_arrays": digest(substrate),
+            "rule": eqx.tree_pformat(rule, short_arrays=False),
+            "data": [digest((part.x, part.y)) for part in (examples, validated, tested) if part is not None],
+            "examples": examples.size,
+            "batch_size": size,
+            "epochs": epochs,
+            "key": np.asarray(raw(key)).tolist(),
+            "strict": strict,
+            **(config or {}),
+        }
+        folder = RunFolder(out, facts, resume=resume)
+    trainer = Trainer(substrate, rule, optimiser, examples, size, key, strict)
+    session = _Session(trainer, validated, tested, folder, epochs, checkpoint_every, began)
+    if resume and folder is not None and folder.has_checkpoint:
+        session.restore()
+    return session.run(progress)
+
+
+@dataclass
+class _Session:
+    """One call of `fit`: where training stands, and what is reported and saved of it."""
+
+    trainer: Trainer
+    validation: Examples | None
+    test: Examples | None
+    folder: RunFolder | None
+    epochs: int
+    checkpoint_every: float
+    began: float
+    epoch: int = 0
+    batch: int = 0
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    epoch_seconds: list[float] = field(default_factory=list)
+    partial_seconds: float = 0.0
+    seconds_before: float = 0.0
+
+    def __post_init__(self):
+        self.moving = _copy(self.trainer.initial)
+        self.saved = time.monotonic()
+
+    def restore(self) -> None:
+        assert self.folder is not None
+        self.moving, facts = self.folder.load(self.moving)
+        self.epoch, self.batch, self.rows = facts["epoch"], facts["batch"], facts["rows"]
+        self.epoch_seconds, self.partial_seconds = facts["epoch_seconds"], facts["partial_seconds"]
+        self.seconds_before = facts["seconds"]
+        if self.epoch + (self.batch > 0) > self.epochs:
+            raise ValueError(
+                f"epochs: {self.folder.path} has already done {self.epoch} epochs and {self.batch} batches; ask for "
+                f"at least {self.epoch + (self.batch > 0)}, got {self.epochs}"
+            )
+
+    def save(self) -> None:
+        if self.folder is None:
+            return
+        facts = {
+            "epoch": self.epoch,
+            "batch": self.batch,
+            "rows": self.rows,
+            "epoch_seconds": self.epoch_seconds,
+            "partial_seconds": self.partial_seconds,
+            "seconds": self.seconds,
+        }
+        self.folder.save(self.moving, facts)
+        self.saved = time.monotonic()
+
+    @property
+    def seconds(self) -> float:
+        return self.seconds_before + time.monotonic() - self.began
+
+    def run(self, progress: bool) -> Run:
+        if self.folder is not None:
+            self.folder.start_metrics([self._metrics(i) for i in range(len(self.rows))])
+        with _catch_interrupt() as interrupted, _bar(self, progress) as bar:
+            chunk = 1
+            while self.epoch < self.epochs and not interrupted.is_set():
+                order = self.trainer.order(self.epoch)
+                while self.batch < self.trainer.batches and not interrupted.is_set():
+                    chunk = self._advance_chunk(order, chunk, bar)
+                    self._save_if_due()
+                if self.batch == self.trainer.batches:
+                    self._end_epoch(bar)
+                    self._save_if_due()
+            self.save()
+            return self._finish(interrupted.is_set() and self.epoch < self.epochs)
+
+    def _advance_chunk(self, order: tuple[Array, PRNGKeyArray], chunk: int, bar: Any) -> int:
+        """Trains on at most `chunk` batches and returns how many to take next, for about `_CHUNK_SECONDS`."""
+        start, stop = self.batch, min(self.batch + chunk, self.trainer.batches)
+        before, began = _copy(self.moving), time.monotonic()
+        try:
+            reached, self.moving = self.trainer.advance(self.moving, order, start, stop)
+        except RuntimeError as error:  # raised by a mover in compiled code
+            self.moving = before
+            self._raise(f"epoch {self.epoch + 1}, between batches {start + 1} and {stop}: {error}", error)
+        elapsed = time.monotonic() - began
+        self.partial_seconds += elapsed
+        if not bool(self.moving.tally.good(self.trainer.strict)):
+            self._stop(before, order, start, reached - 1)
+        self.batch = reached
+        bar.update(reached - start)
+        bar.set_postfix(_rounded(self._row(reached)), refresh=False)
+        return max(1, min(chunk * _GROWTH, int((reached - start) * _CHUNK_SECONDS / max(elapsed, 1e-9))))
+
+    def _end_epoch(self, bar: Any) -> None:
+        began = time.monotonic()
+        row = {} if self.trainer.moves_itself else self._row(self.batch)
+        if self.validation is not None:
+            found = self._evaluate(self.validation)
+            row |= {"validation_cost": found.cost, "validation_unconverged": found.unconverged}
+            if found.error is not None:
+                row["validation_error"] = found.error
+        self.rows.append(row)
+        self.epoch_seconds.append(self.partial_seconds + time.monotonic() - began)
+        self.epoch, self.batch, self.partial_seconds = self.epoch + 1, 0, 0.0
+        self.moving = self.trainer.begin_epoch(self.moving)
+        if self.folder is not None:
+            self.folder.add_metrics(self._metrics(self.epoch - 1))
+        bar.set_description(
+            f"epoch {self.epoch + 1}/{self.epochs}" if self.epoch < self.epochs else "trained", refresh=False
+        )
+        bar.set_postfix(_rounded(row), refresh=False)
+
+    def _row(self, batches: int) -> dict[str, Any]:
+        if self.trainer.moves_itself:
+            return {}
+        tally = jax.device_get(self.moving.tally)
+        row: dict[str, Any] = {"cost": float(tally.cost) / batches}
+        if self.trainer.examples.labelled:
+            row["error"] = int(tally.wrong) / (batches * self.trainer.batch_size)
+        row |= {"residual": float(tally.residual), "unconverged": int(tally.unconverged)}
+        return row
+
+    def _metrics(self, epoch: int) -> dict[str, Any]:
+        return {"epoch": epoch + 1, **self.rows[epoch], "seconds": round(self.epoch_seconds[epoch], 4)}
+
+    def _save_if_due(self) -> None:
+        if self.folder is not None and time.monotonic() - self.saved >= self.checkpoint_every:
+            self.save()
+
+    def _stop(self, before: Moving, order: tuple[Array, PRNGKeyArray], start: int, bad: int) -> NoReturn:
+        """Goes back to before the bad batch and raises."""
+        tally = jax.device_get(self.moving.tally)
+        fallback = _copy(before)
+        _, self.moving = self.trainer.advance(before, order, start, bad)
+        self.batch = bad
+        if not all(bool(jnp.all(jnp.isfinite(leaf))) for leaf in _inexact(self.moving.parameters)):
+            self.moving, self.batch = fallback, start
+        kinds = [
+            f"{count} times: {Status[getattr(Status, name)]}"
+            for name, count in zip(FAILURES, tally.failures, strict=True)
+            if count
+        ]
+        what = (
+            f"equilibria did not converge ({' '.join(kinds)}), largest residual {float(tally.residual):.2e}. Give the "
+            "solver more steps, choose a smaller beta, or count them and learn all the same with strict=False"
+            if kinds and self.trainer.strict
+            else f"the cost is no longer finite ({float(tally.cost)}). Choose a smaller learning rate or beta"
+        )
+        self._raise(f"epoch {self.epoch + 1}, batch {bad + 1} of {self.trainer.batches}: {what}")
+
+    def _raise(self, what: str, cause: Exception | None = None) -> NoReturn:
+        self.save()
+        where = "" if self.folder is None else f" in {self.folder.path}"
+        error = TrainingError(
+            f"{what}. What was learned in the {self.epoch} epochs and {self.batch} batches before is kept{where}."
+        )
+        error.run = self._result(interrupted=False)
+        raise error from cause
+
+    def _evaluate(self, examples: Examples) -> Evaluation:
+        key = jax.random.fold_in(self.trainer.key, _EVALUATION)
+        system, batch = self.trainer.system(self.moving), default_batch(self.trainer.examples)
+        return evaluate_examples(system, examples, self.trainer.cost, batch, key=key)
+
+    def _result(self, interrupted: bool) -> Run:
+        names = dict.fromkeys(name for row in self.rows for name in row)
+        return Run(
+            substrate=_copy(self.trainer.system(self.moving)),
+            history={name: np.asarray([row[name] for row in self.rows]) for name in names},
+            epochs=self.epoch,
+            seconds=self.seconds,
+            epoch_seconds=np.asarray(self.epoch_seconds),
+            interrupted=interrupted,
+            folder=None if self.folder is None else self.folder.path,
+        )
+
+    def _finish(self, interrupted: bool) -> Run:
+        run = self._result(interrupted)
+        parts = {"validation": self.validation, "test": self.test}
+        if self.folder is not None:
+            parts["train"] = self.trainer.examples
+        for name, examples in parts.items():
+            if examples is not None:
+                setattr(run, name, self._evaluate(examples))
+        run.seconds = self.seconds
+        if self.folder is not None:
+            self.folder.draw(run.history)
+            run.seconds = self.seconds
+            self.folder.write_summary(self._summary(run))
+        return run
+
+    def _summary(self, run: Run) -> dict[str, Any]:
+        assert self.folder is not None
+        evaluations = {name: getattr(run, name) for name in ("test", "validation", "train")}
+        return {
+            **{f"{name}_accuracy": found and found.accuracy for name, found in evaluations.items()},
+            **{f"{name}_cost": found and found.cost for name, found in evaluations.items()},
+            "unconverged": int(sum(row.get("unconverged", 0) for row in self.rows)),
+            "seconds": round(run.seconds, 3),
+            "epochs": run.epochs,
+            "interrupted": run.interrupted,
+            **surroundings(),
+        }
+
+
+def _check_arguments(substrate, rule, optimiser, epochs, batch_size, resume, out, config) -> None:
+    if not isinstance(rule, Estimator | Mover):
+        raise TypeError(f"rule: wanted an Estimator or a Mover, got {type(rule).__name__}")
+    if not isinstance(substrate, Substrate):
+        raise TypeError(f"substrate: wanted a Substrate, got {type(substrate).__name__}")
+    name = type(rule).__name__
+    if isinstance(rule, Mover) and optimiser is not None:
+        raise ValueError(f"optimiser: {name} moves the parameters itself and would ignore it; leave it out")
+    if isinstance(rule, Estimator) and optimiser is None:
+        raise ValueError(f"optimiser: {name} estimates gradients and needs one; give optimiser=optax.sgd(0.1), say")
+    if isinstance(epochs, bool) or not isinstance(epochs, int | np.integer) or epochs < 0:
+        raise ValueError(f"epochs: wanted a whole number, at least 0, got {epochs!r}")
+    if batch_size is not None and (not isinstance(batch_size, int | np.integer) or batch_size < 1):
+        raise ValueError(f"batch_size: wanted a whole number, at least 1, got {batch_size!r}")
+    if out is None and (resume or config):
+        raise ValueError(f"{'resume' if resume else 'config'}: needs the folder of the run; give out=")
+
+
+def _copy(tree: Any) -> Any:
+    return jax.tree.map(lambda leaf: jnp.array(leaf, copy=True) if eqx.is_array(leaf) else leaf, tree)
+
+
+def _inexact(tree: Any) -> list[Array]:
+    return [leaf for leaf in jax.tree.leaves(tree) if eqx.is_inexact_array(leaf)]
+
+
+def _rounded(row: dict[str, Any]) -> dict[str, str]:
+    percent = lambda name, value: f"{100 * value:.2f}%" if name.endswith("error") else f"{value:.3g}"
+    return {name.replace("validation_", "val_"): percent(name, value) for name, value in row.items()}
+
+
+@contextlib.contextmanager
+def _catch_interrupt() -> Iterator[threading.Event]:
+    """An event that Ctrl-C sets, once; the next Ctrl-C interrupts as ever. Only the main thread can catch signals."""
+    event = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield event
+        return
+    previous = signal.getsignal(signal.SIGINT)
+
+    def note(*_: Any) -> None:
+        event.set()
+        signal.signal(signal.SIGINT, previous)
+
+    signal.signal(signal.SIGINT, note)
+    try:
+        yield event
+    finally:
+        signal.signal(signal.SIGINT, previous)
+
+
+def _bar(session: _Session, progress: bool) -> Any:
+    from tqdm import tqdm
+
+    batches = session.trainer.batches
+    return tqdm(
+        total=session.epochs * batches,
+        initial=session.epoch * batches + session.batch,
+        desc=f"epoch {session.epoch + 1}/{session.epochs}",
+        unit="batch",
+        disable=not progress,
+    )

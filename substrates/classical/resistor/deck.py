@@ -163,11 +163,12 @@ class _Reader:
             if element.name[0] == "d" and element.reference not in self.models:
                 raise NetlistError(
                     f"netlist, line {element.line}: diode {element.name} names a model {element.reference} "
-                    f"that no .model card defines"
+                    "that no .model card defines"
                 )
             if element.name[0] == "f" and not (element.reference[0] == "v" and element.reference in self.elements):
                 raise NetlistError(
-                    f"netlist, line {element.line}: {element.name} senses {element.reference}, which is no voltage source here"
+                    f"netlist, line {element.line}: {element.name} senses {element.reference}, "
+                    "which is no voltage source here"
                 )
         temperature = self.temperatures.get("temp", 27.0)
         nominal = self.temperatures.get("tnom", 27.0)

@@ -47,9 +47,9 @@ class CircuitFromNetlist(NamedTuple):
 def to_netlist(circuit: CircuitNetwork, x: Any) -> str:
     """The circuit at the input x of shape (inputs,) volts, as a complete SPICE deck.
 
-    Node k is called n<k>. Every number has all its digits (up to 17); comments carry what SPICE has no word for (inputs,
-    outputs, the order of nodes, resistors of zero conductance), so the deck reads back as the same circuit. Shockley
-    diodes get N = emission voltage / (kT/q) at 27 degrees Celsius. An ideal diode becomes a near-ideal one,
+    Node k is called n<k>. Every number has all its digits (up to 17); comments carry what SPICE has no word for
+    (inputs, outputs, the order of nodes, resistors of zero conductance), so the deck reads back as the same circuit.
+    Shockley diodes get N = emission voltage / (kT/q) at 27 degrees Celsius. An ideal diode becomes a near-ideal one,
     i = Is (exp(v/Ve) - 1) with Is = 1e-12 A and Ve = 1e-5 V: conducting I it drops Ve log(1 + I/Is), 0.28 mV at 1 A,
     and blocking it leaks Is. A bidirectional amplifier is an E, a source of 0 V that senses its current, and an F.
 
@@ -90,22 +90,25 @@ def to_netlist(circuit: CircuitNetwork, x: Any) -> str:
         "inputs": [name(node) for node in circuit.inputs],
         "outputs": [name(node) for node in circuit.outputs],
     }
-    models = {}
-    if len(circuit.diodes):
-        shockley = circuit.diode
-        if shockley is None:
-            notes["ideal"] = ["ideal"]
-            current, emission = NEAR_IDEAL_SATURATION_CURRENT, NEAR_IDEAL_EMISSION_VOLTAGE
-        else:
-            current, emission = float(shockley.saturation_current), float(shockley.emission_voltage)
-        model = "ideal" if shockley is None else "shockley"
-        thermal_voltage = THERMAL_VOLTAGE_PER_KELVIN * (ROOM_TEMPERATURE + ZERO_CELSIUS)
-        models[model] = DiodeModel(current, emission / thermal_voltage)
-        elements += [
-            Element(f"d{k}", names(pair), reference=model) for k, pair in enumerate(np.asarray(circuit.diodes).tolist())
-        ]
+    models: dict[tuple[float, float], str] = {}
+    laws: list[tuple[float, float]] = []
+    diodes = np.asarray(circuit.diodes).reshape(-1, 2)
+    if len(diodes) and circuit.diode is None:
+        notes["ideal"] = ["ideal"]
+        laws = [(NEAR_IDEAL_SATURATION_CURRENT, NEAR_IDEAL_EMISSION_VOLTAGE)] * len(diodes)
+    elif len(diodes):
+        each = lambda values: numbers(np.broadcast_to(np.asarray(values), len(diodes)))
+        laws = list(zip(each(circuit.diode.saturation_current), each(circuit.diode.emission_voltage), strict=True))
+    for law in dict.fromkeys(laws):
+        models[law] = "ideal" if "ideal" in notes else f"shockley{len(models)}"
+    elements += [
+        Element(f"d{k}", names(pair), reference=models[law])
+        for k, (pair, law) in enumerate(zip(diodes.tolist(), laws, strict=True))
+    ]
+    thermal_voltage = THERMAL_VOLTAGE_PER_KELVIN * (ROOM_TEMPERATURE + ZERO_CELSIUS)
+    cards = {name: DiodeModel(current, emission / thermal_voltage) for (current, emission), name in models.items()}
     title = "A circuit by Groundstate; all digits of the operating point: ngspice -n -b -r point.raw deck.cir"
-    return write_deck(Deck(title, tuple(elements), models, notes), TIGHT)
+    return write_deck(Deck(title, tuple(elements), cards, notes), TIGHT)
 
 
 def from_netlist(
@@ -160,7 +163,7 @@ def read_netlist(
             conductance=np.array([1 / element.value for element in by_kind["r"]]),
             rails=rails,
             diodes=[pair(element) for element in by_kind["d"]],
-            diode=_common_diode(deck, by_kind["d"]),
+            diode=_diode_law(deck, by_kind["d"]),
             current_sources=[(*pair(element), element.value) for element in by_kind["i"]],
             voltage_sources=[(*pair(element), element.value) for element in floating],
             controlled_sources=[
@@ -260,29 +263,28 @@ def _named_nodes(argument: str, names: Sequence[str], index: dict[str, int]) -> 
     return lowered
 
 
-def _common_diode(deck: Deck, diodes: list[Element]) -> Any:
-    """None for ideal diodes, or the one Shockley law that all diodes follow."""
+def _diode_law(deck: Deck, diodes: list[Element]) -> Any:
+    """None for ideal diodes; or Shockley's law, with one number for all diodes or one for each."""
     from substrates.classical.resistor.elements import Shockley
 
     ideal = set(deck.notes.get("ideal", []))
-    laws: dict[tuple[float, float] | None, Element] = {}
+    laws = []
     for element in diodes:
-        model = deck.models[element.reference]
-        law = model.at(deck.temperature, deck.nominal_temperature)
-        if element.reference not in ideal and not all(0 < value < np.inf for value in law):
+        law = deck.models[element.reference].at(deck.temperature, deck.nominal_temperature)
+        if (element.reference in ideal) != (diodes[0].reference in ideal):
+            raise NetlistError(
+                f"netlist, line {element.line}: of {diodes[0].name} and {element.name} one is ideal and one is real; "
+                "a circuit has either ideal diodes or real ones"
+            )
+        if not all(0 < value < np.inf for value in law):
             raise NetlistError(
                 f"netlist, line {element.line}: at {deck.temperature:g} degrees Celsius the saturation current of "
                 f"model {element.reference} is {law[0]:g} A; wanted a positive number that float64 holds"
             )
-        laws.setdefault(None if element.reference in ideal else law, element)
-    if len(laws) > 1:
-        first, second = list(laws.values())[:2]
-        raise NetlistError(
-            f"netlist, line {second.line}: diode {second.name} follows model {second.reference}, and {first.name} "
-            f"follows {first.reference}; a circuit has one law for all its diodes"
-        )
-    law = next(iter(laws), None)
-    return None if law is None else Shockley(*law)
+        laws.append(law)
+    if not laws or diodes[0].reference in ideal:
+        return None
+    return Shockley(*(laws[0] if len(set(laws)) == 1 else np.array(laws).T))
 
 
 def _abridged(names: Any) -> str:

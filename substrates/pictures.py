@@ -1,0 +1,314 @@
+"""Pictures of resistor networks: circuits on any graph, layered networks, voltages. Axes in (or None), axes out."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from substrates.classical.resistor.circuit import CircuitNetwork
+from substrates.classical.resistor.layered import LayeredNetwork
+from substrates.schematic import Schematic, draw_symbols
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+INPUT, OUTPUT, RAIL = "#0072B2", "#D55E00", "#009E73"  # Okabe and Ito's colours, apart to every kind of eye
+MOST_NODES_DRAWN_ONE_BY_ONE = 32
+MOST_RESISTORS_BETWEEN_LAYERS = 80
+
+
+def network(net: CircuitNetwork | LayeredNetwork, state: Any = None, x: Any = None, ax: Axes | None = None) -> Axes:
+    """Draws a network as its kind is drawn best: `layers` for a layered one, `circuit` for any other."""
+    return layers(net, state, x, ax) if isinstance(net, LayeredNetwork) else circuit(net, state, x, ax)
+
+
+def circuit(
+    net: CircuitNetwork,
+    state: Any = None,
+    x: Any = None,
+    ax: Axes | None = None,
+    positions: Any = None,
+) -> Axes:
+    """Draws a circuit: nodes coloured by voltage, resistors as wide as their conductance, coloured by their current.
+
+    Arrowheads on the resistors point along the current; diodes, sources and ground are drawn as their symbols.
+
+    Args:
+        net: the circuit.
+        state: an equilibrium state; None with an x settles the circuit, None without one draws the bare circuit.
+        x: the input, shape (inputs,), volts.
+        ax: where to draw; None opens a new figure.
+        positions: (n, 2) places of the nodes; None asks networkx for a layout.
+    """
+    import matplotlib.pyplot as plt
+    from matplotlib.collections import LineCollection, PolyCollection
+    from matplotlib.lines import Line2D
+
+    state = _settled(net, state, x)
+    places = _layout(net) if positions is None else np.asarray(positions, dtype=float)
+    if places.shape != (net.n, 2):
+        raise ValueError(f"positions: wanted shape ({net.n}, 2), one place per node, got {places.shape}")
+    schematic = Schematic(net, places)
+    width, height = np.ptp(schematic.corners, axis=0)
+    if ax is None:
+        inches = float(np.clip(1.7 + 0.45 * net.n**0.5, 3.0, 9.0)) / schematic.span
+        ax = plt.subplots(figsize=(width * inches + 1.2, height * inches + 0.4), layout="constrained")[1]
+    frame = ax.get_window_extent()
+    spacing = 72 / ax.get_figure(root=True).dpi * min(frame.width / width, frame.height / height)
+    diameter = float(np.clip(min(0.32, 0.95 * schematic.closest) * spacing, 2.5, 17.0))
+    conductance = np.asarray(net.conductance, dtype=float)
+    widest = float(np.clip(0.075 * spacing, 1.2, 4.0))
+    widths = widest * (0.1 + 0.9 * conductance / max(conductance.max(initial=0), np.finfo(float).tiny))
+    wires = LineCollection(schematic.paths["resistor"], linewidths=widths, zorder=1, label="resistors")
+    ax.add_collection(wires)
+    if state is None:
+        wires.set(color="0.5")
+    else:
+        currents = np.asarray(net.currents(state, x), dtype=float)
+        wires.set(array=np.abs(currents), cmap=_ink(), clim=(0.0, _positive(np.abs(currents).max(initial=0))))
+        carrying = np.abs(currents) > 0.02 * np.abs(currents).max(initial=0)
+        heads = PolyCollection(schematic.arrowheads(currents)[carrying], zorder=2, label="currents", linewidths=0)
+        heads.set(array=np.abs(currents[carrying]), cmap=wires.get_cmap(), clim=wires.get_clim())
+        ax.add_collection(heads)
+    draw_symbols(ax, schematic)
+    nodes = ax.scatter(
+        *schematic.places.T, s=diameter**2, c="white", edgecolors="0.15", linewidths=0.6, zorder=5, label="nodes"
+    )
+    if state is not None:
+        volts = np.asarray(net.voltages(state, x), dtype=float)
+        nodes.set(array=volts, facecolors=None, **_voltage_colours(volts))
+    handles = []
+    for label, members, marker, colour in _terminals(net):
+        if members:
+            style = {"marker": marker, "markeredgecolor": colour, "fillstyle": "none", "linestyle": "none"}
+            place = schematic.places[list(members)].T
+            ax.plot(*place, markersize=1.45 * diameter, markeredgewidth=1.5, zorder=4, label=label, **style)
+            handles.append(Line2D([], [], markersize=9, markeredgewidth=1.5, label=label, **style))
+    if diameter >= 12:
+        _number_nodes(ax, net, schematic, nodes, diameter)
+    if state is not None:
+        bars = [(nodes, "voltage (V)"), *([(wires, "|current| (A)")] if len(conductance) else [])]
+        for row, (artist, label) in enumerate(bars):
+            frame = ax.inset_axes((1.02, 0.56 - 0.5 * row, 0.022, 0.38))
+            ax.get_figure(root=True).colorbar(artist, cax=frame, label=label)
+    low, high = schematic.corners
+    ax.set(aspect="equal", xticks=[], yticks=[], xlim=(low[0], high[0]), ylim=(low[1], high[1]))
+    ax.spines[:].set_visible(False)
+    if handles:
+        ax.legend(handles=handles, loc="upper center", bbox_to_anchor=(0.5, 0.0), ncols=len(handles), frameon=False)
+    return ax
+
+
+def layers(net: LayeredNetwork, state: Any = None, x: Any = None, ax: Axes | None = None) -> Axes:
+    """Draws a layered network: a column of voltages per layer, and the strongest conductances between layers.
+
+    Small layers are columns of nodes, large ones strips with one cell per node. Each layer has colours of its own
+    range, written below it: the voltages of a deep network fall by decades from layer to layer.
+
+    Args:
+        net: the layered network.
+        state: an equilibrium state; None with an x settles the network, None without one draws the bare network.
+        x: the input, shape (inputs,), volts.
+        ax: where to draw; None opens a new figure.
+    """
+    import matplotlib.pyplot as plt
+    from matplotlib.collections import LineCollection
+
+    state = _settled(net, state, x)
+    sizes = [net.conductance[0].shape[0], *(g.shape[1] for g in net.conductance)]
+    if ax is None:
+        ax = plt.subplots(figsize=(1.2 + 1.9 * len(sizes), 4.4), layout="constrained")[1]
+    heights = [_heights(size) for size in sizes]
+    for layer, matrix in enumerate(net.conductance):
+        g = np.asarray(matrix, dtype=float)
+        strongest = np.argsort(g, axis=None)[::-1][:MOST_RESISTORS_BETWEEN_LAYERS]
+        before, after = np.unravel_index(strongest[g.ravel()[strongest] > 0], g.shape)
+        if before.size == 0:
+            continue
+        near, far = layer + _half_width(sizes[layer]), layer + 1 - _half_width(sizes[layer + 1])
+        ends = np.stack([np.full(before.size, near), heights[layer][before]], axis=1)
+        others = np.stack([np.full(after.size, far), heights[layer + 1][after]], axis=1)
+        strength = g[before, after] / g.max()
+        lines = LineCollection(np.stack([ends, others], axis=1).tolist(), linewidths=1.5 * strength, colors="0.35")
+        lines.set(alpha=0.2 + 0.4 * strength**2, zorder=1, label=f"strongest conductances {layer}")
+        ax.add_collection(lines)
+    columns = None if state is None else [net.input_voltages(_as_input(net, x)), *state]
+    picture = None
+    for layer, (size, height) in enumerate(zip(sizes, heights, strict=True)):
+        volts = None if columns is None else np.asarray(columns[layer], dtype=float)
+        largest = 1.0 if volts is None else _positive(np.abs(volts).max())
+        picture = _column(ax, layer, height, None if volts is None else volts / largest)
+        reach = "" if volts is None else f"\n$|v| \\leq$ {largest:.3g} V"
+        ax.text(layer, -0.1, f"{_layer_name(layer, len(sizes))}\n{size} nodes{reach}", ha="center", va="top")
+        if 0 < layer < len(sizes) - 1:
+            ax.text(layer, 1.02, "$v \\geq 0$", ha="center", va="bottom", fontsize="small", color="0.3")
+            ax.text(layer, -0.02, "$v \\leq 0$", ha="center", va="top", fontsize="small", color="0.3")
+    if state is not None and picture is not None:
+        ax.get_figure(root=True).colorbar(
+            picture, ax=ax, label="voltage / largest in its layer", shrink=0.7, pad=0.02, aspect=30
+        )
+    ax.set(xlim=(-0.45, len(sizes) - 0.55), ylim=(-0.36, 1.1), xticks=[], yticks=[])
+    ax.spines[:].set_visible(False)
+    return ax
+
+
+def voltages(net: CircuitNetwork | LayeredNetwork, state: Any, x: Any, ax: Axes | None = None) -> Axes:
+    """Plots the voltage of every node: by number in a circuit, sorted within each layer in a layered network.
+
+    Args:
+        net: a circuit or a layered network.
+        state: an equilibrium state.
+        x: the input, shape (inputs,), volts.
+        ax: where to draw; None opens a new figure.
+    """
+    import matplotlib.pyplot as plt
+    from matplotlib.ticker import MaxNLocator
+
+    if ax is None:
+        ax = plt.subplots(figsize=(6.0, 3.4), layout="constrained")[1]
+    ax.axhline(0.0, color="0.8", linewidth=0.8, zorder=0)
+    ax.set_ylabel("voltage (V)")
+    if isinstance(net, LayeredNetwork):
+        columns = [np.asarray(net.input_voltages(_as_input(net, x))), *(np.asarray(v) for v in state)]
+        for layer, column in enumerate(columns):
+            across = layer + 0.8 * ((np.arange(column.size) + 0.5) / column.size - 0.5)
+            ax.plot(across, np.sort(column), ".", markersize=4, color=_shade(layer, len(columns)))
+        largest = [float(np.abs(column).max()) for column in columns]
+        if max(largest) > 30 * min(largest) > 0:
+            ax.set_yscale("symlog", linthresh=min(largest), linscale=1.5)
+        ax.set_xticks(range(len(columns)), [_layer_name(layer, len(columns)) for layer in range(len(columns))])
+        ax.set_xlabel("nodes, sorted by voltage within each layer")
+        return ax
+    volts = np.asarray(net.voltages(state, x), dtype=float)
+    ax.vlines(np.arange(net.n), 0.0, volts, color="0.75", linewidth=0.8 if net.n <= 60 else 0.3, zorder=1)
+    ax.plot(np.arange(net.n), volts, "o", color="0.25", markersize=4 if net.n <= 60 else 2, label="all nodes", zorder=2)
+    for label, members, marker, colour in _terminals(net):
+        if members:
+            ax.plot(
+                list(members), volts[list(members)], marker, color=colour, fillstyle="none", markersize=9, label=label
+            )
+    ax.set_xlabel("node")
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    ax.legend(frameon=False, loc="upper left", bbox_to_anchor=(1.0, 1.0))
+    return ax
+
+
+def grid_positions(rows: int, columns: int) -> np.ndarray:
+    """Places (rows * columns, 2) of the nodes of a square lattice numbered row by row, the first row on top."""
+    row, column = np.divmod(np.arange(rows * columns), columns)
+    return np.stack([column, -row], axis=1).astype(float)
+
+
+def _settled(net: Any, state: Any, x: Any) -> Any:
+    if state is not None and x is None:
+        raise ValueError("x: wanted the input that belongs to the state, got None")
+    return state if state is not None or x is None else net.relax(_as_input(net, x)).state
+
+
+def _as_input(net: Any, x: Any) -> Any:
+    import jax
+    import jax.numpy as jnp
+
+    return jnp.asarray(x, jax.tree.leaves(net.conductance)[0].dtype)
+
+
+def _terminals(net: CircuitNetwork) -> list[tuple[str, tuple[int, ...], str, str]]:
+    return [
+        ("inputs", tuple(net.inputs), "s", INPUT),
+        ("outputs", tuple(net.outputs), "o", OUTPUT),
+        ("rails", tuple(net.rails), "D", RAIL),
+    ]
+
+
+def _layout(net: CircuitNetwork) -> np.ndarray:
+    """Places by networkx: exact graph distances (Kamada-Kawai) up to 150 nodes, springs from eigenvectors above."""
+    import networkx as nx
+
+    graph = nx.Graph()
+    graph.add_nodes_from(range(net.n))
+    for pairs in (net.edges, net.diodes, net.voltage_sources, net.current_sources, net.controlled_sources):
+        graph.add_edges_from((int(pair[0]), int(pair[1])) for pair in np.asarray(pairs) if min(pair[0], pair[1]) >= 0)
+    if net.n <= 150:
+        places = nx.kamada_kawai_layout(graph)
+    else:
+        places = nx.spring_layout(graph, pos=nx.spectral_layout(graph), seed=0, iterations=200)
+    return np.array([places[node] for node in range(net.n)])
+
+
+def _number_nodes(ax: Axes, net: CircuitNetwork, schematic: Schematic, nodes: Any, diameter: float) -> None:
+    for node, (place, colour) in enumerate(zip(schematic.places, _facecolours(nodes, net.n), strict=True)):
+        dark = colour[:3] @ np.array([0.299, 0.587, 0.114]) < 0.5
+        ax.annotate(
+            str(node),
+            place,
+            ha="center",
+            va="center",
+            fontsize=0.5 * diameter,
+            color="white" if dark else "black",
+            zorder=6,
+        )
+
+
+def _facecolours(nodes: Any, count: int) -> np.ndarray:
+    values = nodes.get_array()
+    colours = nodes.get_facecolors() if values is None else nodes.to_rgba(values)
+    return np.broadcast_to(np.asarray(colours), (count, 4))
+
+
+def _voltage_colours(volts: np.ndarray) -> dict[str, Any]:
+    """A diverging map with white at 0 V where both signs occur, a sequential one elsewhere."""
+    low, high = float(volts.min()), float(volts.max())
+    if low < 0 < high:
+        return {"cmap": "RdBu_r", "clim": (-max(-low, high), max(-low, high))}
+    return {"cmap": "viridis", "clim": (low, high if high > low else low + 1.0)}
+
+
+def _ink() -> Any:
+    """From light grey to black, so that small currents stay visible on white."""
+    from matplotlib.colors import LinearSegmentedColormap
+
+    return LinearSegmentedColormap.from_list("ink", ["0.82", "0.0"])
+
+
+def _shade(layer: int, count: int) -> Any:
+    import matplotlib
+
+    return matplotlib.colormaps["viridis"](0.85 * layer / max(count - 1, 1))
+
+
+def _positive(value: float) -> float:
+    return float(value) if value > 0 else 1.0
+
+
+def _heights(size: int) -> np.ndarray:
+    """Heights of a layer's nodes, the first on top."""
+    return 1 - (np.arange(size) + 0.5) / size
+
+
+def _half_width(size: int) -> float:
+    """Where lines meet a column: at its nodes, or at the edge of its strip."""
+    return 0.05 if size <= MOST_NODES_DRAWN_ONE_BY_ONE else 0.08
+
+
+def _layer_name(layer: int, count: int) -> str:
+    return "inputs $\\pm x$" if layer == 0 else "outputs" if layer == count - 1 else f"hidden {layer}"
+
+
+def _column(ax: Axes, layer: int, heights: np.ndarray, colours: np.ndarray | None) -> Any:
+    """One layer: nodes up to a number that the eye can part, a strip of cells above it."""
+    if heights.size <= MOST_NODES_DRAWN_ONE_BY_ONE:
+        size = float(np.clip(1600 / heights.size, 20, 140))
+        nodes = ax.scatter(
+            np.full(heights.size, layer), heights, s=size, c="white", edgecolors="0.15", linewidths=0.6, zorder=3
+        )
+        if colours is not None:
+            nodes.set(array=colours, cmap="RdBu_r", clim=(-1.0, 1.0))
+        nodes.set_label(f"layer {layer}")
+        return nodes
+    values = np.zeros(heights.size) if colours is None else colours
+    edges = np.linspace(1.0, 0.0, heights.size + 1)
+    strip = ax.pcolormesh([layer - 0.08, layer + 0.08], edges, values[:, None], cmap="RdBu_r", vmin=-1, vmax=1)
+    ax.plot(layer + 0.08 * np.array([-1, 1, 1, -1, -1]), [0, 0, 1, 1, 0], color="0.15", linewidth=0.6, zorder=3)
+    strip.set(label=f"layer {layer}", zorder=2, rasterized=True)
+    return strip

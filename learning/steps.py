@@ -50,8 +50,8 @@ class Tally(eqx.Module):
 
     def good(self, strict: bool) -> Array:
         """Whether training may go on."""
-        finite = jnp.isfinite(self.cost)
-        return finite & (jnp.sum(self.failures) == 0) if strict else finite
+        judged = self.failures if strict else self.failures[FAILURES.index("not_finite")]
+        return jnp.isfinite(self.cost) & (jnp.sum(judged) == 0)
 
 
 class Moving(NamedTuple):
@@ -96,7 +96,13 @@ def _advance(reading: tuple[Standing, Array, Array, Array, Array], moving: Movin
         estimate = standing.rule(system, x, y, key=step_key)
         updates, state = standing.optimiser.update(estimate.gradient, moving.optimiser, moving.parameters)
         moved: Any = eqx.combine(optax.apply_updates(moving.parameters, updates), standing.rest)
-        return Moving(split_parameters(moved.constrained())[0], state, moving.tally.add(estimate, y, standing.labelled))
+        tally = moving.tally.add(estimate, y, standing.labelled)
+        # Nothing is learned from a bad batch. The choice also makes the new parameters wait for everything that reads
+        # the old ones, without which the compiler copies them at every step.
+        good = tally.good(standing.strict)
+        choose = lambda new, old: jnp.where(good, new, old)
+        parameters = jax.tree.map(choose, split_parameters(moved.constrained())[0], moving.parameters)
+        return Moving(parameters, jax.tree.map(choose, state, moving.optimiser), tally)
 
     def going(carry: tuple[Array, Moving]) -> Array:
         at, moving = carry

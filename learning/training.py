@@ -101,6 +101,7 @@ def fit(
     progress: bool = True,
     checkpoint_every: float = 10.0,
     config: dict[str, Any] | None = None,
+    summary: dict[str, Any] | None = None,
 ) -> Run:
     """Trains a system by a rule.
 
@@ -128,6 +129,7 @@ def fit(
         progress: show a bar with cost, error, residual and unconverged equilibria.
         checkpoint_every: seconds between checkpoints, written between compiled chunks of about half a second.
         config: what else to record in config.json; a resumed run must agree with it.
+        summary: what else to record in summary.json.
 
     Ctrl-C ends training at the next chunk, and what is done is kept and returned; a second Ctrl-C ends it at once.
 
@@ -138,7 +140,7 @@ def fit(
         TypeError, ValueError: an argument makes no sense.
     """
     began = time.monotonic()
-    _check_arguments(substrate, rule, optimiser, epochs, batch_size, resume, out, config)
+    _check_arguments(substrate, rule, optimiser, epochs, batch_size, out, resume or config or summary)
     examples = prepare(substrate, data)
     validated = None if validation is None else prepare(substrate, validation, "validation")
     tested = None if test is None else prepare(substrate, test, "test")
@@ -162,7 +164,7 @@ def fit(
         }
         folder = RunFolder(out, facts, resume=resume)
     trainer = Trainer(substrate, rule, optimiser, examples, size, key, strict)
-    session = _Session(trainer, validated, tested, folder, epochs, checkpoint_every, began)
+    session = _Session(trainer, validated, tested, folder, epochs, checkpoint_every, began, summary or {})
     if resume and folder is not None and folder.has_checkpoint:
         session.restore()
     return session.run(progress)
@@ -179,6 +181,7 @@ class _Session:
     epochs: int
     checkpoint_every: float
     began: float
+    noted: dict[str, Any]
     epoch: int = 0
     batch: int = 0
     rows: list[dict[str, Any]] = field(default_factory=list)
@@ -244,11 +247,11 @@ class _Session:
             reached, self.moving = self.trainer.advance(self.moving, order, start, stop)
         except RuntimeError as error:  # raised by a mover in compiled code
             self.moving = before
-            self._raise(f"epoch {self.epoch + 1}, between batches {start + 1} and {stop}: {error}", error)
+            self._raise(f"epoch {self.epoch + 1}, batches {start + 1} to {stop}: {error}", before, error)
         elapsed = time.monotonic() - began
         self.partial_seconds += elapsed
         if not bool(self.moving.tally.good(self.trainer.strict)):
-            self._stop(before, order, start, reached - 1)
+            self._stop(before, reached)
         self.batch = reached
         bar.update(reached - start)
         bar.set_postfix(_rounded(self._row(reached)), refresh=False)
@@ -290,34 +293,34 @@ class _Session:
         if self.folder is not None and time.monotonic() - self.saved >= self.checkpoint_every:
             self.save()
 
-    def _stop(self, before: Moving, order: tuple[Array, PRNGKeyArray], start: int, bad: int) -> NoReturn:
-        """Goes back to before the bad batch and raises."""
+    def _stop(self, before: Moving, reached: int) -> NoReturn:
+        """Raises for the bad batch before `reached`, from which the compiled steps have learned nothing."""
         tally = jax.device_get(self.moving.tally)
-        fallback = _copy(before)
-        _, self.moving = self.trainer.advance(before, order, start, bad)
-        self.batch = bad
-        if not all(bool(jnp.all(jnp.isfinite(leaf))) for leaf in _inexact(self.moving.parameters)):
-            self.moving, self.batch = fallback, start
         kinds = [
             f"{count} times: {Status[getattr(Status, name)]}"
             for name, count in zip(FAILURES, tally.failures, strict=True)
             if count
         ]
+        advice = "Give the solver more steps, choose a smaller beta or learning rate" + (
+            ", or count them and learn all the same with strict=False" if self.trainer.strict else ""
+        )
         what = (
-            f"equilibria did not converge ({' '.join(kinds)}), largest residual {float(tally.residual):.2e}. Give the "
-            "solver more steps, choose a smaller beta, or count them and learn all the same with strict=False"
-            if kinds and self.trainer.strict
-            else f"the cost is no longer finite ({float(tally.cost)}). Choose a smaller learning rate or beta"
+            f"equilibria are unusable ({' '.join(kinds)}), largest residual {float(tally.residual):.2e}. {advice}"
+            if kinds
+            else f"the cost is {float(tally.cost)}. Choose a smaller learning rate or beta"
         )
-        self._raise(f"epoch {self.epoch + 1}, batch {bad + 1} of {self.trainer.batches}: {what}")
+        self._raise(f"epoch {self.epoch + 1}, batch {reached} of {self.trainer.batches}: {what}.", before)
 
-    def _raise(self, what: str, cause: Exception | None = None) -> NoReturn:
-        self.save()
-        where = "" if self.folder is None else f" in {self.folder.path}"
-        error = TrainingError(
-            f"{what}. What was learned in the {self.epoch} epochs and {self.batch} batches before is kept{where}."
-        )
+    def _raise(self, what: str, before: Moving, cause: Exception | None = None) -> NoReturn:
+        """Raises with the system as it was before the bad batch, or before the chunk if it is no longer finite."""
+        leaves = filter(eqx.is_inexact_array, jax.tree.leaves(self.moving.parameters))
+        if not all(bool(jnp.all(jnp.isfinite(leaf))) for leaf in leaves):
+            self.moving = before
+        where = "" if self.folder is None else f", and {self.folder.path} holds a checkpoint"
+        error = TrainingError(f"{what} The system as it was before is kept in the error's `run`{where}")
         error.run = self._result(interrupted=False)
+        self.moving = before
+        self.save()
         raise error from cause
 
     def _evaluate(self, examples: Examples) -> Evaluation:
@@ -359,6 +362,7 @@ class _Session:
             **{f"{name}_accuracy": found and found.accuracy for name, found in evaluations.items()},
             **{f"{name}_cost": found and found.cost for name, found in evaluations.items()},
             "unconverged": int(sum(row.get("unconverged", 0) for row in self.rows)),
+            **self.noted,
             "seconds": round(run.seconds, 3),
             "epochs": run.epochs,
             "interrupted": run.interrupted,
@@ -366,7 +370,7 @@ class _Session:
         }
 
 
-def _check_arguments(substrate, rule, optimiser, epochs, batch_size, resume, out, config) -> None:
+def _check_arguments(substrate, rule, optimiser, epochs, batch_size, out, about_folder) -> None:
     if not isinstance(rule, Estimator | Mover):
         raise TypeError(f"rule: wanted an Estimator or a Mover, got {type(rule).__name__}")
     if not isinstance(substrate, Substrate):
@@ -380,16 +384,12 @@ def _check_arguments(substrate, rule, optimiser, epochs, batch_size, resume, out
         raise ValueError(f"epochs: wanted a whole number, at least 0, got {epochs!r}")
     if batch_size is not None and (not isinstance(batch_size, int | np.integer) or batch_size < 1):
         raise ValueError(f"batch_size: wanted a whole number, at least 1, got {batch_size!r}")
-    if out is None and (resume or config):
-        raise ValueError(f"{'resume' if resume else 'config'}: needs the folder of the run; give out=")
+    if out is None and about_folder:
+        raise ValueError("resume, config, summary: they are about the folder of the run; give out=")
 
 
 def _copy(tree: Any) -> Any:
     return jax.tree.map(lambda leaf: jnp.array(leaf, copy=True) if eqx.is_array(leaf) else leaf, tree)
-
-
-def _inexact(tree: Any) -> list[Array]:
-    return [leaf for leaf in jax.tree.leaves(tree) if eqx.is_inexact_array(leaf)]
 
 
 def _rounded(row: dict[str, Any]) -> dict[str, str]:

@@ -1,0 +1,133 @@
+"""What the command finds by name: substrates, rules, costs and optimisers."""
+
+from __future__ import annotations
+
+import difflib
+import importlib.util
+import sys
+from collections.abc import Mapping
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any
+
+import equinox as eqx
+import jax
+import optax
+
+from learning.costs import CrossEntropy, SquaredError
+from substrates.substrate import split_parameters
+
+SUBSTRATES, RULES = "groundstate.substrates", "groundstate.rules"
+
+COSTS = {"squared-error": SquaredError, "cross-entropy": CrossEntropy}
+
+OPTIMISERS = {
+    "sgd": optax.sgd,
+    "momentum": lambda rate: optax.sgd(rate, momentum=0.9),
+    "nesterov": lambda rate: optax.sgd(rate, momentum=0.9, nesterov=True),
+    "adam": optax.adam,
+    "rmsprop": optax.rmsprop,
+}
+"""From names to functions of the learning rate; the momentum is 0.9."""
+
+
+class CatalogueError(ValueError):
+    """A name or a file leads to nothing."""
+
+
+def names(group: str) -> dict[str, str]:
+    """The names of an entry-point group, and what each leads to."""
+    return {point.name: point.value for point in sorted(entry_points(group=group), key=lambda point: point.name)}
+
+
+def find(group: str, name: str) -> Any:
+    """The class that a name of an entry-point group, or `path/to/file.py:ClassName`, leads to.
+
+    Raises CatalogueError if there is none, or if its module cannot be imported.
+    """
+    kind = group.rpartition(".")[2].removesuffix("s")
+    path, colon, attribute = name.rpartition(":")
+    if colon and path.endswith(".py"):
+        return _from_file(kind, Path(path), attribute)
+    found = list(entry_points(group=group, name=name))
+    if not found:
+        known = names(group)
+        close = difflib.get_close_matches(name, known, n=1)
+        hint = f"did you mean {close[0]!r}? " if close else ""
+        raise CatalogueError(
+            f"{kind}: wanted one of {', '.join(known) or '(none is installed)'}, or path/to/file.py:ClassName, got "
+            f"{name!r}; {hint}see groundstate list"
+        )
+    try:
+        return found[0].load()
+    except (ImportError, AttributeError) as error:
+        raise CatalogueError(f"{kind} {name}: {found[0].value} cannot be imported ({error})") from error
+
+
+def optimiser(
+    name: str, learning_rate: float | Mapping[str, float], decay: float, batches: int, substrate: Any
+) -> optax.GradientTransformation:
+    """An optimiser with a learning rate per parameter that falls by a factor every epoch.
+
+    Args:
+        name: one of `OPTIMISERS`.
+        learning_rate: one number, or numbers by the paths of parameters ("conductance", "conductance[0]"); the
+            longest path that leads to a parameter counts.
+        decay: the factor per epoch.
+        batches: steps per epoch.
+        substrate: whose parameters they are.
+
+    Raises CatalogueError for a path that leads to no parameter, and for a parameter without a learning rate.
+    """
+
+    def build(rate: float) -> optax.GradientTransformation:
+        schedule = rate if decay == 1 else optax.exponential_decay(rate, batches, decay, staircase=True)
+        return OPTIMISERS[name](schedule)
+
+    if not isinstance(learning_rate, Mapping):
+        return build(learning_rate)
+    parameters = split_parameters(substrate)[0]
+    paths = [jax.tree_util.keystr(path).lstrip(".") for path, _ in jax.tree_util.tree_flatten_with_path(parameters)[0]]
+    leads = lambda rule, path: path == rule or (path.startswith(rule) and path[len(rule)] in ".[")
+    label = lambda path: max((rule for rule in learning_rate if leads(rule, path)), key=len, default=None)
+    labels = [label(path) for path in paths]
+    missing = [path for path, found in zip(paths, labels, strict=True) if found is None]
+    idle = [rule for rule in learning_rate if not any(leads(rule, path) for path in paths)]
+    if missing or idle:
+        which = f"nothing for {', '.join(missing)}" if missing else f"no parameter {', '.join(idle)}"
+        raise CatalogueError(f"learning rate: {which}; the parameters are {', '.join(paths)}")
+    tree = jax.tree.unflatten(jax.tree.structure(parameters), labels)
+    return optax.multi_transform(
+        {rule: build(rate) for rule, rate in learning_rate.items() if rule in labels}, lambda _: tree
+    )
+
+
+def accepted(rule: Any, options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options that were given (not None), all of which the rule's class must have.
+
+    Raises CatalogueError for one that it would ignore.
+    """
+    known = getattr(rule, "__dataclass_fields__", {}) if issubclass(rule, eqx.Module) else {}
+    given = {name: value for name, value in options.items() if value is not None}
+    for name in given:
+        if name not in known:
+            raise CatalogueError(f"{name}: {rule.__name__} has none; leave the option out")
+    return given
+
+
+def _from_file(kind: str, path: Path, attribute: str) -> Any:
+    if not path.is_file():
+        raise CatalogueError(f"{kind}: there is no file {path}")
+    name = f"_groundstate_{path.stem}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        raise CatalogueError(f"{kind}: {path} cannot be imported ({type(error).__name__}: {error})") from error
+    if not isinstance(getattr(module, attribute, None), type):
+        raise CatalogueError(f"{kind}: {path} defines no class {attribute}")
+    return getattr(module, attribute)

@@ -1,0 +1,320 @@
+"""The command `groundstate`: trains a substrate on a data set, and lists what there is."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import re
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from learning import catalogue
+from learning.data import DATA_SETS, load_data
+from learning.rule import ConvergenceError
+from learning.run_folder import claim, read_config
+from learning.training import Run, fit
+from substrates.substrate import split_parameters
+
+_FALLBACK = {"epochs": 20, "batch_size": 32, "optimiser": "adam", "learning_rate": 0.01, "decay": 1.0}
+
+_EXAMPLES = """\
+examples:
+  groundstate train resistor
+  groundstate train resistor --data mnist --sizes 1024 --epochs 50 --out runs/drn
+  groundstate train resistor --out runs/drn --resume
+  groundstate train my_system.py:MySystem --data iris --optimiser sgd --learning-rate 0.1
+  groundstate train resistor --learning-rate "conductance[0]=0.006,conductance[1]=0.003,bias_current=0.006"
+
+MNIST and Fashion-MNIST are read from $GROUNDSTATE_DATA/<name>/ or the cache, and else downloaded from OpenML.
+"""
+
+
+class _UsageError(ValueError):
+    """What was asked for makes no sense."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command and returns its exit code: 0 done, 1 training failed, 2 wrong usage, 130 interrupted."""
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    try:
+        return options.run(options)
+    except ConvergenceError as error:
+        print(f"groundstate: training stopped. {error}", file=sys.stderr)
+        return 1
+    except (ValueError, NotImplementedError) as error:
+        print(f"groundstate: error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("groundstate: interrupted", file=sys.stderr)
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="groundstate",
+        description="Trains physical systems that settle, by what an experimenter can do from outside.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    train = commands.add_parser(
+        "train",
+        help="train a substrate on a data set",
+        description="Trains a substrate on a data set. The last printed line is the folder that the run is saved in.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    train.set_defaults(run=_train)
+    of_substrate = "(default: the substrate's own)"
+    train.add_argument("substrate", help="a name that `groundstate list` shows, or path/to/file.py:ClassName")
+    what = train.add_argument_group("what is trained")
+    what.add_argument("--data", metavar="NAME", help="the data set: " + ", ".join(DATA_SETS) + " (default: digits)")
+    what.add_argument(
+        "--sizes", type=_sizes, nargs="+", metavar="N", help=f"hidden sizes, such as 256 or 512,512 {of_substrate}"
+    )
+    what.add_argument(
+        "--validation",
+        type=_validation,
+        metavar="PART",
+        help="set aside from the training examples: a fraction below 1, or a number of examples (default: 0.1)",
+    )
+    how = train.add_argument_group("how it is trained")
+    how.add_argument("--rule", metavar="NAME", help="the learning rule (default: equilibrium-propagation)")
+    how.add_argument("--beta", type=_positive, metavar="X", help=f"nudging strength {of_substrate}")
+    how.add_argument(
+        "--variant", metavar="NAME", help="of the rule: positive, negative, centered (default: the rule's own)"
+    )
+    how.add_argument(
+        "--cost", choices=sorted(catalogue.COSTS), help="what the outputs are judged by (default: the rule's own)"
+    )
+    how.add_argument(
+        "--lenient", action="store_true", default=None, help="learn from unconverged equilibria too, and count them"
+    )
+    how.add_argument("--epochs", type=_count, metavar="N", help=f"visits of every example {of_substrate}")
+    how.add_argument("--batch-size", type=_count, metavar="N", help=f"examples per step {of_substrate}")
+    how.add_argument("--optimiser", choices=sorted(catalogue.OPTIMISERS), help=f"momentum is 0.9 {of_substrate}")
+    how.add_argument(
+        "--learning-rate",
+        type=_learning_rate,
+        metavar="X",
+        help=f"one number, or parameter=number,... {of_substrate}",
+    )
+    how.add_argument(
+        "--decay", type=_positive, metavar="X", help=f"factor on the learning rate per epoch {of_substrate}"
+    )
+    where = train.add_argument_group("where and how it is run")
+    where.add_argument("--seed", type=_seed, metavar="N", help="one seed gives the same numbers again (default: 0)")
+    where.add_argument("--precision", type=int, choices=(32, 64), help="bits of a number (default: 32)")
+    where.add_argument("--device", choices=("cpu", "gpu"), help="(default: what JAX finds best)")
+    where.add_argument(
+        "--out", type=Path, metavar="FOLDER", help="the run's folder (default: runs/<substrate>-<data>-<time>)"
+    )
+    where.add_argument(
+        "--resume",
+        action="store_true",
+        help="go on with the run in --out, with the options that it was started with; --epochs may be raised",
+    )
+    where.add_argument("--quiet", action="store_true", help="print the run's folder only")
+    listing = commands.add_parser("list", help="show the substrates, rules and data sets")
+    listing.set_defaults(run=_list)
+    return parser
+
+
+def _list(options: argparse.Namespace) -> int:
+    sections = {
+        "substrates": catalogue.names(catalogue.SUBSTRATES),
+        "rules": catalogue.names(catalogue.RULES),
+        "data sets": DATA_SETS,
+        "costs": {name: _first_line(cost) for name, cost in catalogue.COSTS.items()},
+    }
+    for title, entries in sections.items():
+        print(title)
+        for name, about in entries.items():
+            print(f"  {name:<26} {about}")
+    return 0
+
+
+_RECORDED = (
+    "data", "sizes", "validation", "rule", "beta", "variant", "cost", "lenient", "batch_size", "optimiser",
+    "learning_rate", "decay", "seed", "precision",
+)  # fmt: skip
+
+
+def _train(options: argparse.Namespace) -> int:
+    if options.resume and options.out is None:
+        raise _UsageError("--resume: which run? name its folder with --out")
+    asked = _asked(options)
+    precision = asked["precision"] or 32
+    if options.device is not None:
+        jax.config.update("jax_platforms", {"cpu": "cpu", "gpu": "cuda"}[options.device])
+    try:
+        jax.devices()
+    except RuntimeError as error:
+        raise _UsageError(f"--device: JAX finds no {options.device or 'device'} ({error})") from error
+    with jax.enable_x64(precision == 64):
+        return _train_in_precision(options, asked)
+
+
+def _asked(options: argparse.Namespace) -> dict[str, Any]:
+    """The options that say what is computed; for a resumed run those that are not given are as at its start."""
+    asked = {name: getattr(options, name) for name in _RECORDED} | {"substrate": options.substrate}
+    if asked["sizes"] is not None:
+        asked["sizes"] = [size for sizes in asked["sizes"] for size in sizes]
+    recorded = read_config(options.out) if options.resume else None
+    if recorded is None:
+        return asked
+    before = recorded.get("options")
+    if before is None:
+        raise _UsageError(f"--resume: the run in {options.out} was not started by this command; resume it with fit")
+    for name, value in asked.items():
+        if value is not None and value != before.get(name):
+            raise _UsageError(
+                f"--{name.replace('_', '-')}: the run in {options.out} was started with "
+                f"{'its default' if before.get(name) is None else before[name]}, got {value}; leave it out to resume"
+            )
+    options.epochs = recorded["epochs"] if options.epochs is None else options.epochs
+    return before
+
+
+def _train_in_precision(options: argparse.Namespace, asked: dict[str, Any]) -> int:
+    say = (lambda *_: None) if options.quiet else (lambda text: print(text, flush=True))
+    substrate_class = catalogue.find(catalogue.SUBSTRATES, asked["substrate"])
+    rule_class = catalogue.find(catalogue.RULES, asked["rule"] or "equilibrium-propagation")
+    data_name, seed = asked["data"] or "digits", asked["seed"] or 0
+    out = _folder(options, data_name)
+    if options.resume and read_config(out) is None:
+        say(f"There is no run in {out} yet: it starts now.")
+    data = load_data(data_name, seed=seed, validation=0.1 if asked["validation"] is None else asked["validation"])
+    build_key, train_key = jax.random.split(jax.random.key(seed))
+    sizes = None if asked["sizes"] is None else tuple(asked["sizes"])
+    substrate = substrate_class.for_task(data.n_inputs, data.n_outputs, sizes=sizes, key=build_key)
+    settings = {**_FALLBACK, **substrate.training_defaults()}
+    settings |= {name: asked[name] for name in settings if asked.get(name) is not None}
+    settings["batch_size"] = min(settings["batch_size"], len(data.train[1]))
+    epochs = settings.pop("epochs") if options.epochs is None else options.epochs
+    cost = None if asked["cost"] is None else catalogue.COSTS[asked["cost"]]()
+    strict = False if asked["lenient"] else None
+    default_beta = settings.get("beta") if "beta" in rule_class.__dataclass_fields__ else None
+    beta = default_beta if asked["beta"] is None else asked["beta"]
+    rule_options = {"beta": beta, "variant": asked["variant"], "cost": cost, "strict": strict}
+    rule = rule_class(**catalogue.accepted(rule_class, rule_options))
+    batches = math.ceil(len(data.train[1]) / settings["batch_size"])
+    optimiser = catalogue.optimiser(
+        settings["optimiser"], settings["learning_rate"], settings["decay"], batches, substrate
+    )
+    say(data)
+    say(f"{_first_line(type(substrate))} {_count_parameters(substrate):,} parameters.")
+    say(f"{rule}; {_describe(settings)}; {epochs} epochs of {batches} batches.")
+    run = fit(
+        substrate,
+        rule,
+        data.train,
+        optimiser=optimiser,
+        epochs=epochs,
+        key=train_key,
+        batch_size=settings["batch_size"],
+        validation=data.validation,
+        test=data.test,
+        out=out,
+        resume=options.resume,
+        progress=sys.stderr.isatty() and not options.quiet,
+        config={"options": asked, "settings": settings},
+        summary={"seed": seed},
+    )
+    say(_report(run))
+    if run.interrupted:
+        say(
+            f"Interrupted; what is done is kept. Go on with: groundstate train {options.substrate} --out {out} --resume"
+        )
+    print(out)
+    return 130 if run.interrupted else 0
+
+
+def _folder(options: argparse.Namespace, data: str) -> Path:
+    out = options.out
+    if out is None:
+        name = re.sub(r"[^\w.-]+", "-", Path(options.substrate).name)
+        out = Path("runs") / f"{name}-{data}-{time.strftime('%Y%m%d-%H%M%S')}"
+    claim(out, resume=options.resume)
+    return out
+
+
+def _report(run: Run) -> str:
+    lines = []
+    for name in ("train", "validation", "test"):
+        found = getattr(run, name)
+        if found is not None:
+            right = "" if found.accuracy is None else f"{100 * found.accuracy:6.2f} % right"
+            lines.append(f"  {name:<11}{right}   cost {found.cost:<9.4g} ({found.size:,} examples)")
+    unconverged = int(sum(run.history.get("unconverged", [])))
+    lines.append(f"  {run.epochs} epochs in {run.seconds:.1f} s; {unconverged} equilibria did not converge")
+    return "\n".join(lines)
+
+
+def _describe(settings: dict[str, Any]) -> str:
+    rate = settings["learning_rate"]
+    shown = rate if isinstance(rate, float | int) else ", ".join(f"{name} {value:g}" for name, value in rate.items())
+    decay = "" if settings["decay"] == 1 else f", times {settings['decay']:g} per epoch"
+    return f"{settings['optimiser']}, learning rate {shown}{decay}, batches of {settings['batch_size']}"
+
+
+def _count_parameters(substrate: Any) -> int:
+    return sum(leaf.size for leaf in jax.tree.leaves(split_parameters(substrate)[0]))
+
+
+def _first_line(thing: type) -> str:
+    return (thing.__doc__ or thing.__name__).strip().split("\n")[0]
+
+
+def _sizes(text: str) -> list[int]:
+    try:
+        sizes = [int(size) for size in text.split(",")]
+    except ValueError:
+        sizes = [0]
+    if min(sizes) < 1:
+        raise argparse.ArgumentTypeError(f"wanted positive whole numbers such as 256 or 512,512, got {text!r}")
+    return sizes
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"wanted a positive whole number, got {text!r}")
+    return int(text)
+
+
+def _seed(text: str) -> int:
+    if not text.isdecimal() or int(text) >= 2**32:
+        raise argparse.ArgumentTypeError(f"wanted a whole number from 0 to {2**32 - 1}, got {text!r}")
+    return int(text)
+
+
+def _positive(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"wanted a positive number, got {text!r}")
+    return value
+
+
+def _validation(text: str) -> float | int:
+    if text.isdecimal():
+        return int(text)
+    value = _positive(text)
+    if value >= 1:
+        raise argparse.ArgumentTypeError(f"wanted a fraction below 1 or a whole number of examples, got {text!r}")
+    return value
+
+
+def _learning_rate(text: str) -> float | dict[str, float]:
+    if "=" not in text:
+        return _positive(text)
+    pairs = [part.partition("=") for part in text.split(",")]
+    return {name.strip(): _positive(value) for name, _, value in pairs}

@@ -65,7 +65,7 @@ class Nudge(eqx.Module):
         """
         if self.about is None:
             return Nudge(_Composed(self.cost, map_output), self.target, self.beta)
-        return Nudge(_Tangent(self.cost, map_output, self.about), self.target, self.beta)
+        return Nudge(_Tangent(self.cost, map_output), (self.target, self.about), self.beta)
 
     def _slope(self, output: Inexact[Array, "outputs"]) -> Inexact[Array, "outputs"]:
         return jax.grad(self.cost, holomorphic=jnp.iscomplexobj(output))(output, self.target)
@@ -82,10 +82,10 @@ class _Composed(eqx.Module):
 class _Tangent(eqx.Module):
     cost: Cost
     map_output: Callable
-    about: Array
 
-    def __call__(self, inner, target):
-        return Nudge(self.cost, target, 1.0, self.about).energy(self.map_output(inner))
+    def __call__(self, inner, target_and_about):
+        target, about = target_and_about
+        return Nudge(self.cost, target, 1.0, about).energy(self.map_output(inner))
 
 
 class Pin(eqx.Module):

@@ -1,1 +1,7 @@
 """The theorems behind the rules, as checks that anyone can run on a system of their own."""
+
+from theory_checks.conformance import check_substrate
+from theory_checks.report import BrokenLawError, Law, Report
+from theory_checks.sealed import SealedSubstrate, SealError
+
+__all__ = ["BrokenLawError", "Law", "Report", "SealError", "SealedSubstrate", "check_substrate"]

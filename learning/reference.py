@@ -1,0 +1,120 @@
+"""Exact gradients that look inside the system: references to judge physical rules by, not physical rules themselves."""
+
+from __future__ import annotations
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jax.core import Tracer
+from jax.flatten_util import ravel_pytree
+from jaxtyping import Array, Bool, PRNGKeyArray, PyTree
+
+from learning.costs import SquaredError
+from learning.rule import ConvergenceError, Estimate, Estimator, require_usable
+from substrates.substrate import Cost, Substrate, relax_batch, split_parameters
+
+
+class ImplicitGradient(Estimator):
+    """The exact gradient of the cost at the free equilibrium, by the implicit function theorem.
+
+    With G(state, theta) = 0 the map whose root is the equilibrium (`Substrate.stationarity`) and J = dG/dstate,
+    gradient = dC/dtheta - multiplier' dG/dtheta, where J' multiplier = dC/dstate. With bounds G is the natural map of
+    the Karush-Kuhn-Tucker conditions, and directions held at a bound do not move. Directions along which the system
+    is indifferent (a gauge, a norm) get the multiplier of least norm. It is the true gradient with or without an
+    energy.
+
+    This rule looks inside: it differentiates the force and reads the whole state, which no experimenter can. It
+    exists to judge rules that do not. It factorises J: O(n^3) time and O(n^2) memory for n state variables.
+
+    Attributes:
+        cost: a callable (output, target) -> scalar.
+        strict: raise `ConvergenceError` for an equilibrium that did not converge, that is no root of G, or whose
+            response to the cost does not exist (J singular along dC/dstate).
+        max_size: the most state variables that it accepts; more raise ValueError.
+
+    Source: Scellier and Bengio 2017, arXiv 1602.05179, for its equality with equilibrium propagation; Almeida 1987 and
+    Pineda 1987 for the multiplier.
+    """
+
+    cost: Cost = eqx.field(default_factory=SquaredError)
+    strict: bool = eqx.field(static=True, default=True)
+    max_size: int = eqx.field(static=True, default=4096)
+
+    def __call__(self, substrate: Substrate, x: PyTree, y: PyTree, *, key: PRNGKeyArray | None = None) -> Estimate:
+        size = jax.tree.leaves(x)[0].shape[0]
+        keys = None if key is None else jax.random.split(key, size)
+        free = relax_batch(substrate, x, keys=keys)
+        _check_state(free.state, size, self.max_size)
+        output = jax.vmap(substrate.read)(free.state, x)
+        cost = jnp.mean(jax.vmap(self.cost)(output, y))
+        gradient, exists = response_gradient(substrate, free.state, x, y, self.cost)
+        estimate = Estimate(gradient, cost, output, (free,), relaxations=1)
+        return _require_response(require_usable(estimate), jnp.all(exists)) if self.strict else estimate
+
+
+def response_gradient(
+    substrate: Substrate, states: PyTree, xs: PyTree, ys: PyTree, cost: Cost, *, transpose: bool = True
+) -> tuple[PyTree, Bool[Array, "batch"]]:
+    """The gradient of the mean cost through the response of equilibria, and for each example whether it exists.
+
+    gradient = dC/dtheta - multiplier' dG/dtheta with J' multiplier = dC/dstate, G = stationarity, J = dG/dstate.
+    With `transpose=False` J takes the place of J': what a nudge measures in a system without an energy (Scellier et
+    al. 2018, arXiv 1808.04873), equal to the gradient where J is symmetric.
+    """
+
+    def multiplier(example):
+        state, x, y = example
+        flat, unravel = ravel_pytree(state)
+        root = lambda s: ravel_pytree(substrate.stationarity(unravel(s), x))[0]
+        jacobian = jax.jacfwd(root)(flat)
+        slope = jax.grad(lambda s: cost(substrate.read(unravel(s), x), y))(flat)
+        matrix = jacobian.T if transpose else jacobian
+        found = jnp.linalg.lstsq(matrix, slope)[0]
+        sloppy = float(jnp.finfo(flat.dtype).eps) ** 0.5
+        size = lambda v: jnp.max(jnp.abs(v), initial=0.0)
+        solved = size(matrix @ found - slope) <= sloppy * size(slope)
+        is_root = size(root(flat)) <= sloppy * (size(jacobian) * (1 + size(flat)) + substrate.force_scale(state, x))
+        return found, solved & is_root
+
+    multipliers, exists = jax.lax.map(multiplier, (states, xs, ys))
+    parameters, rest = split_parameters(substrate)
+
+    def lagrangian(parameters):
+        system = eqx.combine(parameters, rest)
+
+        def one(state, x, y, multiplier):
+            balance = ravel_pytree(system.stationarity(state, x))[0]
+            return cost(system.read(state, x), y) - jnp.vdot(multiplier, balance)
+
+        return jnp.mean(jax.vmap(one)(states, xs, ys, multipliers))
+
+    return jax.grad(lagrangian)(parameters), exists
+
+
+def _require_response(estimate: Estimate, exists: Bool[Array, ""]) -> Estimate:
+    message = (
+        "ImplicitGradient: the equilibrium does not move smoothly with the parameters: stationarity(state, x) is "
+        "not zero there, or its Jacobian is singular along the slope of the cost. Relax more tightly, or compare "
+        "with finite differences of the cost"
+    )
+    if isinstance(exists, Tracer):
+        return eqx.error_if(estimate, ~exists, message)
+    if not exists:
+        raise ConvergenceError(message)
+    return estimate
+
+
+def _check_state(states: PyTree, batch: int, max_size: int) -> None:
+    leaves = jax.tree.leaves(states)
+    if not all(jnp.issubdtype(leaf.dtype, jnp.floating) for leaf in leaves):
+        kinds = ", ".join(str(leaf.dtype) for leaf in leaves)
+        raise TypeError(
+            f"ImplicitGradient: wanted a state of real floating-point numbers, which can be differentiated, "
+            f"got {kinds}; for discrete or complex states compare with finite differences of the cost"
+        )
+    size = sum(leaf.size for leaf in leaves) // batch
+    if size > max_size:
+        raise ValueError(
+            f"ImplicitGradient: the state has {size} variables and its Jacobian {size}^2 entries, more than "
+            f"max_size={max_size} allows; compare on a smaller system, or raise max_size"
+        )

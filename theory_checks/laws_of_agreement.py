@@ -1,0 +1,85 @@
+"""Laws that two ways to the same thing agree: batched and single, compiled and eager, own and generic solver."""
+
+from __future__ import annotations
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import PyTree
+
+from substrates.solvers.generic import DescendThenPolish
+from substrates.substrate import Substrate
+from theory_checks.bench import Bench, flat, measure, relax, worst_leaf
+from theory_checks.laws_of_equilibrium import DISCRETE
+from theory_checks.report import Law, at_most, does_not_apply
+
+
+def _example(tree: PyTree, index: int) -> PyTree:
+    return jax.tree.map(lambda leaf: leaf[index], tree)
+
+
+def _state_gap(found: PyTree, wanted: PyTree) -> float:
+    gap = jnp.max(jnp.abs(flat(found) - flat(wanted)), initial=0.0)
+    return float(gap / (1 + jnp.max(jnp.abs(flat(wanted)), initial=0.0)))
+
+
+def batches(bench: Bench) -> list[Law]:
+    """A batch is its examples: relaxed one by one they settle alike, and measurements are the means of single ones."""
+    last = bench.size - 1
+    single = relax(bench.substrate, _example(bench.xs, last), None, None, bench.keys[last])
+    gap = _state_gap(single.state, _example(bench.free.state, last))
+    laws = [at_most("batch = singles: equilibria", f"example {last} alone and in its batch", gap, bench.resolution)]
+    name = "batch = singles: measurements"
+    if not bench.substrate.conservative:
+        one = lambda i: _contrast_slice(bench, slice(i, i + 1))
+        whole = _contrast_slice(bench, slice(None))
+    else:
+        one = lambda i: _measure_slice(bench, slice(i, i + 1))
+        whole = _measure_slice(bench, slice(None))
+    mean = jax.tree.map(lambda *leaves: sum(leaves) / bench.size, *[one(i) for i in range(bench.size)])
+    what = "measure" if bench.substrate.conservative else "contrast"
+    compared = f"{what} of {bench.size} examples against the mean of each alone"
+    return [*laws, at_most(name, compared, worst_leaf(whole, mean), 1e3 * bench.epsilon)]
+
+
+def _measure_slice(bench: Bench, part: slice) -> PyTree:
+    pick = lambda tree: jax.tree.map(lambda leaf: leaf[part], tree)
+    return measure(bench.substrate, pick(bench.free.state), pick(bench.xs))
+
+
+def _contrast_slice(bench: Bench, part: slice) -> PyTree:
+    pick = lambda tree: jax.tree.map(lambda leaf: leaf[part], tree)
+    return bench.substrate.contrast(pick(bench.nearby(40)), pick(bench.free.state), pick(bench.xs))
+
+
+def compilation(bench: Bench) -> list[Law]:
+    """Compiled and eager code say the same."""
+    last = bench.size - 1
+    x, key = _example(bench.xs, last), bench.keys[last]
+    compiled, eager = relax(bench.substrate, x, None, None, key), bench.substrate.relax(x, key=key)
+    gap = _state_gap(compiled.state, eager.state)
+    state = _example(bench.free.state, last)
+    read = eqx.filter_jit(lambda s, state, x: s.read(state, x))
+    gap = max(gap, _state_gap(read(bench.substrate, state, x), bench.substrate.read(state, x)))
+    return [at_most("jit = eager", "relaxation and reading of one example", gap, bench.resolution)]
+
+
+@eqx.filter_jit
+def _generic(substrate, states, xs, keys):
+    solve = DescendThenPolish()
+    return jax.vmap(lambda s, x, k: solve(substrate, x, None, s, k))(states, xs, keys)
+
+
+def solvers(bench: Bench) -> list[Law]:
+    """The generic solver, which knows only the three methods, settles where the class's own solver does."""
+    name = "generic solver = own solver"
+    kind = type(bench.substrate)
+    if bench.discrete:
+        return [does_not_apply(name, DISCRETE)]
+    if kind.relax is Substrate.relax and isinstance(bench.substrate.solver, DescendThenPolish):
+        return [does_not_apply(name, "The class has no solver of its own: it settles by the generic one.")]
+    start = bench.nearby(41, 1e-3)
+    found = _generic(bench.substrate, start, bench.xs, bench.keys)
+    gap = _state_gap(found.state, bench.free.state)
+    compared = "states found by the generic solver from a start 0.1 % away"
+    return [at_most(name, compared, gap, 1e2 * bench.resolution)]

@@ -1,0 +1,140 @@
+"""A substrate in a sealed box: what a rule may do to a physical system, and nothing else."""
+
+from __future__ import annotations
+
+from typing import Any, NoReturn
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Inexact, PRNGKeyArray, PyTree
+
+from substrates.substrate import Equilibrium, Nudge, Pin, Solver, Substrate
+
+
+class SealError(RuntimeError):
+    """A rule looked inside a sealed substrate."""
+
+
+class SealedState(eqx.Module):
+    """A state that can be handed back to its substrate, copied and batched, but neither read nor computed with.
+
+    Its numbers are kept as bit patterns, so that arithmetic on its leaves means nothing and has no derivative.
+    """
+
+    _bits: PyTree
+    _kinds: Any = eqx.field(static=True)
+
+    def __getattr__(self, name: str) -> NoReturn:
+        raise _broken(f"state.{name}") if not name.startswith("__") else AttributeError(name)
+
+    def _refuse(self, *_: Any) -> NoReturn:
+        raise _broken("arithmetic on a state")
+
+    __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __truediv__ = __getitem__ = __iter__ = _refuse
+
+
+class SealedSubstrate(Substrate):
+    """Any substrate, sealed: only relax, read, measure, contrast and constrained work; the rest raises `SealError`.
+
+    Equilibria keep their residual, steps and status; their energy is None and their states are opaque. A rule that
+    trains it uses nothing that a physical system could not offer. It is a pytree like any substrate, so optimisers
+    move its parameters.
+
+    Attributes:
+        _contents: the substrate in the box.
+    """
+
+    _contents: Substrate
+
+    def relax(
+        self,
+        x: PyTree,
+        nudge: Nudge | Pin | None = None,
+        start: PyTree | None = None,
+        *,
+        key: PRNGKeyArray | None = None,
+        solver: Solver | None = None,
+    ) -> Equilibrium:
+        start = None if start is None else _open(start)
+        found = self._contents.relax(x, nudge, start, key=key, solver=solver)
+        return Equilibrium(_seal(found.state), None, found.residual, found.steps, found.status)
+
+    def read(self, state: PyTree, x: PyTree) -> Inexact[Array, "outputs"]:
+        return self._contents.read(_open(state), x)
+
+    def measure(self, states, xs, nudges=None):
+        return SealedSubstrate(self._contents.measure(_open(states), xs, nudges))
+
+    def contrast(self, plus, minus, xs, nudges_plus=None, nudges_minus=None):
+        return SealedSubstrate(self._contents.contrast(_open(plus), _open(minus), xs, nudges_plus, nudges_minus))
+
+    def constrained(self):
+        return SealedSubstrate(self._contents.constrained())
+
+    @property
+    def conservative(self) -> NoReturn:
+        raise _broken("conservative")
+
+    def energy(self, *_: Any, **__: Any) -> NoReturn:
+        raise _broken("energy")
+
+    def total_energy(self, *_: Any, **__: Any) -> NoReturn:
+        raise _broken("total_energy")
+
+    def force(self, *_: Any, **__: Any) -> NoReturn:
+        raise _broken("force")
+
+    def total_force(self, *_: Any, **__: Any) -> NoReturn:
+        raise _broken("total_force")
+
+    def force_scale(self, *_: Any, **__: Any) -> NoReturn:
+        raise _broken("force_scale")
+
+    def initial_state(self, *_: Any, **__: Any) -> NoReturn:
+        raise _broken("initial_state")
+
+    def bounds(self, *_: Any, **__: Any) -> NoReturn:
+        raise _broken("bounds")
+
+    def stationarity(self, *_: Any, **__: Any) -> NoReturn:
+        raise _broken("stationarity")
+
+    def residual(self, *_: Any, **__: Any) -> NoReturn:
+        raise _broken("residual")
+
+
+def _broken(what: str) -> SealError:
+    return SealError(
+        f"the rule used {what}, which no experiment on a physical system gives: a rule may relax, read, measure and "
+        "contrast, and may not look inside a state"
+    )
+
+
+def _seal(state: PyTree) -> SealedState:
+    leaves, structure = jax.tree.flatten(state)
+    kinds = structure, tuple(jnp.dtype(leaf.dtype).name for leaf in leaves)
+    return SealedState([_to_bits(leaf) for leaf in leaves], kinds)
+
+
+def _open(sealed: Any) -> PyTree:
+    if not isinstance(sealed, SealedState):
+        raise SealError(f"wanted a state that this substrate's relax returned, got {type(sealed).__name__}")
+    structure, kinds = sealed._kinds
+    return structure.unflatten([_from_bits(bits, kind) for bits, kind in zip(sealed._bits, kinds, strict=True)])
+
+
+def _to_bits(leaf: Array) -> PyTree:
+    if jnp.iscomplexobj(leaf):
+        return _to_bits(leaf.real), _to_bits(leaf.imag)
+    if not jnp.issubdtype(leaf.dtype, jnp.floating):
+        return leaf
+    return jax.lax.bitcast_convert_type(leaf, jnp.dtype(f"uint{8 * leaf.dtype.itemsize}"))
+
+
+def _from_bits(bits: PyTree, kind: str) -> Array:
+    dtype = jnp.dtype(kind)
+    if jnp.issubdtype(dtype, jnp.complexfloating):
+        part = jnp.finfo(dtype).dtype.name
+        return jax.lax.complex(_from_bits(bits[0], part), _from_bits(bits[1], part))
+    return jax.lax.bitcast_convert_type(bits, dtype) if jnp.issubdtype(dtype, jnp.floating) else bits

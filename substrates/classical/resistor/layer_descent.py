@@ -1,0 +1,163 @@
+"""Exact block coordinate descent for layered resistive networks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from substrates.nudge import Nudge, Pin
+from substrates.solvers.solver import Equilibrium, Solver, Status, tolerance
+
+State = tuple[Float[Array, "nodes"], ...]
+
+
+class LayerDescent(Solver):
+    """Settles a layered network one layer at a time, each exactly, given the others.
+
+    v_k <- clip((sum_j g_kj v_j + I_k + h o + pull) / (sum_j g_kj + h), lower, upper),
+
+    with the nudge's pull and stiffness h at the outputs only. No step raises the co-content, and the sweeps converge
+    (it is a convex quadratic within bounds; Scellier 2024, arXiv 2402.11674). The free phase sweeps from the inputs
+    to the outputs, a nudged phase from the outputs back.
+
+    Attributes:
+        sweeps: a number of sweeps to do without a test (status `truncated`), or None to sweep until converged.
+        max_sweeps: the most sweeps of a converging solve. It stops when a sweep changes no layer by more than rounding
+            errors of the layer's voltages and of its departure from the start, and is then judged by the residual.
+    """
+
+    sweeps: int | None = None
+    max_sweeps: int = 1000
+
+    def __call__(
+        self,
+        substrate: Any,
+        x: Float[Array, "inputs"],
+        nudge: Nudge | Pin | None,
+        start: State,
+        key: PRNGKeyArray | None,
+    ) -> Equilibrium:
+        nodes = _Nodes(substrate, x, nudge, start)
+        start = nodes.pinned(start)
+        if self.sweeps is not None:
+            state = start
+            for _ in range(self.sweeps):
+                state = nodes.sweep(state)
+            steps = jnp.asarray(self.sweeps, jnp.int32)
+        else:
+            state, steps = self._converge(nodes, start)
+        residual = nodes.residual(state)
+        limit = tolerance(substrate, start, x, nudge)
+        met = Status.converged if self.sweeps is None else Status.truncated
+        missed = Status.out_of_steps if self.sweeps is None else Status.truncated
+        status = Status.where(residual <= limit, met, missed)
+        status = Status.where(jnp.isfinite(residual), status, Status.not_finite)
+        status = Status.where(nodes.stable(state), status, Status.unstable)
+        return Equilibrium(state, substrate.total_energy(state, x, nudge), residual, steps, status)
+
+    def _converge(self, nodes: _Nodes, start: State) -> tuple[State, Array]:
+        first = nodes.sweep(start)
+        # the first layer follows from the second, so its change need not be looked at
+        watched = slice(1, None) if len(start) > 1 else slice(None)
+        epsilon = jnp.finfo(start[0].dtype).eps
+        thresholds = [
+            2 * epsilon * (8 * jnp.max(jnp.abs(after - before)) + jnp.max(jnp.abs(after)))
+            for before, after in zip(start[watched], first[watched], strict=True)
+        ]
+
+        def moved(old: State, new: State) -> Array:
+            changes = [
+                jnp.any(jnp.abs(after - before) > threshold)
+                for before, after, threshold in zip(old[watched], new[watched], thresholds, strict=True)
+            ]
+            return jnp.any(jnp.stack(changes))
+
+        def moving(carry):
+            _, still, sweep = carry
+            return still & (sweep < self.max_sweeps)
+
+        def advance(carry):
+            state, _, sweep = carry
+            new = nodes.sweep(state)
+            return new, moved(state, new), sweep + 1
+
+        state, _, sweeps = jax.lax.while_loop(moving, advance, (first, moved(start, first), jnp.ones((), jnp.int32)))
+        return state, sweeps
+
+
+class _Nodes:
+    """The constants of one solve: what flows into each node from fixed voltages, and each node's conductance."""
+
+    def __init__(self, net: Any, x: Float[Array, "inputs"], nudge: Nudge | Pin | None, start: State):
+        self.net, self.nudge = net, nudge
+        self.last = len(start) - 1
+        self.lower, self.upper = net.bounds(x)
+        self.kappa = net.weights()
+        self.source, self.total = [], []
+        for layer, (rails, bias) in enumerate(zip(net.rail_conductance, net.bias_current, strict=True)):
+            source = bias + net.rail_voltage @ rails
+            if layer == 0:
+                source += net.input_current(x)
+            total = net.column_sums(layer)
+            if layer < self.last:
+                total += net.gain[layer] * net.reverse_gain[layer] * jnp.sum(net.conductance[layer + 1], axis=1)
+            self.source.append(source)
+            self.total.append(total)
+
+    def pinned(self, state: State) -> State:
+        if isinstance(self.nudge, Pin):
+            return (*state[:-1], jnp.asarray(self.nudge.target, state[-1].dtype))
+        return state
+
+    def arriving(self, state: State | list, layer: int) -> Float[Array, "nodes"]:
+        """sum_j g_kj v_j + I_k at every node k of a layer."""
+        net = self.net
+        current = self.source[layer]
+        if layer > 0:
+            current += (net.gain[layer - 1] * state[layer - 1]) @ net.conductance[layer]
+        if layer < self.last:
+            current += net.reverse_gain[layer] * (state[layer + 1] @ net.conductance[layer + 1].T)
+        return current
+
+    def settle(self, state: list, layer: int) -> Float[Array, "nodes"]:
+        """The voltages of one layer that minimise the co-content given its neighbours."""
+        voltage, total, current = state[layer], self.total[layer], self.arriving(state, layer)
+        if layer == self.last:
+            if isinstance(self.nudge, Pin):
+                return voltage
+            if isinstance(self.nudge, Nudge):
+                stiffness = self.nudge.stiffness(voltage)
+                current = self.kappa[layer] * current + stiffness * voltage + self.nudge.pull(voltage)
+                total = self.kappa[layer] * total + stiffness
+        # a node without any conductance floats: whatever its voltage is, no current flows
+        settled = jnp.where(total != 0, current / jnp.where(total != 0, total, 1), voltage)
+        return settled if layer == self.last else jnp.clip(settled, self.lower[layer], self.upper[layer])
+
+    def sweep(self, state: State) -> State:
+        voltages = list(state)
+        layers = range(self.last + 1)
+        for layer in layers if self.nudge is None else reversed(layers):
+            voltages[layer] = self.settle(voltages, layer)
+        return tuple(voltages)
+
+    def residual(self, state: State) -> Float[Array, ""]:
+        """The largest current that Kirchhoff's law leaves over; the substrate's own residual, without its products."""
+        worst = []
+        for layer, voltage in enumerate(state):
+            if layer == self.last and isinstance(self.nudge, Pin):
+                worst.append(jnp.max(jnp.abs(voltage - self.nudge.target)))
+                continue
+            force = self.kappa[layer] * (self.arriving(state, layer) - self.total[layer] * voltage)
+            if layer == self.last and isinstance(self.nudge, Nudge):
+                force += self.nudge.pull(voltage)
+            worst.append(jnp.max(jnp.abs(voltage - jnp.clip(voltage + force, self.lower[layer], self.upper[layer]))))
+        return jnp.max(jnp.stack(worst))
+
+    def stable(self, state: State) -> Array:
+        """Whether the outputs are held: their total conductance exceeds what a negative nudge takes away."""
+        if not isinstance(self.nudge, Nudge):
+            return jnp.asarray(True)
+        return jnp.all(self.kappa[-1] * self.total[-1] + self.nudge.stiffness(state[-1]) > 0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import math
 import re
 import sys
@@ -15,12 +16,12 @@ import jax
 
 from learning import catalogue
 from learning.data import DATA_SETS, load_data
-from learning.rule import ConvergenceError
+from learning.rule import ConvergenceError, Mover
 from learning.run_folder import claim, read_config
 from learning.training import Run, fit
 from substrates.substrate import split_parameters
 
-_FALLBACK = {"epochs": 20, "batch_size": 32, "optimiser": "adam", "learning_rate": 0.01, "decay": 1.0}
+_FALLBACK: dict[str, Any] = {"epochs": 20, "batch_size": 32, "optimiser": "adam", "learning_rate": 0.01, "decay": 1.0}
 
 _EXAMPLES = """\
 examples:
@@ -157,8 +158,13 @@ def _train(options: argparse.Namespace) -> int:
         jax.devices()
     except RuntimeError as error:
         raise _UsageError(f"--device: JAX finds no {options.device or 'device'} ({error})") from error
-    with jax.enable_x64(precision == 64):
-        return _train_in_precision(options, asked)
+    out = _claimed_folder(options, asked)
+    try:
+        with jax.enable_x64(precision == 64):
+            return _train_in(out, options, asked)
+    finally:
+        with contextlib.suppress(OSError):
+            out.rmdir()  # only if nothing came of it
 
 
 def _asked(options: argparse.Namespace) -> dict[str, Any]:
@@ -182,35 +188,41 @@ def _asked(options: argparse.Namespace) -> dict[str, Any]:
     return before
 
 
-def _train_in_precision(options: argparse.Namespace, asked: dict[str, Any]) -> int:
+def _claimed_folder(options: argparse.Namespace, asked: dict[str, Any]) -> Path:
+    out = options.out
+    if out is None:
+        name = re.sub(r"[^\w.-]+", "-", options.substrate.rpartition(":")[2])
+        out = Path("runs") / f"{name}-{asked['data'] or 'digits'}-{time.strftime('%Y%m%d-%H%M%S')}"
+    claim(out, resume=options.resume)
+    return out
+
+
+def _train_in(out: Path, options: argparse.Namespace, asked: dict[str, Any]) -> int:
     say = (lambda *_: None) if options.quiet else (lambda text: print(text, flush=True))
-    substrate_class = catalogue.find(catalogue.SUBSTRATES, asked["substrate"])
-    rule_class = catalogue.find(catalogue.RULES, asked["rule"] or "equilibrium-propagation")
-    data_name, seed = asked["data"] or "digits", asked["seed"] or 0
-    out = _folder(options, data_name)
     if options.resume and read_config(out) is None:
         say(f"There is no run in {out} yet: it starts now.")
-    data = load_data(data_name, seed=seed, validation=0.1 if asked["validation"] is None else asked["validation"])
+    substrate_class = catalogue.find(catalogue.SUBSTRATES, asked["substrate"])
+    rule_class = catalogue.find(catalogue.RULES, asked["rule"] or "equilibrium-propagation")
+    seed = asked["seed"] or 0
+    part = 0.1 if asked["validation"] is None else asked["validation"]
+    data = load_data(asked["data"] or "digits", seed=seed, validation=part)
     build_key, train_key = jax.random.split(jax.random.key(seed))
     sizes = None if asked["sizes"] is None else tuple(asked["sizes"])
     substrate = substrate_class.for_task(data.n_inputs, data.n_outputs, sizes=sizes, key=build_key)
     settings = {**_FALLBACK, **substrate.training_defaults()}
-    settings |= {name: asked[name] for name in settings if asked.get(name) is not None}
+    settings |= {name: asked[name] for name in (*_FALLBACK, "beta") if asked.get(name) is not None}
+    settings["epochs"] = options.epochs or settings["epochs"]
     settings["batch_size"] = min(settings["batch_size"], len(data.train[1]))
-    epochs = settings.pop("epochs") if options.epochs is None else options.epochs
-    cost = None if asked["cost"] is None else catalogue.COSTS[asked["cost"]]()
-    strict = False if asked["lenient"] else None
-    default_beta = settings.get("beta") if "beta" in rule_class.__dataclass_fields__ else None
-    beta = default_beta if asked["beta"] is None else asked["beta"]
-    rule_options = {"beta": beta, "variant": asked["variant"], "cost": cost, "strict": strict}
-    rule = rule_class(**catalogue.accepted(rule_class, rule_options))
+    rule = _rule(rule_class, asked, settings.pop("beta", None))
     batches = math.ceil(len(data.train[1]) / settings["batch_size"])
-    optimiser = catalogue.optimiser(
-        settings["optimiser"], settings["learning_rate"], settings["decay"], batches, substrate
-    )
+    epochs = settings.pop("epochs")
     say(data)
     say(f"{_first_line(type(substrate))} {_count_parameters(substrate):,} parameters.")
     say(f"{rule}; {_describe(settings)}; {epochs} epochs of {batches} batches.")
+    optimiser = None
+    if not issubclass(rule_class, Mover):
+        rates = (settings["optimiser"], settings["learning_rate"], settings["decay"])
+        optimiser = catalogue.optimiser(*rates, batches, substrate)
     run = fit(
         substrate,
         rule,
@@ -229,20 +241,25 @@ def _train_in_precision(options: argparse.Namespace, asked: dict[str, Any]) -> i
     )
     say(_report(run))
     if run.interrupted:
-        say(
-            f"Interrupted; what is done is kept. Go on with: groundstate train {options.substrate} --out {out} --resume"
-        )
+        again = f"groundstate train {asked['substrate']} --out {out} --resume"
+        say(f"Interrupted; what is done is kept. Go on with: {again}")
     print(out)
     return 130 if run.interrupted else 0
 
 
-def _folder(options: argparse.Namespace, data: str) -> Path:
-    out = options.out
-    if out is None:
-        name = re.sub(r"[^\w.-]+", "-", Path(options.substrate).name)
-        out = Path("runs") / f"{name}-{data}-{time.strftime('%Y%m%d-%H%M%S')}"
-    claim(out, resume=options.resume)
-    return out
+def _rule(rule_class: Any, asked: dict[str, Any], beta: float | None) -> Any:
+    has_beta = "beta" in rule_class.__dataclass_fields__
+    given = {
+        "beta": beta if has_beta else asked["beta"],
+        "variant": asked["variant"],
+        "cost": None if asked["cost"] is None else catalogue.COSTS[asked["cost"]](),
+        "strict": False if asked["lenient"] else None,
+    }
+    if has_beta and beta is None:
+        raise _UsageError(
+            "--beta: neither the substrate nor you say how strongly to nudge; give one, such as --beta 0.5"
+        )
+    return rule_class(**catalogue.accepted(rule_class, given))
 
 
 def _report(run: Run) -> str:
@@ -269,7 +286,9 @@ def _count_parameters(substrate: Any) -> int:
 
 
 def _first_line(thing: type) -> str:
-    return (thing.__doc__ or thing.__name__).strip().split("\n")[0]
+    lines = (thing.__doc__ or "").strip().split("\n")
+    written = lines[0] and not lines[0].startswith(f"{thing.__name__}(")  # a dataclass without one gets its signature
+    return lines[0] if written else f"{thing.__name__}."
 
 
 def _sizes(text: str) -> list[int]:

@@ -94,8 +94,9 @@ def _advance(reading: tuple[Standing, Array, Array, Array, Array], moving: Movin
             return moving._replace(parameters=eqx.filter(moved, eqx.is_array))
         assert standing.optimiser is not None
         estimate = standing.rule(system, x, y, key=step_key)
-        updates, state = standing.optimiser.update(estimate.gradient, moving.optimiser, moving.parameters)
-        moved: Any = eqx.combine(optax.apply_updates(moving.parameters, updates), standing.rest)
+        with jax.numpy_dtype_promotion("standard"):  # which optax's optimisers rely on
+            updates, state = standing.optimiser.update(estimate.gradient, moving.optimiser, moving.parameters)
+            moved: Any = eqx.combine(optax.apply_updates(moving.parameters, updates), standing.rest)
         tally = moving.tally.add(estimate, y, standing.labelled)
         # Nothing is learned from a bad batch. The choice also makes the new parameters wait for everything that reads
         # the old ones, without which the compiler copies them at every step.

@@ -209,13 +209,9 @@ class CircuitNetwork(ResistorNetwork):
         at_edges = jnp.abs(self.conductance) * (sizes[edges[:, 0]] + sizes[edges[:, 1]])
         meeting = self._gather(edges, at_edges, at_edges)
         meeting += self._gather(sources, jnp.abs(self.source_current), jnp.abs(self.source_current))
-        if len(diodes):
-            drop = self.diode_drops(state, x)
-            if self.diode is not None:
-                span = sizes[diodes[:, 0]] + sizes[diodes[:, 1]]
-                at_diodes = jnp.abs(self.diode.current(drop)) + jnp.abs(self.diode.conductance(drop)) * span
-            else:
-                at_diodes = jnp.abs(state[1]) if isinstance(state, tuple) else jnp.zeros_like(jnp.abs(drop))
+        if self.diode is not None:
+            drop, span = self.diode_drops(state, x), sizes[diodes[:, 0]] + sizes[diodes[:, 1]]
+            at_diodes = jnp.abs(self.diode.current(drop)) + jnp.abs(self.diode.conductance(drop)) * span
             meeting += self._gather(diodes, at_diodes, at_diodes)
         return jnp.max(self.topology.test_map.absolute.transpose(meeting), initial=0.0)
 

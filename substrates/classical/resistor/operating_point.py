@@ -215,6 +215,7 @@ def _multipliers(solver, net, x, nudge, start, solve, limit):
         """A Newton step on Kirchhoff's law and on the drops of the diodes that conduct, which are held at zero."""
         u, diode_current, pin_current = carry
         conducting = diode_current + diode_strength * drops(u) > 0
+        diode_current = jnp.where(conducting, diode_current, 0.0)
         stiffer = epsilon**-0.25
         strength = stiffer * jnp.where(conducting, diode_strength, 0.0)
         held = circuit(diode_current, pin_current, stiffer)
@@ -222,16 +223,19 @@ def _multipliers(solver, net, x, nudge, start, solve, limit):
         if held.hold is not None:
             pull = -pin_current if pinned else held.hold.pull(net.read(u, x))
             balance -= topology.read_test_map.transpose(pull)
-        balance += topology.diode_test_map.transpose(strength * drops(u)) if ideal else 0.0
-        balance += topology.read_test_map.transpose(stiffer * pin_strength * gaps(u)) if pinned else 0.0
+        drop, gap = drops(u), gaps(u)
+        balance += topology.diode_test_map.transpose(strength * drop) if ideal else 0.0
+        balance += topology.read_test_map.transpose(stiffer * pin_strength * gap) if pinned else 0.0
         conductance = net.conductance
         if len(net.diodes):
             at_diodes = strength if ideal else net.diode.conductance(net.diode_drops(u, x))
             conductance = jnp.concatenate([conductance, at_diodes])
         curvature = None if held.hold is None else held.hold.curvature(net.read(u, x))
-        u = u + solve(conductance, -balance, curvature)[0]
-        diode_current = jnp.where(conducting, diode_current + strength * drops(u), 0.0)
-        return (u, diode_current, pin_current + stiffer * pin_strength * gaps(u)), None
+        change = solve(conductance, -balance, curvature)[0]
+        # the drops to come, from the change: differences of voltages would be rounded too coarsely
+        diode_current += strength * (drop + topology.diode_map(change)) if ideal else 0.0
+        pin_current += stiffer * pin_strength * (gap + topology.read_map(change)) if pinned else 0.0
+        return (u + change, diode_current, pin_current), None
 
     def running(carry):
         u, diode_current, _, step, residual, infeasible, stable = carry

@@ -6,12 +6,14 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import jax.scipy.sparse.linalg
 import lineax as lx
 import optimistix as optx
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from substrates.nudge import Nudge, Pin
+from substrates.solvers.precision import LBFGS, levenberg_marquardt
 from substrates.solvers.solver import Equilibrium, Solver, judge, tolerance
 
 
@@ -25,7 +27,8 @@ class DescendThenPolish(Solver):
 
     Attributes:
         max_steps: the most steps of each stage.
-        dense_size: up to this many state variables the polish factorises its Jacobian; above, it is matrix-free.
+        dense_size: up to this many state variables the polish is Levenberg-Marquardt with a factorised Jacobian; above,
+            Newton-Krylov without a matrix.
         absolute_tolerance, relative_tolerance: on the residual; None takes them from the dtype.
 
     Source for the flow: Kelley and Keyes 1998, "Convergence analysis of pseudo-transient continuation".
@@ -51,7 +54,8 @@ class DescendThenPolish(Solver):
             flat = jnp.where(settled, flat, _better(residual, flat, descended))
             steps = jnp.where(settled, 0, steps)
         root = lambda y: ravel_pytree(substrate.stationarity(unravel(y), x, nudge))[0]
-        polished, polish_steps = self._polish(root, flat, limit)
+        symmetric = substrate.conservative and substrate.bounds(x) is None
+        polished, polish_steps = self._polish(root, flat, limit, symmetric)
         flat = _better(residual, flat, polished)
         return judge(substrate, unravel(flat), x, nudge, steps + polish_steps, limit)
 
@@ -67,35 +71,36 @@ class DescendThenPolish(Solver):
         coarse = float(jnp.finfo(flat.dtype).eps) ** 0.5
         found = optx.minimise(
             lambda y, _: energy(y),
-            optx.LBFGS(rtol=coarse, atol=coarse),
+            LBFGS(rtol=coarse, atol=coarse),
             flat,
             max_steps=self.max_steps,
             throw=False,
         )
         return found.value, jnp.asarray(found.stats["num_steps"], jnp.int32)
 
-    def _polish(self, root, flat, limit):
+    def _polish(self, root, flat, limit, symmetric=False):
         complex_valued = jnp.iscomplexobj(flat)
         size = flat.size * (2 if complex_valued else 1)
         split = lambda y: jnp.concatenate([y.real, y.imag]) if complex_valued else y
         join = lambda z: z[: flat.size] + 1j * z[flat.size :] if complex_valued else z
-        fine = float(jnp.finfo(split(flat).dtype).eps)
-        solver: Any = (
-            optx.LevenbergMarquardt(rtol=fine, atol=fine**2, norm=optx.max_norm)
-            if size <= self.dense_size
-            else optx.IndirectLevenbergMarquardt(rtol=fine, atol=fine**2, norm=optx.max_norm)
-        )
+        equations = lambda z: split(root(join(z)))
 
         def polish(z):
-            scale = jnp.max(jnp.abs(split(root(join(z)))))
-
+            if size > self.dense_size:
+                return newton_krylov(equations, z, limit, self.max_steps, symmetric)
+            fine = float(jnp.finfo(z.dtype).eps)
+            scale = jnp.max(jnp.abs(equations(z)))
             found = optx.least_squares(
-                lambda z, _: split(root(join(z))) / scale, solver, z, max_steps=self.max_steps, throw=False
+                lambda z, _: equations(z) / scale,
+                levenberg_marquardt(fine, fine**2, lx.QR()),
+                z,
+                max_steps=self.max_steps,
+                throw=False,
             )
             return found.value, jnp.asarray(found.stats["num_steps"], jnp.int32)
 
         z = split(flat)
-        settled = jnp.max(jnp.abs(split(root(flat)))) <= limit
+        settled = jnp.max(jnp.abs(equations(z))) <= limit
         polished, steps = jax.lax.cond(settled, lambda z: (z, jnp.zeros((), jnp.int32)), polish, z)
         return join(polished), steps
 
@@ -136,6 +141,41 @@ def implicit_flow(force, flat: Float[Array, " n"], limit: Float[Array, ""], max_
 
     first = (flat, jnp.ones((), flat.dtype), jnp.max(jnp.abs(force(flat))), jnp.zeros((), jnp.int32))
     state, _, _, steps = jax.lax.while_loop(running, advance, first)
+    return state, steps
+
+
+def newton_krylov(root, flat: Float[Array, " n"], limit: Float[Array, ""], max_steps: int, symmetric: bool):
+    """Newton's method whose linear systems are solved without a matrix, by Krylov iterations; (state, steps).
+
+    Conjugate gradients where the Jacobian is symmetric (a Hessian), GMRES elsewhere. A step is halved until it lowers
+    the norm of the root map; it stops where no fraction does.
+    """
+    krylov = jax.scipy.sparse.linalg.cg if symmetric else jax.scipy.sparse.linalg.gmres
+    norm = jnp.linalg.norm
+
+    def running(carry):
+        _, value, step, moving = carry
+        return (step < max_steps) & moving & (jnp.max(jnp.abs(value)) > limit)
+
+    def advance(carry):
+        state, value, step, _ = carry
+        action = lambda direction: jax.jvp(root, (state,), (direction,))[1]
+        direction = -krylov(action, value, tol=1e-3, maxiter=10 * flat.size if symmetric else 50)[0]
+        shorter = lambda fraction: root(state + fraction * direction)
+
+        def too_long(trial):
+            fraction, new_value = trial
+            return ~(norm(new_value) < (1 - 1e-4 * fraction) * norm(value)) & (fraction > 1e-6)
+
+        halve = lambda trial: (trial[0] / 2, shorter(trial[0] / 2))
+        one = jnp.ones((), flat.dtype)
+        fraction, new_value = jax.lax.while_loop(too_long, halve, (one, shorter(one)))
+        moving = fraction > 1e-6
+        moved = jnp.where(moving, state + fraction * direction, state)
+        return moved, jnp.where(moving, new_value, value), step + 1, moving
+
+    first = (flat, root(flat), jnp.zeros((), jnp.int32), jnp.asarray(True))
+    state, _, steps, _ = jax.lax.while_loop(running, advance, first)
     return state, steps
 
 

@@ -80,7 +80,7 @@ def raw(leaf: Any) -> Any:
 
 def _read(path: Path) -> tuple[dict[str, Any], list[np.ndarray]]:
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
             header = json.loads(archive[_HEADER].tobytes())
             if header["format"] != _FORMAT:
                 raise CheckpointError(

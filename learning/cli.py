@@ -337,3 +337,7 @@ def _learning_rate(text: str) -> float | dict[str, float]:
         return _positive(text)
     pairs = [part.partition("=") for part in text.split(",")]
     return {name.strip(): _positive(value) for name, _, value in pairs}
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -109,6 +109,7 @@ def load_data(name: str = "digits", *, seed: int = 0, validation: float | int = 
     scaling = "Inputs are divided by their largest possible value."
     if name in _TABLES:
         mean, deviation = parts[0][0].mean(axis=0), parts[0][0].std(axis=0)
+        deviation[deviation == 0] = 1  # a feature that never varies becomes 0
         parts = [(((x - mean) / deviation).astype(np.float32), y) for x, y in parts]
         scaling = "Inputs are standardised by the training examples."
     return Data(name, parts[0], parts[1] if held.any() else None, parts[2], classes, scaling)

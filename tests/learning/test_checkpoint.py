@@ -1,0 +1,92 @@
+"""Checkpoints give back what was saved, or say what is wrong."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from learning.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
+from learning.files import write_atomically
+
+TREE = {
+    "half": jnp.asarray([1.5, jnp.nan], jnp.bfloat16),
+    "complex": jnp.asarray([[1 + 2j]]),
+    "whole": (jnp.asarray(3, jnp.int32), jnp.zeros((0, 4))),
+    "key": jax.random.key(5),
+    "nothing": None,
+    "name": "not an array",
+}
+
+
+def test_round_trip_of_every_kind(tmp_path):
+    path = tmp_path / "c.npz"
+    save_checkpoint(path, TREE, {"epoch": 3, "rows": [{"cost": 0.1}]})
+    blank = jax.tree.map(lambda leaf: leaf if isinstance(leaf, str) else jnp.zeros_like(leaf), {**TREE, "key": None})
+    tree, facts = load_checkpoint(path, {**blank, "key": jax.random.key(0)})
+    assert facts == {"epoch": 3, "rows": [{"cost": 0.1}]}
+    assert tree["name"] == "not an array"
+    np.testing.assert_array_equal(jax.random.key_data(tree["key"]), jax.random.key_data(TREE["key"]))
+    for name in ("half", "complex"):
+        assert tree[name].dtype == TREE[name].dtype
+        assert np.asarray(tree[name]).tobytes() == np.asarray(TREE[name]).tobytes()
+    assert tree["whole"][0] == 3
+    assert tree["whole"][1].shape == (0, 4)
+
+
+@pytest.mark.parametrize(
+    ("like", "words"),
+    [
+        ({"a": jnp.zeros(3)}, r"\['a'\] is float64\[3\] here and float64\[2\] in the file"),
+        ({"a": jnp.zeros(2, jnp.float32)}, r"float32\[2\] here and float64\[2\] in the file"),
+        ({"a": jnp.zeros(2), "b": jnp.zeros(1)}, r"\['b'\] is float64\[1\] here and absent in the file"),
+        ({}, r"\['a'\] is absent here"),
+    ],
+)
+def test_foreign_arrays_are_named(tmp_path, like, words):
+    save_checkpoint(tmp_path / "c.npz", {"a": jnp.zeros(2)}, {})
+    with pytest.raises(CheckpointError, match=words):
+        load_checkpoint(tmp_path / "c.npz", like)
+
+
+def test_every_truncation_is_noticed(tmp_path):
+    path, tree = tmp_path / "c.npz", {"a": jnp.arange(20.0)}
+    save_checkpoint(path, tree, {})
+    content = path.read_bytes()
+    for length in range(0, len(content), 37):
+        path.write_bytes(content[:length])
+        with pytest.raises(CheckpointError, match=r"c\.npz: truncated or damaged"):
+            load_checkpoint(path, tree)
+
+
+def test_every_flipped_byte_of_data_is_noticed(tmp_path):
+    path, tree = tmp_path / "c.npz", {"a": jnp.arange(1.0, 21.0)}
+    save_checkpoint(path, tree, {})
+    content = path.read_bytes()
+    start = content.index(np.arange(1.0, 21.0).tobytes())
+    for at in range(start, start + 160, 7):
+        path.write_bytes(content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :])
+        with pytest.raises(CheckpointError):
+            load_checkpoint(path, tree)
+
+
+def test_pickles_are_refused(tmp_path):
+    path = tmp_path / "c.npz"
+    np.savez(path, header=np.array([{"a": 1}], dtype=object))
+    with pytest.raises(CheckpointError, match="pickle"):
+        load_checkpoint(path, {})
+    with pytest.raises(CheckpointError, match="no such checkpoint"):
+        load_checkpoint(tmp_path / "absent.npz", {})
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path):
+    path = tmp_path / "file"
+    path.write_bytes(b"old")
+
+    def fail(file):
+        file.write(b"new")
+        raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        write_atomically(path, fail)
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]

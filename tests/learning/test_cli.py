@@ -1,0 +1,215 @@
+"""The command, in this process and as a process of its own."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from learning import cli, fit
+
+PLUGIN = f"{Path(__file__).parent.parent / 'helpers' / 'linear_response.py'}:LinearResponse"
+
+
+@pytest.fixture
+def command(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments):
+        try:
+            code = cli.main([str(argument) for argument in arguments])
+        except SystemExit as exit:
+            code = exit.code
+        shown = capsys.readouterr()
+        return code, shown.out, shown.err
+
+    return run
+
+
+def train(command, *arguments):
+    return command("train", PLUGIN, "--data", "iris", *arguments)
+
+
+def test_trains_and_ends_with_the_folder(command, tmp_path):
+    code, out, err = train(command, "--seed", "3")
+    assert (code, err) == (0, "")
+    folder = Path(out.splitlines()[-1])
+    assert folder.parent == Path("runs")
+    assert folder.name.startswith("LinearResponse-iris-")
+    summary = json.loads((folder / "summary.json").read_text())
+    for name in ("test_accuracy", "validation_accuracy", "train_accuracy"):
+        assert 0.5 < summary[name] <= 1
+    assert summary["seed"] == 3
+    assert summary["epochs"] == 3
+    assert 0 < summary["seconds"] < 300
+    assert f"{100 * summary['test_accuracy']:.2f} % right" in out
+    with np.load(folder / "checkpoint.npz") as saved:
+        header = json.loads(saved["header"].tobytes())
+    assert [dtype for _, dtype, _ in header["arrays"]][:2] == ["float32", "float32"]
+
+
+def test_quiet_prints_the_folder_alone(command):
+    code, out, _ = train(command, "--quiet", "--out", "here", "--validation", "0", "--precision", "64")
+    assert (code, out) == (0, "here\n")
+    assert json.loads(Path("here/summary.json").read_text())["validation_accuracy"] is None
+
+
+def test_options_reach_the_training(command):
+    options = {
+        "--sizes": None, "--beta": "0.25", "--variant": "positive", "--cost": "cross-entropy", "--epochs": "2",
+        "--batch-size": "10", "--optimiser": "momentum", "--learning-rate": "weight=0.1,offset=0.2", "--decay": "0.5",
+        "--device": "cpu", "--lenient": None, "--validation": "20",
+    }  # fmt: skip
+    arguments = [part for name, value in options.items() if name != "--sizes" for part in (name, value) if part]
+    code, out, err = train(command, "--out", "run", *arguments)
+    assert (code, err) == (0, "")
+    config = json.loads(Path("run/config.json").read_text())
+    assert config["settings"] == {
+        "batch_size": 10, "optimiser": "momentum", "learning_rate": {"weight": 0.1, "offset": 0.2}, "decay": 0.5,
+    }  # fmt: skip
+    assert config["examples"] == 100
+    assert not config["strict"]
+    for word in ("positive", "beta=0.25", "CrossEntropy"):
+        assert word in config["rule"]
+    assert "2 epochs of 10 batches" in out
+
+
+def test_the_seed_decides_everything(command):
+    for out, seed in (("a", 1), ("b", 1), ("c", 2)):
+        assert train(command, "--seed", seed, "--out", out)[0] == 0
+    rows = [[json.loads(line)["cost"] for line in Path(out, "metrics.jsonl").read_text().splitlines()] for out in "abc"]
+    assert rows[0] == rows[1] != rows[2]
+
+
+def test_resume(command):
+    assert train(command, "--out", "whole", "--epochs", 4)[0] == 0
+    code, out, _ = train(command, "--out", "parts", "--epochs", 2, "--resume")
+    assert code == 0
+    assert "There is no run in parts yet" in out
+    code, out, err = train(command, "--out", "parts", "--resume", "--epochs", 4)
+    assert (code, err, out.splitlines()[-1]) == (0, "", "parts")
+    costs = lambda folder: [json.loads(line)["cost"] for line in Path(folder, "metrics.jsonl").read_text().splitlines()]
+    assert costs("parts") == costs("whole")
+    code, _, err = train(command, "--out", "parts", "--resume", "--beta", "0.1")
+    assert code == 2
+    assert "--beta: the run in parts was started with its default, got 0.1" in err
+    code, _, err = train(command, "--out", "parts")
+    assert code == 2
+    assert "already holds a run" in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ("train nothing", "substrate: wanted one of resistor"),
+        ("train resistr", "did you mean 'resistor'"),
+        ("train absent.py:Thing", "there is no file absent.py"),
+        ("train PLUGIN:Nothing", "defines no class Nothing"),
+        ("train PLUGIN --data mnits", "did you mean 'mnist'"),
+        ("train PLUGIN --data iris --sizes 5", "sizes: LinearResponse has no hidden layers"),
+        ("train PLUGIN --sizes 0", "--sizes: wanted positive whole numbers"),
+        ("train PLUGIN --sizes 5,x", "--sizes: wanted positive whole numbers"),
+        ("train PLUGIN --epochs 0", "--epochs: wanted a positive whole number"),
+        ("train PLUGIN --beta -1", "--beta: wanted a positive number"),
+        ("train PLUGIN --beta nan", "--beta: wanted a positive number"),
+        ("train PLUGIN --validation 1.5", "--validation: wanted a fraction below 1"),
+        ("train PLUGIN --data iris --validation 500", "validation: wanted"),
+        ("train PLUGIN --seed x", "--seed: wanted a whole number"),
+        ("train PLUGIN --data iris --learning-rate weight=0.1", "nothing for .*offset"),
+        ("train PLUGIN --data iris --learning-rate weight=1,offset=1,mass=1", "no parameter mass; the parameters are"),
+        ("train PLUGIN --rule backprop", "rule: wanted one of equilibrium-propagation"),
+        ("train PLUGIN --data iris --variant upside-down", "variant: wanted one of"),
+        ("train PLUGIN --optimiser sgdd", "invalid choice: 'sgdd'"),
+        ("train PLUGIN --out /proc/here", "cannot write in /proc/here"),
+        ("train PLUGIN --resume", "name its folder with --out"),
+        ("train", "the following arguments are required"),
+        ("fly", "invalid choice: 'fly'"),
+    ],
+)
+def test_wrong_usage_is_one_clear_line_and_code_2(command, arguments, words):
+    code, out, err = command(
+        *arguments.replace("PLUGIN:Nothing", PLUGIN.replace("LinearResponse", "Nothing"))
+        .replace("PLUGIN", PLUGIN)
+        .split()
+    )
+    assert code == 2
+    assert re.search(words, err.splitlines()[-1])
+    assert "Traceback" not in err
+    assert not list(Path().iterdir()) or not list(Path("runs").iterdir())
+
+
+def test_a_failed_training_is_code_1(command):
+    code, _, err = train(command, "--learning-rate", "1e6", "--out", "run", "--epochs", 20)
+    assert code == 1
+    assert err.startswith("groundstate: training stopped. epoch ")
+    assert len(err.splitlines()) == 1
+    assert Path("run/checkpoint.npz").exists()
+
+
+def test_ctrl_c_is_code_130_and_says_how_to_go_on(command, monkeypatch):
+    def press(*arguments, **options):
+        from learning import training
+
+        advance = training.Trainer.advance
+
+        def advance_and_press(*arguments):
+            training.Trainer.advance = advance
+            os.kill(os.getpid(), signal.SIGINT)
+            return advance(*arguments)
+
+        training.Trainer.advance = advance_and_press
+        return fit(*arguments, **options)
+
+    monkeypatch.setattr(cli, "fit", press)
+    code, out, _ = train(command, "--out", "run")
+    assert code == 130
+    assert out.splitlines()[-1] == "run"
+    assert f"groundstate train {PLUGIN} --out run --resume" in out
+    assert json.loads(Path("run/summary.json").read_text())["interrupted"]
+    monkeypatch.setattr(cli, "fit", fit)
+    assert train(command, "--out", "run", "--resume")[0] == 0
+    assert not json.loads(Path("run/summary.json").read_text())["interrupted"]
+
+
+def test_list(command):
+    code, out, _ = command("list")
+    assert code == 0
+    for word in ("resistor", "equilibrium-propagation", "digits", "mnist", "fashion-mnist", "squared-error"):
+        assert f"  {word} " in out
+
+
+def test_help_reads_well(command):
+    code, out, _ = command("train", "--help")
+    assert code == 0
+    for word in ("examples:", "default: digits", "--learning-rate", "--resume", "groundstate train resistor\n"):
+        assert word in out
+    assert max(map(len, out.splitlines())) <= 120
+
+
+@pytest.mark.slow
+def test_a_killed_command_resumes_to_the_same_end(tmp_path):
+    start = [sys.executable, "-m", "learning.cli", "train", PLUGIN, "--data", "digits", "--epochs", "400", "--out"]
+    costs = []
+    for name in ("whole", "parts"):
+        folder = tmp_path / name
+        if name == "parts":
+            process = subprocess.Popen([*start, folder], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            while not (folder / "metrics.jsonl").exists() or not (folder / "metrics.jsonl").read_text():
+                assert process.poll() is None
+                time.sleep(0.01)
+            process.kill()
+            process.wait()
+            assert not (folder / "summary.json").exists()
+        done = subprocess.run([*start, folder, "--resume"], capture_output=True, text=True, timeout=120)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.splitlines()[-1] == str(folder)
+        rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+        costs.append([row["cost"] for row in rows])
+    assert len(costs[0]) == 400
+    assert costs[0] == costs[1]

@@ -1,0 +1,188 @@
+"""Killed with SIGKILL at any moment and resumed, a run ends as if nothing had happened, bit for bit."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from linear_response import LinearResponse
+
+from learning import EquilibriumPropagation, fit
+from learning.checkpoint import CheckpointError
+from learning.run_folder import RunFolderError
+
+SCRIPT = Path(__file__).parent.parent / "helpers" / "killed_runs.py"
+
+
+def run_killed(folder, schedule):
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", SCRIPT, folder / "run", json.dumps(schedule)],
+        capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory):
+    found = run_killed(tmp_path_factory.mktemp("whole"), [])
+    assert found.pop("died") == 0
+    assert found["epochs"] == 5
+    return found
+
+
+@pytest.mark.parametrize(
+    "schedule",
+    [
+        [["event", n] for n in (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 13, 20)],
+        [["half", 1], ["flush", 4], ["half", 2], ["flush", 7], ["half", 5], ["flush", 3], ["event", 30], ["half", 8]],
+        [["time", s] for s in (0.01, 0.02, 0.03, 0.05, 0.08, 0.13)],
+    ],
+    ids=["at every file", "inside checkpoints", "at any time"],
+)
+def test_killed_and_resumed_is_bit_identical(tmp_path, uninterrupted, schedule):
+    found = run_killed(tmp_path, schedule)
+    assert found.pop("died") >= len(schedule) // 2
+    assert found == uninterrupted
+    assert not list((tmp_path / "run").glob(".*"))
+
+
+# what a resumed run must agree with
+
+RULE = EquilibriumPropagation(beta=0.5)
+ADAM = optax.adam(0.01)
+NET = LinearResponse(jnp.zeros((2, 3)), jnp.zeros(2))
+DATA = (np.arange(24.0).reshape(8, 3) / 24, np.ones((8, 2)))
+
+
+def train(out, resume=False, **changes):
+    options = dict(optimiser=ADAM, epochs=2, batch_size=4, key=jax.random.key(0), progress=False) | changes
+    net, rule, data = options.pop("net", NET), options.pop("rule", RULE), options.pop("data", DATA)
+    return fit(net, rule, data, out=out, resume=resume, **options)
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("done") / "run"
+    train(folder)
+    return folder
+
+
+def contents(folder):
+    return {path: path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def test_the_folder_holds_the_run(done):
+    found = sorted(str(path.relative_to(done)) for path in done.rglob("*") if path.is_file())
+    assert found == ["checkpoint.npz", "config.json", "figures/learning_curve.png", "metrics.jsonl", "summary.json"]
+    summary = json.loads((done / "summary.json").read_text())
+    assert summary["epochs"] == 2
+    assert summary["seconds"] > 0
+    assert not summary["interrupted"]
+    assert {"python", "jax", "jaxlib", "numpy"} <= set(summary["versions"])
+    rows = [json.loads(line) for line in (done / "metrics.jsonl").read_text().splitlines()]
+    assert [row["epoch"] for row in rows] == [1, 2]
+    with np.load(done / "checkpoint.npz", allow_pickle=False) as saved:
+        assert all(saved[name].dtype == np.uint8 for name in saved.files)
+
+
+def test_more_epochs_go_on_where_it_ended(done, tmp_path):
+    train(tmp_path / "a")
+    longer = train(tmp_path / "a", resume=True, epochs=3)
+    whole = train(tmp_path / "b", epochs=3)
+    assert longer.seconds > 0
+    np.testing.assert_array_equal(longer.substrate.weight, whole.substrate.weight)
+    np.testing.assert_array_equal(longer.history["cost"], whole.history["cost"])
+
+
+def test_seconds_add_up(tmp_path):
+    first = train(tmp_path / "run")
+    second = train(tmp_path / "run", resume=True, epochs=3)
+    assert second.seconds > first.seconds - 1.0  # the figure is drawn after the last checkpoint
+    np.testing.assert_array_equal(second.epoch_seconds[:2], first.epoch_seconds)
+
+
+def test_an_existing_run_is_not_overwritten(done):
+    before = contents(done)
+    with pytest.raises(RunFolderError, match="already holds a run"):
+        train(done)
+    assert contents(done) == before
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        (dict(key=jax.random.key(1)), "another key"),
+        (dict(batch_size=8), "another batch_size"),
+        (dict(rule=EquilibriumPropagation(beta=0.25)), "another rule"),
+        (dict(data=(DATA[0], 2 * DATA[1])), "another data"),
+        (dict(net=LinearResponse(jnp.ones((2, 3)), jnp.zeros(2))), "another initial_arrays"),
+        (dict(net=jax.tree.map(lambda leaf: leaf.astype(jnp.float32), NET)), "another substrate"),
+        (dict(config={"learning_rate": 0.1}), "another learning_rate"),
+    ],
+)
+def test_another_config_is_refused_and_nothing_lost(done, changes, words):
+    before = contents(done)
+    with pytest.raises(RunFolderError, match=words) as raised:
+        train(done, resume=True, **changes)
+    assert str(done) in str(raised.value)
+    assert contents(done) == before
+
+
+def test_another_optimiser_is_refused(done):
+    before = contents(done)
+    with pytest.raises(CheckpointError, match="another system or optimiser") as raised:
+        train(done, resume=True, optimiser=optax.sgd(0.1))
+    assert "checkpoint.npz" in str(raised.value)
+    assert contents(done) == before
+
+
+def test_fewer_epochs_are_refused(done):
+    with pytest.raises(ValueError, match="already done 2 epochs"):
+        train(done, resume=True, epochs=1)
+
+
+@pytest.mark.parametrize("damage", ["truncated", "flipped", "empty", "other"])
+def test_a_damaged_checkpoint_is_named(tmp_path, damage):
+    train(tmp_path / "run")
+    path = tmp_path / "run" / "checkpoint.npz"
+    content = bytearray(path.read_bytes())
+    if damage == "truncated":
+        content = content[: len(content) // 2]
+    elif damage == "flipped":
+        content[content.index(b"\x93NUMPY") + 130] ^= 0xFF
+    elif damage == "empty":
+        content = b""
+    else:
+        np.savez(path, array0=np.zeros(3))
+        content = path.read_bytes()
+    path.write_bytes(content)
+    with pytest.raises(CheckpointError, match="truncated or damaged") as raised:
+        train(tmp_path / "run", resume=True)
+    assert str(path) in str(raised.value)
+    assert "remove this file" in str(raised.value)
+    assert path.read_bytes() == bytes(content)
+    path.unlink()
+    again = train(tmp_path / "run", resume=True)
+    assert again.epochs == 2
+
+
+def test_folders_that_cannot_hold_a_run(tmp_path):
+    (tmp_path / "file").touch()
+    for folder in (tmp_path / "file", tmp_path / "file" / "run", Path("/proc/run")):
+        with pytest.raises(RunFolderError, match="name a"):
+            train(folder)
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "thesis.tex").write_text("E = mc^2")
+    for resume in (False, True):
+        with pytest.raises(RunFolderError, match=r"thesis\.tex"):
+            train(tmp_path / "notes", resume=resume)
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "config.json").write_text("{")
+    with pytest.raises(RunFolderError, match="cannot be read"):
+        train(tmp_path / "run", resume=True)

@@ -55,7 +55,7 @@ def circuit(
         inches = float(np.clip(1.7 + 0.45 * net.n**0.5, 3.0, 9.0)) / schematic.span
         ax = plt.subplots(figsize=(width * inches + 1.2, height * inches + 0.4), layout="constrained")[1]
     frame = ax.get_window_extent()
-    spacing = 72 / ax.get_figure(root=True).dpi * min(frame.width / width, frame.height / height)
+    spacing = 72 / ax.figure.dpi * min(frame.width / width, frame.height / height)
     diameter = float(np.clip(min(0.32, 0.95 * schematic.closest) * spacing, 2.5, 17.0))
     conductance = np.asarray(net.conductance, dtype=float)
     widest = float(np.clip(0.075 * spacing, 1.2, 4.0))
@@ -68,7 +68,7 @@ def circuit(
         currents = np.asarray(net.currents(state, x), dtype=float)
         wires.set(array=np.abs(currents), cmap=_ink(), clim=(0.0, _positive(np.abs(currents).max(initial=0))))
         carrying = np.abs(currents) > 0.02 * np.abs(currents).max(initial=0)
-        heads = PolyCollection(schematic.arrowheads(currents)[carrying], zorder=2, label="currents", linewidths=0)
+        heads = PolyCollection(list(schematic.arrowheads(currents)[carrying]), zorder=2, label="currents", linewidths=0)
         heads.set(array=np.abs(currents[carrying]), cmap=wires.get_cmap(), clim=wires.get_clim())
         ax.add_collection(heads)
     draw_symbols(ax, schematic)
@@ -81,7 +81,12 @@ def circuit(
     handles = []
     for label, members, marker, colour in _terminals(net):
         if members:
-            style = {"marker": marker, "markeredgecolor": colour, "fillstyle": "none", "linestyle": "none"}
+            style: dict[str, Any] = {
+                "marker": marker,
+                "markeredgecolor": colour,
+                "fillstyle": "none",
+                "linestyle": "none",
+            }
             place = schematic.places[list(members)].T
             ax.plot(*place, markersize=1.45 * diameter, markeredgewidth=1.5, zorder=4, label=label, **style)
             handles.append(Line2D([], [], markersize=9, markeredgewidth=1.5, label=label, **style))
@@ -91,7 +96,7 @@ def circuit(
         bars = [(nodes, "voltage (V)"), *([(wires, "|current| (A)")] if len(conductance) else [])]
         for row, (artist, label) in enumerate(bars):
             frame = ax.inset_axes((1.02, 0.56 - 0.5 * row, 0.022, 0.38))
-            ax.get_figure(root=True).colorbar(artist, cax=frame, label=label)
+            ax.figure.colorbar(artist, cax=frame, label=label)
     low, high = schematic.corners
     ax.set(aspect="equal", xticks=[], yticks=[], xlim=(low[0], high[0]), ylim=(low[1], high[1]))
     ax.spines[:].set_visible(False)
@@ -145,9 +150,7 @@ def layers(net: LayeredNetwork, state: Any = None, x: Any = None, ax: Axes | Non
             ax.text(layer, 1.02, "$v \\geq 0$", ha="center", va="bottom", fontsize="small", color="0.3")
             ax.text(layer, -0.02, "$v \\leq 0$", ha="center", va="top", fontsize="small", color="0.3")
     if state is not None and picture is not None:
-        ax.get_figure(root=True).colorbar(
-            picture, ax=ax, label="voltage / largest in its layer", shrink=0.7, pad=0.02, aspect=30
-        )
+        ax.figure.colorbar(picture, ax=ax, label="voltage / largest in its layer", shrink=0.7, pad=0.02, aspect=30)
     ax.set(xlim=(-0.45, len(sizes) - 0.55), ylim=(-0.36, 1.1), xticks=[], yticks=[])
     ax.spines[:].set_visible(False)
     return ax

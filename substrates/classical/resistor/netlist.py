@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
@@ -20,6 +21,7 @@ from substrates.classical.resistor.deck import (
     parse_deck,
     write_deck,
 )
+from substrates.classical.resistor.elements import Shockley
 
 if TYPE_CHECKING:
     from substrates.classical.resistor.circuit import CircuitNetwork
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
 TIGHT = "reltol=1e-10 abstol=1e-18 vntol=1e-14 gmin=1e-20 itl1=10000 numdgt=16"
 ROOM_TEMPERATURE = 27.0
 NEAR_IDEAL_SATURATION_CURRENT = 1e-12
-NEAR_IDEAL_EMISSION_VOLTAGE = 1e-5
+NEAR_IDEAL_EMISSION_VOLTAGE = 1e-6
 
 
 class CircuitFromNetlist(NamedTuple):
@@ -50,7 +52,7 @@ def to_netlist(circuit: CircuitNetwork, x: Any) -> str:
     Node k is called n<k>. Every number has all its digits (up to 17); comments carry what SPICE has no word for
     (inputs, outputs, the order of nodes, resistors of zero conductance), so the deck reads back as the same circuit.
     Shockley diodes get N = emission voltage / (kT/q) at 27 degrees Celsius. An ideal diode becomes a near-ideal one,
-    i = Is (exp(v/Ve) - 1) with Is = 1e-12 A and Ve = 1e-5 V: conducting I it drops Ve log(1 + I/Is), 0.28 mV at 1 A,
+    i = Is (exp(v/Ve) - 1) with Is = 1e-12 A and Ve = 1e-6 V: conducting I it drops Ve log(1 + I/Is), 28 uV at 1 A,
     and blocking it leaks Is. A bidirectional amplifier is an E, a source of 0 V that senses its current, and an F.
 
     Raises ValueError for an x of the wrong shape or not finite.
@@ -90,25 +92,20 @@ def to_netlist(circuit: CircuitNetwork, x: Any) -> str:
         "inputs": [name(node) for node in circuit.inputs],
         "outputs": [name(node) for node in circuit.outputs],
     }
-    models: dict[tuple[float, float], str] = {}
-    laws: list[tuple[float, float]] = []
-    diodes = np.asarray(circuit.diodes).reshape(-1, 2)
-    if len(diodes) and circuit.diode is None:
-        notes["ideal"] = ["ideal"]
-        laws = [(NEAR_IDEAL_SATURATION_CURRENT, NEAR_IDEAL_EMISSION_VOLTAGE)] * len(diodes)
-    elif len(diodes):
-        each = lambda values: numbers(np.broadcast_to(np.asarray(values), len(diodes)))
-        laws = list(zip(each(circuit.diode.saturation_current), each(circuit.diode.emission_voltage), strict=True))
-    for law in dict.fromkeys(laws):
-        models[law] = "ideal" if "ideal" in notes else f"shockley{len(models)}"
-    elements += [
-        Element(f"d{k}", names(pair), reference=models[law])
-        for k, (pair, law) in enumerate(zip(diodes.tolist(), laws, strict=True))
-    ]
-    thermal_voltage = THERMAL_VOLTAGE_PER_KELVIN * (ROOM_TEMPERATURE + ZERO_CELSIUS)
-    cards = {name: DiodeModel(current, emission / thermal_voltage) for (current, emission), name in models.items()}
+    models = {}
+    if len(circuit.diodes):
+        law, model = circuit.diode, "shockley"
+        if law is None:
+            model, notes["ideal"] = "ideal", ["ideal"]
+            current, emission = NEAR_IDEAL_SATURATION_CURRENT, NEAR_IDEAL_EMISSION_VOLTAGE
+        else:
+            current, emission = float(law.saturation_current), float(law.emission_voltage)
+        thermal_voltage = THERMAL_VOLTAGE_PER_KELVIN * (ROOM_TEMPERATURE + ZERO_CELSIUS)
+        models[model] = DiodeModel(current, emission / thermal_voltage)
+        for k, pair in enumerate(np.asarray(circuit.diodes).tolist()):
+            elements.append(Element(f"d{k}", names(pair), reference=model))
     title = "A circuit by Groundstate; all digits of the operating point: ngspice -n -b -r point.raw deck.cir"
-    return write_deck(Deck(title, tuple(elements), cards, notes), TIGHT)
+    return write_deck(Deck(title, tuple(elements), models, notes), TIGHT)
 
 
 def from_netlist(
@@ -145,7 +142,7 @@ def read_netlist(
     hidden = {node for element in sensing.values() for node in element.nodes[1:]}
     index = _number_nodes(deck, hidden)
     node = lambda name: -1 if name == GROUND else index[name]
-    pair = lambda element: tuple(node(name) for name in element.nodes)
+    pair = lambda element: (node(element.nodes[0]), node(element.nodes[1]))
 
     held, floating = _held_nodes(by_kind["v"], sensing)
     input_names = _named_nodes("inputs", deck.notes.get("inputs", []) if inputs is None else inputs, index)
@@ -154,6 +151,7 @@ def read_netlist(
         if name not in held:
             raise NetlistError(f"netlist: input {name} is not held by a voltage source to ground; add one")
     rails = {index[name]: volts for name, volts in held.items() if name not in set(input_names)}
+    diode = _diode_law(deck, by_kind["d"])
     try:
         network = CircuitNetwork.from_edges(
             np.array([pair(element) for element in by_kind["r"]], dtype=np.int64).reshape(-1, 2),
@@ -163,7 +161,7 @@ def read_netlist(
             conductance=np.array([1 / element.value for element in by_kind["r"]]),
             rails=rails,
             diodes=[pair(element) for element in by_kind["d"]],
-            diode=_diode_law(deck, by_kind["d"]),
+            diode=diode,
             current_sources=[(*pair(element), element.value) for element in by_kind["i"]],
             voltage_sources=[(*pair(element), element.value) for element in floating],
             controlled_sources=[
@@ -263,28 +261,26 @@ def _named_nodes(argument: str, names: Sequence[str], index: dict[str, int]) -> 
     return lowered
 
 
-def _diode_law(deck: Deck, diodes: list[Element]) -> Any:
-    """None for ideal diodes; or Shockley's law, with one number for all diodes or one for each."""
-    from substrates.classical.resistor.elements import Shockley
-
+def _diode_law(deck: Deck, diodes: list[Element]) -> Shockley | None:
+    """None for ideal diodes, or the one law that all diodes follow."""
     ideal = set(deck.notes.get("ideal", []))
-    laws = []
+    laws: dict[tuple[float, float] | None, Element] = {}
     for element in diodes:
         law = deck.models[element.reference].at(deck.temperature, deck.nominal_temperature)
-        if (element.reference in ideal) != (diodes[0].reference in ideal):
-            raise NetlistError(
-                f"netlist, line {element.line}: of {diodes[0].name} and {element.name} one is ideal and one is real; "
-                "a circuit has either ideal diodes or real ones"
-            )
         if not all(0 < value < np.inf for value in law):
             raise NetlistError(
                 f"netlist, line {element.line}: at {deck.temperature:g} degrees Celsius the saturation current of "
                 f"model {element.reference} is {law[0]:g} A; wanted a positive number that float64 holds"
             )
-        laws.append(law)
-    if not laws or diodes[0].reference in ideal:
-        return None
-    return Shockley(*(laws[0] if len(set(laws)) == 1 else np.array(laws).T))
+        laws.setdefault(None if element.reference in ideal else law, element)
+    if len(laws) > 1:
+        first, second = list(laws.values())[:2]
+        raise NetlistError(
+            f"netlist, line {second.line}: {second.name} follows the diode model {second.reference} and {first.name} "
+            f"follows {first.reference}; a circuit has one law for all its diodes"
+        )
+    law = next(iter(laws), None)
+    return None if law is None else Shockley(*map(jnp.asarray, law))
 
 
 def _abridged(names: Any) -> str:

@@ -1,0 +1,136 @@
+"""Pictures of learning: how it went, and what equilibrium propagation measured. Axes in (or None), axes out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from learning.rule import Estimate
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")  # Okabe and Ito's
+
+
+def learning_curve(history: Mapping[str, Any], ax: Axes | None = None) -> Axes:
+    """Plots costs (solid) and error rates (dashed) against the number of epochs.
+
+    Draws every entry whose name is or ends in "cost" or "error" and that holds a finite number; the scale is
+    logarithmic where they span more than a factor of five, and linear below the smallest of them, so that a zero shows.
+    Without such entries the axes stay empty.
+
+    Args:
+        history: one value per epoch for each quantity, as `fit` returns it.
+        ax: where to draw; None opens a new figure.
+    """
+    import matplotlib.pyplot as plt
+    from matplotlib.ticker import MaxNLocator
+
+    curves = {
+        name: np.asarray(values, dtype=float)
+        for name, values in history.items()
+        if name.split("_")[-1] in ("cost", "error") and np.any(np.isfinite(np.asarray(values, dtype=float)))
+    }
+    if ax is None:
+        ax = plt.subplots(figsize=(5.0, 3.4), layout="constrained")[1]
+    kinds = sorted({name.split("_")[-1] for name in curves})
+    sets = list(dict.fromkeys(name.rpartition("_")[0] for name in history))
+    for name, values in curves.items():
+        prefix, _, kind = name.rpartition("_")
+        colour = COLOURS[sets.index(prefix) % len(COLOURS)]
+        ax.plot(
+            np.arange(1, values.size + 1),
+            values,
+            color=colour,
+            linestyle="-" if kind == "cost" else "--",
+            linewidth=1.5,
+            marker="o" if values.size <= 30 else None,
+            markersize=3,
+            label=name.replace("_", " "),
+        )
+    everything = np.concatenate([np.zeros(0), *(values[np.isfinite(values)] for values in curves.values())])
+    positive = everything[everything > 0]
+    if positive.size and everything.min() >= 0 and positive.max() > 5 * positive.min():
+        if everything.min() > 0:
+            ax.set_yscale("log")
+        else:
+            ax.set_yscale("symlog", linthresh=positive.min(), linscale=0.5)
+            ax.set_ylim(bottom=0.0)
+    ax.set(xlabel="epoch", ylabel=" and ".join({"cost": "mean cost", "error": "error rate"}[kind] for kind in kinds))
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.grid(axis="y", color="0.9", linewidth=0.6)
+    if curves:
+        ax.legend(frameon=False)
+    return ax
+
+
+def contrast(estimate: Any, ax: Axes | None = None, *, name: str | None = None) -> Axes:
+    """Draws what a rule measured for one parameter: a matrix as an image, a vector as stems.
+
+    The colours are symmetric about zero: red where the cost grows with the parameter, blue where it falls. Arrays of
+    more than two dimensions are drawn as a matrix with all dimensions but the first in one row.
+
+    Args:
+        estimate: an `Estimate`, or a tree such as its `gradient` or what `Substrate.contrast` returns.
+        ax: where to draw; None opens a new figure.
+        name: which parameter, such as "conductance" or "conductance[1]"; None takes the first.
+
+    Raises ValueError for a name that is not there, and for a tree without arrays.
+    """
+    import matplotlib.pyplot as plt
+    from matplotlib.ticker import MaxNLocator
+
+    values, name = _leaf(estimate.gradient if isinstance(estimate, Estimate) else estimate, name)
+    if ax is None:
+        ax = plt.subplots(figsize=(5.0, 3.4), layout="constrained")[1]
+    title = name.replace("_", " ")
+    label = f"d cost / d {title}" if isinstance(estimate, Estimate) else title
+    if values.ndim < 2:
+        values = values.reshape(-1)
+        places = np.arange(values.size)
+        colours = np.where(values >= 0, "#B2182B", "#2166AC").tolist()
+        ax.axhline(0.0, color="0.6", linewidth=0.8, zorder=0)
+        ax.vlines(places, 0.0, values, colors=colours, linewidth=1.2 if values.size <= 100 else 0.6)
+        ax.scatter(places, values, s=14 if values.size <= 100 else 3, c=colours, zorder=3)
+        ax.set(xlabel=f"index of {title}", ylabel=label)
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+        ax.spines[["top", "right"]].set_visible(False)
+        return ax
+    matrix = values.reshape(values.shape[0], -1)
+    largest = float(np.abs(matrix[np.isfinite(matrix)]).max(initial=0.0)) or 1.0
+    rows, columns = matrix.shape
+    image = ax.imshow(
+        matrix,
+        cmap="RdBu_r",
+        vmin=-largest,
+        vmax=largest,
+        interpolation="nearest",
+        aspect="equal" if max(rows, columns) <= 3 * min(rows, columns) else "auto",
+    )
+    ax.set(xlabel="to node", ylabel="from node") if values.ndim == 2 else ax.set(ylabel="first index")
+    for axis in (ax.xaxis, ax.yaxis):
+        axis.set_major_locator(MaxNLocator(integer=True))
+    ax.figure.colorbar(image, ax=ax, label=label, shrink=0.85)
+    return ax
+
+
+def _leaf(tree: Any, name: str | None) -> tuple[np.ndarray, str]:
+    """The array of a tree that has this name, and its full name."""
+    import jax
+
+    named = {
+        jax.tree_util.keystr(path).lstrip("."): leaf
+        for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
+        if np.size(leaf) > 0
+    }
+    if not named:
+        raise ValueError("estimate: wanted a tree with at least one array that is not empty")
+    if name is None:
+        name = next(iter(named))
+    elif name not in named:
+        raise ValueError(f"name: wanted one of {list(named)}, got {name!r}")
+    return np.asarray(named[name], dtype=float), name

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -10,7 +11,7 @@ import jax.scipy.sparse.linalg
 import lineax as lx
 import optimistix as optx
 from jax.flatten_util import ravel_pytree
-from jaxtyping import Array, Float, PRNGKeyArray, PyTree
+from jaxtyping import Array, Float, Inexact, PRNGKeyArray, PyTree
 
 from substrates.nudge import Nudge, Pin
 from substrates.solvers.precision import LBFGS, levenberg_marquardt
@@ -44,7 +45,7 @@ class DescendThenPolish(Solver):
     ) -> Equilibrium:
         limit = tolerance(substrate, start, x, nudge, self.absolute_tolerance, self.relative_tolerance)
         if isinstance(nudge, Pin):
-            return self._pinned(substrate, x, nudge, start, limit)
+            return _pinned(self, substrate, x, nudge, start, limit)
         flat, unravel = ravel_pytree(start)
         residual = lambda y: substrate.residual(unravel(y), x, nudge)
         steps = jnp.zeros((), jnp.int32)
@@ -55,7 +56,7 @@ class DescendThenPolish(Solver):
             steps = jnp.where(settled, 0, steps)
         root = lambda y: ravel_pytree(substrate.stationarity(unravel(y), x, nudge))[0]
         symmetric = substrate.conservative and substrate.bounds(x) is None
-        polished, polish_steps = self._polish(root, flat, limit, symmetric)
+        polished, polish_steps = polish(root, flat, limit, self.max_steps, self.dense_size, symmetric)
         flat = _better(residual, flat, polished)
         return judge(substrate, unravel(flat), x, nudge, steps + polish_steps, limit)
 
@@ -78,46 +79,67 @@ class DescendThenPolish(Solver):
         )
         return found.value, jnp.asarray(found.stats["num_steps"], jnp.int32)
 
-    def _polish(self, root, flat, limit, symmetric=False):
-        complex_valued = jnp.iscomplexobj(flat)
-        size = flat.size * (2 if complex_valued else 1)
-        split = lambda y: jnp.concatenate([y.real, y.imag]) if complex_valued else y
-        join = lambda z: z[: flat.size] + 1j * z[flat.size :] if complex_valued else z
-        equations = lambda z: split(root(join(z)))
 
-        def polish(z):
-            if size > self.dense_size:
-                return newton_krylov(equations, z, limit, self.max_steps, symmetric)
-            fine = float(jnp.finfo(z.dtype).eps)
-            scale = jnp.max(jnp.abs(equations(z)))
-            found = optx.least_squares(
-                lambda z, _: equations(z) / scale,
-                levenberg_marquardt(fine, fine**2, lx.QR()),
-                z,
-                max_steps=self.max_steps,
-                throw=False,
-            )
-            return found.value, jnp.asarray(found.stats["num_steps"], jnp.int32)
+class Newton(Solver):
+    """Goes to the root of the stationarity near the start, minimum or saddle: for actions, which are saddles.
 
-        z = split(flat)
-        settled = jnp.max(jnp.abs(equations(z))) <= limit
-        polished, steps = jax.lax.cond(settled, lambda z: (z, jnp.zeros((), jnp.int32)), polish, z)
-        return join(polished), steps
+    Attributes:
+        max_steps: the most steps.
+        dense_size: up to this many state variables its Jacobian is factorised; above, Newton-Krylov without a matrix.
+        absolute_tolerance, relative_tolerance: on the residual; None takes them from the dtype.
+    """
 
-    def _pinned(self, substrate, x, nudge, start, limit):
-        free = self(substrate, x, None, start, None)
-        flat, unravel = ravel_pytree(free.state)
-        output = substrate.read(free.state, x)
+    max_steps: int = 500
+    dense_size: int = 512
+    absolute_tolerance: float | None = None
+    relative_tolerance: float | None = None
 
-        def root(unknowns):
-            state, multiplier = unravel(unknowns[: flat.size]), unknowns[flat.size :]
-            shown, transpose = jax.vjp(lambda s: substrate.read(s, x), state)
-            balance = jax.tree.map(jnp.add, substrate.total_force(state, x), transpose(multiplier)[0])
-            return jnp.concatenate([ravel_pytree(balance)[0], shown - nudge.target])
+    def __call__(
+        self, substrate: Any, x: PyTree, nudge: Nudge | Pin | None, start: PyTree, key: PRNGKeyArray | None
+    ) -> Equilibrium:
+        limit = tolerance(substrate, start, x, nudge, self.absolute_tolerance, self.relative_tolerance)
+        if isinstance(nudge, Pin):
+            return _pinned(self, substrate, x, nudge, start, limit)
+        flat, unravel = ravel_pytree(start)
+        root = lambda y: ravel_pytree(substrate.stationarity(unravel(y), x, nudge))[0]
+        symmetric = substrate.conservative and substrate.bounds(x) is None
+        flat, steps = polish(root, flat, limit, self.max_steps, self.dense_size, symmetric)
+        return judge(substrate, unravel(flat), x, nudge, steps, limit)
 
-        unknowns = jnp.concatenate([flat, jnp.zeros_like(output)])
-        found, steps = self._polish(root, unknowns, limit)
-        return judge(substrate, unravel(found[: flat.size]), x, nudge, free.steps + steps, limit)
+
+def polish(
+    root: Callable,
+    flat: Inexact[Array, " n"],
+    limit: Float[Array, ""],
+    max_steps: int,
+    dense_size: int,
+    symmetric: bool,
+):
+    """The root of a map near a start, which may be complex: Levenberg-Marquardt, or `newton_krylov`; (root, steps)."""
+    complex_valued = jnp.iscomplexobj(flat)
+    size = flat.size * (2 if complex_valued else 1)
+    split = lambda y: jnp.concatenate([y.real, y.imag]) if complex_valued else y
+    join = lambda z: z[: flat.size] + 1j * z[flat.size :] if complex_valued else z
+    equations = lambda z: split(root(join(z)))
+
+    def run(z):
+        if size > dense_size:
+            return newton_krylov(equations, z, limit, max_steps, symmetric)
+        fine = float(jnp.finfo(z.dtype).eps)
+        scale = jnp.max(jnp.abs(equations(z)))
+        found = optx.least_squares(
+            lambda z, _: equations(z) / scale,
+            levenberg_marquardt(fine, fine**2, lx.QR()),
+            z,
+            max_steps=max_steps,
+            throw=False,
+        )
+        return found.value, jnp.asarray(found.stats["num_steps"], jnp.int32)
+
+    z = split(flat)
+    settled = jnp.max(jnp.abs(equations(z))) <= limit
+    found, steps = jax.lax.cond(settled, lambda z: (z, jnp.zeros((), jnp.int32)), run, z)
+    return join(found), steps
 
 
 def implicit_flow(force, flat: Float[Array, " n"], limit: Float[Array, ""], max_steps: int):
@@ -226,3 +248,19 @@ def projected_gradient(energy, flat, lower, upper, limit, max_steps: int):
 def _better(residual, first: Float[Array, " n"], second: Float[Array, " n"]) -> Float[Array, " n"]:
     old, new = residual(first), residual(second)
     return jnp.where(jnp.isfinite(new) & ~(new > old), second, first)
+
+
+def _pinned(solver, substrate, x, nudge, start, limit):
+    free = solver(substrate, x, None, start, None)
+    flat, unravel = ravel_pytree(free.state)
+    output = substrate.read(free.state, x)
+
+    def root(unknowns):
+        state, multiplier = unravel(unknowns[: flat.size]), unknowns[flat.size :]
+        shown, transpose = jax.vjp(lambda s: substrate.read(s, x), state)
+        balance = jax.tree.map(jnp.add, substrate.total_force(state, x), transpose(multiplier)[0])
+        return jnp.concatenate([ravel_pytree(balance)[0], shown - nudge.target])
+
+    unknowns = jnp.concatenate([flat, jnp.zeros_like(output)])
+    found, steps = polish(root, unknowns, limit, solver.max_steps, solver.dense_size, False)
+    return judge(substrate, unravel(found[: flat.size]), x, nudge, free.steps + steps, limit)

@@ -11,7 +11,8 @@ import numpy as np
 
 from substrates.classical.resistor.circuit import CircuitNetwork
 from substrates.classical.resistor.elements import GROUND, Shockley
-from substrates.classical.resistor.topology import Topology, check_sources, floating_nodes
+from substrates.classical.resistor.linear_solve import conductance_solver
+from substrates.classical.resistor.topology import Topology, check_sources, floating_nodes, incidence
 
 
 def build_circuit(
@@ -105,6 +106,7 @@ def build_circuit(
         topology=topology,
         floor=float(floor),
     )
+    _refuse_unstable_amplifiers(circuit)
     _refuse_impossible_diodes(topology, np.concatenate([rail_voltage, source_voltage[:, 0]]))
     return circuit
 
@@ -184,9 +186,7 @@ def _conductances(conductance: Any, count: int, floor: float) -> jax.Array:
     if not jnp.issubdtype(siemens.dtype, jnp.floating):
         siemens = siemens.astype(float)
     if siemens.shape not in ((), (count,)):
-        raise ValueError(
-            f"conductance: wanted one number or shape ({count},), one per edge, got shape {siemens.shape}"
-        )
+        raise ValueError(f"conductance: wanted one number or shape ({count},), one per edge, got shape {siemens.shape}")
     siemens = jnp.broadcast_to(siemens, (count,))
     if not (np.isfinite(floor) and floor >= 0):
         raise ValueError(f"floor: wanted a finite number of siemens, at least 0, got {floor}")
@@ -225,8 +225,6 @@ def _refuse_impossible_diodes(topology: Topology, constants: np.ndarray) -> None
     """Ideal diodes across voltage sources: nothing limits their current."""
     if not topology.ideal_diodes or not len(topology.diodes):
         return
-    from substrates.classical.resistor.topology import incidence
-
     held = np.flatnonzero(topology.diode_reach == 0)
     drops = (incidence(topology.n, topology.diodes) @ topology.drive_map.to_scipy()).toarray()
     x_size = len(topology.inputs)
@@ -244,6 +242,18 @@ def _refuse_impossible_diodes(topology: Topology, constants: np.ndarray) -> None
         raise ValueError(
             f"diodes: wanted diodes whose current some resistor limits, got number {k}, {topology.diodes[k].tolist()}, "
             "which lies across one-way controlled sources alone: put a resistor in series"
+        )
+
+
+def _refuse_unstable_amplifiers(circuit: CircuitNetwork) -> None:
+    """Controlled sources whose feedback leaves no stable operating point; real diodes may yet mend it."""
+    if not len(circuit.gain) or circuit.diode is not None or not len(circuit.topology.potentials):
+        return
+    solve = conductance_solver(circuit.topology, circuit.conductance.dtype)
+    if not solve(circuit.conductance, jnp.zeros(len(circuit.topology.potentials), circuit.conductance.dtype), None)[1]:
+        raise ValueError(
+            "controlled_sources: wanted feedback that leaves one stable operating point, got a conductance matrix "
+            "whose determinant is not positive: change the sign or the size of a gain"
         )
 
 

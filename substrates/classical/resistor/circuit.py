@@ -211,7 +211,9 @@ class CircuitNetwork(ResistorNetwork):
         meeting += self._gather(sources, jnp.abs(self.source_current), jnp.abs(self.source_current))
         if self.diode is not None:
             drop, span = self.diode_drops(state, x), sizes[diodes[:, 0]] + sizes[diodes[:, 1]]
-            at_diodes = jnp.abs(self.diode.current(drop)) + jnp.abs(self.diode.conductance(drop)) * span
+            # a diode carries no more than the sources drive, though its law may say so far from equilibrium
+            current = jnp.minimum(jnp.abs(self.diode.current(drop)), self.current_ceiling(x))
+            at_diodes = current * (1 + span / jnp.abs(self.diode.emission_voltage))
             meeting += self._gather(diodes, at_diodes, at_diodes)
         return jnp.max(self.topology.test_map.absolute.transpose(meeting), initial=0.0)
 
@@ -263,7 +265,11 @@ class CircuitNetwork(ResistorNetwork):
         at_rest = self.diode_drops(jnp.zeros_like(state), x)[diode]
         slope = jnp.asarray(topology.diode_map.values[topology.diode_reach[topology.diode_map.rows] == 1], state.dtype)
         setting = -at_rest / slope == tightest
-        share = jnp.zeros((2, state.size), state.dtype).at[(weight > 0).astype(int), potential].add(setting.astype(state.dtype))
+        share = (
+            jnp.zeros((2, state.size), state.dtype)
+            .at[(weight > 0).astype(int), potential]
+            .add(setting.astype(state.dtype))
+        )
         force = self.force(state, x)[potential]
         current = jnp.maximum(force / weight, 0.0) / jnp.maximum(share[(weight > 0).astype(int), potential], 1.0)
         return jnp.zeros(len(self.diodes), state.dtype).at[diode].set(jnp.where(setting, current, 0.0))
@@ -322,6 +328,11 @@ class CircuitNetwork(ResistorNetwork):
         total = jnp.abs(jax.ops.segment_sum(parts, rows[own], len(self.topology.potentials)))
         largest = jnp.max(total, initial=0.0)
         return jnp.where(total > 0, total, jnp.where(largest > 0, largest, 1.0))
+
+    def current_ceiling(self, x: Float[Array, "inputs"]) -> Float[Array, ""]:
+        """What the sources can drive together through all resistors in parallel, amperes."""
+        highest = jnp.max(jnp.abs(self.topology.drive_map(self._driven(x))), initial=0.0)
+        return 2 * highest * jnp.sum(jnp.abs(self.conductance)) + jnp.sum(jnp.abs(self.source_current))
 
     def diode_scale(self) -> Float[Array, "diodes"]:
         """The total conductance at the two ends of each diode, siemens."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -77,12 +78,12 @@ def _solve_batch(
     conductance, current, curvature = np.asarray(conductance), np.asarray(current), np.asarray(curvature)
     leading = np.broadcast_shapes(conductance.shape[:-1], current.shape[:-1], curvature.shape[:-2])
     own = (conductance.shape[-1:], current.shape[-1:], curvature.shape[-2:])
+    count = math.prod(leading)
     conductances, currents, curvatures = (
-        np.broadcast_to(array, leading + shape).reshape(-1, *shape)
+        np.broadcast_to(array, leading + shape).reshape(count, *shape)
         for array, shape in zip((conductance, current, curvature), own, strict=True)
     )
-    count = len(currents)
-    shared = int(np.prod(conductance.shape[:-1])) == 1
+    shared = math.prod(conductance.shape[:-1]) == 1
     batches = [slice(0, count)] if shared else [slice(k, k + 1) for k in range(count)]
     solutions, positive = np.empty(currents.shape, currents.dtype), np.zeros(count, bool)
     for batch in batches:

@@ -68,6 +68,25 @@ class _Penalty(eqx.Module):
         return self.current(drop) ** 2 / (2 * self.strength)
 
 
+class _Straightened(eqx.Module):
+    """Real diodes whose current goes on along its tangent above a knee, so that no exponential overflows."""
+
+    law: Any
+    knee: Float[Array, ""]
+
+    def current(self, drop):
+        above = jnp.maximum(drop - self.knee, 0.0)
+        return self.law.current(jnp.minimum(drop, self.knee)) + self.law.conductance(self.knee) * above
+
+    def conductance(self, drop):
+        return self.law.conductance(jnp.minimum(drop, self.knee))
+
+    def content(self, drop):
+        above = jnp.maximum(drop - self.knee, 0.0)
+        tangent = self.law.current(self.knee) * above + self.law.conductance(self.knee) * above**2 / 2
+        return self.law.content(jnp.minimum(drop, self.knee)) + tangent
+
+
 class _Spring(eqx.Module):
     """A pin as a nudge: the energy m (o - target) + r (o - target)^2 / 2."""
 
@@ -132,14 +151,25 @@ def _settle(solver: OperatingPoint, net: Any, x: Array, nudge: Nudge | Pin | Non
     if ideal or isinstance(nudge, Pin):
         state, steps, infeasible, stable = _multipliers(solver, net, x, nudge, start, solve, limit)
     else:
-        circuit = _Circuit(net, x, net.diode, nudge, solve)
-        forced = isinstance(nudge, Nudge)  # one step at least, which tells whether the nudge is stable
-        state, steps, stable = _newton(circuit, start, limit, solver.max_steps, forced)
+        state, steps, stable = _smooth(solver, net, x, nudge, start, solve, limit)
         infeasible = jnp.asarray(False)
     found = judge(net, state, x, nudge, steps, limit(state))
-    if isinstance(nudge, Nudge) and not complex_valued:
+    if isinstance(nudge, Nudge) or not net.conservative:
         found = eqx.tree_at(lambda e: e.status, found, Status.where(stable, found.status, Status.unstable))
     return eqx.tree_at(lambda e: e.status, found, Status.where(infeasible, Status.infeasible, found.status))
+
+
+def _smooth(solver, net, x, nudge, u, solve, limit):
+    """Newton's method without ideal diodes and pins; (potentials, steps, whether the nudge is stable)."""
+    forced = isinstance(nudge, Nudge)  # one step at least, which tells whether the nudge is stable
+    steps = jnp.zeros((), jnp.int32)
+    if net.diode is not None and not jnp.iscomplexobj(u):
+        # first with the exponential cut where the current exceeds what the sources can drive
+        knee = net.diode.emission_voltage * jnp.log1p(net.current_ceiling(x) / net.diode.saturation_current)
+        straightened = _Circuit(net, x, _Straightened(net.diode, knee), nudge, solve)
+        u, steps, _ = _newton(straightened, u, limit, solver.max_steps // 2)
+    u, more, stable = _newton(_Circuit(net, x, net.diode, nudge, solve), u, limit, solver.max_steps - steps, forced)
+    return u, steps + more, stable
 
 
 def _newton(circuit: _Circuit, u, limit, max_steps, forced: bool = False) -> tuple[Any, Array, Bool[Array, ""]]:
@@ -219,7 +249,9 @@ def _multipliers(solver, net, x, nudge, start, solve, limit):
         stiffer = epsilon**-0.25
         strength = stiffer * jnp.where(conducting, diode_strength, 0.0)
         held = circuit(diode_current, pin_current, stiffer)
-        balance = net.imbalance(u, x, diode_current if ideal else net.diode and net.diode.current(net.diode_drops(u, x)))
+        balance = net.imbalance(
+            u, x, diode_current if ideal else net.diode and net.diode.current(net.diode_drops(u, x))
+        )
         if held.hold is not None:
             pull = -pin_current if pinned else held.hold.pull(net.read(u, x))
             balance -= topology.read_test_map.transpose(pull)

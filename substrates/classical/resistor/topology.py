@@ -145,6 +145,22 @@ class Topology(HashedByContent):
         return rows, columns, element.astype(np.int32), left.data[first] * right.data[second]
 
     @functools.cached_property
+    def colours(self) -> tuple[np.ndarray, ...]:
+        """Independent potentials grouped by a greedy colouring: none of one group is joined to another of it."""
+        import networkx as nx
+
+        rows, columns, element, _ = self.conductance_pattern
+        graph: Any = nx.empty_graph(len(self.potentials))
+        graph.add_edges_from(
+            np.stack([rows, columns], axis=1)[(rows != columns) & (element < len(self.edges))].tolist()
+        )
+        coloured = nx.greedy_color(
+            graph, strategy="DSATUR" if len(self.potentials) < 2000 else "connected_sequential_bfs"
+        )
+        colour = np.asarray([coloured[node] for node in range(len(self.potentials))], int)
+        return tuple(np.flatnonzero(colour == c) for c in range(colour.max(initial=-1) + 1))
+
+    @functools.cached_property
     def diode_reach(self) -> np.ndarray:
         """How many independent potentials each diode's drop depends on, shape (k,)."""
         return np.bincount(self.diode_map.rows, minlength=len(self.diodes))

@@ -1,0 +1,112 @@
+"""Exact block coordinate descent on circuits whose ideal diodes bound single potentials."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PRNGKeyArray, PyTree
+
+from substrates.classical.resistor.linear_solve import conductance_solver
+from substrates.nudge import Nudge, Pin
+from substrates.solvers.solver import Equilibrium, Solver, Status, judge, tolerance
+
+
+class CoordinateDescent(Solver):
+    """Settles a circuit of resistors, sources and ideal diodes that bound single potentials, colour by colour.
+
+    Potentials of one colour are not joined to one another, so that all of them are put at their exact minimum at once,
+
+        u <- clip((sum g v + I + h o + pull) / (G + h), lower, upper),
+
+    with G the total conductance at a potential and h what the nudge adds. The co-content never rises. Costs that are
+    not quadratic and separable in the outputs get a Newton step in place of the minimum.
+
+    Attributes:
+        sweeps: None to go on until the residual is below the tolerance, or a number of sweeps without a test.
+        max_sweeps: the most sweeps when `sweeps` is None.
+        absolute_tolerance: amperes.
+        relative_tolerance: on the residual; None takes it from the dtype.
+
+    Raises:
+        ValueError: for a circuit with real diodes or with ideal diodes between potentials, and for a pin.
+
+    Source: Scellier 2024, arXiv 2402.11674.
+    """
+
+    sweeps: int | None = eqx.field(static=True, default=None)
+    max_sweeps: int = 10_000
+    absolute_tolerance: float = 0.0
+    relative_tolerance: float | None = None
+
+    def __check_init__(self):
+        if self.sweeps is not None and self.sweeps < 1:
+            raise ValueError(f"sweeps: wanted a positive number, or None to settle, got {self.sweeps}")
+
+    def __call__(
+        self, substrate: Any, x: PyTree, nudge: Nudge | Pin | None, start: PyTree, key: PRNGKeyArray | None
+    ) -> Equilibrium:
+        if substrate.diode is not None or substrate.topology.diodes_between_potentials:
+            kind = "real diodes" if substrate.diode is not None else "ideal diodes between independent potentials"
+            raise ValueError(
+                "solver: wanted a circuit of resistors and of ideal diodes that bound single potentials for "
+                f"CoordinateDescent, got {kind}: use OperatingPoint"
+            )
+        if isinstance(nudge, Pin):
+            raise ValueError("nudge: CoordinateDescent takes a Nudge or None, got a Pin: use OperatingPoint")
+        dtype = substrate.conductance.dtype
+        arrays = lambda leaf: jnp.asarray(leaf, dtype) if isinstance(leaf, (int, float)) else leaf
+        return _descend(self, substrate, jnp.asarray(x), jax.tree.map(arrays, nudge), start)
+
+
+@eqx.filter_jit
+def _descend(solver: CoordinateDescent, net: Any, x: Array, nudge: Nudge | None, start: PyTree) -> Equilibrium:
+    topology, dtype = net.topology, net.conductance.dtype
+    limit = tolerance(net, start, x, nudge, solver.absolute_tolerance, solver.relative_tolerance)
+    total = net.conductance_scale()
+    bounds = net.bounds(x)
+    left, right = topology.read_test_map.dense(dtype), topology.read_map.dense(dtype)
+
+    def added(u) -> Float[Array, "potentials"]:
+        if nudge is None:
+            return jnp.zeros_like(total)
+        return jnp.einsum("oi,o,oi->i", left, nudge.stiffness(net.read(u, x)), right)
+
+    def sweep(u):
+        for nodes in topology.colours:
+            moved = u[nodes] + net.total_force(u, x, nudge)[nodes] / (total + added(u))[nodes]
+            if bounds is not None:
+                moved = jnp.clip(moved, bounds[0][nodes], bounds[1][nodes])
+            u = u.at[nodes].set(moved)
+        return u
+
+    held = lambda u: jnp.all(total + added(u) > 0)
+    if solver.sweeps is not None:
+        steps = jnp.asarray(solver.sweeps, jnp.int32)
+        u = jax.lax.fori_loop(0, solver.sweeps, lambda _, u: sweep(u), start)
+    else:
+
+        def running(carry):
+            u, step = carry
+            return (step < solver.max_sweeps) & ~(net.residual(u, x, nudge) <= limit) & held(u)
+
+        u, steps = jax.lax.while_loop(running, lambda c: (sweep(c[0]), c[1] + 1), (start, jnp.zeros((), jnp.int32)))
+    found = judge(net, u, x, nudge, steps, limit)
+    status = found.status
+    if solver.sweeps is not None:
+        status = Status.where(status == Status.not_finite, status, Status.truncated)
+    held_at_sources = topology.diode_reach == 0
+    if topology.ideal_diodes and held_at_sources.any():
+        forced = jnp.any(net.stationarity(u, x, nudge)[-1] > limit)
+        status = Status.where(forced, Status.infeasible, status)
+    if bounds is not None:
+        status = Status.where(jnp.any(bounds[0] > bounds[1]), Status.infeasible, status)
+    if isinstance(nudge, Nudge):
+        solve = conductance_solver(topology, dtype)
+        curvature = nudge.curvature(net.read(u, x))
+        stable = lambda: solve(net.conductance, jnp.zeros_like(u), curvature)[1]
+        pushes = jnp.any(jnp.linalg.eigvalsh(curvature) < 0) if curvature.size else jnp.asarray(False)
+        status = Status.where(jax.lax.cond(pushes, stable, lambda: jnp.asarray(True)), status, Status.unstable)
+    return eqx.tree_at(lambda e: e.status, found, status)

@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from substrates.classical.resistor.circuit import CircuitNetwork
 from substrates.classical.resistor.elements import GROUND, Shockley
@@ -61,7 +62,8 @@ def build_circuit(
         if wrong.size:
             ground = "" if name in single else ", or -1 for ground"
             raise ValueError(
-                f"{name}: wanted nodes from 0 to {n - 1}{ground}, got {wrong[:5].tolist()}: mend them or give a larger n"
+                f"{name}: wanted nodes from 0 to {n - 1}{ground}, got {wrong[:5].tolist()}: "
+                "mend them or give a larger n"
             )
     for name, nodes in pairs.items():
         loops = np.flatnonzero(nodes[:, 0] == nodes[:, 1])
@@ -177,7 +179,7 @@ def _finite(name: str, values: Any) -> np.ndarray:
 
 
 def _conductances(conductance: Any, count: int, floor: float) -> jax.Array:
-    if isinstance(conductance, jax.core.Tracer):
+    if isinstance(conductance, Tracer):
         raise ValueError(
             "conductance: wanted numbers when the circuit is built, got a traced array: build the circuit outside "
             "compiled code and replace its conductance inside with equinox.tree_at"
@@ -234,8 +236,8 @@ def _refuse_impossible_diodes(topology: Topology, constants: np.ndarray) -> None
         drop = drops[k, x_size:] @ constants
         if drop > 0:
             raise ValueError(
-                f"diodes: wanted diodes that can block or conduct, got number {k}, {topology.diodes[k].tolist()}, which "
-                f"voltage sources force to carry a forward drop of {drop:g} V: turn it round or put a resistor in series"
+                f"diodes: wanted diodes that can block or conduct, got number {k}, {topology.diodes[k].tolist()}, "
+                f"where voltage sources force a forward drop of {drop:g} V: turn it or put a resistor in series"
             )
     reach_back = np.bincount(topology.diode_test_map.rows, minlength=len(topology.diodes))
     for k in np.flatnonzero((topology.diode_reach > 0) & (reach_back == 0)):

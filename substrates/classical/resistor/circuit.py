@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, cast
 
 import equinox as eqx
 import jax
@@ -17,7 +17,8 @@ from substrates.classical.resistor.topology import Topology
 from substrates.nudge import Nudge, Pin
 from substrates.substrate import fixed
 
-State = Inexact[Array, "potentials"] | tuple[Inexact[Array, "potentials"], Inexact[Array, "diodes"]]
+State = Any
+"""The independent potentials, or (potentials, diode currents)."""
 
 
 class CircuitNetwork(ResistorNetwork):
@@ -43,15 +44,15 @@ class CircuitNetwork(ResistorNetwork):
         topology: which element joins which nodes.
         floor: the smallest conductance that `constrained` allows, siemens.
 
-    Source: Kendall et al. 2020, arXiv 2006.01981, for the co-content; Scellier 2024, arXiv 2402.11674, for ideal diodes.
+    Source: Kendall et al. 2020, arXiv 2006.01981 (co-content); Scellier 2024, arXiv 2402.11674 (ideal diodes).
     """
 
     conductance: Float[Array, "edges"]
+    topology: Topology = eqx.field(static=True)
     rail_voltage: Float[Array, "rails"] = fixed()
     source_voltage: Float[Array, "voltage_sources"] = fixed()
     source_current: Float[Array, "current_sources"] = fixed()
     diode: Shockley | None = fixed()
-    topology: Topology = eqx.field(static=True)
     floor: float = eqx.field(static=True, default=0.0)
 
     contrast_points: ClassVar[int] = 1
@@ -192,7 +193,7 @@ class CircuitNetwork(ResistorNetwork):
             if isinstance(state, tuple):
                 laws.append(jnp.minimum(state[1], -drop))
             else:
-                lower, upper = self.bounds(x)  # pyright: ignore[reportGeneralTypeIssues]
+                lower, upper = cast(Any, self.bounds(x))
                 force = jnp.clip(force, scale * (lower - state), scale * (upper - state))
                 held = np.flatnonzero(topology.diode_reach == 0)
                 if held.size:

@@ -139,7 +139,7 @@ def _column_pattern(topology: Topology, elements: int) -> tuple[np.ndarray, np.n
     return (occupied % size).astype(np.int32), pointers.astype(np.int32), position
 
 
-def _sparse_matrix(topology: Topology, conductance: np.ndarray) -> Any:
+def _sparse_matrix(topology: Topology, conductance: Any) -> Any:
     import scipy.sparse
 
     _, _, element, coefficient = _pattern(topology, len(conductance))

@@ -22,8 +22,8 @@ class OperatingPoint(Solver):
 
     Resistors, sources, real diodes and nudges: Newton's method on Kirchhoff's current law, damped so that the
     co-content falls (one step for a linear circuit). Ideal diodes and pins: the augmented Lagrangian, in which a diode
-    is one of conductance r in series with a battery i_d / r, i = max(0, i_d + r (v_anode - v_cathode)); each round solves
-    that circuit by Newton, takes its diode currents for i_d, and corrects them with the set of conducting diodes held.
+    is one of conductance r in series with a battery i_d / r, i = max(0, i_d + r (v_anode - v_cathode)); each round
+    solves that circuit by Newton, takes its diode currents for i_d, and corrects them with the conducting diodes held.
     It converges from anywhere, and ends exactly once the set of conducting diodes is right.
 
     Status: infeasible, where the diode currents grow along a circulation that the sources drive (Farkas' certificate);
@@ -167,7 +167,8 @@ def _smooth(solver, net, x, nudge, u, solve, limit):
         # first with the exponential cut where the current exceeds what the sources can drive
         knee = net.diode.emission_voltage * jnp.log1p(net.current_ceiling(x) / net.diode.saturation_current)
         straightened = _Circuit(net, x, _Straightened(net.diode, knee), nudge, solve)
-        u, steps, _ = _newton(straightened, u, limit, solver.max_steps // 2)
+        aim = lambda u: 0.01 * limit(u)  # the limit allows for the rounding of an exponential; Newton does better
+        u, steps, _ = _newton(straightened, u, aim, solver.max_steps // 2)
     u, more, stable = _newton(_Circuit(net, x, net.diode, nudge, solve), u, limit, solver.max_steps - steps, forced)
     return u, steps + more, stable
 
@@ -208,7 +209,9 @@ def _newton(circuit: _Circuit, u, limit, max_steps, forced: bool = False) -> tup
 
         one = jnp.ones((), u.dtype)
         fraction, moved, new_gradient, _ = jax.lax.while_loop(refused, lambda t: evaluate(t[0] / 2), evaluate(one))
-        going = stable & (fraction > epsilon)
+        # once the merit no longer resolves a step, only a flatter gradient counts
+        stalled = (jnp.abs(slope) <= rounding) & (size(new_gradient) > 0.5 * size(gradient))
+        going = stable & (fraction > epsilon) & ~stalled
         kept = lambda new, old: jnp.where(going, new, old)
         return kept(moved, u), kept(new_gradient, gradient), step + 1, stable, going
 
@@ -249,9 +252,8 @@ def _multipliers(solver, net, x, nudge, start, solve, limit):
         stiffer = epsilon**-0.25
         strength = stiffer * jnp.where(conducting, diode_strength, 0.0)
         held = circuit(diode_current, pin_current, stiffer)
-        balance = net.imbalance(
-            u, x, diode_current if ideal else net.diode and net.diode.current(net.diode_drops(u, x))
-        )
+        carried = diode_current if net.diode is None else net.diode.current(net.diode_drops(u, x))
+        balance = net.imbalance(u, x, carried)
         if held.hold is not None:
             pull = -pin_current if pinned else held.hold.pull(net.read(u, x))
             balance -= topology.read_test_map.transpose(pull)
@@ -260,7 +262,7 @@ def _multipliers(solver, net, x, nudge, start, solve, limit):
         balance += topology.read_test_map.transpose(stiffer * pin_strength * gap) if pinned else 0.0
         conductance = net.conductance
         if len(net.diodes):
-            at_diodes = strength if ideal else net.diode.conductance(net.diode_drops(u, x))
+            at_diodes = strength if net.diode is None else net.diode.conductance(net.diode_drops(u, x))
             conductance = jnp.concatenate([conductance, at_diodes])
         curvature = None if held.hold is None else held.hold.curvature(net.read(u, x))
         change = solve(conductance, -balance, curvature)[0]

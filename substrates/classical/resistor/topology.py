@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -151,12 +152,9 @@ class Topology(HashedByContent):
 
         rows, columns, element, _ = self.conductance_pattern
         graph: Any = nx.empty_graph(len(self.potentials))
-        graph.add_edges_from(
-            np.stack([rows, columns], axis=1)[(rows != columns) & (element < len(self.edges))].tolist()
-        )
-        coloured = nx.greedy_color(
-            graph, strategy="DSATUR" if len(self.potentials) < 2000 else "connected_sequential_bfs"
-        )
+        joined = (rows != columns) & (element < len(self.edges))
+        graph.add_edges_from(np.stack([rows, columns], axis=1)[joined].tolist())
+        coloured = nx.greedy_color(graph, strategy="connected_sequential_bfs")  # two colours for a bipartite graph
         colour = np.asarray([coloured[node] for node in range(len(self.potentials))], int)
         return tuple(np.flatnonzero(colour == c) for c in range(colour.max(initial=-1) + 1))
 
@@ -265,8 +263,9 @@ def check_sources(topology: Topology, values: Sequence[float | None]) -> None:
             forest.add_edge(plus, minus, source=index)
             continue
         loop = nx.shortest_path(forest, minus, plus)
-        total, determined = -values[index] if values[index] is not None else 0.0, values[index] is not None
-        for a, b in zip(loop[:-1], loop[1:], strict=True):
+        own = values[index]
+        total, determined = 0.0 if own is None else -own, own is not None
+        for a, b in itertools.pairwise(loop):
             source = forest.edges[a, b]["source"]
             value = values[source]
             determined &= value is not None

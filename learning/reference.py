@@ -11,6 +11,7 @@ from jaxtyping import Array, Bool, PRNGKeyArray, PyTree
 
 from learning.costs import SquaredError
 from learning.rule import ConvergenceError, Estimate, Estimator, require_usable
+from substrates.nudge import as_tree
 from substrates.substrate import Cost, Substrate, relax_batch, split_parameters
 
 
@@ -36,7 +37,7 @@ class ImplicitGradient(Estimator):
     Pineda 1987 for the multiplier.
     """
 
-    cost: Cost = eqx.field(default_factory=SquaredError)
+    cost: Cost = eqx.field(default_factory=SquaredError, converter=as_tree)
     strict: bool = eqx.field(static=True, default=True)
     max_size: int = eqx.field(static=True, default=4096)
 

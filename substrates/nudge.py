@@ -13,7 +13,8 @@ from jaxtyping import Array, Inexact, PyTree
 Cost = Callable[[Array, Any], Array]
 
 
-def _as_tree(cost: Cost) -> Any:
+def as_tree(cost: Cost) -> Any:
+    """A cost as a pytree, which compiled code accepts as an argument."""
     return cost if isinstance(cost, eqx.Module) else jax.tree_util.Partial(cost)
 
 
@@ -32,7 +33,7 @@ class Nudge(eqx.Module):
     Source: Scellier and Bengio 2017, arXiv 1602.05179.
     """
 
-    cost: Cost = eqx.field(converter=_as_tree)
+    cost: Cost = eqx.field(converter=as_tree)
     target: Any
     beta: Any
     about: Any = None

@@ -119,7 +119,7 @@ def polish(
     complex_valued = jnp.iscomplexobj(flat)
     size = flat.size * (2 if complex_valued else 1)
     split = lambda y: jnp.concatenate([y.real, y.imag]) if complex_valued else y
-    join = lambda z: z[: flat.size] + 1j * z[flat.size :] if complex_valued else z
+    join = lambda z: jax.lax.complex(z[: flat.size], z[flat.size :]) if complex_valued else z
     equations = lambda z: split(root(join(z)))
 
     def run(z):

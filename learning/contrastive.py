@@ -11,6 +11,7 @@ from jaxtyping import PRNGKeyArray, PyTree
 
 from learning.costs import SquaredError
 from learning.rule import Estimate, Estimator, require_usable
+from substrates.nudge import as_tree
 from substrates.substrate import Cost, Nudge, Substrate, relax_batch
 
 Variant = Literal["positive", "negative", "centered"]
@@ -40,7 +41,7 @@ class EquilibriumPropagation(Estimator):
 
     beta: float
     variant: Variant = eqx.field(static=True, default="centered")
-    cost: Cost = eqx.field(default_factory=SquaredError)
+    cost: Cost = eqx.field(default_factory=SquaredError, converter=as_tree)
     strict: bool = eqx.field(static=True, default=True)
 
     def __check_init__(self):
@@ -50,22 +51,29 @@ class EquilibriumPropagation(Estimator):
             raise ValueError(f"beta: wanted a positive number, got {self.beta}; the variant chooses the sign")
 
     def __call__(self, substrate: Substrate, x: PyTree, y: PyTree, *, key: PRNGKeyArray | None = None) -> Estimate:
-        size = jax.tree.leaves(x)[0].shape[0]
-        keys = None if key is None else jax.random.split(key, size)
-        free = relax_batch(substrate, x, keys=keys)
-        output = jax.vmap(substrate.read)(free.state, x)
-        cost = jnp.mean(jax.vmap(self.cost)(output, y))
-
-        def nudged(beta):
-            nudge = Nudge(self.cost, y, beta)
-            return relax_batch(substrate, x, nudge, free.state, keys), nudge
-
-        beta = jnp.asarray(self.beta, output.dtype)
-        plus, nudge_plus = (free, None) if self.variant == "negative" else nudged(beta)
-        minus, nudge_minus = (free, None) if self.variant == "positive" else nudged(-beta)
-        gap = 2 * beta if self.variant == "centered" else beta
-        contrast = substrate.contrast(plus.state, minus.state, x, nudge_plus, nudge_minus)
-        gradient = jax.tree.map(lambda leaf: leaf / gap, contrast)
-        equilibria = (free, *(e for e in (plus, minus) if e is not free))
-        estimate = Estimate(gradient, cost, output, equilibria, relaxations=len(equilibria))
+        estimate = _estimate(jax.tree.map(jnp.asarray, self), substrate, x, y, key)
         return require_usable(estimate) if self.strict else estimate
+
+
+@eqx.filter_jit
+def _estimate(
+    rule: EquilibriumPropagation, substrate: Substrate, x: PyTree, y: PyTree, key: PRNGKeyArray | None
+) -> Estimate:
+    size = jax.tree.leaves(x)[0].shape[0]
+    keys = None if key is None else jax.random.split(key, size)
+    free = relax_batch(substrate, x, keys=keys)
+    output = jax.vmap(substrate.read)(free.state, x)
+    cost = jnp.mean(jax.vmap(rule.cost)(output, y))
+
+    def nudged(beta):
+        nudge = Nudge(rule.cost, y, beta)
+        return relax_batch(substrate, x, nudge, free.state, keys), nudge
+
+    beta = jnp.asarray(rule.beta, output.dtype)
+    plus, nudge_plus = (free, None) if rule.variant == "negative" else nudged(beta)
+    minus, nudge_minus = (free, None) if rule.variant == "positive" else nudged(-beta)
+    gap = 2 * beta if rule.variant == "centered" else beta
+    contrast = substrate.contrast(plus.state, minus.state, x, nudge_plus, nudge_minus)
+    gradient = jax.tree.map(lambda leaf: leaf / gap, contrast)
+    equilibria = (free, *(e for e in (plus, minus) if e is not free))
+    return Estimate(gradient, cost, output, equilibria, relaxations=len(equilibria))

@@ -164,7 +164,8 @@ class Substrate(eqx.Module):
             system, x, nudge, start = _complexify(self), _complexify(x), _complexify(nudge), _complexify(start)
         state = system.initial_state(x) if start is None else start
         state = jax.tree.map(lambda leaf: _cast(leaf, parameter_dtype(system)), state)
-        return (self.solver if solver is None else solver)(system, x, nudge, state, key)
+        nudge = jax.tree.map(jnp.asarray, nudge)
+        return _settle(self.solver if solver is None else solver, system, x, nudge, state, key)
 
     # what averages over a batch
 
@@ -278,6 +279,13 @@ class Substrate(eqx.Module):
         return jax.grad(mean_nudge)(parameters)
 
 
+@eqx.filter_jit
+def _settle(
+    solver: Solver, system: Substrate, x: PyTree, nudge: Nudge | Pin | None, start: PyTree, key: PRNGKeyArray | None
+) -> Equilibrium:
+    return solver(system, x, nudge, start, key)
+
+
 def split_parameters(substrate: T) -> tuple[T, T]:
     """Two trees like the substrate: its trainable parameters (None elsewhere), and the rest.
 
@@ -316,6 +324,13 @@ def relax_batch(
     keys: PRNGKeyArray | None = None,
 ) -> Equilibrium:
     """`relax` for every example of a batch: `xs`, targets, `starts` and `keys` carry a leading axis."""
+    return _settle_batch(substrate, xs, jax.tree.map(jnp.asarray, nudges), starts, keys)
+
+
+@eqx.filter_jit
+def _settle_batch(
+    substrate: Substrate, xs: PyTree, nudges: Nudge | Pin | None, starts: PyTree | None, keys: PRNGKeyArray | None
+) -> Equilibrium:
     axes = (0, batch_axes(nudges), None if starts is None else 0, None if keys is None else 0)
     return jax.vmap(lambda x, n, s, k: substrate.relax(x, n, s, key=k), in_axes=axes)(xs, nudges, starts, keys)
 
@@ -327,8 +342,8 @@ def _cast(leaf: Any, dtype: jnp.dtype) -> Any:
 
 def _complexify(tree: T) -> T:
     def widen(leaf):
-        if eqx.is_inexact_array(leaf):
-            return leaf.astype(jnp.result_type(leaf.dtype, jnp.complex64))
-        return leaf
+        if not eqx.is_inexact_array(leaf) or jnp.iscomplexobj(leaf):
+            return leaf
+        return jax.lax.complex(leaf, jnp.zeros_like(leaf))
 
     return jax.tree.map(widen, tree)

@@ -156,8 +156,10 @@ def _train(options: argparse.Namespace) -> int:
         jax.config.update("jax_platforms", {"cpu": "cpu", "gpu": "cuda"}[options.device])
     try:
         jax.devices()
-    except RuntimeError as error:
-        raise _UsageError(f"--device: JAX finds no {options.device or 'device'} ({error})") from error
+    except (RuntimeError, AssertionError) as error:  # JAX asserts that its plug-in is there
+        raise _UsageError(
+            f"--device: JAX finds no {options.device or 'device'}; a GPU needs groundstate[gpu] and NVIDIA's driver"
+        ) from error
     out = _claimed_folder(options, asked)
     try:
         with jax.enable_x64(precision == 64):

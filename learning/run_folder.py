@@ -49,13 +49,12 @@ class RunFolder:
         Raises RunFolderError, with nothing changed, if the folder cannot be written, holds other files or a run that
         is not to be resumed, or was started with another config.
         """
-        self.path = Path(path)
+        self.path, self.config = Path(path), config
         claim(self.path, resume=resume)
         remove_unfinished(self.path)
         recorded = read_config(self.path)
         if recorded is not None:
             _require_same(self.path, recorded, config)
-        write_json(self.path / CONFIG, config)
 
     @property
     def has_checkpoint(self) -> bool:
@@ -70,8 +69,9 @@ class RunFolder:
         """Reads the checkpoint; raises CheckpointError."""
         return load_checkpoint(self.path / CHECKPOINT, like)
 
-    def start_metrics(self, rows: list[dict[str, Any]]) -> None:
-        """Writes the metrics of the epochs that are done, in place of whatever the file held."""
+    def begin(self, rows: list[dict[str, Any]]) -> None:
+        """Writes the config, and the metrics of the epochs that are done in place of whatever the file held."""
+        write_json(self.path / CONFIG, self.config)
         text = "".join(json.dumps(row) + "\n" for row in rows)
         write_atomically(self.path / METRICS, lambda file: file.write(text.encode()))
 

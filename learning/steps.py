@@ -9,9 +9,11 @@ from typing import Any, NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jaxtyping import Array, PRNGKeyArray, PyTree
 
+from learning.checkpoint import raw
 from learning.costs import SquaredError
 from learning.evaluation import count_misses
 from learning.examples import Examples
@@ -147,7 +149,10 @@ class Trainer:
 
     def order(self, epoch: int) -> tuple[Array, PRNGKeyArray]:
         """The examples in the order of an epoch, in full batches, and the key of its steps."""
-        return _order(self.key, jnp.asarray(epoch, jnp.int32), self.examples.size, self.batches * self.batch_size)
+        words = np.asarray(raw(self.key)).ravel()
+        order = np.random.default_rng([*words.tolist(), epoch]).permutation(self.examples.size).astype(np.int32)
+        missing = self.batches * self.batch_size - self.examples.size
+        return jnp.asarray(np.concatenate([order, order[:missing]])), jax.random.fold_in(self.key, epoch)
 
     def advance(self, moving: Moving, order: tuple[Array, PRNGKeyArray], start: int, stop: int) -> tuple[int, Moving]:
         """The next batches of an epoch; `moving` must not be used again."""
@@ -158,13 +163,6 @@ class Trainer:
     def system(self, moving: Moving) -> Any:
         """The whole system."""
         return eqx.combine(moving.parameters, self.standing.rest)
-
-
-@eqx.filter_jit
-def _order(key: PRNGKeyArray, epoch: Array, n: int, visits: int) -> tuple[Array, PRNGKeyArray]:
-    shuffle, steps = jax.random.split(jax.random.fold_in(key, epoch))
-    order = jax.random.permutation(shuffle, n)
-    return jnp.concatenate([order, order[: visits - n]]), steps
 
 
 def _lenient(rule: Estimator) -> Estimator:

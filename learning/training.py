@@ -225,7 +225,7 @@ class _Session:
 
     def run(self, progress: bool) -> Run:
         if self.folder is not None:
-            self.folder.start_metrics([self._metrics(i) for i in range(len(self.rows))])
+            self.folder.begin([self._metrics(i) for i in range(len(self.rows))])
         with _catch_interrupt() as interrupted, _bar(self, progress) as bar:
             chunk = 1
             while self.epoch < self.epochs and not interrupted.is_set():
@@ -389,7 +389,7 @@ def _check_arguments(substrate, rule, optimiser, epochs, batch_size, out, about_
 
 
 def _copy(tree: Any) -> Any:
-    return jax.tree.map(lambda leaf: jnp.array(leaf, copy=True) if eqx.is_array(leaf) else leaf, tree)
+    return jax.tree.map(lambda leaf: jnp.array(leaf, leaf.dtype, copy=True) if eqx.is_array(leaf) else leaf, tree)
 
 
 def _rounded(row: dict[str, Any]) -> dict[str, str]:

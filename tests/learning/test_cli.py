@@ -133,7 +133,7 @@ def test_resume(command):
     ],
 )
 def test_wrong_usage_is_one_clear_line_and_code_2(command, arguments, words):
-    code, out, err = command(
+    code, _, err = command(
         *arguments.replace("PLUGIN:Nothing", PLUGIN.replace("LinearResponse", "Nothing"))
         .replace("PLUGIN", PLUGIN)
         .split()

@@ -143,8 +143,10 @@ def test_another_optimiser_is_refused(done):
 
 
 def test_fewer_epochs_are_refused(done):
+    before = contents(done)
     with pytest.raises(ValueError, match="already done 2 epochs"):
         train(done, resume=True, epochs=1)
+    assert contents(done) == before
 
 
 @pytest.mark.parametrize("damage", ["truncated", "flipped", "empty", "other"])

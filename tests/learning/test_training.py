@@ -1,7 +1,7 @@
 """Training against closed forms and contracts."""
 
-import dataclasses
 import os
+import re
 import signal
 import threading
 
@@ -15,6 +15,7 @@ from linear_response import LinearResponse
 
 from learning import EquilibriumPropagation, SquaredError, evaluate, fit, training
 from learning.rule import ConvergenceError, Estimator, Mover
+from learning.steps import _advance
 from substrates import Status
 from substrates.substrate import split_parameters
 
@@ -62,8 +63,7 @@ def test_one_epoch_by_hand(examples, key):
     """The order, the wrapped last batch, the optimiser and the history, against a loop in numpy."""
     x, y = examples
     run = fit(make(), RULE, examples, optimiser=optax.sgd(0.1), epochs=1, batch_size=8, key=key, progress=False)
-    shuffle, _ = jax.random.split(jax.random.fold_in(key, 0))
-    order = np.asarray(jax.random.permutation(shuffle, 41))
+    order = np.random.default_rng([*jax.random.key_data(key).tolist(), 0]).permutation(41)
     order = np.concatenate([order, order[:7]])
     weight, offset, costs = np.zeros((2, 3)), np.zeros(2), []
     for batch in order.reshape(6, 8):
@@ -121,17 +121,20 @@ PHASES = []
 
 
 def test_an_epoch_compiles_each_phase_once(examples, key, monkeypatch):
-    net = CountedPhases(*(getattr(make(), field.name) for field in dataclasses.fields(LinearResponse)))
+    weak = jnp.full((2, 3), 0.0)  # of a weak type, as literals are
+    net = CountedPhases(weak, jnp.zeros(2))
     optimiser = optax.sgd(0.1)
     train = lambda epochs: fit(
         net, RULE, examples, optimiser=optimiser, epochs=epochs, batch_size=4, key=key, progress=False
     )
     PHASES.clear()
     train(1)
-    assert PHASES == ["free", "nudged", "nudged"]
+    first = list(PHASES)
+    assert first.count("free") == 1
+    assert 1 <= first.count("nudged") <= 2  # both signs of beta may share one trace
     monkeypatch.setattr(training, "_CHUNK_SECONDS", 0.0)  # other chunks, other lengths: nothing new
     train(3)
-    assert PHASES == ["free", "nudged", "nudged"]
+    assert first == PHASES
 
 
 def test_labels_are_encoded_and_errors_counted(key):
@@ -247,8 +250,8 @@ def test_a_mover_that_fails_loses_nothing(examples, key, monkeypatch):
 def one_bad(examples):
     """One example, the 7th batch's in the first epoch's order, does not settle."""
     x, y = (array.copy() for array in examples)
-    shuffle, _ = jax.random.split(jax.random.fold_in(jax.random.key(0), 0))
-    x[np.asarray(jax.random.permutation(shuffle, 41))[6 * 4]] = [50.0, 0.0, 0.0]
+    order = np.random.default_rng([*jax.random.key_data(jax.random.key(0)).tolist(), 0]).permutation(41)
+    x[order[6 * 4]] = [50.0, 0.0, 0.0]
     return x, y
 
 
@@ -376,3 +379,17 @@ def test_bad_arguments(changes, error, words, key):
 def test_wrong_input_size_names_the_shapes(key):
     with pytest.raises(TypeError, match="shape"):
         fit(make(), RULE, (np.ones((4, 5)), Y), optimiser=SGD, epochs=1, key=key, progress=False)
+
+
+def test_a_step_copies_no_parameter(examples, key):
+    """Gradient descent updates the parameters in place; a copy of them would double the cost of a step."""
+    net = LinearResponse(jnp.zeros((29, 37)), jnp.zeros(29))
+    prepared = training.prepare(net, (np.ones((8, 37)), np.ones((8, 29))))
+    trainer = training.Trainer(net, RULE, optax.sgd(0.1), prepared, 4, key, True)
+    order, steps_key = trainer.order(0)
+    bounds = (jnp.asarray(0, jnp.int32), jnp.asarray(2, jnp.int32))
+    program = _advance.lower((trainer.standing, order, *bounds, steps_key), trainer.initial).compile()
+    text = program.compiled.as_text()
+    assert "while(" in text
+    assert "f64[29,37]" in text
+    assert not re.findall(r"= f64\[29,37\]\S* copy\(.*", text)

@@ -15,7 +15,7 @@ STUB = {"resistor": 0.42, "diode": 0.58}  # lengths of leads to ground, in typic
 LONG_STUB = 0.75  # for those that carry a source
 APART = 0.2  # distance between parallel elements
 MARGIN = 0.35  # between the outermost node and the edge of the drawing
-SYMBOL = 0.11  # half the size of a symbol
+SYMBOL = 0.11  # half the size of a symbol, where there is room
 
 
 class Schematic:
@@ -28,6 +28,7 @@ class Schematic:
         corners: the lower left and the upper right corner of the drawing.
         span: the larger side of the drawing.
         closest: the distance between the closest two nodes.
+        symbol: half the size of a symbol, smaller where nodes crowd.
     """
 
     def __init__(self, net: Any, places: np.ndarray):
@@ -43,6 +44,9 @@ class Schematic:
         lengths = np.linalg.norm(places[joined[:, 0]] - places[joined[:, 1]], axis=1)
         typical = float(np.median(lengths)) if np.any(lengths > 0) else 1.0
         self.places = places / (typical if typical > 0 else 1.0)
+        nearest = _nearest(self.places)
+        self.closest = float(nearest.min())
+        self.symbol = SYMBOL * float(np.clip(1.3 * np.median(nearest), 0.5, 1.0))
         self.paths: dict[str, list[np.ndarray]] = {kind: [] for kind in KINDS}
         self.control = [
             tuple(int(node) for node in nodes[2:]) for nodes in np.asarray(net.controlled_sources).reshape(-1, 4)
@@ -60,7 +64,7 @@ class Schematic:
             if pair[0] < 0:
                 direction = leads[pair[1]][strand]
                 start = self.places[pair[1]]
-                end = start + STUB.get(kind, LONG_STUB) * direction
+                end = start + STUB.get(kind, LONG_STUB) * (0.5 + 0.5 * self.symbol / SYMBOL) * direction
                 grounds.append((end, direction))
                 path = np.stack([start, end])
             else:
@@ -70,7 +74,6 @@ class Schematic:
         ends = np.concatenate([self.places, self.grounds[:, 0]])
         self.corners = np.stack([ends.min(axis=0) - MARGIN, ends.max(axis=0) + MARGIN])
         self.span = float(np.ptp(self.corners, axis=0).max())
-        self.closest = _closest(self.places)
 
     def _strand(self, pair: tuple[int, int], offset: float) -> np.ndarray:
         """A path between two nodes; parallel ones are moved sideways."""
@@ -113,7 +116,7 @@ class Schematic:
         heads = np.zeros((len(currents), 4, 2))
         for k, (path, current) in enumerate(zip(self.paths["resistor"], currents, strict=True)):
             middle, along = self.middle(path)
-            size = SYMBOL * (0.5 + 0.4 * (abs(current) / largest if largest > 0 else 0.0))
+            size = self.symbol * (0.5 + 0.4 * (abs(current) / largest if largest > 0 else 0.0))
             along = along if current >= 0 else -along
             wings = size * np.stack(
                 [along, -along - 0.8 * _across(along), -0.35 * along, -along + 0.8 * _across(along)]
@@ -128,10 +131,11 @@ def _triangle(middle: np.ndarray, along: np.ndarray, size: float) -> np.ndarray:
     return np.stack([middle + size * along, middle - size * (along - across), middle - size * (along + across)])
 
 
-def _closest(places: np.ndarray) -> float:
+def _nearest(places: np.ndarray) -> np.ndarray:
+    """The distance from each node to the next one."""
     from scipy.spatial import KDTree
 
-    return float(KDTree(places).query(places, k=2)[0][:, 1].min()) if len(places) > 1 else 1.0
+    return KDTree(places).query(places, k=2)[0][:, 1] if len(places) > 1 else np.ones(1)
 
 
 def _across(along: np.ndarray) -> np.ndarray:
@@ -147,20 +151,21 @@ def draw_symbols(ax: Axes, schematic: Schematic) -> None:
     from matplotlib.collections import LineCollection, PatchCollection, PolyCollection
     from matplotlib.patches import Circle, Polygon
 
+    symbol = schematic.symbol
     ink = {"colors": "0.15", "linewidths": 0.9}
     black = [path for kind in KINDS[1:] for path in schematic.paths[kind]]
     ax.add_collection(LineCollection(black, zorder=2, label="leads", **ink))
     bars = []
     for end, along in schematic.grounds:
         for step, width in enumerate((1.0, 0.62, 0.25)):
-            middle = end + 0.05 * step * along
-            bars.append(_bar(middle, _across(along), width * SYMBOL))
+            middle = end + 0.45 * symbol * step * along
+            bars.append(_bar(middle, _across(along), width * symbol))
     ax.add_collection(LineCollection(bars, zorder=2, label="ground", **ink))
     diodes = [schematic.middle(path) for path in schematic.paths["diode"]]
-    cathodes = [_bar(middle + SYMBOL * along, _across(along), SYMBOL) for middle, along in diodes]
+    cathodes = [_bar(middle + symbol * along, _across(along), symbol) for middle, along in diodes]
     ax.add_collection(
         PolyCollection(
-            [_triangle(*diode, SYMBOL) for diode in diodes],
+            [_triangle(*diode, symbol) for diode in diodes],
             facecolors="white",
             edgecolors="0.15",
             linewidths=0.9,
@@ -174,7 +179,7 @@ def draw_symbols(ax: Axes, schematic: Schematic) -> None:
         for number, path in enumerate(schematic.paths[kind]):
             middle, along = schematic.middle(path)
             across = _across(along)
-            size = 1.25 * SYMBOL
+            size = 1.25 * symbol
             if kind == "controlled":
                 corners = 1.2 * size * np.stack([along, across, -along, -across])
                 outlines.append(Polygon(middle + corners, closed=True))

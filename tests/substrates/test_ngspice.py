@@ -3,6 +3,7 @@ import shutil
 import stat
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from substrates.classical.resistor.netlist import (
     read_netlist,
     to_netlist,
 )
+from substrates.classical.resistor.network import ResistorNetwork
 from substrates.classical.resistor.ngspice import operating_point, read_raw, run_deck
 
 needs_ngspice = pytest.mark.skipif(
@@ -157,3 +159,18 @@ def test_raw_files():
     for bad in (b"", RAW, RAW + values.tobytes()[:-1], RAW.replace(b"real", b"complex") + values.tobytes()):
         with pytest.raises(RuntimeError, match="without one real point"):
             read_raw(bad)
+
+
+@needs_ngspice
+@pytest.mark.parametrize("options", [{}, {"amplifiers": [(3.0, 2.0)], "rails": (1.0, 0.0)}])
+def test_a_layered_network_agrees_with_its_circuit_in_ngspice(options):
+    net = ResistorNetwork.layered((4, 8, 3), key=jax.random.key(0), **options)
+    x = jax.random.normal(jax.random.key(1), (4,))
+    circuit = net.to_circuit()
+    theirs = operating_point(to_netlist(circuit, x))
+    state = settle(net, x).state
+    amperes = sum(float(jnp.abs(current).sum()) for current in net.currents(state, x))
+    drop = NEAR_IDEAL_EMISSION_VOLTAGE * np.log1p(amperes / NEAR_IDEAL_SATURATION_CURRENT)
+    amplified = 1 + max((gain for gain, _ in options.get("amplifiers", [])), default=0.0)
+    np.testing.assert_allclose(net.read(state, x), [theirs[f"n{k}"] for k in circuit.outputs], atol=drop * amplified)
+    assert np.abs(np.asarray(net.read(state, x))).max() > 3 * drop

@@ -38,6 +38,14 @@ def write_json(path: Path, content: Any) -> None:
     write_atomically(path, lambda file: file.write(text.encode()))
 
 
+def require_writable(folder: Path) -> None:
+    """Makes a folder if need be. Raises OSError if no file can be made in it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    probe = folder / f"{_PREFIX}{os.getpid()}-probe"
+    probe.touch()
+    probe.unlink()
+
+
 def remove_unfinished(folder: Path) -> None:
     """Removes what a killed writer left behind in a folder."""
     for leftover in folder.glob(_PREFIX + "*"):

@@ -17,7 +17,7 @@ import jax
 import numpy as np
 
 from learning.checkpoint import load_checkpoint, raw, save_checkpoint
-from learning.files import remove_unfinished, write_atomically, write_json
+from learning.files import remove_unfinished, require_writable, write_atomically, write_json
 
 CONFIG, METRICS, CHECKPOINT, SUMMARY = "config.json", "metrics.jsonl", "checkpoint.npz", "summary.json"
 FIGURE = Path("figures") / "learning_curve.png"
@@ -104,10 +104,7 @@ def claim(path: Path, *, resume: bool) -> None:
     if path.exists() and not path.is_dir():
         raise RunFolderError(f"out: {path} is a file; name a folder that does not exist yet")
     try:
-        path.mkdir(parents=True, exist_ok=True)
-        probe = path / f".probe-{os.getpid()}"
-        probe.touch()
-        probe.unlink()
+        require_writable(path)
         held = sorted(entry.name for entry in path.iterdir() if not entry.name.startswith("."))
     except OSError as error:
         raise RunFolderError(f"out: cannot write in {path} ({error}); name another folder") from error

@@ -22,7 +22,6 @@ import numpy as np
 
 from substrates import ResistorNetwork
 from substrates.classical.resistor.elements import Shockley
-from substrates.classical.resistor.netlist import to_netlist
 from substrates.classical.resistor.ngspice import operating_point, run_deck
 from substrates.substrate import relax_batch
 
@@ -38,7 +37,7 @@ def layered_against_ngspice(sizes: tuple[int, ...], rounds: int, batch: int, tim
     net = ResistorNetwork.layered(sizes, key=jax.random.key(0), input_gain=100.0, dtype=jnp.float32)
     xs = jax.random.uniform(jax.random.key(1), (batch, sizes[0]), jnp.float32)
     circuit = net.to_circuit()
-    tight = to_netlist(circuit, xs[0])
+    tight = net.to_netlist(xs[0])
     default = re.sub(r"(?m)^\.options.*$", "", tight)
     one = eqx.filter_jit(lambda net, x: net.relax(x))
     many = eqx.filter_jit(relax_batch)
@@ -91,7 +90,7 @@ def real_diodes_against_ngspice(circuits: int, n: int) -> None:
         x = jnp.asarray(2 * rng.normal(size=2))
         found = settle(net, x)
         unsettled += not bool(found.converged)
-        point = operating_point(to_netlist(net, x))
+        point = operating_point(net.to_netlist(x))
         theirs = np.array([point[f"n{k}"] for k in range(n)])
         errors.append(np.abs(np.asarray(net.voltages(found.state, x)) - theirs).max() / np.abs(theirs).max())
     print(f"{circuits} circuits with real diodes: {n} nodes, {len(edges)} resistors, {len(diodes)} diodes; float64")

@@ -18,7 +18,6 @@ from substrates.classical.resistor.netlist import (
     NEAR_IDEAL_SATURATION_CURRENT,
     from_netlist,
     read_netlist,
-    to_netlist,
 )
 from substrates.classical.resistor.network import ResistorNetwork
 from substrates.classical.resistor.ngspice import operating_point, read_raw, run_deck
@@ -33,13 +32,13 @@ settle = eqx.filter_jit(lambda net, x: net.relax(x))
 def ours_and_theirs(net, x, names=None):
     found = settle(net, jnp.asarray(x))
     assert found.converged
-    theirs = operating_point(to_netlist(net, x))
+    theirs = operating_point(net.to_netlist(x))
     names = [f"n{k}" for k in range(net.n)] if names is None else names
     return np.asarray(net.voltages(found.state, jnp.asarray(x))), np.array([theirs[name] for name in names])
 
 
 @needs_ngspice
-@pytest.mark.parametrize(("kind", "n"), [("linear", 12), ("linear", 40), ("amplifiers", 12)])
+@pytest.mark.parametrize(("kind", "n"), [("linear", 40), ("amplifiers", 12)])
 @given(seed=st.integers(0, 2**31))
 def test_linear_circuits_agree_with_ngspice(kind, n, seed):
     ours, theirs = ours_and_theirs(*circuit(kind, seed, n))
@@ -167,7 +166,7 @@ def test_a_layered_network_agrees_with_its_circuit_in_ngspice(options):
     net = ResistorNetwork.layered((4, 8, 3), key=jax.random.key(0), **options)
     x = jax.random.normal(jax.random.key(1), (4,))
     circuit = net.to_circuit()
-    theirs = operating_point(to_netlist(circuit, x))
+    theirs = operating_point(net.to_netlist(x))
     state = settle(net, x).state
     amperes = sum(float(jnp.abs(current).sum()) for current in net.currents(state, x))
     drop = NEAR_IDEAL_EMISSION_VOLTAGE * np.log1p(amperes / NEAR_IDEAL_SATURATION_CURRENT)

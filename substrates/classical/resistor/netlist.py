@@ -25,6 +25,7 @@ from substrates.classical.resistor.elements import Shockley
 
 if TYPE_CHECKING:
     from substrates.classical.resistor.circuit import CircuitNetwork
+    from substrates.classical.resistor.network import ResistorNetwork
 
 TIGHT = "reltol=1e-10 abstol=1e-18 vntol=1e-14 gmin=1e-20 itl1=10000 numdgt=16"
 ROOM_TEMPERATURE = 27.0
@@ -46,8 +47,8 @@ class CircuitFromNetlist(NamedTuple):
     x: Float[np.ndarray, "inputs"]
 
 
-def to_netlist(circuit: CircuitNetwork, x: Any) -> str:
-    """The circuit at the input x of shape (inputs,) volts, as a complete SPICE deck.
+def to_netlist(network: ResistorNetwork, x: Any) -> str:
+    """The network at the input x of shape (inputs,) volts, as a complete SPICE deck; a layered one is unfolded first.
 
     Node k is called n<k>. Every number has all its digits (up to 17); comments carry what SPICE has no word for
     (inputs, outputs, the order of nodes, resistors of zero conductance), so the deck reads back as the same circuit.
@@ -57,6 +58,9 @@ def to_netlist(circuit: CircuitNetwork, x: Any) -> str:
 
     Raises ValueError for an x of the wrong shape or not finite.
     """
+    from substrates.classical.resistor.layered import LayeredNetwork
+
+    circuit: Any = network.to_circuit() if isinstance(network, LayeredNetwork) else network
     volts = np.asarray(x, dtype=np.float64)
     if volts.shape != (len(circuit.inputs),) or not np.all(np.isfinite(volts)):
         raise ValueError(

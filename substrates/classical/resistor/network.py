@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from jaxtyping import PRNGKeyArray
+from jaxtyping import Array, Float, PRNGKeyArray
 
 from substrates.substrate import Substrate
 
@@ -178,6 +178,12 @@ class ResistorNetwork(Substrate):
         from substrates.classical.resistor.netlist import from_netlist
 
         return from_netlist(text, inputs=inputs, outputs=outputs)
+
+    def to_netlist(self, x: Float[Array, "inputs"]) -> str:
+        """The network at the input x, shape (inputs,), volts, as a complete SPICE deck; see `netlist.to_netlist`."""
+        from substrates.classical.resistor.netlist import to_netlist
+
+        return to_netlist(self, x)
 
     @classmethod
     def for_task(

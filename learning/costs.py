@@ -24,6 +24,6 @@ class CrossEntropy(eqx.Module):
     """
 
     def __call__(self, output: Inexact[Array, "outputs"], target: Inexact[Array, "outputs"]) -> Inexact[Array, ""]:
-        shift = jax.lax.stop_gradient(jnp.max(output.real))
+        shift = jax.lax.stop_gradient(jnp.max(output.real)).astype(output.dtype)
         log_normaliser = jnp.log(jnp.sum(jnp.exp(output - shift))) + shift
         return jnp.sum(target) * log_normaliser - jnp.sum(target * output)

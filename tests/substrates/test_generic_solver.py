@@ -1,0 +1,258 @@
+"""The generic solver: minima against SciPy, bounds, flows, saddles, precision, size and honesty."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.optimize
+
+from learning import SquaredError
+from substrates import Nudge, Pin, Status, Substrate
+from substrates.solvers.generic import DescendThenPolish, Newton
+from substrates.substrate import relax_batch
+
+settle = eqx.filter_jit(lambda system, x, nudge=None, start=None: system.relax(x, nudge, start))
+
+
+class Quartic(Substrate):
+    """Coupled wells: E = 1/2 s'Ks + 1/4 sum s^4 - x's."""
+
+    stiffness: jax.Array
+
+    def energy(self, state, x):
+        return 0.5 * state @ self.stiffness @ state + 0.25 * jnp.sum(state**4) - x @ state
+
+    def initial_state(self, x):
+        return jnp.zeros(self.stiffness.shape[0])
+
+    def read(self, state, x):
+        return state[:2]
+
+
+class Boxed(Quartic):
+    """The same between walls."""
+
+    def bounds(self, x):
+        return jnp.full(6, -0.2), jnp.full(6, 0.3)
+
+
+class OneSided(Quartic):
+    """The same above a floor."""
+
+    def bounds(self, x):
+        return jnp.zeros(6), jnp.full(6, jnp.inf)
+
+
+class TwoWells(Substrate):
+    """A saddle at the origin between two minima at (+-1, 0)."""
+
+    depth: jax.Array
+
+    def energy(self, state, x):
+        return self.depth * (0.25 * (state[0] ** 2 - 1) ** 2 + 0.5 * state[1] ** 2)
+
+    def initial_state(self, x):
+        return jnp.zeros(2)
+
+    def read(self, state, x):
+        return state
+
+
+class Flow(Substrate):
+    """A vector field with a stable and an unstable fixed point, and a rotation that no energy has."""
+
+    rate: jax.Array
+
+    def force(self, state, x, nudge=None):
+        turn = 1.5 * jnp.stack([-state[1], state[0]])
+        return -self.rate * (state - 1.0) * (1.0 + 0.1 * jnp.sum(state**2)) + turn + x
+
+    def initial_state(self, x):
+        return jnp.array([2.0, -1.0])
+
+    def read(self, state, x):
+        return state
+
+
+class Tree(Substrate):
+    """A state of dictionaries, tuples and a scalar."""
+
+    stiffness: jax.Array
+
+    def energy(self, state, x):
+        (a, b), c = state["pair"], state["single"]
+        return 0.5 * self.stiffness * (jnp.sum((a - x) ** 2) + jnp.sum((b - jnp.sum(a)) ** 2) + (c - jnp.sum(b)) ** 2)
+
+    def initial_state(self, x):
+        return {"pair": (jnp.zeros(2), jnp.zeros((2, 2))), "single": jnp.zeros(())}
+
+    def read(self, state, x):
+        return state["single"][None]
+
+
+class Lattice(Substrate):
+    """A square lattice of hardening springs: more state variables than the solver factorises."""
+
+    stiffness: jax.Array
+
+    def energy(self, state, x):
+        springs = jnp.sum(jnp.diff(state, axis=0) ** 2) + jnp.sum(jnp.diff(state, axis=1) ** 2)
+        return 0.5 * self.stiffness * springs + jnp.sum(0.05 * state**2 + 0.25 * state**4) - state[0] @ x
+
+    def initial_state(self, x):
+        return jnp.zeros((26, 26))
+
+    def read(self, state, x):
+        return state[-1]
+
+
+class BoxedLattice(Lattice):
+    def bounds(self, x):
+        return jnp.full((26, 26), -0.1), jnp.full((26, 26), 0.3)
+
+
+def random_wells(kind, seed):
+    keys = jax.random.split(jax.random.key(seed), 2)
+    root = jax.random.normal(keys[0], (6, 6))
+    return kind(root @ root.T / 6 + 0.1 * jnp.eye(6)), jax.random.normal(keys[1], (6,))
+
+
+@pytest.mark.parametrize("kind", [Quartic, Boxed, OneSided])
+@pytest.mark.parametrize("seed", range(4))
+def test_minima_agree_with_scipy(kind, seed):
+    system, x = random_wells(kind, seed)
+    matrix, force = np.asarray(system.stiffness), np.asarray(x)
+    bounds = system.bounds(x)
+    box = None if bounds is None else list(zip(*map(np.asarray, bounds), strict=True))
+    for nudge, beta in ((None, 0.0), (Nudge(SquaredError(), jnp.array([1.0, -1.0]), jnp.asarray(0.4)), 0.4)):
+        found = settle(system, x, nudge)
+        energy = lambda s, b=beta: (
+            0.5 * s @ matrix @ s + 0.25 * np.sum(s**4) - force @ s + 0.5 * b * np.sum((s[:2] - [1, -1]) ** 2)
+        )
+        slope = lambda s, b=beta: matrix @ s + s**3 - force + b * np.append(s[:2] - [1, -1], np.zeros(4))
+        options = {"ftol": 1e-16, "gtol": 1e-13, "maxiter": 5000}
+        wanted = scipy.optimize.minimize(energy, np.zeros(6), jac=slope, bounds=box, method="L-BFGS-B", options=options)
+        assert found.converged
+        np.testing.assert_allclose(found.energy, wanted.fun, rtol=1e-10, atol=1e-12)
+        np.testing.assert_allclose(found.state, wanted.x, atol=1e-6)
+        if box is None:
+            assert np.max(np.abs(slope(np.asarray(found.state)))) < 1e-10
+
+
+def test_variables_held_by_a_wall_are_pushed_against_it():
+    system, x = random_wells(Boxed, 1)
+    found = settle(system, x)
+    lower, upper = system.bounds(x)
+    force = system.force(found.state, x)
+    held = (found.state == lower) | (found.state == upper)
+    assert 0 < int(jnp.sum(held)) < 6
+    assert bool(jnp.all(jnp.where(found.state == lower, force <= 1e-10, True)))
+    assert bool(jnp.all(jnp.where(found.state == upper, force >= -1e-10, True)))
+    assert float(jnp.max(jnp.where(held, 0.0, jnp.abs(force)))) < 1e-10
+
+
+@pytest.mark.parametrize("start", [(1e-3, 0.2), (-1e-3, -0.4), (0.1, 1.0)])
+def test_it_leaves_the_neighbourhood_of_a_saddle_for_the_minimum(start):
+    found = settle(TwoWells(jnp.array(1.0)), jnp.zeros(1), None, jnp.array(start))
+    assert found.converged
+    np.testing.assert_allclose(found.state, [np.sign(start[0]), 0.0], atol=1e-9)
+
+
+def test_newton_goes_to_the_saddle_that_is_near():
+    system = TwoWells(jnp.array(1.0))
+    found = system.relax(jnp.zeros(1), start=jnp.array([0.1, 0.3]), solver=Newton())
+    assert found.converged
+    np.testing.assert_allclose(found.state, [0.0, 0.0], atol=1e-9)
+
+
+def test_a_flow_without_an_energy_reaches_its_stable_fixed_point():
+    system, x = Flow(jnp.array(0.8)), jnp.array([0.3, -0.2])
+    found = settle(system, x)
+    assert found.converged
+    assert found.energy is None
+    assert np.max(np.abs(system.force(found.state, x))) < 1e-10
+    jacobian = jax.jacfwd(lambda s: system.force(s, x))(found.state)
+    assert np.max(np.linalg.eigvals(jacobian).real) < 0
+
+
+def test_any_tree_is_a_state():
+    x = jnp.array([0.5, -0.2])
+    found = settle(Tree(jnp.array(2.0)), x)
+    assert found.converged
+    np.testing.assert_allclose(found.state["pair"][0], x, atol=1e-10)
+    np.testing.assert_allclose(found.state["pair"][1], np.full((2, 2), 0.3), atol=1e-10)
+    np.testing.assert_allclose(found.state["single"], 1.2, atol=1e-10)
+
+
+def test_float32_stays_float32_and_converges():
+    system, x = random_wells(Quartic, 2)
+    small = eqx.tree_at(lambda s: s.stiffness, system, system.stiffness.astype(jnp.float32))
+    nudge = Nudge(SquaredError(), jnp.array([1.0, -1.0], jnp.float32), jnp.asarray(0.3, jnp.float32))
+    found = settle(small, x.astype(jnp.float32), nudge)
+    assert found.state.dtype == jnp.float32
+    assert found.converged
+    np.testing.assert_allclose(
+        found.state, settle(system, x, Nudge(SquaredError(), jnp.array([1.0, -1.0]), 0.3)).state, atol=1e-4
+    )
+
+
+@pytest.mark.parametrize("kind", [Lattice, BoxedLattice])
+def test_states_too_large_to_factorise_converge(kind):
+    system, x = kind(jnp.array(1.0)), jnp.linspace(-1, 1, 26)
+    found = settle(system, x)
+    assert found.state.size > DescendThenPolish().dense_size
+    assert found.converged
+    force = -jax.grad(system.energy)(found.state, x)
+    bounds = system.bounds(x)
+    gap = force if bounds is None else found.state - jnp.clip(found.state + force, *bounds)
+    assert float(jnp.max(jnp.abs(gap))) < 1e-10
+
+
+def test_too_few_steps_are_admitted():
+    system, x = random_wells(Quartic, 0)
+    found = system.relax(x, solver=DescendThenPolish(max_steps=1))
+    assert not found.converged
+    assert found.status == Status.out_of_steps
+    assert float(found.residual) > 1e-6
+    assert "still above the tolerance" in str(found)
+
+
+def test_numbers_that_are_not_are_admitted():
+    system, x = random_wells(Quartic, 0)
+    found = settle(system, x.at[0].set(jnp.nan))
+    assert found.status == Status.not_finite
+    assert not found.usable
+
+
+def test_an_equilibrium_is_recognised_without_a_step():
+    system, x = random_wells(Quartic, 3)
+    found = settle(system, x)
+    again = settle(system, x, None, found.state)
+    assert int(again.steps) == 0
+    np.testing.assert_array_equal(again.state, found.state)
+
+
+def test_a_batch_settles_like_its_examples():
+    system, _ = random_wells(Quartic, 1)
+    xs = jax.random.normal(jax.random.key(9), (5, 6))
+    batch = relax_batch(system, xs)
+    for k in range(5):
+        np.testing.assert_allclose(batch.state[k], settle(system, xs[k]).state, atol=1e-9)
+    assert bool(jnp.all(batch.converged))
+    assert "5 equilibria" in str(batch)
+
+
+def test_pins_hold_outputs_and_leave_the_rest_free():
+    system, x = random_wells(Quartic, 1)
+    found = settle(system, x, Pin(jnp.array([0.7, -0.4])))
+    assert found.converged
+    np.testing.assert_allclose(found.state[:2], [0.7, -0.4], atol=1e-12)
+    assert float(jnp.max(jnp.abs(system.force(found.state, x)[2:]))) < 1e-10
+
+
+def test_a_tolerance_that_was_asked_for_is_used():
+    system, x = random_wells(Quartic, 2)
+    loose = system.relax(x, solver=DescendThenPolish(absolute_tolerance=1e-2, relative_tolerance=0.0))
+    assert loose.converged
+    assert float(loose.residual) <= 1e-2

@@ -194,7 +194,7 @@ class CircuitNetwork(ResistorNetwork):
                 laws.append(jnp.minimum(state[1], -drop))
             else:
                 lower, upper = cast(Any, self.bounds(x))
-                force = jnp.clip(force, scale * (lower - state), scale * (upper - state))
+                force = jnp.clip(force, _reach(scale, lower, state), _reach(scale, upper, state))
                 held = np.flatnonzero(topology.diode_reach == 0)
                 if held.size:
                     laws.append(jnp.maximum(drop[held], 0.0))
@@ -370,6 +370,12 @@ class CircuitNetwork(ResistorNetwork):
         if diode_current is not None:
             leaving += self._gather(self.diodes, diode_current, -diode_current)
         return leaving
+
+
+def _reach(scale: Array, bound: Array, state: Array) -> Array:
+    """scale (bound - state), infinite where the bound is, and differentiable in the scale there too."""
+    finite = jnp.isfinite(bound)
+    return jnp.where(finite, scale * (jnp.where(finite, bound, 0.0) - state), bound)
 
 
 def potentials_of(state: Any) -> Any:

@@ -62,7 +62,7 @@ class LayerDescent(Solver):
         first = nodes.sweep(start)
         # the first layer follows from the second, so its change need not be looked at
         watched = slice(1, None) if len(start) > 1 else slice(None)
-        epsilon = jnp.finfo(start[0].dtype).eps
+        epsilon = jnp.finfo(nodes.kappa.dtype).eps
         thresholds = [
             2 * epsilon * (8 * jnp.max(jnp.abs(after - before)) + jnp.max(jnp.abs(after)))
             for before, after in zip(start[watched], first[watched], strict=True)

@@ -194,7 +194,9 @@ def _newton(circuit: _Circuit, u, limit, max_steps, forced: bool = False) -> tup
             return moved, circuit.gradient(moved), step + 1, stable, jnp.asarray(True)
         merit = circuit.merit(u, gradient)
         slope = jnp.sum(direction * gradient) if circuit.net.conservative else -merit
-        rounding = 16 * epsilon * jnp.abs(merit)
+        # the merit is a sum that cancels: it is uncertain by the rounding of its terms, not of itself
+        terms = jnp.abs(merit) + jnp.max(jnp.abs(u), initial=0.0) * circuit.net.force_scale(u, circuit.x)
+        rounding = 16 * epsilon * terms
 
         def evaluate(fraction):
             moved = u + fraction * direction

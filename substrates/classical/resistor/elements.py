@@ -35,4 +35,12 @@ class Shockley(eqx.Module):
 
     def content(self, drop: Inexact[Array, "diodes"]) -> Inexact[Array, "diodes"]:
         """The co-content, the integral of i over v: Is (Ve exp(v / Ve) - v - Ve), watts."""
-        return self.saturation_current * (self.emission_voltage * jnp.expm1(drop / self.emission_voltage) - drop)
+        return self.saturation_current * self.emission_voltage * _exp_above_tangent(drop / self.emission_voltage)
+
+
+def _exp_above_tangent(z: Inexact[Array, "diodes"]) -> Inexact[Array, "diodes"]:
+    """exp(z) - 1 - z, by its series where the difference would lose digits."""
+    series = jnp.ones_like(z)
+    for k in range(11, 2, -1):
+        series = 1 + z / k * series
+    return jnp.where(jnp.abs(z) < 0.1, z**2 / 2 * series, jnp.expm1(z) - z)

@@ -90,7 +90,7 @@ def bounds(bench: Bench) -> list[Law]:
     names = "bounds: L(0,b) <= L <= L(-b,0)", "C(s_beta) never increases with beta"
     if not bench.substrate.conservative:
         return [does_not_apply(name, NO_ENERGY) for name in names]
-    if not bench.discrete and not _at_minimum(bench):
+    if not (bench.discrete or bench.own_stationarity or _at_minimum(bench)):
         return [does_not_apply(name, "The equilibrium is a saddle: only minima obey it.") for name in names]
     beta = bench.beta
     below, middle, above = (_least_energy(bench, sign * beta) for sign in (-1.0, 0.0, 1.0))

@@ -238,3 +238,16 @@ def test_the_key_reaches_every_phase_of_an_example_alike():
     np.testing.assert_allclose(shakes[0], shakes[1], atol=1e-2)
     np.testing.assert_allclose(shakes[0], shakes[2], atol=1e-2)
     assert np.max(np.abs(shakes[0][0] - shakes[0][1])) > 0.1
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_nudged_phases_start_from_the_free_state(variant):
+    class Watched(Springs):
+        def relax(self, x, nudge=None, start=None, *, key=None, solver=None):
+            assert (nudge is None) == (start is None)
+            found = Springs.relax(self, x, nudge, start, key=key)
+            gap = 0.0 if start is None else jnp.max(jnp.abs(self.total_force(start, x)))
+            return eqx.tree_at(lambda e: e.residual, found, jnp.maximum(found.residual, gap))
+
+    found = EquilibriumPropagation(0.1, variant)(Watched(SYSTEM.stiffness, SYSTEM.hardness), X, Y)
+    assert float(found.residual) < 1e-12

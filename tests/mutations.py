@@ -1,0 +1,263 @@
+"""Breaks the package on purpose, one line at a time, and shows that a named test catches each break.
+
+Run it as ``python tests/mutations.py`` (or with words that select mutations by name). It changes a temporary copy of
+the packages only. Exit status 1 if a mutation survives, or if its line is no longer there.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).parent.parent
+COPIED = ("substrates", "learning", "theory_checks", "tests", "pyproject.toml")
+
+
+class Mutation(NamedTuple):
+    """What is broken: `before` in `path` becomes `after`; and the test that must fail."""
+
+    name: str
+    path: str
+    before: str
+    after: str
+    test: str
+
+
+PROPAGATION = "tests/learning/test_equilibrium_propagation.py"
+CONTRACT = "tests/test_contract.py"
+SOLVER = "tests/substrates/test_generic_solver.py"
+MUTATIONS = (
+    Mutation(
+        "flip the sign of beta",
+        "learning/contrastive.py",
+        "beta = jnp.asarray(rule.beta, output.dtype)",
+        "beta = -jnp.asarray(rule.beta, output.dtype)",
+        f"{PROPAGATION}::test_each_variant_is_the_gradient_of_its_surrogate",
+    ),
+    Mutation(
+        "drop the 1/beta",
+        "learning/contrastive.py",
+        "lambda leaf: leaf / gap",
+        "lambda leaf: leaf",
+        f"{PROPAGATION}::test_the_bias_falls_with_beta_over_three_decades",
+    ),
+    Mutation(
+        "swap the free and the nudged state",
+        "learning/contrastive.py",
+        "substrate.contrast(plus.state, minus.state, x, nudge_plus, nudge_minus)",
+        "substrate.contrast(minus.state, plus.state, x, nudge_minus, nudge_plus)",
+        f"{PROPAGATION}::test_the_bias_falls_with_beta_over_three_decades",
+    ),
+    Mutation(
+        "divide the centred contrast by beta",
+        "learning/contrastive.py",
+        'gap = 2 * beta if rule.variant == "centered" else beta',
+        "gap = beta",
+        f"{PROPAGATION}::test_the_bias_falls_with_beta_over_three_decades",
+    ),
+    Mutation(
+        "start the nudged phase elsewhere than at the free state",
+        "learning/contrastive.py",
+        "relax_batch(substrate, x, nudge, free.state, keys)",
+        "relax_batch(substrate, x, nudge, None, keys)",
+        f"{PROPAGATION}::test_nudged_phases_start_from_the_free_state",
+    ),
+    Mutation(
+        "give the nudged phases another key",
+        "learning/contrastive.py",
+        "relax_batch(substrate, x, nudge, free.state, keys)",
+        "relax_batch(substrate, x, nudge, free.state, None if keys is None else keys[::-1])",
+        f"{PROPAGATION}::test_the_key_reaches_every_phase_of_an_example_alike",
+    ),
+    Mutation(
+        "judge only the free phase",
+        "learning/rule.py",
+        "return sum(jnp.sum(~e.usable) for e in self.equilibria)",
+        "return sum(jnp.sum(~e.usable) for e in self.equilibria[:1])",
+        f"{PROPAGATION}::test_a_lenient_rule_counts_what_did_not_converge",
+    ),
+    Mutation(
+        "forget the batch mean of the contrast",
+        "substrates/substrate.py",
+        "return jnp.mean(jax.vmap(eqx.combine(parameters, rest).energy)(states, xs))",
+        "return jnp.sum(jax.vmap(eqx.combine(parameters, rest).energy)(states, xs))",
+        f"{PROPAGATION}::test_the_bias_falls_with_beta_over_three_decades",
+    ),
+    Mutation(
+        "one Gauss point instead of two",
+        "substrates/substrate.py",
+        "2: (-0.5 / 3**0.5, 0.5 / 3**0.5)",
+        "2: (0.0,)",
+        f"{PROPAGATION}::test_each_variant_is_the_gradient_of_its_surrogate",
+    ),
+    Mutation(
+        "stop on the size of the state instead of the force",
+        "substrates/substrate.py",
+        "return max_norm(self.stationarity(state, x, nudge))",
+        "return max_norm(state)",
+        f"{SOLVER}::test_minima_agree_with_scipy",
+    ),
+    Mutation(
+        "forget the walls",
+        "substrates/substrate.py",
+        "lambda s, f, lo, hi: s - jnp.clip(s + f, lo, hi)",
+        "lambda s, f, lo, hi: -f",
+        f"{SOLVER}::test_minima_agree_with_scipy",
+    ),
+    Mutation(
+        "train constants",
+        "substrates/substrate.py",
+        'if field.metadata.get("fixed", False):',
+        "if False:",
+        f"{CONTRACT}::test_positions_in_two_dimensions",
+    ),
+    Mutation(
+        "push instead of pull",
+        "substrates/nudge.py",
+        "return -self.beta * self._slope(output if self.about is None else self.about)",
+        "return self.beta * self._slope(output if self.about is None else self.about)",
+        "tests/substrates/test_nudge.py::test_the_pull_is_minus_the_slope_of_its_energy",
+    ),
+    Mutation(
+        "bend the tangent",
+        "substrates/nudge.py",
+        "slope = self._slope(self.about)",
+        "slope = self._slope(output)",
+        "tests/substrates/test_nudge.py::test_a_tangent_touches_the_cost_at_the_free_output_and_is_straight",
+    ),
+    Mutation(
+        "descend without a polish",
+        "substrates/solvers/generic.py",
+        "flat = _better(residual, flat, polished)",
+        "flat = _better(residual, flat, flat)",
+        f"{SOLVER}::test_minima_agree_with_scipy",
+    ),
+    Mutation(
+        "polish without a descent",
+        "substrates/solvers/generic.py",
+        "flat = jnp.where(settled, flat, _better(residual, flat, descended))",
+        "flat = jnp.where(settled, flat, flat)",
+        f"{SOLVER}::test_it_leaves_the_neighbourhood_of_a_saddle_for_the_minimum",
+    ),
+    Mutation(
+        "call everything converged",
+        "substrates/solvers/solver.py",
+        "Status.where(residual <= limit, Status.converged, Status.out_of_steps)",
+        "Status.where(residual <= jnp.inf, Status.converged, Status.out_of_steps)",
+        f"{SOLVER}::test_too_few_steps_are_admitted",
+    ),
+    Mutation(
+        "pin to minus the target",
+        "substrates/solvers/generic.py",
+        "shown - nudge.target",
+        "shown + nudge.target",
+        f"{SOLVER}::test_pins_hold_outputs_and_leave_the_rest_free",
+    ),
+    Mutation(
+        "forget the batch mean of the read-out",
+        "substrates/readout.py",
+        "return -pulls.T @ inner / inner.shape[0]",
+        "return -pulls.T @ inner",
+        f"{CONTRACT}::test_read_out_weights_learn_from_the_same_contrast",
+    ),
+    Mutation(
+        "forget the half of the squared error",
+        "learning/costs.py",
+        "return 0.5 * jnp.sum((output - target) ** 2)",
+        "return jnp.sum((output - target) ** 2)",
+        "tests/learning/test_costs.py::test_squared_error_pulls_like_a_spring",
+    ),
+    Mutation(
+        "take the vector field for the gradient",
+        "learning/reference.py",
+        "matrix = jacobian.T if transpose else jacobian",
+        "matrix = jacobian",
+        f"{CONTRACT}::test_a_vector_field_without_an_energy",
+    ),
+    Mutation(
+        "count a resistor twice",
+        "substrates/classical/resistor/circuit.py",
+        "return 0.5 * jnp.sum(self.conductance * drops**2) + jnp.sum(delivered)",
+        "return 0.5 * jnp.sum(self.conductance.at[0].multiply(2) * drops**2) + jnp.sum(delivered)",
+        "tests/substrates/test_circuit.py::test_force_and_measurements_are_gradients_of_the_energy",
+    ),
+    Mutation(
+        "count a resistor twice in the linear system",
+        "substrates/classical/resistor/linear_solve.py",
+        "coefficient.astype(dtype) * conductance[element])",
+        "coefficient.astype(dtype) * conductance.at[0].multiply(2)[element])",
+        "tests/substrates/test_circuit.py::test_currents_balance_at_every_node",
+    ),
+    Mutation(
+        "forget the half of the measured power",
+        "substrates/classical/resistor/layered.py",
+        "self._observables(states, states, xs, 0.5, sources_differ=True)",
+        "self._observables(states, states, xs, 1.0, sources_differ=True)",
+        "tests/substrates/test_layered.py::test_measurements_are_the_derived_ones",
+    ),
+)
+
+
+def apply(mutation: Mutation, root: Path) -> bool:
+    """Writes the mutation into a copy; whether its line was there, once."""
+    path = root / mutation.path
+    text = path.read_text()
+    if text.count(mutation.before) != 1:
+        return False
+    path.write_text(text.replace(mutation.before, mutation.after))
+    return True
+
+
+def outcome(mutation: Mutation, root: Path) -> str:
+    """ "caught" if the named test fails on its assertions, else what went wrong."""
+    original = (root / mutation.path).read_text()
+    if not apply(mutation, root):
+        return "LINE NOT FOUND"
+    try:
+        command = [sys.executable, "-m", "pytest", "-x", "-q", "--no-header", "-p", "no:cacheprovider", mutation.test]
+        environment = {**os.environ, "PYTHONPATH": str(root), "PYTHONDONTWRITEBYTECODE": "1"}
+        done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True)
+    finally:
+        (root / mutation.path).write_text(original)
+    return {0: "SURVIVED", 1: "caught"}.get(done.returncode, f"THE TEST DID NOT RUN: {done.stdout[-300:]}")
+
+
+def main(words: list[str]) -> int:
+    chosen = [m for m in MUTATIONS if not words or any(word in m.name for word in words)]
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        for name in COPIED:
+            source = ROOT / name
+            ignore = shutil.ignore_patterns("__pycache__")
+            shutil.copytree(source, root / name, ignore=ignore) if source.is_dir() else shutil.copy(source, root / name)
+        shown = subprocess.run(
+            [sys.executable, "-c", "import substrates; print(substrates.__file__)"],
+            cwd=root,
+            env={**os.environ, "PYTHONPATH": str(root)},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        if not Path(shown.stdout.strip()).is_relative_to(root):
+            print(f"the copy is not what gets imported: {shown.stdout.strip()}")
+            return 1
+        failures = 0
+        print(f"{'mutation':58}  {'outcome':16}  {'seconds':>7}  test")
+        for mutation in chosen:
+            begun = time.perf_counter()
+            found = outcome(mutation, root)
+            failures += found != "caught"
+            seconds = time.perf_counter() - begun
+            print(f"{mutation.name:58}  {found:16}  {seconds:7.1f}  {mutation.test}", flush=True)
+    print(f"{len(chosen) - failures} of {len(chosen)} mutations are caught.")
+    return int(failures > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

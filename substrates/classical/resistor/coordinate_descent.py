@@ -56,12 +56,9 @@ class CoordinateDescent(Solver):
             )
         if isinstance(nudge, Pin):
             raise ValueError("nudge: CoordinateDescent takes a Nudge or None, got a Pin: use OperatingPoint")
-        dtype = substrate.conductance.dtype
-        arrays = lambda leaf: jnp.asarray(leaf, dtype) if isinstance(leaf, (int, float)) else leaf
-        return _descend(self, substrate, jnp.asarray(x), jax.tree.map(arrays, nudge), start)
+        return _descend(self, substrate, jnp.asarray(x), nudge, start)
 
 
-@eqx.filter_jit
 def _descend(solver: CoordinateDescent, net: Any, x: Array, nudge: Nudge | None, start: PyTree) -> Equilibrium:
     topology, dtype = net.topology, net.conductance.dtype
     limit = tolerance(net, start, x, nudge, solver.absolute_tolerance, solver.relative_tolerance)

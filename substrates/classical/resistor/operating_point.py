@@ -47,9 +47,7 @@ class OperatingPoint(Solver):
     def __call__(
         self, substrate: Any, x: PyTree, nudge: Nudge | Pin | None, start: PyTree, key: PRNGKeyArray | None
     ) -> Equilibrium:
-        dtype = jax.tree.leaves(start)[0].dtype
-        arrays = lambda leaf: jnp.asarray(leaf, dtype) if isinstance(leaf, (int, float)) else leaf
-        return _settle(self, substrate, jnp.asarray(x), jax.tree.map(arrays, nudge), start)
+        return _settle(self, substrate, jnp.asarray(x), nudge, start)
 
 
 class _Penalty(eqx.Module):
@@ -140,7 +138,6 @@ class _Circuit(eqx.Module):
         return self.solve(conductance, current, curvature)
 
 
-@eqx.filter_jit
 def _settle(solver: OperatingPoint, net: Any, x: Array, nudge: Nudge | Pin | None, start: PyTree) -> Equilibrium:
     complex_valued = jnp.iscomplexobj(net.conductance)
     solve = conductance_solver(net.topology, net.conductance.dtype, solver.dense_size)
@@ -151,7 +148,11 @@ def _settle(solver: OperatingPoint, net: Any, x: Array, nudge: Nudge | Pin | Non
     if ideal or isinstance(nudge, Pin):
         state, steps, infeasible, stable = _multipliers(solver, net, x, nudge, start, solve, limit)
     else:
-        state, steps, stable = _smooth(solver, net, x, nudge, start, solve, limit)
+        circuit = _Circuit(net, x, _real_diodes(net, x), nudge, solve)
+        forced = isinstance(nudge, Nudge)  # one step at least, which tells whether the nudge is stable
+        # with real diodes the limit allows for the rounding of an exponential; Newton's method does better
+        aim = limit if net.diode is None else lambda u: 0.01 * limit(u)
+        state, steps, stable = _newton(circuit, start, aim, solver.max_steps, forced)
         infeasible = jnp.asarray(False)
     found = judge(net, state, x, nudge, steps, limit(state))
     if isinstance(nudge, Nudge) or not net.conservative:
@@ -159,18 +160,12 @@ def _settle(solver: OperatingPoint, net: Any, x: Array, nudge: Nudge | Pin | Non
     return eqx.tree_at(lambda e: e.status, found, Status.where(infeasible, Status.infeasible, found.status))
 
 
-def _smooth(solver, net, x, nudge, u, solve, limit):
-    """Newton's method without ideal diodes and pins; (potentials, steps, whether the nudge is stable)."""
-    forced = isinstance(nudge, Nudge)  # one step at least, which tells whether the nudge is stable
-    steps = jnp.zeros((), jnp.int32)
-    if net.diode is not None and not jnp.iscomplexobj(u):
-        # first with the exponential cut where the current exceeds what the sources can drive
-        knee = net.diode.emission_voltage * jnp.log1p(net.current_ceiling(x) / net.diode.saturation_current)
-        straightened = _Circuit(net, x, _Straightened(net.diode, knee), nudge, solve)
-        aim = lambda u: 0.01 * limit(u)  # the limit allows for the rounding of an exponential; Newton does better
-        u, steps, _ = _newton(straightened, u, aim, solver.max_steps // 2)
-    u, more, stable = _newton(_Circuit(net, x, net.diode, nudge, solve), u, limit, solver.max_steps - steps, forced)
-    return u, steps + more, stable
+def _real_diodes(net: Any, x: Array) -> Any:
+    """The law of the real diodes, straightened far above the current that the sources can drive; None without any."""
+    if net.diode is None or jnp.iscomplexobj(net.conductance):
+        return net.diode
+    highest = 1e3 * net.current_ceiling(x) / net.diode.saturation_current
+    return _Straightened(net.diode, net.diode.emission_voltage * jnp.log1p(highest))
 
 
 def _newton(circuit: _Circuit, u, limit, max_steps, forced: bool = False) -> tuple[Any, Array, Bool[Array, ""]]:
@@ -198,7 +193,8 @@ def _newton(circuit: _Circuit, u, limit, max_steps, forced: bool = False) -> tup
         terms = jnp.abs(merit) + jnp.max(jnp.abs(u), initial=0.0) * circuit.net.force_scale(u, circuit.x)
         rounding = 16 * epsilon * terms
 
-        def evaluate(fraction):
+        def evaluate(trial):
+            fraction = trial[0] / 2
             moved = u + fraction * direction
             new_gradient = circuit.gradient(moved)
             return fraction, moved, new_gradient, circuit.merit(moved, new_gradient)
@@ -207,10 +203,10 @@ def _newton(circuit: _Circuit, u, limit, max_steps, forced: bool = False) -> tup
             fraction, _, new_gradient, new_merit = trial
             falls = new_merit <= merit + 1e-4 * fraction * slope
             flattens = (size(new_gradient) <= 0.5 * size(gradient)) & (new_merit <= merit + rounding)
-            return ~(falls | flattens) & (fraction > epsilon)
+            return (fraction > 1) | (~(falls | flattens) & (fraction > epsilon))
 
-        one = jnp.ones((), u.dtype)
-        fraction, moved, new_gradient, _ = jax.lax.while_loop(refused, lambda t: evaluate(t[0] / 2), evaluate(one))
+        untried = (jnp.asarray(2.0, u.dtype), u, gradient, jnp.asarray(jnp.inf, u.dtype))
+        fraction, moved, new_gradient, _ = jax.lax.while_loop(refused, evaluate, untried)
         # once the merit no longer resolves a step, only a flatter gradient counts
         stalled = (jnp.abs(slope) <= rounding) & (size(new_gradient) > 0.5 * size(gradient))
         going = stable & (fraction > epsilon) & ~stalled
@@ -225,6 +221,7 @@ def _newton(circuit: _Circuit, u, limit, max_steps, forced: bool = False) -> tup
 def _multipliers(solver, net, x, nudge, start, solve, limit):
     """The augmented Lagrangian; (state, Newton steps, whether it is infeasible, whether the nudge is stable)."""
     topology, dtype = net.topology, net.conductance.dtype
+    real = _real_diodes(net, x)
     ideal, pinned = topology.ideal_diodes, isinstance(nudge, Pin)
     epsilon = float(jnp.finfo(dtype).eps)
     diode_strength = PENALTY * net.diode_scale() if ideal else jnp.zeros(0, dtype)
@@ -242,7 +239,7 @@ def _multipliers(solver, net, x, nudge, start, solve, limit):
     gaps = lambda u: net.read(u, x) - target if pinned else jnp.zeros(0, dtype)
 
     def circuit(diode_current, pin_current, stiffer: float = 1.0):
-        diode = _Penalty(diode_current, stiffer * diode_strength) if ideal else net.diode
+        diode = _Penalty(diode_current, stiffer * diode_strength) if ideal else real
         hold = _Spring(target, pin_current, stiffer * pin_strength) if pinned else nudge
         return _Circuit(net, x, diode, hold, solve)
 
@@ -254,7 +251,7 @@ def _multipliers(solver, net, x, nudge, start, solve, limit):
         stiffer = epsilon**-0.25
         strength = stiffer * jnp.where(conducting, diode_strength, 0.0)
         held = circuit(diode_current, pin_current, stiffer)
-        carried = diode_current if net.diode is None else net.diode.current(net.diode_drops(u, x))
+        carried = diode_current if real is None else real.current(net.diode_drops(u, x))
         balance = net.imbalance(u, x, carried)
         if held.hold is not None:
             pull = -pin_current if pinned else held.hold.pull(net.read(u, x))
@@ -264,7 +261,7 @@ def _multipliers(solver, net, x, nudge, start, solve, limit):
         balance += topology.read_test_map.transpose(stiffer * pin_strength * gap) if pinned else 0.0
         conductance = net.conductance
         if len(net.diodes):
-            at_diodes = strength if net.diode is None else net.diode.conductance(net.diode_drops(u, x))
+            at_diodes = strength if real is None else real.conductance(net.diode_drops(u, x))
             conductance = jnp.concatenate([conductance, at_diodes])
         curvature = None if held.hold is None else held.hold.curvature(net.read(u, x))
         change = solve(conductance, -balance, curvature)[0]
@@ -311,7 +308,7 @@ def _multipliers(solver, net, x, nudge, start, solve, limit):
         largest = jnp.maximum(jnp.max(shift, initial=0.0), jnp.max(jnp.abs(pin_shift), initial=0.0))
         return (jnp.max(jnp.abs(back), initial=0.0) <= small * largest) & (driven > small * size)
 
-    u, diode_current = start if carries_currents else (start, jnp.zeros(len(net.diodes), dtype))
+    u, diode_current = start if carries_currents else (start, jnp.zeros_like(diode_strength))
     pin_current = jnp.zeros_like(target)
     no, yes = jnp.asarray(False), jnp.asarray(True)
     residual = net.residual(state_of(u, diode_current), x, nudge)

@@ -211,25 +211,33 @@ class LayeredNetwork(ResistorNetwork):
         conductance, bias, rail = [], [], []
         for layer, (v, w, kappa) in enumerate(zip(left, right, self.weights(), strict=True)):
             scale = factor * kappa / batch
-            after = jnp.sum(v * w, axis=0)
+            after = _batch_sum(v * w)
             u, t = left_before[layer], right_before[layer]
             crossing = v + w if sources_differ else v
             if u is None or t is None:
                 half = self.input_gain * (xs.astype(v.dtype).T @ crossing)
                 products = after - jnp.concatenate([half, -half])
                 if sources_differ:
-                    products += jnp.sum(self.input_voltages(xs) ** 2, axis=0)[:, None]
+                    products += _batch_sum(self.input_voltages(xs) ** 2)[:, None]
             else:
-                products = jnp.sum(u * t, axis=0)[:, None] + after - u.T @ w - t.T @ v
+                products = _batch_sum(u * t)[:, None] + after - u.T @ w - t.T @ v
             conductance.append(scale * products)
-            rail_products = after - jnp.outer(rails, jnp.sum(crossing, axis=0))
+            rail_products = after - jnp.outer(rails, _batch_sum(crossing))
             if sources_differ:
                 rail_products += batch * rails[:, None] ** 2
             rail.append(scale * rail_products)
-            bias.append(-kappa * jnp.mean(v, axis=0))
+            bias.append(-kappa / batch * _batch_sum(v))
         empty = jax.tree.map(lambda _: None, self)
         fields = lambda net: (net.conductance, net.bias_current, net.rail_conductance)
         return eqx.tree_at(fields, empty, (tuple(conductance), tuple(bias), tuple(rail)), is_leaf=lambda x: x is None)
+
+
+def _batch_sum(values: Float[Array, "batch nodes"]) -> Float[Array, "nodes"]:
+    """The sum over the batch by halves, which compilers turn into whole-row additions; a plain sum walks columns."""
+    while values.shape[0] > 1:
+        half = values.shape[0] // 2
+        values = jnp.concatenate([values[:half] + values[half : 2 * half], values[2 * half :]])
+    return values[0]
 
 
 def _pair_content(g: Float[Array, "before after"], u: Float[Array, "before"], v: Float[Array, "after"]):

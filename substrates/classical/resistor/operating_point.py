@@ -282,9 +282,7 @@ def _multipliers(solver, net, x, nudge, start, solve, limit):
         u, steps, stable = _newton(circuit(diode_current, pin_current), u, loose, solver.max_steps)
         new_diode_current = jnp.maximum(diode_current + diode_strength * drops(u), 0.0)
         new_pin_current = pin_current + pin_strength * gaps(u)
-        infeasible = _certified(
-            (new_diode_current - diode_current) / diode_strength, (new_pin_current - pin_current) / pin_strength, u
-        )
+        infeasible = _certified(new_diode_current - diode_current, new_pin_current - pin_current, u)
         plain = (u, new_diode_current, new_pin_current)
         polished = jax.lax.scan(corrected, plain, None, length=4)[0]
         residual, polished_residual = (net.residual(state_of(v, i), x, nudge) for v, i, _ in (plain, polished))
@@ -293,19 +291,21 @@ def _multipliers(solver, net, x, nudge, start, solve, limit):
         residual = jnp.where(better, polished_residual, residual)
         return u, diode_current, pin_current, step + jnp.maximum(steps, 1), residual, infeasible, stable
 
-    def _certified(diode_shift, pin_shift, u):
+    def _certified(diode_growth, pin_growth, u):
         """Farkas: a circulation of diode and pin currents that meets no resistor and that the sources drive."""
-        shift = jnp.maximum(diode_shift, 0.0)
-        back = jnp.zeros_like(u)
-        driven, size = jnp.zeros((), dtype), jnp.zeros((), dtype)
-        at_rest = jnp.zeros_like(u)
-        for amount, maps, offset in ((shift, topology.diode_map, drops), (pin_shift, topology.read_map, gaps)):
-            if amount.size:
-                back += maps.transpose(amount)
-                driven += jnp.sum(amount * offset(at_rest))
-                size += jnp.sum(jnp.abs(amount * offset(at_rest)))
+        back, at_rest = jnp.zeros_like(u), jnp.zeros_like(u)
+        driven = largest = size = jnp.zeros((), dtype)
+        circulation = (
+            (jnp.maximum(diode_growth, 0.0), topology.diode_map, drops),
+            (pin_growth, topology.read_map, gaps),
+        )
+        for growth, through, voltages in circulation:
+            if growth.size:
+                back += through.transpose(growth)
+                driven += jnp.sum(growth * voltages(at_rest))
+                size += jnp.sum(jnp.abs(growth * voltages(at_rest)))
+                largest = jnp.maximum(largest, jnp.max(jnp.abs(growth)))
         small = epsilon**0.5
-        largest = jnp.maximum(jnp.max(shift, initial=0.0), jnp.max(jnp.abs(pin_shift), initial=0.0))
         return (jnp.max(jnp.abs(back), initial=0.0) <= small * largest) & (driven > small * size)
 
     u, diode_current = start if carries_currents else (start, jnp.zeros_like(diode_strength))

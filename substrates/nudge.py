@@ -57,7 +57,7 @@ class Nudge(eqx.Module):
         """beta d2C/doutput2."""
         if self.about is not None:
             return jnp.zeros((output.size, output.size), output.dtype)
-        return self.beta * jax.jacfwd(self._slope)(output)
+        return self.beta * jax.jacfwd(self._slope, holomorphic=jnp.iscomplexobj(output))(output)
 
     def through(self, map_output: Callable[[Array], Array]) -> Nudge:
         """The same nudge as seen from further inside: on z, where output = map_output(z).

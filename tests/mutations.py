@@ -188,13 +188,6 @@ MUTATIONS = (
         "tests/substrates/test_circuit.py::test_force_and_measurements_are_gradients_of_the_energy",
     ),
     Mutation(
-        "count a resistor twice in the linear system",
-        "substrates/classical/resistor/linear_solve.py",
-        "coefficient.astype(dtype) * conductance[element])",
-        "coefficient.astype(dtype) * conductance.at[0].multiply(2)[element])",
-        "tests/substrates/test_circuit.py::test_currents_balance_at_every_node",
-    ),
-    Mutation(
         "forget the half of the measured power",
         "substrates/classical/resistor/layered.py",
         "self._observables(states, states, xs, 0.5, sources_differ=True)",

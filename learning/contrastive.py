@@ -51,14 +51,14 @@ class EquilibriumPropagation(Estimator):
             raise ValueError(f"beta: wanted a positive number, got {self.beta}; the variant chooses the sign")
 
     def __call__(self, substrate: Substrate, x: PyTree, y: PyTree, *, key: PRNGKeyArray | None = None) -> Estimate:
-        estimate = _estimate(jax.tree.map(jnp.asarray, self), substrate, x, y, key)
+        estimate = _compiled(jax.tree.map(jnp.asarray, self), substrate, x, y, key)
         return require_usable(estimate) if self.strict else estimate
 
 
-@eqx.filter_jit
-def _estimate(
+def estimate_by_contrast(
     rule: EquilibriumPropagation, substrate: Substrate, x: PyTree, y: PyTree, key: PRNGKeyArray | None
 ) -> Estimate:
+    """The estimate of the rule, lenient and not compiled as a whole."""
     size = jax.tree.leaves(x)[0].shape[0]
     keys = None if key is None else jax.random.split(key, size)
     free = relax_batch(substrate, x, keys=keys)
@@ -77,3 +77,6 @@ def _estimate(
     gradient = jax.tree.map(lambda leaf: leaf / gap, contrast)
     equilibria = (free, *(e for e in (plus, minus) if e is not free))
     return Estimate(gradient, cost, output, equilibria, relaxations=len(equilibria))
+
+
+_compiled = eqx.filter_jit(estimate_by_contrast)

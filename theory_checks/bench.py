@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Inexact, PRNGKeyArray, PyTree
 
-from learning.contrastive import EquilibriumPropagation, Variant
+from learning.contrastive import EquilibriumPropagation, Variant, estimate_by_contrast
 from learning.reference import response_gradient
 from substrates.nudge import batch_axes
 from substrates.solvers.solver import default_tolerances, tolerance
@@ -176,7 +176,7 @@ class Bench:
         """The gradient that equilibrium propagation itself estimates, with a cost multiplied by `weight`."""
         cost = Probe(self.cost, jnp.asarray(weight, self.dtype), self.bare.direction)
         rule = EquilibriumPropagation(jnp.asarray(beta, self.dtype), variant, cost, strict=False)  # type: ignore[arg-type]
-        return rule(_Compiled(self.substrate), self.xs, self.ys, key=self.key).gradient.inner
+        return estimate_by_contrast(rule, _Compiled(self.substrate), self.xs, self.ys, self.key).gradient.inner
 
     def costs(self, states: PyTree) -> Array:
         """The cost of each example at given states."""

@@ -2,9 +2,9 @@
 
     python benchmarks/gradients.py
 
-Bias: random circuits with ideal diodes in float64, centred and one-sided, against implicit differentiation, over three
-decades of beta. float32: the first layer of deep resistive networks at the published sizes, gains and nudges (three hidden
-layers at gain 4000) against float64, batch 4, at initialisation; the stable contrast beside the plain difference.
+Bias: random circuits in float64, centred and one-sided, against implicit differentiation, over three decades of beta.
+float32: the first layer of deep resistive networks at the published sizes, gains and nudges (three hidden layers at
+gain 4000) against float64, batch 4, at initialisation; the stable contrast beside the plain difference.
 """
 
 from __future__ import annotations

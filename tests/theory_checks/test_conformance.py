@@ -215,6 +215,7 @@ def test_a_measured_constant_is_found():
     assert "gradients fit the parameters" in {law.name for law in report.failures}, report
 
 
+@pytest.mark.slow
 def test_a_system_without_an_energy_is_held_to_the_vector_field_formula():
     coupling = 0.4 * jax.random.normal(jax.random.key(1), (3, 3))
     report = check_substrate(Neurons(coupling), jnp.array([[0.3, -0.2, 0.5], [0.1, 0.6, -0.4]]), Y[:2])

@@ -11,8 +11,7 @@ from jaxtyping import PRNGKeyArray, PyTree
 
 from learning.costs import SquaredError
 from learning.rule import Estimate, Estimator, require_usable
-from substrates.nudge import as_tree
-from substrates.substrate import Cost, Nudge, Substrate, relax_batch
+from substrates.substrate import Cost, Nudge, Substrate, as_tree, relax_batch
 
 Variant = Literal["positive", "negative", "centered"]
 

@@ -11,8 +11,7 @@ from jaxtyping import Array, Bool, PRNGKeyArray, PyTree
 
 from learning.costs import SquaredError
 from learning.rule import ConvergenceError, Estimate, Estimator, require_usable
-from substrates.nudge import as_tree
-from substrates.substrate import Cost, Substrate, relax_batch, split_parameters
+from substrates.substrate import Cost, Substrate, as_tree, relax_batch, split_parameters
 
 
 class ImplicitGradient(Estimator):

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Inexact, PRNGKeyArray, PyTree
 
-from substrates.nudge import Cost, Nudge, Pin, batch_axes
+from substrates.nudge import Cost, Nudge, Pin, as_tree, batch_axes
 from substrates.solvers.generic import DescendThenPolish
 from substrates.solvers.solver import Equilibrium, Solver, Status, cast_like, max_norm
 
@@ -30,6 +30,7 @@ __all__ = [
     "Solver",
     "Status",
     "Substrate",
+    "as_tree",
     "fixed",
     "parameter_dtype",
     "relax_batch",

@@ -2,6 +2,7 @@
 
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from substrates import ResistorNetwork, Shockley
 
@@ -47,3 +48,8 @@ def inputs(seed, batch=None, dtype=jnp.float64):
 
 def potentials(state):
     return state[0] if isinstance(state, tuple) else state
+
+
+def every(kinds, *quick):
+    """All kinds as parameters of a test; those that are not `quick` are slow: each is a program of its own."""
+    return [pytest.param(kind, marks=() if kind in quick else pytest.mark.slow) for kind in kinds]

@@ -121,12 +121,15 @@ class Substrate(eqx.Module):
             flat_force, unravel = ravel_pytree(force)
             directions = jax.vmap(lambda e: ravel_pytree(transpose(e)[0])[0])(jnp.eye(output.size, dtype=output.dtype))
             multiplier = jnp.linalg.lstsq(directions.T, flat_force)[0]
-            return unravel(directions.T @ multiplier - flat_force), output - nudge.target
+            force = unravel(flat_force - directions.T @ multiplier)
         bounds = self.bounds(x)
         if bounds is None:
-            return jax.tree.map(jnp.negative, force)
-        lower, upper = bounds
-        return jax.tree.map(lambda s, f, lo, hi: s - jnp.clip(s + f, lo, hi), state, force, lower, upper)
+            balance = jax.tree.map(jnp.negative, force)
+        else:
+            # s - clip(s + force, lower, upper) without the rounding of s
+            clip = lambda s, f, lower, upper: -jnp.clip(f, lower - s, upper - s)
+            balance = jax.tree.map(clip, state, force, *bounds)
+        return (balance, output - nudge.target) if isinstance(nudge, Pin) else balance
 
     def residual(self, state: PyTree, x: PyTree, nudge: Nudge | Pin | None = None) -> Float[Array, ""]:
         """How far from equilibrium: the max-norm of `stationarity`, in the units of a force."""

@@ -153,7 +153,8 @@ class _Nodes:
             force = self.kappa[layer] * (self.arriving(state, layer) - self.total[layer] * voltage)
             if layer == self.last and isinstance(self.nudge, Nudge):
                 force += self.nudge.pull(voltage)
-            worst.append(jnp.max(jnp.abs(voltage - jnp.clip(voltage + force, self.lower[layer], self.upper[layer]))))
+            left_over = jnp.clip(force, self.lower[layer] - voltage, self.upper[layer] - voltage)
+            worst.append(jnp.max(jnp.abs(left_over)))
         return jnp.max(jnp.stack(worst))
 
     def stable(self, state: State) -> Array:

@@ -106,8 +106,8 @@ MUTATIONS = (
     Mutation(
         "forget the walls",
         "substrates/substrate.py",
-        "lambda s, f, lo, hi: s - jnp.clip(s + f, lo, hi)",
-        "lambda s, f, lo, hi: -f",
+        "lambda s, f, lower, upper: -jnp.clip(f, lower - s, upper - s)",
+        "lambda s, f, lower, upper: -f",
         f"{SOLVER}::test_minima_agree_with_scipy",
     ),
     Mutation(

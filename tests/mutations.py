@@ -213,8 +213,11 @@ def outcome(mutation: Mutation, root: Path) -> str:
     if not apply(mutation, root):
         return "LINE NOT FOUND"
     try:
-        command = [sys.executable, "-m", "pytest", "-x", "-q", "--no-header", "-p", "no:cacheprovider", mutation.test]
-        environment = {**os.environ, "PYTHONPATH": str(root), "PYTHONDONTWRITEBYTECODE": "1"}
+        # in one process, which alone tells a failed test from a broken run, and slow tests too
+        options = ["-x", "-q", "--no-header", "-n", "0", "-m", "", "-p", "no:cacheprovider"]
+        command = [sys.executable, "-m", "pytest", *options, mutation.test]
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
+        environment = {**inherited, "PYTHONPATH": str(root), "PYTHONDONTWRITEBYTECODE": "1"}
         done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True)
     finally:
         (root / mutation.path).write_text(original)

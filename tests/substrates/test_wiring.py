@@ -1,0 +1,178 @@
+"""Couplings against matrices, SciPy's correlation, and their own derivatives."""
+
+import itertools
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import networkx as nx
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.signal import correlate2d
+
+from substrates.wiring import Bonds, Convolution, Dense, Graph, chain_of_groups
+
+seeds = st.integers(0, 2**31 - 1)
+normal = lambda seed, *shape: np.random.default_rng(seed).normal(size=shape)
+
+forward = eqx.filter_jit(lambda coupling, u: coupling.forward(u))
+backward = eqx.filter_jit(lambda coupling, v, u: coupling.backward(v, u))
+felt = eqx.filter_jit(lambda coupling, v, u: jax.grad(lambda u: jnp.sum(v * coupling.forward(u)))(u))
+
+
+def convolution(seed, pooling, padding=1):
+    return Convolution(jnp.asarray(normal(seed, 3, 3, 2, 4)), pooling, padding)
+
+
+def correlated(u, weight, padding):
+    padded = np.pad(u, ((padding, padding), (padding, padding), (0, 0)))
+    maps = [
+        sum(correlate2d(padded[..., i], weight[..., i, o], mode="valid") for i in range(weight.shape[2]))
+        for o in range(weight.shape[3])
+    ]
+    return np.stack(maps, axis=-1)
+
+
+def pooled(z, pooling):
+    """By a loop over the windows."""
+    if pooling is None:
+        return z
+    out = np.zeros((z.shape[0] // 2, z.shape[1] // 2, z.shape[2]))
+    for i, j, c in np.ndindex(*out.shape):
+        window = z[2 * i : 2 * i + 2, 2 * j : 2 * j + 2, c]
+        weights = np.exp(window)
+        out[i, j, c] = {
+            "max": window.max(),
+            "average": window.mean(),
+            "soft": (weights * window).sum() / weights.sum(),
+        }[pooling]
+    return out
+
+
+@pytest.mark.parametrize("pooling", [None, "max", "average", "soft"])
+@given(seed=seeds)
+def test_a_convolution_is_scipys_correlation_then_pooling(pooling, seed):
+    coupling, u = convolution(seed, pooling), normal(seed + 1, 6, 4, 2)
+    wanted = pooled(correlated(u, np.asarray(coupling.weight), 1), pooling)
+    np.testing.assert_allclose(forward(coupling, jnp.asarray(u)), wanted, atol=1e-12)
+    assert coupling.after((6, 4, 2)) == wanted.shape
+
+
+@pytest.mark.parametrize("pooling", [None, "max", "average", "soft"])
+@given(seed=seeds)
+def test_backward_is_the_derivative_of_the_interaction(pooling, seed):
+    coupling, u = convolution(seed, pooling), jnp.asarray(normal(seed + 1, 6, 4, 2))
+    v = jnp.asarray(normal(seed + 2, *coupling.after((6, 4, 2))))
+    np.testing.assert_allclose(backward(coupling, v, u), felt(coupling, v, u), atol=1e-12)
+    step = 1e-6 * jnp.asarray(normal(seed + 3, 6, 4, 2))
+    change = jnp.sum(v * (forward(coupling, u + step) - forward(coupling, u - step))) / 2
+    np.testing.assert_allclose(jnp.sum(backward(coupling, v, u) * step), change, rtol=1e-5, atol=1e-11)
+
+
+@given(seed=seeds)
+def test_dense_couplings_feel_both_ways(seed):
+    coupling = Dense(jnp.asarray(normal(seed, 5, 3)))
+    u, v = jnp.asarray(normal(seed + 1, 5)), jnp.asarray(normal(seed + 2, 3))
+    np.testing.assert_allclose(coupling.forward(u), np.asarray(coupling.weight).T @ u, atol=1e-12)
+    np.testing.assert_allclose(coupling.backward(v, u), felt(coupling, v, u), atol=1e-12)
+
+
+def test_soft_pooling_continues_analytically():
+    coupling = convolution(0, "soft", 0)
+    u, direction = jnp.asarray(normal(1, 6, 4, 2)), jnp.asarray(normal(2, 6, 4, 2))
+    complex_coupling = Convolution(coupling.weight.astype(complex), "soft", 0)
+    slope = forward(complex_coupling, jax.lax.complex(u, 1e-20 * direction)).imag / 1e-20
+    wanted = jax.jvp(coupling.forward, (u,), (direction,))[1]
+    np.testing.assert_allclose(slope, wanted, atol=1e-12)
+
+
+GRAPHS = {
+    "ring": Graph.from_edges(
+        [(0, 1), (1, 2), (3, 2), (3, 4), (4, 5), (5, 0)] + [(5 + k, 6 + k) for k in range(24)], 30
+    ),
+    "triangle and a loner": Graph.from_edges([(0, 1), (2, 1), (0, 2)], 4),
+    "complete": Graph.from_edges(list(itertools.combinations(range(7), 2)), 7),
+    "no edges": Graph.from_edges([], 3),
+}
+
+
+@pytest.mark.parametrize("graph", GRAPHS.values(), ids=GRAPHS)
+def test_bonds_are_a_symmetric_matrix(graph):
+    bonds = Bonds(jnp.asarray(normal(0, len(graph.edges))), graph)
+    matrix = np.zeros((graph.n, graph.n))
+    for (i, j), weight in zip(graph.edges, bonds.weight, strict=True):
+        matrix[i, j] = matrix[j, i] = weight
+    s, t = normal(1, 2, graph.n), normal(2, 2, graph.n)
+    np.testing.assert_allclose(bonds.product(jnp.asarray(s)), s @ matrix, atol=1e-12)
+    np.testing.assert_allclose(bonds.matrix(), matrix)
+    pairs = sum(
+        w * (s[:, i] * t[:, j] + t[:, i] * s[:, j]) / 2 for (i, j), w in zip(graph.edges, bonds.weight, strict=True)
+    )
+    np.testing.assert_allclose(bonds.interaction(jnp.asarray(s), jnp.asarray(t)), pairs, atol=1e-12)
+
+
+def test_both_ways_of_multiplying_are_met():
+    sparse, dense = (Bonds(jnp.ones(len(GRAPHS[k].edges)), GRAPHS[k]).dense for k in ("ring", "complete"))
+    assert (sparse, dense) == (False, True)
+
+
+@given(seed=seeds, n=st.integers(1, 12), p=st.floats(0, 1))
+def test_colours_are_classes_of_nodes_not_joined(seed, n, p):
+    drawn = nx.gnp_random_graph(n, p, seed=seed)
+    graph = Graph.from_edges(np.asarray(drawn.edges, int).reshape(-1, 2), n)
+    assert sorted(np.concatenate(graph.colours)) == list(range(n))
+    colour = {node: c for c, group in enumerate(graph.colours) for node in group}
+    assert all(colour[i] != colour[j] for i, j in graph.edges.tolist())
+    if drawn.number_of_edges() and nx.is_bipartite(drawn):
+        assert len(graph.colours) == 2
+    assert len(set(graph.parts)) == nx.number_connected_components(drawn)
+
+
+@pytest.mark.parametrize(
+    ("edges", "message"),
+    [
+        ([(0, 3)], r"nodes from 0 to 2, got \(0, 3\)"),
+        ([(-1, 0)], r"nodes from 0 to 2, got \(-1, 0\)"),
+        ([(1, 1)], r"self-coupling \(1, 1\)"),
+        ([(0, 1), (1, 0)], r"\(0, 1\) more than once"),
+        ([(0.0, 1.0)], "integers"),
+        ([(0, 1, 2)], r"\(m, 2\)"),
+    ],
+)
+def test_bad_edges_are_named(edges, message):
+    with pytest.raises(ValueError, match=f"edges: .*{message}"):
+        Graph.from_edges(edges, 3)
+
+
+@pytest.mark.parametrize(
+    ("couplings", "shape", "message"),
+    [
+        ((Dense(jnp.ones((3, 2))), Dense(jnp.ones((4, 2)))), (3,), "coupling 1: weight: wanted 2 rows"),
+        ((Convolution(jnp.ones((3, 3, 2, 4))),), (6, 6, 1), r"coupling 0: weight: .* \(height, width, 2\)"),
+        ((Convolution(jnp.ones((3, 3, 1, 4)), "max"),), (5, 5, 1), "coupling 0: pooling: windows of 2x2"),
+        ((Convolution(jnp.ones((5, 5, 1, 4)), padding=0),), (4, 4, 1), "coupling 0: weight: a 5x5 kernel does not fit"),
+    ],
+)
+def test_groups_that_do_not_fit_are_named(couplings, shape, message):
+    with pytest.raises(ValueError, match=message):
+        chain_of_groups(couplings, shape)
+
+
+def test_groups_in_a_row():
+    couplings = (
+        Convolution(jnp.ones((3, 3, 1, 4)), "max"),
+        Convolution(jnp.ones((3, 3, 4, 8))),
+        Dense(jnp.ones((72, 10))),
+    )
+    assert chain_of_groups(couplings, (6, 6, 1)) == ((6, 6, 1), (3, 3, 4), (3, 3, 8), (10,))
+
+
+def test_bad_couplings_are_named():
+    with pytest.raises(ValueError, match="pooling: wanted None or one of"):
+        Convolution(jnp.ones((3, 3, 1, 1)), "mean")  # pyright: ignore[reportArgumentType]
+    with pytest.raises(ValueError, match="padding: wanted"):
+        Convolution(jnp.ones((3, 3, 1, 1)), padding=-1)
+    with pytest.raises(ValueError, match=r"weight: wanted shape \(3,\)"):
+        Bonds(jnp.ones(4), GRAPHS["triangle and a loner"])

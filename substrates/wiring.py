@@ -200,7 +200,19 @@ class Convolution(eqx.Module):
         self, v: Inexact[Array, "rows columns after"], u: Inexact[Array, "height width before"]
     ) -> Inexact[Array, "height width before"]:
         """What the earlier group feels: d<v, P(w * u)>/du."""
-        return jax.vjp(self.forward, u)[1](v)[0]
+        return self.convolve_back(self.unpool(v, self.convolve(u)), u.shape)
+
+    def unpool(
+        self, v: Inexact[Array, "pooled_rows pooled_columns after"], z: Inexact[Array, "rows columns after"]
+    ) -> Inexact[Array, "rows columns after"]:
+        """d<v, P(z)>/dz: to each entry of z its share in the pooled one."""
+        return jax.vjp(self.pool, z)[1](v)[0]
+
+    def convolve_back(
+        self, z: Inexact[Array, "rows columns after"], before: tuple[int, ...]
+    ) -> Inexact[Array, "height width before"]:
+        """The transpose of `convolve`, for an earlier group of the shape `before`."""
+        return jax.linear_transpose(self.convolve, jax.ShapeDtypeStruct(before, z.dtype))(z)[0]
 
     def after(self, before: tuple[int, ...]) -> tuple[int, ...]:
         """The shape of the later group, given that of the earlier; raises ValueError where it does not fit."""

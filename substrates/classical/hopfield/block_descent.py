@@ -1,0 +1,209 @@
+"""Block coordinate descent for Hopfield networks: one layer at a time, each at its minimum given the others."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from substrates.nudge import Nudge, Pin
+from substrates.solvers.solver import Equilibrium, Solver, Status, tolerance
+from substrates.wiring import Convolution, Dense
+
+State = tuple[Float[Array, "..."], ...]
+
+
+class BlockDescent(Solver):
+    """Settles a Hopfield network layer by layer; no step raises the total energy.
+
+    Given its neighbours, a hidden layer feels a = b + P(w * s_before) + (what the layer after sends back) and moves to
+    clip(a, 0, 1). That is its exact minimum where the interaction is bilinear (dense, convolutions without pooling or
+    with average pooling): the energy is then separable in the units of a layer, each with curvature 1. Layers that are
+    not neighbours do not feel each other, so a sweep is the update of the even and odd layers in turn, in an order that
+    carries the news: from the inputs to the outputs in the free phase, from the outputs back in a nudged one.
+
+    With max pooling the energy of a layer is convex minus convex (the layer after is never negative), and clip(a, 0, 1)
+    minimises its tangent majoriser: the convex-concave procedure. With soft pooling a step is halved until the energy
+    does not rise.
+
+    The outputs move to (a + pull + h o)/(1 + h), with the pull and the stiffness h of the nudge: exactly their minimum
+    for the squared error under any beta > -1, and for other costs a step of Newton's method by the diagonal, halved
+    until the energy does not rise. A pin holds them.
+
+    Attributes:
+        sweeps: a number of sweeps to do without a test (status `truncated`), or None to sweep until converged.
+        max_sweeps: the most sweeps of a converging solve. It sweeps until no unit moves by more than the tolerance, and
+            goes on as long as the residual is above it.
+
+    Source: Scellier, Ernoult, Kendall and Kumar 2023, arXiv 2312.15103, for the alternate updates; Yuille and
+    Rangarajan 2003, "The concave-convex procedure".
+    """
+
+    sweeps: int | None = None
+    max_sweeps: int = 2000
+
+    def __call__(
+        self, substrate: Any, x: Array, nudge: Nudge | Pin | None, start: State, key: PRNGKeyArray | None
+    ) -> Equilibrium:
+        layers = _Layers(substrate, x, nudge, start)
+        limit = tolerance(substrate, start, x, nudge)
+        carry = layers.lifted(layers.pinned(start))
+        if self.sweeps is not None:
+            for _ in range(self.sweeps):
+                carry = layers.sweep(carry)
+            steps = jnp.asarray(self.sweeps, jnp.int32)
+            residual = layers.residual(carry)
+            met = missed = Status.truncated
+        else:
+            carry, residual, steps = self._converge(layers, carry, limit)
+            met, missed = Status.converged, Status.out_of_steps
+        state = carry[0]
+        status = Status.where(residual <= limit, met, missed)
+        finite = jnp.isfinite(residual)
+        for layer in state:
+            finite &= jnp.all(jnp.isfinite(layer))
+        status = Status.where(finite, status, Status.not_finite)
+        status = Status.where(layers.runaway(state), Status.unstable, status)
+        return Equilibrium(state, substrate.total_energy(state, x, nudge), residual, steps, status)
+
+    def _converge(self, layers: _Layers, carry: tuple[State, State], limit: Array) -> tuple[tuple, Array, Array]:
+        def moving(inner):
+            _, change, step = inner
+            return (change > limit) & (step < self.max_sweeps)
+
+        def advance(inner):
+            (state, lifts), _, step = inner
+            moved = layers.sweep((state, lifts))
+            changes = [jnp.max(jnp.abs(new - old)) for new, old in zip(moved[0], state, strict=True)]
+            return moved, jnp.max(jnp.stack(changes)), step + 1
+
+        def unsettled(outer):
+            _, residual, step = outer
+            return (residual > limit) & (step < self.max_sweeps)
+
+        def settle(outer):
+            carry, residual, step = outer
+            carry, _, step = jax.lax.while_loop(moving, advance, (carry, jnp.full_like(residual, jnp.inf), step))
+            return carry, layers.residual(carry), step
+
+        first = jnp.full_like(limit, jnp.inf)
+        return jax.lax.while_loop(unsettled, settle, (carry, first, jnp.zeros((), jnp.int32)))
+
+
+class _Layers:
+    """One solve. A carry is (state, lifts): lifts[k] is what layer k sends on, before pooling; both are current."""
+
+    def __init__(self, net: Any, x: Array, nudge: Nudge | Pin | None, start: State):
+        if any(jnp.iscomplexobj(layer) for layer in start):
+            raise ValueError(
+                "beta: wanted a real number, got a complex one; units that are clipped to [0, 1] have no analytic "
+                "continuation"
+            )
+        if [layer.shape for layer in start] != list(net.shapes[1:]):
+            raise ValueError(
+                f"start: wanted layers of the shapes {net.shapes[1:]}, got {tuple(layer.shape for layer in start)}"
+            )
+        self.net, self.nudge, self.last = net, nudge, len(start) - 1
+        self.couplings = net.coupling[1:]
+        self.field = net.bias[0] + net.arriving(0, net.clamped(x))
+
+    def pinned(self, state: State) -> State:
+        if isinstance(self.nudge, Pin):
+            return (*state[:-1], jnp.asarray(self.nudge.target, state[-1].dtype))
+        return state
+
+    def lifted(self, state: State) -> tuple[State, State]:
+        return state, tuple(_lift(c, layer) for c, layer in zip(self.couplings, state[:-1], strict=True))
+
+    def from_before(self, lifts: Any, k: int) -> Array:
+        """The bias and what the layer before sends."""
+        if k == 0:
+            return self.field
+        coupling, lift = self.couplings[k - 1], lifts[k - 1]
+        return self.net.bias[k] + (coupling.pool(lift) if isinstance(coupling, Convolution) else lift)
+
+    def from_after(self, state: Any, lifts: Any, k: int) -> Array:
+        """What the layer after sends back."""
+        coupling, after = self.couplings[k], state[k + 1]
+        if isinstance(coupling, Dense):
+            return coupling.backward(after).reshape(state[k].shape)
+        return coupling.convolve_back(coupling.unpool(after, lifts[k]), state[k].shape)
+
+    def sweep(self, carry: tuple[State, State]) -> tuple[State, State]:
+        state, lifts = list(carry[0]), list(carry[1])
+        order = range(self.last + 1)
+        for k in order if self.nudge is None else reversed(order):
+            if k == self.last:
+                state[k] = self.output(state[k], self.from_before(lifts, k))
+            else:
+                before = self.from_before(lifts, k)
+                moved = jnp.clip(before + self.from_after(state, lifts, k), 0, 1)
+                lift = _lift(self.couplings[k], moved)
+                if isinstance(self.couplings[k], Convolution) and self.couplings[k].pooling == "soft":
+                    moved, lift = self.not_uphill(before, state[k + 1], (state[k], lifts[k]), (moved, lift), k)
+                state[k], lifts[k] = moved, lift
+        return tuple(state), tuple(lifts)
+
+    def output(self, o: Array, a: Array) -> Array:
+        if self.nudge is None:
+            return a
+        if isinstance(self.nudge, Pin):
+            return o
+        nudge = self.nudge
+        energy = lambda o: jnp.sum(0.5 * o**2 - a * o) + nudge.energy(o)
+        curvature = 1 + nudge.stiffness(o)
+        step = (a - o + nudge.pull(o)) / jnp.where(curvature > 0, curvature, 1)
+        size = jnp.sum(0.5 * o**2 + jnp.abs(a * o)) + jnp.abs(nudge.energy(o))
+        return o + _downhill(lambda t: energy(o + t * step), energy(o), size) * step
+
+    def not_uphill(self, before: Array, after: Array, old: tuple, new: tuple, k: int) -> tuple[Array, Array]:
+        """The way from an old to a new layer, with its lift, halved until the energy does not rise."""
+
+        def along(t):
+            return tuple((1 - t) * start + t * end for start, end in zip(old, new, strict=True))
+
+        def energy(t):
+            s, lift = along(t)
+            return jnp.sum(0.5 * s**2 - before * s) - jnp.sum(after * self.couplings[k].pool(lift))
+
+        sent = jnp.sum(jnp.abs(after * self.couplings[k].pool(old[1])))
+        size = jnp.sum(0.5 * old[0] ** 2 + jnp.abs(before * old[0])) + sent
+        return along(_downhill(energy, energy(jnp.zeros_like(size)), size))
+
+    def residual(self, carry: tuple[State, State]) -> Float[Array, ""]:
+        """The largest force that is left over: the substrate's own residual, from the products at hand."""
+        state, lifts = carry
+        worst = []
+        for k, s in enumerate(state):
+            force = self.from_before(lifts, k) - s
+            if k < self.last:
+                force = jnp.clip(force + self.from_after(state, lifts, k), 0 - s, 1 - s)
+            elif isinstance(self.nudge, Nudge):
+                force += self.nudge.pull(s)
+            elif isinstance(self.nudge, Pin):
+                force = s - self.nudge.target
+            worst.append(jnp.max(jnp.abs(force)))
+        return jnp.max(jnp.stack(worst))
+
+    def runaway(self, state: State) -> Array:
+        """Whether a negative nudge pushes an output harder than its own energy o^2/2 holds it."""
+        if not isinstance(self.nudge, Nudge):
+            return jnp.asarray(False)
+        return jnp.any(1 + self.nudge.stiffness(state[-1]) <= 0)
+
+
+def _lift(coupling: Dense | Convolution, layer: Array) -> Array:
+    return coupling.convolve(layer) if isinstance(coupling, Convolution) else coupling.forward(layer.ravel())
+
+
+def _downhill(energy: Any, value: Array, size: Array) -> Array:
+    """The largest of 1, 1/2, 1/4, ... at which an energy does not exceed a value, or 0.
+
+    `size` is the sum of the magnitudes of its terms, which bounds its rounding.
+    """
+    slack = 8 * jnp.finfo(size.dtype).eps * size
+    uphill = lambda t: (energy(t) > value + slack) & (t > 1e-6)
+    fraction = jax.lax.while_loop(uphill, lambda t: t / 2, jnp.ones_like(size))
+    return jnp.where(fraction > 1e-6, fraction, 0)

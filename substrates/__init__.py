@@ -1,9 +1,21 @@
 """Physical systems that settle to a minimum of an energy."""
 
 from substrates._versions import check_versions
+from substrates.classical.hopfield import HopfieldNetwork
 from substrates.classical.resistor import GROUND, ResistorNetwork, Shockley
 from substrates.substrate import Equilibrium, Nudge, Pin, Status, Substrate, fixed
 
-__all__ = ["GROUND", "Equilibrium", "Nudge", "Pin", "ResistorNetwork", "Shockley", "Status", "Substrate", "fixed"]
+__all__ = [
+    "GROUND",
+    "Equilibrium",
+    "HopfieldNetwork",
+    "Nudge",
+    "Pin",
+    "ResistorNetwork",
+    "Shockley",
+    "Status",
+    "Substrate",
+    "fixed",
+]
 
 check_versions()

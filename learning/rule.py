@@ -83,7 +83,7 @@ def describe_failure(estimate: Estimate) -> str:
     """One sentence for each way in which relaxations failed, with counts and the largest residual."""
     lines = []
     for phase, equilibria in enumerate(estimate.equilibria):
-        for name in ("out_of_steps", "not_finite", "unstable", "infeasible"):
+        for name in ("out_of_steps", "not_finite", "unstable", "zero_mode", "infeasible"):
             status = getattr(Status, name)
             count = int(jnp.sum(equilibria.status == status))
             if count:

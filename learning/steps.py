@@ -20,7 +20,7 @@ from learning.examples import Examples
 from learning.rule import Estimator, Mover
 from substrates.substrate import Status, parameter_dtype, split_parameters
 
-FAILURES = ("out_of_steps", "not_finite", "unstable", "infeasible")
+FAILURES = ("out_of_steps", "not_finite", "unstable", "zero_mode", "infeasible")
 """The statuses of an equilibrium that a strict run does not learn from."""
 
 

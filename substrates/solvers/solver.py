@@ -21,6 +21,7 @@ class Status(eqx.Enumeration):
     out_of_steps = "The residual was still above the tolerance when the steps ran out."
     not_finite = "The state or the residual became infinite or NaN."
     unstable = "No minimum: the nudge pushes the outputs harder than the system holds them."
+    zero_mode = "No single minimum: some motion costs no energy to second order, so nothing decides where it settles."
     infeasible = "No solution: the sources force a current through ideal elements without limit."
 
 

@@ -1,0 +1,322 @@
+"""Builds elastic networks from lists of springs, and refuses what has no single equilibrium."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
+
+from substrates.classical.elastic import sparse_factor
+from substrates.classical.elastic.network import ElasticNetwork
+from substrates.classical.elastic.topology import READINGS, Topology, connected_parts
+from substrates.wiring import SparseMap
+
+_LEAST_LENGTH = 1e-9
+"""Nodes nearer than this, in units of the extent of the network, stand on each other."""
+
+
+def build_network(
+    edges: Any,
+    n: int | None,
+    *,
+    positions: Any,
+    inputs: Sequence[Any],
+    outputs: Sequence[Any],
+    clamped: Sequence[Any] = (),
+    stiffness: Any = 1.0,
+    rest_length: Any = None,
+    reading: str = "displacement",
+    loads: Mapping[int, Any] | None = None,
+    stiffness_floor: float | None = None,
+    rest_length_floor: float | None = None,
+    floppy: bool = False,
+) -> ElasticNetwork:
+    """The network that `ElasticNetwork.from_edges` describes."""
+    places = _positions(positions, n)
+    n, dim = places.shape
+    pairs = _pairs("edges", edges, n)
+    if not len(pairs):
+        raise ValueError("edges: wanted at least one spring, got none")
+    vectors = places[pairs[:, 1]] - places[pairs[:, 0]]
+    lengths = np.linalg.norm(vectors, axis=1)
+    extent = np.max(np.ptp(places, axis=0))
+    short = np.flatnonzero(lengths <= _LEAST_LENGTH * extent)
+    if short.size:
+        raise ValueError(
+            f"positions: wanted joined nodes apart, got nodes {pairs[short[0]].tolist()} of spring {short[0]} at the "
+            "same place, where a spring has no direction: move one of them"
+        )
+    coordinate = _Coordinates(n, dim)
+    held = coordinate.several("clamped", clamped)
+    moves = [coordinate.weighted("inputs", entry, whole=True) for entry in _spread(inputs, coordinate)]
+    driven = np.unique([c for move in moves for c in move]).astype(int)
+    both = np.intersect1d(held, driven)
+    if both.size:
+        node, axis = divmod(int(both[0]), dim)
+        raise ValueError(f"inputs: wanted coordinates that are not clamped, got axis {axis} of node {node}, which is")
+    prescribed = np.union1d(held, driven).astype(int)
+    if prescribed.size == n * dim:
+        raise ValueError("clamped, inputs: wanted at least one free coordinate, got every coordinate clamped or driven")
+    drive = _matrix(moves, prescribed)
+    if reading not in READINGS:
+        raise ValueError(f"reading: wanted one of {', '.join(READINGS)}, got {reading!r}")
+    if len(outputs) == 0:
+        raise ValueError("outputs: wanted at least one, got none")
+    if reading == "distance":
+        read_map, read_pairs = None, _pairs("outputs", outputs, n)
+        apart = np.linalg.norm(places[read_pairs[:, 1]] - places[read_pairs[:, 0]], axis=1)
+        if np.any(apart <= _LEAST_LENGTH * extent):
+            raise ValueError("outputs: wanted nodes apart for a distance, got two at the same place: move one of them")
+    else:
+        reads = [coordinate.weighted("outputs", entry, whole=False) for entry in _spread(outputs, coordinate)]
+        read_map, read_pairs = _matrix(reads, np.arange(n * dim), transpose=True), np.zeros((0, 2), int)
+    topology = Topology(n, dim, pairs, places, prescribed, drive, reading, read_map, read_pairs)
+    k = _numbers("stiffness", stiffness, len(pairs), "newtons per metre")
+    l = _numbers("rest_length", lengths if rest_length is None else rest_length, len(pairs), "metres", k.dtype)
+    load = _loads(loads, n, dim, k.dtype)
+    net = ElasticNetwork(
+        stiffness=k,
+        rest_length=l,
+        topology=topology,
+        load=load,
+        stiffness_floor=_floor("stiffness_floor", stiffness_floor, k),
+        rest_length_floor=_floor("rest_length_floor", rest_length_floor, l),
+    )
+    if not floppy:
+        _refuse_loose_parts(topology)
+        _refuse_floppy(topology, np.asarray(k, float))
+    return net
+
+
+def network_from_networkx(
+    graph: Any,
+    *,
+    inputs: Sequence[Any],
+    outputs: Sequence[Any],
+    clamped: Sequence[Hashable],
+    positions: Any,
+    stiffness: Any,
+    **options: Any,
+) -> ElasticNetwork:
+    """The network that `ElasticNetwork.from_networkx` describes."""
+    number = {label: k for k, label in enumerate(graph.nodes)}
+
+    def renamed(name: str, entry: Any) -> Any:
+        if isinstance(entry, Mapping):
+            return {renamed(name, key): value for key, value in entry.items()}
+        if _known(entry, number):
+            return number[entry]
+        if isinstance(entry, tuple) and len(entry) == 2 and _known(entry[0], number):
+            # a pair of nodes where distances are read, else a node and an axis
+            if options.get("reading") == "distance" and name == "outputs" and _known(entry[1], number):
+                return (number[entry[0]], number[entry[1]])
+            return (number[entry[0]], entry[1])
+        raise ValueError(f"{name}: wanted labels of nodes of the graph, got {entry!r}")
+
+    if isinstance(positions, str):
+        missing = [label for label, data in graph.nodes(data=True) if positions not in data]
+        if missing:
+            raise ValueError(f"positions: wanted the attribute {positions!r} on every node, got none on {missing[0]!r}")
+        positions = [data[positions] for _, data in graph.nodes(data=True)]
+    if isinstance(stiffness, str):
+        bare = [(a, b) for a, b, data in graph.edges(data=True) if stiffness not in data]
+        if bare:
+            raise ValueError(f"stiffness: wanted the attribute {stiffness!r} on every edge, got none on {bare[0]!r}")
+        stiffness = np.asarray([data[stiffness] for _, _, data in graph.edges(data=True)], float)
+    return build_network(
+        [(number[a], number[b]) for a, b in graph.edges()],
+        len(number),
+        positions=positions,
+        inputs=[renamed("inputs", entry) for entry in inputs],
+        outputs=[renamed("outputs", entry) for entry in outputs],
+        clamped=[renamed("clamped", entry) for entry in clamped],
+        stiffness=stiffness,
+        **options,
+    )
+
+
+class _Coordinates:
+    """Reads nodes, (node, axis) and dicts of them as coordinates node * dim + axis."""
+
+    def __init__(self, n: int, dim: int):
+        self.n, self.dim = n, dim
+
+    def of(self, name: str, entry: Any) -> list[int]:
+        if _whole(entry):
+            self._check(name, int(entry))
+            return [int(entry) * self.dim + axis for axis in range(self.dim)]
+        if isinstance(entry, tuple | list) and len(entry) == 2 and all(map(_whole, entry)):
+            node, axis = int(entry[0]), int(entry[1])
+            self._check(name, node)
+            if not 0 <= axis < self.dim:
+                raise ValueError(f"{name}: wanted an axis from 0 to {self.dim - 1}, got {axis} for node {node}")
+            return [node * self.dim + axis]
+        raise ValueError(f"{name}: wanted nodes (whole numbers) or pairs (node, axis), got {entry!r}")
+
+    def several(self, name: str, entries: Sequence[Any]) -> np.ndarray:
+        found = [c for entry in entries for c in self.of(name, entry)]
+        if len(set(found)) < len(found):
+            twice = next(c for c in found if found.count(c) > 1)
+            raise ValueError(f"{name}: wanted each coordinate once, got node {twice // self.dim} more than once")
+        return np.asarray(found, int)
+
+    def weighted(self, name: str, entry: Any, whole: bool) -> dict[int, float]:
+        """{coordinate: weight}; with `whole` a vector for a node names all its coordinates, even with weight 0."""
+        if not isinstance(entry, Mapping):
+            (coordinate,) = self.of(name, entry)
+            return {coordinate: 1.0}
+        found: dict[int, float] = {}
+        for key, value in entry.items():
+            at = self.of(name, key)
+            weights = np.asarray(value, float)
+            if weights.shape != ((len(at),) if _whole(key) else ()):
+                wanted = f"a vector of {self.dim} numbers" if _whole(key) else "a number"
+                raise ValueError(f"{name}: wanted {wanted} for {key!r}, got {value!r}")
+            if not np.all(np.isfinite(weights)):
+                raise ValueError(f"{name}: wanted finite numbers, got {value!r} for {key!r}")
+            for coordinate, weight in zip(at, weights.reshape(-1).tolist(), strict=True):
+                if weight != 0 or whole:
+                    found[coordinate] = found.get(coordinate, 0.0) + weight
+        if not any(found.values()):
+            raise ValueError(f"{name}: wanted a dict that moves or reads something, got {dict(entry)!r}")
+        return found
+
+    def _check(self, name: str, node: int) -> None:
+        if not 0 <= node < self.n:
+            raise ValueError(f"{name}: wanted nodes from 0 to {self.n - 1}, got {node}")
+
+
+def _spread(entries: Sequence[Any], coordinate: _Coordinates) -> list[Any]:
+    """A plain node becomes one entry per axis."""
+    axes = range(coordinate.dim)
+    return [part for e in entries for part in ([(int(e), a) for a in axes] if _whole(e) else [e])]
+
+
+def _whole(entry: Any) -> bool:
+    return isinstance(entry, int | np.integer) and not isinstance(entry, bool)
+
+
+def _known(entry: Any, number: Mapping[Any, int]) -> bool:
+    return isinstance(entry, Hashable) and entry in number
+
+
+def _matrix(columns: list[dict[int, float]], coordinates: np.ndarray, transpose: bool = False) -> SparseMap:
+    import scipy.sparse
+
+    place = {int(c): row for row, c in enumerate(coordinates)}
+    entries = [(place[c], column, w) for column, move in enumerate(columns) for c, w in move.items() if w != 0]
+    rows, numbers, weights = zip(*entries, strict=True) if entries else ((), (), ())
+    shape = (len(coordinates), len(columns))
+    ends = (np.asarray(rows, int), np.asarray(numbers, int))
+    matrix = scipy.sparse.coo_array((np.asarray(weights, float), ends), shape=shape)
+    return SparseMap.from_scipy(matrix.T if transpose else matrix)
+
+
+def _positions(positions: Any, n: int | None) -> np.ndarray:
+    places = np.asarray(positions, float)
+    if places.ndim != 2 or places.shape[1] not in (2, 3) or len(places) < 2:
+        raise ValueError(f"positions: wanted shape (n, 2) or (n, 3) with n at least 2, got shape {places.shape}")
+    if n is not None and len(places) != n:
+        raise ValueError(f"positions: wanted one for each of the {n} nodes, got {len(places)}")
+    wrong = np.flatnonzero(~np.all(np.isfinite(places), axis=1))
+    if wrong.size:
+        raise ValueError(f"positions: wanted finite numbers, got {places[wrong[0]].tolist()} for node {wrong[0]}")
+    return places
+
+
+def _pairs(name: str, pairs: Any, n: int) -> np.ndarray:
+    array = np.asarray(pairs)
+    if array.size == 0:
+        return np.zeros((0, 2), int)
+    if array.ndim != 2 or array.shape[1] != 2 or not np.issubdtype(array.dtype, np.integer):
+        raise ValueError(f"{name}: wanted pairs of whole node numbers, shape (count, 2), got {array.dtype} of shape "
+                         f"{array.shape}")  # fmt: skip
+    wrong = np.unique(array[(array < 0) | (array >= n)])
+    if wrong.size:
+        raise ValueError(f"{name}: wanted nodes from 0 to {n - 1}, got {wrong[:5].tolist()}")
+    loops = np.flatnonzero(array[:, 0] == array[:, 1])
+    if loops.size:
+        raise ValueError(f"{name}: wanted two different nodes each, got node {array[loops[0], 0]} twice in number "
+                         f"{loops[0]}: remove it")  # fmt: skip
+    return array.astype(int)
+
+
+def _numbers(name: str, values: Any, count: int, unit: str, dtype: Any = None) -> jax.Array:
+    if isinstance(values, Tracer):
+        raise ValueError(
+            f"{name}: wanted numbers when the network is built, got a traced array: build it outside compiled code and "
+            f"replace its {name} inside with equinox.tree_at"
+        )
+    array = jnp.asarray(values)
+    if not jnp.issubdtype(array.dtype, jnp.floating):
+        array = array.astype(float)
+    array = array if dtype is None else array.astype(dtype)
+    if array.shape not in ((), (count,)):
+        raise ValueError(f"{name}: wanted one number or shape ({count},), one per spring, got shape {array.shape}")
+    array = jnp.broadcast_to(array, (count,))
+    wrong = np.flatnonzero(~(np.isfinite(np.asarray(array)) & (np.asarray(array) > 0)))
+    if wrong.size:
+        raise ValueError(
+            f"{name}: wanted positive finite numbers of {unit}, got {np.asarray(array)[wrong[:5]].tolist()} on springs "
+            f"{wrong[:5].tolist()}: raise them or remove the springs"
+        )
+    return array
+
+
+def _floor(name: str, floor: float | None, values: jax.Array) -> float:
+    least = float(jnp.min(values))
+    if floor is None:
+        return 1e-3 * least
+    if not (np.isfinite(floor) and 0 < floor <= least * (1 + 1e-6)):
+        raise ValueError(f"{name}: wanted a positive number not above the smallest value, {least:g}, got {floor}")
+    return float(floor)
+
+
+def _loads(loads: Mapping[int, Any] | None, n: int, dim: int, dtype: Any) -> jax.Array | None:
+    if not loads:
+        return None
+    table = np.zeros((n, dim))
+    for node, force in loads.items():
+        if not _whole(node) or not 0 <= node < n:
+            raise ValueError(f"loads: wanted nodes from 0 to {n - 1}, got {node!r}")
+        vector = np.asarray(force, float)
+        if vector.shape != (dim,) or not np.all(np.isfinite(vector)):
+            raise ValueError(f"loads: wanted {dim} finite numbers of newtons for node {node}, got {force!r}")
+        table[node] = vector
+    return jnp.asarray(table, dtype)
+
+
+def _refuse_loose_parts(topology: Topology) -> None:
+    part = connected_parts(topology.n, topology.edges)
+    holding = np.bincount(part[topology.prescribed // topology.dim], minlength=part.max() + 1)
+    loose = np.flatnonzero(holding[part] == 0)
+    if loose.size:
+        raise ValueError(
+            f"clamped, inputs: wanted every part of the network held somewhere, got nodes {loose[:8].tolist()}"
+            f"{' and more' if loose.size > 8 else ''} joined to no clamped or driven node: clamp or join some, or say "
+            "floppy=True"
+        )
+
+
+def _refuse_floppy(topology: Topology, stiffness: np.ndarray) -> None:
+    """Refuses a network whose springs, without pre-stress, leave some motion free."""
+    outer, _, _ = sparse_factor.spring_parts(topology, stiffness, np.ones(len(stiffness)), topology.reference)
+    stiffest = np.bincount(topology.edges.ravel(), np.repeat(stiffness, 2)).max()
+    blocks = stiffness[:, None, None] * outer
+    if sparse_factor.positive_factor(topology, blocks, -1e-10 * stiffest, np.float64) is not None:
+        return
+    value, mode = sparse_factor.softest(topology, stiffness, np.zeros(len(stiffness)), topology.reference, None,
+                                        1e-10 * stiffest, stretched=False)  # fmt: skip
+    owners = topology.free // topology.dim
+    moving = np.bincount(owners, np.abs(mode), minlength=topology.n)
+    movers = np.argsort(-moving)[: min(4, int(np.sum(moving > 0.1 * moving.max())))]
+    spare = topology.free.size - len(topology.edges)
+    count = f" ({topology.free.size} free coordinates, {len(topology.edges)} springs)" if spare > 0 else ""
+    raise ValueError(
+        f"edges: wanted springs that hold every free node, got a motion that stretches none of them{count}; nodes "
+        f"{movers.tolist()} move most in it: add springs or clamps there, or say floppy=True if pre-stress holds it"
+    )

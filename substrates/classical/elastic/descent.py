@@ -1,0 +1,238 @@
+"""Two ways downhill: limited-memory BFGS around a factorised Hessian, and a trust region on the true one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from substrates.classical.elastic.mechanics import length
+from substrates.classical.elastic.preconditioner import Anchor, Preconditioner, factorise
+
+MEMORY = 12
+"""How many pairs of steps and changes of the force L-BFGS remembers."""
+
+PATIENCE = 12
+"""L-BFGS gives way after so many steps in which the force did not fall by a tenth."""
+
+Going = Callable[[Array, Array], Array]
+"""Whether to go on from a state with a gradient."""
+
+Point = tuple[Float[Array, "free"], Float[Array, ""], Float[Array, "free"]]
+"""(state, energy, gradient)."""
+
+
+class Objective(eqx.Module):
+    """The total energy over the free coordinates, as one vector."""
+
+    net: Any
+    x: Array
+    nudge: Any
+
+    def _state(self, flat: Float[Array, "free"]) -> Any:
+        return flat.reshape(self.net.topology.state_shape)
+
+    def energy(self, flat: Float[Array, "free"]) -> Float[Array, ""]:
+        """F = E + beta C, joules."""
+        energy = self.net.energy(self._state(flat), self.x)
+        return energy if self.nudge is None else energy + self.nudge.energy(self.net.read(self._state(flat), self.x))
+
+    def evaluate(self, flat: Float[Array, "free"]) -> tuple[Float[Array, ""], Float[Array, "free"]]:
+        """The total energy and its gradient."""
+        return self.energy(flat), self.gradient(flat)
+
+    def gradient(self, flat: Float[Array, "free"]) -> Float[Array, "free"]:
+        """dF/dstate, newtons."""
+        gradient = -self.net.force(self._state(flat), self.x).reshape(-1)
+        if self.nudge is None:
+            return gradient
+        output, transpose = jax.vjp(lambda s: self.net.read(self._state(s), self.x), flat)
+        return gradient - transpose(self.nudge.pull(output))[0]
+
+    def positions(self, flat: Float[Array, "free"]) -> Float[Array, "n dim"]:
+        """Where all nodes stand."""
+        return self.net.positions(self._state(flat), self.x)
+
+    def rounding(self, flat: Float[Array, "free"], energy: Float[Array, ""]) -> Float[Array, ""]:
+        """How uncertain the energy is."""
+        positions = self.positions(flat)
+        lengths = length(self.net.vectors(positions))
+        pulls = self.net.stiffness * jnp.abs(lengths - self.net.rest_length)
+        terms = jnp.abs(energy) + jnp.max(jnp.abs(positions)) * jnp.sqrt(jnp.sum(pulls**2))
+        return 4 * float(jnp.finfo(flat.dtype).eps) * terms
+
+    def typical_length(self) -> Float[Array, ""]:
+        """The mean rest length."""
+        return jnp.mean(self.net.rest_length)
+
+
+def descend(
+    objective: Objective, start: Float[Array, "free"], steering: Preconditioner, going: Going, max_steps: int
+) -> tuple[Point, Int[Array, ""]]:
+    """L-BFGS with M^-1 for its initial inverse Hessian; (point, steps).
+
+    A step is halved until the energy falls enough (Armijo); once rounding hides the fall, until the force falls.
+    It ends where no step does either, or where the force no longer falls.
+    """
+    size = start.size
+    norm = lambda v: jnp.sqrt(jnp.sum(v * v))
+
+    def direction(gradient, moves, changes, scales, count):
+        order = (count - 1 - jnp.arange(MEMORY, dtype=jnp.int32)) % MEMORY  # the newest first; unused pairs have scale 0
+
+        def back(vector, k):
+            weight = scales[k] * jnp.sum(moves[k] * vector)
+            return vector - weight * changes[k], weight
+
+        vector, weights = jax.lax.scan(back, -gradient, order)
+        vector = steering.solve(vector)
+
+        def forth(vector, pair):
+            k, weight = pair
+            return vector + (weight - scales[k] * jnp.sum(changes[k] * vector)) * moves[k], None
+
+        return jax.lax.scan(forth, vector, (order[::-1], weights[::-1]))[0]
+
+    def running(carry):
+        flat, _, gradient, _, step, idle, _ = carry
+        return (step < max_steps) & (idle < PATIENCE) & going(flat, gradient)
+
+    def advance(carry):
+        flat, energy, gradient, (moves, changes, scales), step, idle, best = carry
+        towards = direction(gradient, moves, changes, scales, step)
+        slope = jnp.sum(towards * gradient)
+        rounding = objective.rounding(flat, energy)
+        before = norm(gradient)
+
+        def evaluate(trial):
+            fraction = trial[0] / 2
+            moved = flat + fraction * towards
+            return fraction, moved, *objective.evaluate(moved)
+
+        def refused(trial):
+            fraction, _, new_energy, new_gradient = trial
+            falls = new_energy <= energy + 1e-4 * fraction * slope
+            flattens = (norm(new_gradient) <= 0.9 * before) & (new_energy <= energy + rounding)
+            return (fraction > 1) | (~(falls | flattens) & (fraction > 1e-4))
+
+        untried = (jnp.asarray(2.0, flat.dtype), flat, jnp.asarray(jnp.inf, flat.dtype), gradient)
+        fraction, moved, new_energy, new_gradient = jax.lax.while_loop(refused, evaluate, untried)
+        failed = ~(fraction > 1e-4) | ~(slope < 0)
+        move, change = moved - flat, new_gradient - gradient
+        curvature = jnp.sum(move * change)
+        kept = (curvature > 1e-3 * norm(move) * norm(change) * 1e-3) & ~failed
+        slot = step % MEMORY
+        moves = moves.at[slot].set(jnp.where(kept, move, 0.0))
+        changes = changes.at[slot].set(jnp.where(kept, change, 0.0))
+        scales = scales.at[slot].set(jnp.where(kept, 1 / jnp.where(kept, curvature, 1.0), 0.0))
+        keep = lambda new, old: jnp.where(failed, old, new)
+        flat, energy, gradient = keep(moved, flat), keep(new_energy, energy), keep(new_gradient, gradient)
+        after = norm(gradient)
+        idle = jnp.where(failed, PATIENCE, jnp.where(after < 0.9 * best, 0, idle + 1))
+        return flat, energy, gradient, (moves, changes, scales), step + 1, idle, jnp.minimum(best, after)
+
+    energy, gradient = objective.evaluate(start)
+    none = jnp.zeros((MEMORY, size), start.dtype)
+    zero = jnp.zeros((), jnp.int32)
+    memory = (none, none, jnp.zeros(MEMORY, start.dtype))
+    first = (start, energy, gradient, memory, zero, zero, norm(gradient))
+    flat, energy, gradient, _, steps, _, _ = jax.lax.while_loop(running, advance, first)
+    return (flat, energy, gradient), steps
+
+
+def trust_region(
+    objective: Objective, start: Point, going: Going, max_steps: int, dense_size: int
+) -> tuple[Point, Int[Array, ""]]:
+    """Newton's method within a trust region, a largest displacement of any coordinate; (point, steps).
+
+    The quadratic model is minimised by preconditioned conjugate gradients, to the boundary along a direction of
+    negative curvature. The region starts at a displacement of half a spring and follows how well the model foretells.
+    """
+    net = objective.net
+    reach = objective.typical_length()
+
+    def running(carry):
+        flat, _, gradient, radius, step = carry
+        return (step < max_steps) & going(flat, gradient) & (radius > 1e-12 * reach)
+
+    def advance(carry):
+        flat, energy, gradient, radius, step = carry
+        anchor = Anchor(net.stiffness, net.rest_length, objective.positions(flat))
+        steering = factorise(net, anchor, dense_size)
+        _, product = jax.linearize(objective.gradient, flat)
+        move, bend = steihaug(product, gradient, steering.solve, radius)
+        foretold = jnp.sum(gradient * move) + 0.5 * jnp.sum(move * bend)
+        moved = flat + move
+        new_energy, new_gradient = objective.evaluate(moved)
+        rounding = objective.rounding(flat, energy)
+        agreement = (new_energy - energy - rounding) / (foretold - rounding)
+        flattens = (jnp.sum(new_gradient**2) <= 0.81 * jnp.sum(gradient**2)) & (new_energy <= energy + rounding)
+        hidden = jnp.abs(foretold) <= rounding
+        accepted = jnp.where(hidden, flattens, (agreement > 1e-3) & (new_energy <= energy + rounding))
+        accepted &= jnp.isfinite(new_energy)
+        size = jnp.max(jnp.abs(move))
+        grown = jnp.where(agreement > 0.75, jnp.maximum(radius, 2.5 * size), radius)
+        radius = jnp.where(accepted & (agreement > 0.25), grown, 0.25 * jnp.minimum(size, radius))
+        radius = jnp.where(hidden, jnp.where(accepted, jnp.maximum(radius, size), 0.0), radius)
+        keep = lambda new, old: jnp.where(accepted, new, old)
+        return (
+            keep(moved, flat),
+            keep(new_energy, energy),
+            keep(new_gradient, gradient),
+            jnp.minimum(radius, 2 * reach),
+            step + 1,
+        )
+
+    first = (*start, 0.5 * reach, jnp.zeros((), jnp.int32))
+    flat, energy, gradient, _, steps = jax.lax.while_loop(running, advance, first)
+    return (flat, energy, gradient), steps
+
+
+def steihaug(
+    product: Callable, gradient: Float[Array, "free"], solve: Callable, radius: Float[Array, ""], most: int = 100
+) -> tuple[Float[Array, "free"], Float[Array, "free"]]:
+    """The step that lowers gradient.p + p.Hp/2 within a displacement of `radius` of any coordinate; (p, H p).
+
+    Conjugate gradients preconditioned by `solve`; they stop at the boundary, along a direction of negative curvature on
+    it, and at a residual that makes Newton's method converge faster than linearly.
+    """
+    norm = lambda v: jnp.sqrt(jnp.sum(v * v))
+    size = norm(gradient)
+    goal = size * jnp.minimum(0.1, jnp.sqrt(size))
+    largest = lambda v: jnp.max(jnp.abs(v))
+
+    def to_boundary(move, way):
+        """The largest t >= 0 with |move + t way| <= radius in every coordinate."""
+        safe = jnp.where(way == 0, 1.0, way)
+        reach = jnp.where(way == 0, jnp.inf, (jnp.sign(way) * radius - move) / safe)
+        return jnp.maximum(jnp.min(reach), 0.0)
+
+    def running(carry):
+        _, _, residual, _, _, step, going = carry
+        return going & (step < most) & (norm(residual) > goal)
+
+    def advance(carry):
+        move, bend, residual, steered, way, step, _ = carry
+        curved = product(way)
+        curvature = jnp.sum(way * curved)
+        weight = jnp.sum(residual * steered)
+        bounded = to_boundary(move, way)
+        positive = curvature > 0
+        stride = jnp.where(positive, weight / jnp.where(positive, curvature, 1.0), jnp.inf)
+        inside = positive & (stride < bounded)
+        stride = jnp.where(inside, stride, bounded)
+        move, bend = move + stride * way, bend + stride * curved
+        residual = residual + stride * curved
+        new_steered = solve(residual)
+        ratio = jnp.sum(residual * new_steered) / weight
+        return move, bend, residual, new_steered, -new_steered + ratio * way, step + 1, inside & (largest(move) < radius)
+
+    none = jnp.zeros_like(gradient)
+    steered = solve(gradient)
+    first = (none, none, gradient, steered, -steered, jnp.zeros((), jnp.int32), jnp.asarray(True))
+    move, bend, *_ = jax.lax.while_loop(running, advance, first)
+    return move, bend

@@ -1,0 +1,203 @@
+"""The solver of elastic networks: a descent steered by one factorised Hessian, a trust region behind it, a certificate."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, PRNGKeyArray, PyTree
+
+from substrates.classical.elastic.descent import Objective, descend, trust_region
+from substrates.classical.elastic.preconditioner import Anchor, Preconditioner, factorise
+from substrates.classical.elastic.stability import Softest, curvature_at_outputs, is_certified, softest_mode
+from substrates.nudge import Nudge, Pin
+from substrates.solvers.generic import DescendThenPolish
+from substrates.solvers.solver import Equilibrium, Solver, Status, judge, tolerance
+
+ESCAPES = 8
+"""How often a saddle is left along its softest mode before the search for a minimum is given up."""
+
+FARTHEST = 100.0
+"""A coordinate this many times as large as the largest at the start has run away: the energy has no minimum."""
+
+
+class ElasticEquilibrium(Solver):
+    """Finds a stable equilibrium of an elastic network.
+
+    L-BFGS whose initial inverse Hessian is one factorised Hessian M^-1, at an anchor: the network at its reference,
+    so that the examples of a batch and all phases share one factor. Where it stalls (buckling, large turns) a trust
+    region takes over: Steihaug's conjugate gradients on the true Hessian, preconditioned by the factor at the current
+    state. A converged state is then certified: every spring has kept so much of its stiffness since the anchor that the
+    Hessian must be positive definite, or else the Hessian itself is factorised. From a saddle it goes on downhill along
+    the softest mode; a zero mode is reported. A pin is an augmented Lagrangian of stiff springs.
+
+    Up to `dense_size` free coordinates all of this is compiled and dense; above, factors are sparse, on the host, in an
+    order of nested dissection, and kept for the next call with the same anchor.
+
+    A complex state (analytic continuation) is left to the generic solver.
+
+    Attributes:
+        max_steps: the most steps of each stage.
+        dense_size: up to this many free coordinates matrices are dense.
+        absolute_tolerance, relative_tolerance: on the residual, newtons; None takes them from the dtype.
+        certify: whether stability is tested; without, saddles and zero modes pass for equilibria.
+        anchor: where M is factorised; None for the reference of the network at hand. Steps of a training loop that
+            share one, `anchor_of(net, state, x)`, share its factor.
+
+    Source: Nocedal and Wright 2006, "Numerical Optimization", algorithms 7.4 and 7.2; Steihaug 1983, "The conjugate
+    gradient method and trust regions in large scale optimization".
+    """
+
+    max_steps: int = 300
+    dense_size: int = 400
+    absolute_tolerance: float | None = None
+    relative_tolerance: float | None = None
+    certify: bool = True
+    anchor: Anchor | None = None
+
+    def __call__(
+        self, substrate: Any, x: PyTree, nudge: Nudge | Pin | None, start: PyTree, key: PRNGKeyArray | None
+    ) -> Equilibrium:
+        if jnp.iscomplexobj(start) or jnp.iscomplexobj(substrate.stiffness):
+            generic = DescendThenPolish(
+                absolute_tolerance=self.absolute_tolerance, relative_tolerance=self.relative_tolerance
+            )
+            return generic(substrate, x, nudge, start, key)
+        limit = tolerance(substrate, start, x, nudge, self.absolute_tolerance, self.relative_tolerance)
+        anchor = anchor_of(substrate) if self.anchor is None else self.anchor
+        steering = factorise(substrate, anchor, self.dense_size)
+        settle = _pinned if isinstance(nudge, Pin) else _settled
+        flat, steps, softest = settle(self, substrate, x, nudge, jnp.asarray(start).reshape(-1), limit, steering)
+        found = judge(substrate, flat.reshape(jnp.shape(start)), x, nudge, steps, limit)
+        if not self.certify:
+            return found
+        status = Status.where(softest.zero, Status.zero_mode, found.status)
+        status = Status.where(softest.negative, Status.unstable, status)
+        status = Status.where(found.status == Status.not_finite, Status.not_finite, status)
+        return eqx.tree_at(lambda e: e.status, found, status)
+
+
+def anchor_of(net: Any, state: Any = None, x: Any = None) -> Anchor:
+    """The anchor at a state; without one, at the reference."""
+    if state is None:
+        positions = jnp.asarray(net.reference, net.stiffness.dtype)
+    else:
+        positions = net.positions(state, x)
+    return Anchor(net.stiffness, net.rest_length, positions)
+
+
+def _settled(
+    solver: ElasticEquilibrium,
+    net: Any,
+    x: Array,
+    nudge: Any,
+    start: Float[Array, "free"],
+    limit: Float[Array, ""],
+    steering: Preconditioner,
+) -> tuple[Float[Array, "free"], Array, Softest]:
+    """(state, steps, its softest mode)."""
+    objective = Objective(net, x, nudge)
+    settled = lambda gradient: jnp.max(jnp.abs(gradient), initial=0.0) <= limit
+    far = FARTHEST * (jnp.max(jnp.abs(start), initial=0.0) + objective.typical_length())
+
+    def gone(flat):
+        return ~(jnp.max(jnp.abs(flat), initial=0.0) < far)
+
+    def going(flat, gradient):
+        return ~settled(gradient) & ~gone(flat)
+
+    def unsettled(carry):
+        (flat, _, gradient), _, softest, tries = carry
+        return (tries == 0) | ((tries < ESCAPES) & softest.negative & settled(gradient) & ~gone(flat))
+
+    def search(carry):
+        """Downhill from where the last search ended, if that was no minimum; then a look at the softest mode."""
+        point, steps, softest, tries = carry
+        point = _escaped(objective, point, softest)
+        point, more = trust_region(objective, point, going, solver.max_steps, solver.dense_size)
+        if solver.certify:
+            flat, _, gradient = point
+            outputs = curvature_at_outputs(objective, flat)
+            certain = is_certified(objective, flat, outputs, steering) | ~settled(gradient)
+            softest = softest_mode(objective, flat, outputs, certain, solver.dense_size)
+        return point, steps + more, softest, tries + 1
+
+    point, steps = descend(objective, start, steering, going, solver.max_steps)
+    first = (point, steps, Softest.unknown(start), jnp.zeros((), jnp.int32))
+    (flat, _, _), steps, softest, _ = jax.lax.while_loop(unsettled, search, first)
+    lost = eqx.tree_at(lambda s: s.eigenvalue, softest, jnp.where(gone(flat), -jnp.inf, softest.eigenvalue))
+    return flat, steps, lost
+
+
+def _escaped(objective: Objective, point: Any, softest: Softest) -> Any:
+    """A lower point along the softest mode of a saddle, or the same point where there is none."""
+    flat, energy, gradient = point
+    mode = softest.mode / jnp.maximum(jnp.max(jnp.abs(softest.mode)), jnp.finfo(flat.dtype).tiny)
+    mode = jnp.where(jnp.sum(mode * gradient) > 0, -mode, mode)
+    reach = objective.typical_length()
+
+    def too_long(trial):
+        fraction, found = trial
+        return softest.negative & ~(found < energy) & (fraction > 1e-6)
+
+    def halve(trial):
+        fraction = trial[0] / 2
+        return fraction, objective.energy(flat + fraction * reach * mode)
+
+    untried = (jnp.asarray(0.5, flat.dtype), jnp.asarray(jnp.inf, flat.dtype))
+    fraction, found = jax.lax.while_loop(too_long, halve, untried)
+    lower = softest.negative & (found < energy)
+    moved = jnp.where(lower, flat + fraction * reach * mode, flat)
+    keep = lambda new, old: jnp.where(lower, new, old)
+    return moved, keep(found, energy), keep(objective.gradient(moved), gradient)
+
+
+class _Springs(eqx.Module):
+    """A pin as a nudge: the energy m.(o - target) + s |o - target|^2 / 2."""
+
+    target: Array
+    multiplier: Array
+    strength: Array
+
+    def energy(self, output):
+        gap = output - self.target
+        return jnp.sum(self.multiplier * gap) + self.strength * jnp.sum(gap**2) / 2
+
+    def pull(self, output):
+        return -(self.multiplier + self.strength * (output - self.target))
+
+    def curvature(self, output):
+        return self.strength * jnp.eye(output.size, dtype=output.dtype)
+
+
+def _pinned(
+    solver: ElasticEquilibrium,
+    net: Any,
+    x: Array,
+    pin: Any,
+    start: Float[Array, "free"],
+    limit: Float[Array, ""],
+    steering: Preconditioner,
+) -> tuple[Float[Array, "free"], Array, Softest]:
+    """The augmented Lagrangian: the multiplier grows by the force of the springs until they are not stretched."""
+    shape = net.topology.state_shape
+    target = jnp.asarray(pin.target, start.dtype)
+    strength = 10 * jnp.max(net.topology.sum_at_nodes(net.stiffness))
+
+    def running(carry):
+        flat, _, _, _, step = carry
+        return (step < 60) & ~(net.residual(flat.reshape(shape), x, pin) <= limit)
+
+    def round_(carry):
+        flat, multiplier, steps, _, step = carry
+        springs = _Springs(target, multiplier, strength)
+        flat, more, softest = _settled(solver, net, x, springs, flat, 0.1 * limit, steering)
+        multiplier += strength * (net.read(flat.reshape(shape), x) - target)
+        return flat, multiplier, steps + more, softest, step + 1
+
+    zero = jnp.zeros((), jnp.int32)
+    first = round_((start, jnp.zeros_like(target), zero, Softest.unknown(start), zero))
+    flat, _, steps, softest, _ = jax.lax.while_loop(running, round_, first)
+    return flat, steps, softest

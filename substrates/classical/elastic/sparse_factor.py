@@ -1,0 +1,252 @@
+"""Sparse factors of Hessians on the host, in an order of nested dissection, kept for those who ask again."""
+
+from __future__ import annotations
+
+import collections
+import functools
+import threading
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from substrates.classical.elastic.topology import Topology, hessian_pattern
+
+KEPT = 8
+"""How many factors are kept; the one asked for longest ago goes first."""
+
+_LEAF = 8
+_kept: collections.OrderedDict[int, tuple[tuple[Any, ...], Factor]] = collections.OrderedDict()
+_lock = threading.Lock()
+
+
+class Factor(NamedTuple):
+    """A factorised matrix over the free coordinates.
+
+    Attributes:
+        factors: SciPy's SuperLU object of the permuted matrix.
+        order: the free coordinates in the order of elimination.
+        spare: see `Preconditioner`.
+    """
+
+    factors: Any
+    order: np.ndarray
+    spare: float
+
+    def solve(self, rows: np.ndarray) -> np.ndarray:
+        """Each row solved, shape (count, free)."""
+        # rows may be smaller than single precision can hold
+        size = np.abs(rows).max(axis=1, initial=0.0, keepdims=True)
+        size[size == 0] = 1
+        ordered = (rows[:, self.order] / size).astype(np.float32)
+        solved = self.factors.solve(np.asfortranarray(ordered.T)).T
+        found = np.empty_like(rows)
+        found[:, self.order] = solved * size
+        return found
+
+
+def anchor_factor(topology: Topology, stiffness: np.ndarray, rest_length: np.ndarray, positions: np.ndarray) -> Factor:
+    """The factor at an anchor, made at the first request; what is asked for, not when, decides the answer."""
+    key = (topology, stiffness, rest_length, positions)
+    with _lock:
+        for name, (known, factor) in _kept.items():
+            if known[0] == topology and all(map(np.array_equal, known[1:], key[1:])):
+                _kept.move_to_end(name)
+                return factor
+    factor = _factorise_anchor(topology, stiffness, rest_length, positions)
+    with _lock:
+        copies = (topology, *(np.array(array) for array in key[1:]))
+        _kept[max(_kept, default=0) + 1] = (copies, factor)
+        while len(_kept) > KEPT:
+            _kept.popitem(last=False)
+    return factor
+
+
+def _factorise_anchor(topology: Topology, stiffness: Any, rest_length: Any, positions: Any) -> Factor:
+    from substrates.classical.elastic.preconditioner import LEAST_SIDEWAYS, SPARE, zero_mode_threshold
+
+    outer, identity, sideways = spring_parts(topology, stiffness, rest_length, positions)
+    k = np.asarray(stiffness, float)[:, None, None]
+    stiffest = np.bincount(topology.edges.ravel(), np.repeat(stiffness, 2)).max(initial=0.0)
+    threshold = zero_mode_threshold(np.asarray(stiffness).dtype) * stiffest
+    exact = k * (outer + sideways * (identity - outer))
+    found = positive_factor(topology, exact - SPARE * k * identity, -threshold, np.float32)
+    if found is not None:
+        return Factor(*found, SPARE)
+    propped = k * (outer + np.maximum(sideways, LEAST_SIDEWAYS) * (identity - outer))
+    found = positive_factor(topology, propped, 1e-3 * stiffest, np.float32)
+    if found is None:  # positions, stiffnesses or rest lengths that are not numbers
+        found = positive_factor(topology, np.broadcast_to(identity, propped.shape), 1.0, np.float32)
+    assert found is not None
+    return Factor(*found, 0.0)
+
+
+def spring_parts(topology: Topology, stiffness: Any, rest_length: Any, positions: Any) -> tuple[Any, Any, Any]:
+    """(n n', 1, 1 - l/r) of every spring, each ready to multiply blocks of shape (m, dim, dim)."""
+    positions = np.asarray(positions, float)
+    vectors = positions[topology.edges[:, 1]] - positions[topology.edges[:, 0]]
+    lengths = np.sqrt(np.sum(vectors**2, axis=1))
+    apart = lengths > 0
+    unit = vectors / np.where(apart, lengths, 1.0)[:, None]
+    sideways = np.where(apart, 1 - np.asarray(rest_length, float) / np.where(apart, lengths, 1.0), 0.0)
+    return unit[:, :, None] * unit[:, None, :], np.eye(topology.dim)[None], sideways[:, None, None]
+
+
+def positive_factor(topology: Topology, blocks: np.ndarray, shift: float, dtype: Any, extra: Any = None) -> Any:
+    """(factors, order) of the Hessian of blocks plus shift, or None where it is not positive definite.
+
+    Args:
+        topology, blocks: see `hessian_pattern`.
+        shift: added to the diagonal.
+        dtype: of the arithmetic.
+        extra: None, or (coordinates, matrix): what a nudge adds on some free coordinates.
+    """
+    import scipy.sparse
+    import scipy.sparse.linalg
+
+    matrix, order = assemble(topology, blocks, shift)
+    if extra is not None:
+        place = np.empty_like(order)
+        place[order] = np.arange(len(order))
+        coordinates, added = extra
+        rows, columns = np.meshgrid(place[coordinates], place[coordinates], indexing="ij")
+        added = scipy.sparse.coo_array((np.ravel(added), (rows.ravel(), columns.ravel())), shape=matrix.shape)
+        matrix = (matrix + added).tocsc()
+    matrix = matrix.astype(dtype)
+    if not np.all(np.isfinite(matrix.data)):
+        return None
+    try:
+        factors = scipy.sparse.linalg.splu(
+            matrix, permc_spec="NATURAL", diag_pivot_thresh=0.0, options={"SymmetricMode": True}
+        )
+    except RuntimeError:  # exactly singular
+        return None
+    diagonal = factors.U.diagonal()
+    # a symmetric elimination that never pivots has as many negative pivots as the matrix has negative eigenvalues
+    unpivoted = np.array_equal(factors.perm_r, factors.perm_c)
+    return (factors, order) if unpivoted and np.all(diagonal > 0) else None
+
+
+def assemble(topology: Topology, blocks: np.ndarray, shift: float) -> tuple[Any, np.ndarray]:
+    """The sparse Hessian of blocks plus shift in compressed columns, in the order of elimination; (matrix, order)."""
+    import scipy.sparse
+
+    layout = _layout(topology)
+    contributions = blocks.reshape(-1)[layout.entry] * layout.sign
+    values = np.bincount(layout.position, contributions, minlength=len(layout.indices))
+    values[layout.diagonal] += shift
+    size = len(layout.order)
+    return scipy.sparse.csc_array((values, layout.indices, layout.pointers), shape=(size, size)), layout.order
+
+
+class _Layout(NamedTuple):
+    order: np.ndarray
+    indices: np.ndarray
+    pointers: np.ndarray
+    position: np.ndarray
+    diagonal: np.ndarray
+    entry: np.ndarray
+    sign: np.ndarray
+
+
+@functools.lru_cache(maxsize=8)
+def _layout(topology: Topology) -> _Layout:
+    pattern = hessian_pattern(topology)
+    order = elimination_order(topology)
+    size = len(order)
+    place = np.empty(size, np.int64)
+    place[order] = np.arange(size)
+    everywhere = np.arange(size)
+    rows = np.concatenate([place[pattern.rows], everywhere])
+    columns = np.concatenate([place[pattern.columns], everywhere])
+    occupied, position = np.unique(columns * size + rows, return_inverse=True)
+    pointers = np.searchsorted(occupied, np.arange(size + 1) * size)
+    count = len(pattern.rows)
+    # contributions in the order of their places: summing them walks through memory once
+    walk = np.argsort(position[:count], kind="stable")
+    return _Layout(
+        order,
+        (occupied % size).astype(np.int32),
+        pointers.astype(np.int32),
+        position[:count][walk],
+        position[count:],
+        pattern.entry[walk],
+        pattern.sign[walk],
+    )
+
+
+def elimination_order(topology: Topology) -> np.ndarray:
+    """The free coordinates in an order of geometric nested dissection: halves first, then what separates them.
+
+    Source: George 1973, "Nested dissection of a regular finite element mesh".
+    """
+    import scipy.sparse
+
+    nodes = topology.free_nodes
+    first, second = topology.edges.T
+    ends = np.concatenate([first, second]), np.concatenate([second, first])
+    graph: Any = scipy.sparse.coo_array((np.ones(len(ends[0]), bool), ends), shape=(topology.n, topology.n)).tocsr()
+    above = np.zeros(topology.n, bool)
+
+    def dissect(nodes: np.ndarray) -> list[np.ndarray]:
+        if len(nodes) <= _LEAF:
+            return [nodes]
+        places = topology.reference[nodes]
+        along = places[:, np.argmax(np.ptp(places, axis=0))]
+        # the median by rank, so that nodes in line are split too
+        rank = np.empty(len(nodes), int)
+        rank[np.argsort(along, kind="stable")] = np.arange(len(nodes))
+        low, high = nodes[rank < len(nodes) // 2], nodes[rank >= len(nodes) // 2]
+        above[high] = True
+        reached = graph[low]
+        touches = np.zeros(len(low), bool)
+        hits = above[reached.indices]
+        touches[np.repeat(np.arange(len(low)), np.diff(reached.indptr))[hits]] = True
+        above[high] = False
+        if touches.all():
+            return [nodes]
+        return [*dissect(low[~touches]), *dissect(high), low[touches]]
+
+    ordered = np.concatenate([*dissect(nodes), np.zeros(0, int)])
+    rank = np.empty(topology.n, int)
+    rank[ordered] = np.arange(len(ordered))
+    owner = topology.free // topology.dim
+    return np.argsort(rank[owner], kind="stable")
+
+
+def softest(
+    topology: Topology,
+    stiffness: Any,
+    rest_length: Any,
+    positions: Any,
+    extra: Any,
+    threshold: float,
+    *,
+    stretched: bool = True,
+) -> tuple[float, Any]:
+    """(smallest eigenvalue, mode) of the Hessian; (infinity, 0) where one factorisation shows it above the threshold.
+
+    Without `stretched` springs resist along their length alone, as if unstressed.
+    """
+    import scipy.sparse.linalg
+
+    outer, identity, sideways = spring_parts(topology, stiffness, rest_length, positions)
+    blocks = np.asarray(stiffness, float)[:, None, None] * (outer + stretched * sideways * (identity - outer))
+    size = topology.free.size
+    if not np.all(np.isfinite(blocks)):
+        return np.inf, np.zeros(size)
+    factor = lambda shift: positive_factor(topology, blocks, shift, np.float64, extra)
+    if factor(-threshold) is not None:
+        return np.inf, np.zeros(size)
+    stiffest = float(np.bincount(topology.edges.ravel(), np.repeat(stiffness, 2)).max())
+    shift = 8 * threshold
+    found = factor(shift)
+    while found is None:  # ends: at a shift of several times the largest stiffness nothing is negative
+        shift = max(4 * shift, 1e-9 * stiffest)
+        found = factor(shift)
+    factors, order = found
+    inverse = scipy.sparse.linalg.LinearOperator((size, size), matvec=factors.solve, dtype=float)
+    start = np.random.default_rng(0).standard_normal(size)
+    values, vectors = scipy.sparse.linalg.eigsh(inverse, k=1, which="LA", v0=start, tol=1e-6)
+    mode = np.empty(size)
+    mode[order] = vectors[:, 0]
+    return 1 / values[0] - shift, mode

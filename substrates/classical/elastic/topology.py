@@ -1,0 +1,188 @@
+"""Which spring joins which nodes, which coordinates are held, driven or free, and how forces add up."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Inexact
+
+from substrates.wiring import HashedByContent, SparseMap
+
+READINGS = ("displacement", "position", "distance")
+
+
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class Topology(HashedByContent):
+    """The connectivity of n nodes in `dim` dimensions; static under compilation.
+
+    A coordinate is numbered node * dim + axis. Every coordinate is free, or prescribed: then it stands at its
+    reference plus what the inputs displace it by.
+
+    Attributes:
+        n, dim: the numbers of nodes and of dimensions.
+        edges: the two nodes of each spring, shape (m, 2).
+        reference: where the nodes stand unloaded, shape (n, dim), metres.
+        prescribed: the coordinates that are held or driven, ascending.
+        drive: their displacements per unit of each input, shape (prescribed, inputs).
+        reading: one of `READINGS`.
+        read_map: for displacements and positions, outputs from all coordinates, shape (outputs, n dim).
+        pairs: for distances, the two nodes of each output, shape (outputs, 2).
+    """
+
+    n: int
+    dim: int
+    edges: np.ndarray
+    reference: np.ndarray
+    prescribed: np.ndarray
+    drive: SparseMap
+    reading: str
+    read_map: SparseMap | None
+    pairs: np.ndarray
+
+    @functools.cached_property
+    def free(self) -> np.ndarray:
+        """The free coordinates, ascending."""
+        return np.setdiff1d(np.arange(self.n * self.dim), self.prescribed)
+
+    @functools.cached_property
+    def free_nodes(self) -> np.ndarray:
+        """The nodes with a free coordinate, ascending."""
+        return np.unique(self.free // self.dim)
+
+    @functools.cached_property
+    def whole_nodes(self) -> bool:
+        """Whether every node is free in all its coordinates or in none."""
+        return self.free.size == self.free_nodes.size * self.dim
+
+    @property
+    def inputs(self) -> int:
+        """How many numbers an input has."""
+        return self.drive.shape[1]
+
+    @property
+    def outputs(self) -> int:
+        """How many numbers are read."""
+        return len(self.pairs) if self.read_map is None else self.read_map.shape[0]
+
+    @functools.cached_property
+    def state_shape(self) -> tuple[int, ...]:
+        """(free nodes, dim) where whole nodes are free, else (free coordinates,)."""
+        return (self.free_nodes.size, self.dim) if self.whole_nodes else (self.free.size,)
+
+    @functools.cached_property
+    def gather(self) -> np.ndarray:
+        """For every coordinate its place in (free coordinates, then prescribed ones)."""
+        place = np.empty(self.n * self.dim, np.int32)
+        place[self.free] = np.arange(self.free.size)
+        place[self.prescribed] = self.free.size + np.arange(self.prescribed.size)
+        return place
+
+    @functools.cached_property
+    def affine(self) -> tuple[np.ndarray, np.ndarray]:
+        """Two matrices that carry prescribed displacements to the free coordinates as an affine map of space does.
+
+        Per axis the affine function of the reference that fits the prescribed displacements best, of least norm.
+        """
+        centre = self.reference.mean(axis=0)
+        spread = np.max(np.abs(self.reference - centre), initial=0.0) or 1.0
+        ground = np.concatenate([np.ones((self.n, 1)), (self.reference - centre) / spread], axis=1)
+        functions = self.dim + 1
+        fit = np.zeros((self.dim * functions, self.prescribed.size))
+        carry = np.zeros((self.free.size, self.dim * functions))
+        for axis in range(self.dim):
+            block = slice(axis * functions, (axis + 1) * functions)
+            known, unknown = self.prescribed % self.dim == axis, self.free % self.dim == axis
+            fit[block, known] = np.linalg.pinv(ground[self.prescribed[known] // self.dim], rcond=1e-9)
+            carry[unknown, block] = ground[self.free[unknown] // self.dim]
+        return fit, carry
+
+    @functools.cached_property
+    def incident(self) -> np.ndarray | None:
+        """For every node its springs, padded: number k for the second end of spring k, m + k for its first, 2m for none.
+
+        None where a few nodes have so many springs that the table would be mostly padding.
+        """
+        m = len(self.edges)
+        degree = np.bincount(self.edges.ravel(), minlength=self.n)
+        width = int(degree.max(initial=0))
+        if self.n * width > 8 * max(2 * m, self.n):
+            return None
+        ends = np.concatenate([self.edges[:, 1], self.edges[:, 0]])
+        order = np.argsort(ends, kind="stable")
+        table = np.full((self.n, width), 2 * m, np.int32)
+        column = np.arange(2 * m) - np.concatenate([[0], np.cumsum(degree)])[ends[order]]
+        table[ends[order], column] = order
+        return table
+
+    def collect(self, pulls: Inexact[Array, "springs dim"]) -> Inexact[Array, "coordinates"]:
+        """The force on every coordinate from what each spring does to its second node; the first feels the opposite."""
+        if self.incident is None:
+            total = jnp.zeros((self.n, self.dim), pulls.dtype)
+            return total.at[self.edges[:, 1]].add(pulls).at[self.edges[:, 0]].add(-pulls).reshape(-1)
+        padded = jnp.concatenate([pulls, -pulls, jnp.zeros((1, self.dim), pulls.dtype)])
+        return jnp.sum(padded[self.incident], axis=1).reshape(-1)
+
+    def sum_at_nodes(self, weights: Inexact[Array, "springs"]) -> Inexact[Array, "n"]:
+        """For every node the sum over its springs."""
+        if self.incident is None:
+            return jax.ops.segment_sum(
+                jnp.concatenate([weights, weights]), jnp.asarray(self.edges.T.reshape(-1)), self.n
+            )
+        padded = jnp.concatenate([weights, weights, jnp.zeros(1, weights.dtype)])
+        return jnp.sum(padded[self.incident], axis=1)
+
+    @functools.cached_property
+    def volume(self) -> float:
+        """The area (volume in 3D) of the convex hull of the reference."""
+        from scipy.spatial import ConvexHull
+
+        return float(ConvexHull(self.reference).volume)
+
+    def describe(self) -> str:
+        """Sizes in a few words."""
+        return f"{self.n} nodes in {self.dim}D, {len(self.edges)} springs, {self.free.size} free coordinates"
+
+    def __repr__(self) -> str:
+        return f"Topology({self.describe()}, {self.inputs} inputs, {self.outputs} outputs)"
+
+
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class HessianPattern:
+    """Where the blocks of the springs stand in the dense or sparse Hessian over the free coordinates."""
+
+    rows: np.ndarray
+    columns: np.ndarray
+    entry: np.ndarray
+    sign: np.ndarray
+
+
+@functools.lru_cache(maxsize=16)
+def hessian_pattern(topology: Topology) -> HessianPattern:
+    """Every contribution sign * block[entry] at (row, column); `entry` counts through blocks of shape (m, dim, dim)."""
+    dim, m = topology.dim, len(topology.edges)
+    place = np.where(topology.gather < topology.free.size, topology.gather, -1).reshape(topology.n, dim)
+    first, second = topology.edges.T
+    parts = []
+    for a, b, sign in ((first, first, 1.0), (second, second, 1.0), (first, second, -1.0), (second, first, -1.0)):
+        for u in range(dim):
+            for v in range(dim):
+                rows, columns = place[a, u], place[b, v]
+                kept = (rows >= 0) & (columns >= 0)
+                entry = (np.arange(m) * dim + u) * dim + v
+                parts.append((rows[kept], columns[kept], entry[kept], np.full(kept.sum(), sign)))
+    rows, columns, entry, sign = (np.concatenate(part) for part in zip(*parts, strict=True))
+    return HessianPattern(rows, columns, entry, sign)
+
+
+def connected_parts(n: int, edges: np.ndarray) -> np.ndarray:
+    """The number of the connected part of every node."""
+    import scipy.sparse
+    import scipy.sparse.csgraph
+
+    graph: Any = scipy.sparse.coo_array((np.ones(len(edges)), (edges[:, 0], edges[:, 1])), shape=(n, n))
+    return scipy.sparse.csgraph.connected_components(graph, directed=False)[1]

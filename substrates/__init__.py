@@ -2,6 +2,7 @@
 
 from substrates._versions import check_versions
 from substrates.classical.hopfield import HopfieldNetwork
+from substrates.classical.predictive_coding import PredictiveCodingNetwork
 from substrates.classical.resistor import GROUND, ResistorNetwork, Shockley
 from substrates.substrate import Equilibrium, Nudge, Pin, Status, Substrate, fixed
 
@@ -11,6 +12,7 @@ __all__ = [
     "HopfieldNetwork",
     "Nudge",
     "Pin",
+    "PredictiveCodingNetwork",
     "ResistorNetwork",
     "Shockley",
     "Status",

@@ -1,0 +1,126 @@
+"""The exact solver of predictive coding networks: errors travel back, activities travel forward."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from substrates.nudge import Nudge, Pin
+from substrates.solvers.solver import Equilibrium, Solver, Status, judge, max_norm, tolerance
+
+State = tuple[Float[Array, "..."], ...]
+
+
+class ErrorSweep(Solver):
+    """Settles a predictive coding network by sweeps: errors from the outputs back, activities from the inputs forward.
+
+        eps_L <- -beta dC/dh_L,   eps_k <- J_{k+1}' eps_{k+1},      then      h_k <- f_k(h_{k-1}) + eps_k,
+
+    with hidden activities held as the network's rectifier asks. In the coordinates eps the energy is |eps|^2 / 2, and
+    a sweep is a step of gradient descent with rate one on |eps|^2 / 2 + beta C: one sweep is exact to first order in
+    beta, and what remains shrinks with beta from sweep to sweep. The output solves h_L + beta dC/dh_L = a_L, at once
+    where the cost is quadratic; a pin holds it. The free phase is one forward pass.
+
+    Attributes:
+        sweeps: a number of sweeps to do without a test (status `truncated`), or None to sweep until converged.
+        max_sweeps: the most sweeps of a converging solve. It stops when a sweep changes no error by more than the
+            tolerance, and is then judged by the residual; a sweep that does not shrink the change halves the rate.
+
+    Source: the identity of eps/beta and minus the deltas of back-propagation, Kerjan, Hoier and Scellier 2026, arXiv
+    2606.03584; errors as coordinates, Goemaere et al. 2025.
+    """
+
+    sweeps: int | None = None
+    max_sweeps: int = 300
+
+    def __check_init__(self):
+        if self.sweeps is not None and self.sweeps < 1:
+            raise ValueError(f"sweeps: wanted None or a positive number, got {self.sweeps}")
+
+    def __call__(
+        self,
+        substrate: Any,
+        x: Float[Array, "inputs"],
+        nudge: Nudge | Pin | None,
+        start: State,
+        key: PRNGKeyArray | None,
+    ) -> Equilibrium:
+        if nudge is None:
+            return judge(substrate, substrate.predict(x), x, None, 1, tolerance(substrate, start, x, None))
+        limit = tolerance(substrate, start, x, nudge)
+        if self.sweeps is not None:
+            state, steps = start, jnp.asarray(self.sweeps, jnp.int32)
+            for _ in range(self.sweeps):
+                state = _forward(substrate, x, nudge, _feedbacks(substrate, x, nudge, state))
+        else:
+            state, steps = self._converge(substrate, x, nudge, start, limit / 8)
+        found = judge(substrate, state, x, nudge, steps, limit)
+        status = found.status
+        if self.sweeps is not None:
+            status = Status.where(status == Status.not_finite, status, Status.truncated)
+        if isinstance(nudge, Nudge):
+            held = jnp.all(1 + nudge.stiffness(state[-1]) > 0)
+            status = Status.where(held, status, Status.unstable)
+        return Equilibrium(state, found.energy, found.residual, found.steps, status)
+
+    def _converge(self, net: Any, x: Any, nudge: Nudge | Pin, start: State, limit: Float[Array, ""]):
+        def moving(carry):
+            _, _, step, _, sweep = carry
+            return (max_norm(step) > limit) & (sweep < self.max_sweeps)
+
+        def advance(carry):
+            state, feedback, old, rate, sweep = carry
+            step = tuple(w - d for w, d in zip(_feedbacks(net, x, nudge, state), feedback, strict=True))
+            # step and old are minus the gradients of |eps|^2 / 2 + beta C now and before: the rate of Barzilai, Borwein
+            turned = _product(old, old) - _product(old, step)
+            secant = rate * _product(old, old) / jnp.where(turned > 0, turned, 1)
+            rate = jnp.where((sweep > 0) & (turned > 0), jnp.clip(secant, 1 / 16, 4), 1)
+            feedback = tuple(d + rate * s for d, s in zip(feedback, step, strict=True))
+            return _forward(net, x, nudge, feedback), feedback, step, rate, sweep + 1
+
+        dtype = start[-1].dtype
+        still = tuple(jnp.zeros_like(h) for h in start)
+        endless = tuple(jnp.full_like(h, jnp.inf) for h in start)
+        first = (start, still, endless, jnp.ones((), dtype), jnp.zeros((), jnp.int32))
+        state, _, _, _, sweeps = jax.lax.while_loop(moving, advance, first)
+        return state, sweeps
+
+
+def _product(left: State, right: State) -> Float[Array, ""]:
+    return jnp.sum(jnp.stack([jnp.sum(a * b) for a, b in zip(left, right, strict=True)]))
+
+
+def _feedbacks(net: Any, x: Any, nudge: Nudge | Pin, state: State) -> State:
+    """What pulls on every layer from above, from the outputs back."""
+    drives = net.drives(state, x)
+    last = len(state) - 1
+    feedback: list[Any] = [None] * len(state)
+    errors: list[Any] = [None] * len(state)
+    feedback[last] = errors[last] = _output_error(nudge, state[last], drives[last])
+    for k in reversed(range(last)):
+        feedback[k] = net.feedback(k + 1, state, x, drives, errors)
+        errors[k] = net.settled(k + 1, drives[k], feedback[k]) - net.activation(k + 1, drives[k])
+    return tuple(feedback)
+
+
+def _forward(net: Any, x: Any, nudge: Nudge | Pin, feedback: State) -> State:
+    """The activities under a given feedback, from the inputs forward."""
+    state: list[Any] = []
+    for k, pull in enumerate(feedback, 1):
+        state.append(net.settled(k, net.drive(k, state, x), pull))
+    if isinstance(nudge, Pin):
+        state[-1] = jnp.asarray(nudge.target, state[-1].dtype)
+    return tuple(state)
+
+
+def _output_error(nudge: Nudge | Pin, output: Float[Array, "outputs"], drive: Float[Array, "outputs"]) -> Any:
+    """eps_L: what a pin leaves, or the root of eps_L + beta dC(a_L + eps_L), of which this is a Newton step with the
+    diagonal of the curvature.
+    """
+    if isinstance(nudge, Pin):
+        return jnp.asarray(nudge.target, drive.dtype) - drive
+    stiffness = nudge.stiffness(output)
+    return (stiffness * (output - drive) + nudge.pull(output)) / (1 + stiffness)

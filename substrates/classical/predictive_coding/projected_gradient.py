@@ -1,0 +1,130 @@
+"""The published solver of predictive coding networks: projected gradient steps, even layers and odd layers in turn."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from substrates.nudge import Nudge, Pin
+from substrates.solvers.solver import Equilibrium, Solver, Status, judge, max_norm, tolerance
+
+State = tuple[Float[Array, "..."], ...]
+
+
+class ProjectedGradient(Solver):
+    """Settles a predictive coding network by projected gradient steps on its activities, all even layers, then all odd.
+
+    With the top-down feedback D_k = J_{k+1}' eps_{k+1} and the pre-activation a_k, a step of rate one makes
+
+        h_k <- ReLU(ReLU(a_k) + D_k)      in a bounded network,
+        h_k <- ReLU(a_k + D_k)            in a buffered one, and in a bounded one by the modified scheme,
+        h_k <- ReLU(a_k) + D_k            in a free one,
+        h_L <- a_L - beta dC/dh_L.
+
+    The free phase is one forward pass. From there the gradient of equilibrium propagation is exact to first order in
+    beta after as many sweeps as there are layers, and not before. In a bounded network the modified scheme, the
+    published one, keeps a negative pre-activation as an inhibitory buffer: where a_k < 0 < D_k it rests at 0 although
+    the force there is D_k, so that its fixed points are no equilibria. They are, but for terms of second order in
+    beta, those of the buffered network.
+
+    Attributes:
+        sweeps: a number of sweeps over all layers to do without a test (status `truncated`), or None to go on until
+            converged.
+        modified: in a bounded network, keep negative pre-activations as buffers.
+        synchronous: update all layers at once, from the same state. At rate one it does not converge.
+        rate: the step.
+        max_sweeps: the most sweeps of a converging solve. It stops when a sweep moves no activity by more than the
+            tolerance, and is then judged by the residual.
+
+    Source: Kerjan, Hoier and Scellier 2026, arXiv 2606.03584.
+    """
+
+    sweeps: int | None = None
+    modified: bool = True
+    synchronous: bool = False
+    rate: float = 1.0
+    max_sweeps: int = 500
+
+    def __check_init__(self):
+        if self.sweeps is not None and self.sweeps < 1:
+            raise ValueError(f"sweeps: wanted None or a positive number, got {self.sweeps}")
+        if not 0 < self.rate <= 1:
+            raise ValueError(f"rate: wanted a number above 0 and at most 1, got {self.rate}")
+
+    def __call__(
+        self,
+        substrate: Any,
+        x: Float[Array, "inputs"],
+        nudge: Nudge | Pin | None,
+        start: State,
+        key: PRNGKeyArray | None,
+    ) -> Equilibrium:
+        if isinstance(nudge, Pin):
+            raise ValueError("solver: ProjectedGradient nudges outputs and cannot hold them at a pin; use ErrorSweep")
+        if nudge is None:
+            return judge(substrate, substrate.predict(x), x, None, 1, tolerance(substrate, start, x, None))
+        self._check(substrate)
+        limit = tolerance(substrate, start, x, nudge)
+        if self.sweeps is not None:
+            # a loop keeps the program short; the number of sweeps is the number of layers
+            state = jax.lax.fori_loop(0, self.sweeps, lambda _, h: self._sweep(substrate, x, nudge, h), start)
+            steps: Any = self.sweeps
+        else:
+            state, steps = self._converge(substrate, x, nudge, start, limit)
+        found = judge(substrate, state, x, nudge, steps, limit)
+        status = found.status
+        if self.sweeps is not None:
+            status = Status.where(status == Status.not_finite, status, Status.truncated)
+        return Equilibrium(state, found.energy, found.residual, found.steps, status)
+
+    def _check(self, net: Any) -> None:
+        if self.synchronous:
+            return
+        for skip in net.skips:
+            if (skip.target - skip.source) % 2 == 0:
+                raise ValueError(
+                    f"solver: even and odd layers cannot take turns with a skip connection from layer {skip.source} to "
+                    f"layer {skip.target}, which are updated together; use ErrorSweep, or skip an odd number of layers"
+                )
+
+    def _converge(self, net: Any, x: Any, nudge: Nudge, start: State, limit: Float[Array, ""]):
+        def moving(carry):
+            _, change, sweep = carry
+            return (change > limit) & (sweep < self.max_sweeps)
+
+        def advance(carry):
+            state, _, sweep = carry
+            new = self._sweep(net, x, nudge, state)
+            return new, max_norm([a - b for a, b in zip(new, state, strict=True)]), sweep + 1
+
+        first = (start, jnp.asarray(jnp.inf, start[-1].dtype), jnp.zeros((), jnp.int32))
+        state, _, sweeps = jax.lax.while_loop(moving, advance, first)
+        return state, sweeps
+
+    def _sweep(self, net: Any, x: Any, nudge: Nudge, state: State) -> State:
+        layers = range(1, len(state) + 1)
+        if self.synchronous:
+            return self._update(net, x, nudge, state, tuple(layers))
+        for parity in (0, 1):
+            state = self._update(net, x, nudge, state, tuple(k for k in layers if k % 2 == parity))
+        return state
+
+    def _update(self, net: Any, x: Any, nudge: Nudge, state: State, layers: tuple[int, ...]) -> State:
+        """One step of some layers, all from the same state."""
+        drives = net.drives(state, x)
+        errors = [h - net.activation(k, a) for k, (h, a) in enumerate(zip(state, drives, strict=True), 1)]
+        new = list(state)
+        for k in layers:
+            h, a = state[k - 1], drives[k - 1]
+            if k == len(state):
+                new[k - 1] = h + self.rate * (a + nudge.pull(h) - h)
+                continue
+            feedback = net.feedback(k, state, x, drives, errors)
+            buffered = net.rectifier == "buffered" or (net.rectifier == "bounded" and self.modified)
+            prediction = a if buffered else net.activation(k, a)
+            moved = h + self.rate * (prediction + feedback - h)
+            new[k - 1] = moved if net.rectifier == "free" else jax.nn.relu(moved)
+        return tuple(new)

@@ -89,7 +89,7 @@ def _parser() -> argparse.ArgumentParser:
     how.add_argument("--rule", metavar="NAME", help="the learning rule (default: equilibrium-propagation)")
     how.add_argument("--beta", type=_positive, metavar="X", help=f"nudging strength {of_substrate}")
     how.add_argument(
-        "--variant", metavar="NAME", help="of the rule: positive, negative, centered (default: the rule's own)"
+        "--variant", metavar="NAME", help="of the rule: positive, negative, centered, random (default: the rule's own)"
     )
     how.add_argument(
         "--cost", choices=sorted(catalogue.COSTS), help="what the outputs are judged by (default: the rule's own)"

@@ -13,7 +13,7 @@ from learning.costs import SquaredError
 from learning.rule import Estimate, Estimator, require_usable
 from substrates.substrate import Cost, Nudge, Substrate, as_tree, relax_batch
 
-Variant = Literal["positive", "negative", "centered"]
+Variant = Literal["positive", "negative", "centered", "random"]
 
 
 class EquilibriumPropagation(Estimator):
@@ -27,6 +27,9 @@ class EquilibriumPropagation(Estimator):
     | "positive" | beta | 0 | O(beta) | lower bound of the cost |
     | "negative" | 0 | -beta | O(beta) | upper bound of the cost |
     | "centered" | beta | -beta | O(beta^2) | close to the cost |
+    | "random" | one of the first two rows, by a sign drawn for each example | O(beta), O(beta^2) in the mean | |
+
+    The mean of "random" over its signs is "centered", at the price of one nudged phase.
 
     Attributes:
         beta: the nudging strength, positive; stiffness units per cost.
@@ -34,8 +37,8 @@ class EquilibriumPropagation(Estimator):
         cost: a callable (output, target) -> scalar.
         strict: raise `ConvergenceError` rather than learn from an equilibrium that did not converge.
 
-    Source: Scellier and Bengio 2017, arXiv 1602.05179; the centred variant, Laborieux et al. 2021, arXiv 2006.03824;
-    the bounds, Scellier, Ernoult, Kendall and Kumar 2023, arXiv 2312.15103.
+    Source: Scellier and Bengio 2017, arXiv 1602.05179, random signs included; the centred variant, Laborieux et al.
+    2021, arXiv 2006.03824; the bounds, Scellier, Ernoult, Kendall and Kumar 2023, arXiv 2312.15103.
     """
 
     beta: float
@@ -69,12 +72,24 @@ def estimate_by_contrast(
         return relax_batch(substrate, x, nudge, free.state, keys), nudge
 
     beta = jnp.asarray(rule.beta, output.dtype)
-    plus, nudge_plus = (free, None) if rule.variant == "negative" else nudged(beta)
-    minus, nudge_minus = (free, None) if rule.variant == "positive" else nudged(-beta)
-    gap = 2 * beta if rule.variant == "centered" else beta
-    contrast = substrate.contrast(plus.state, minus.state, x, nudge_plus, nudge_minus)
+    gap = beta
+    if rule.variant == "random":
+        if key is None:
+            raise ValueError("key: wanted a key, which draws the sign of each example's nudge, got None")
+        up = jax.random.bernoulli(jax.random.fold_in(key, size), shape=(size,))
+        moved, _ = nudged(jnp.where(up, beta, -beta))
+        choose = lambda a, b: jnp.where(up.reshape(-1, *[1] * (a.ndim - 1)), a, b)
+        plus, minus = jax.tree.map(choose, moved.state, free.state), jax.tree.map(choose, free.state, moved.state)
+        nudge_plus, nudge_minus = (Nudge(rule.cost, y, b) for b in (jnp.where(up, beta, 0), jnp.where(up, 0, -beta)))
+        equilibria = (free, moved)
+    else:
+        high, nudge_plus = (free, None) if rule.variant == "negative" else nudged(beta)
+        low, nudge_minus = (free, None) if rule.variant == "positive" else nudged(-beta)
+        gap = 2 * beta if rule.variant == "centered" else beta
+        plus, minus = high.state, low.state
+        equilibria = (free, *(e for e in (high, low) if e is not free))
+    contrast = substrate.contrast(plus, minus, x, nudge_plus, nudge_minus)
     gradient = jax.tree.map(lambda leaf: leaf / gap, contrast)
-    equilibria = (free, *(e for e in (plus, minus) if e is not free))
     return Estimate(gradient, cost, output, equilibria, relaxations=len(equilibria))
 
 

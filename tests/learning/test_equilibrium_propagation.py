@@ -57,6 +57,7 @@ X, Y = jnp.array([[0.6], [-0.8], [0.3]]), jnp.array([[0.5, 0.7], [-0.3, -0.5], [
 VARIANTS = ("positive", "negative", "centered")
 exact = eqx.filter_jit(ImplicitGradient())
 estimate = eqx.filter_jit(lambda rule, system, x, y: rule(system, x, y))
+signed = eqx.filter_jit(lambda rule, system, x, y, key: rule(system, x, y, key=key))
 
 
 def propagate(variant, beta, cost=None, system=SYSTEM):
@@ -166,6 +167,25 @@ def test_equilibria_truncated_on_request_are_used_and_counted():
 def test_a_beta_that_makes_no_sense_is_refused(beta):
     with pytest.raises(ValueError, match=r"beta: wanted a positive number"):
         EquilibriumPropagation(beta)
+
+
+def test_random_signs_nudge_each_example_one_way_and_average_to_the_centred_estimate():
+    rule = EquilibriumPropagation(jnp.asarray(0.3), "random")
+    found = {}
+    for seed in range(40):
+        drawn = signed(rule, SYSTEM, X, Y, jax.random.key(seed))
+        up = drawn.equilibria[1].energy > drawn.equilibria[0].energy
+        found[tuple(up.tolist())] = flat(drawn.gradient)
+        assert drawn.relaxations == 2
+    assert len(found) == 8, "every combination of the signs of three examples"
+    np.testing.assert_allclose(np.mean(list(found.values()), axis=0), flat(propagate("centered", 0.3).gradient))
+    for signs, variant in (((True,) * 3, "positive"), ((False,) * 3, "negative")):
+        np.testing.assert_allclose(found[signs], flat(propagate(variant, 0.3).gradient), rtol=1e-12)
+
+
+def test_random_signs_need_a_key():
+    with pytest.raises(ValueError, match="key: wanted a key"):
+        EquilibriumPropagation(0.1, "random")(SYSTEM, X, Y)
 
 
 def test_an_unknown_variant_is_refused():

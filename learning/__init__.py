@@ -1,7 +1,7 @@
 """Rules that train physical systems through their contract, and what it takes to use them."""
 
 from learning.contrastive import EquilibriumPropagation
-from learning.costs import CrossEntropy, SquaredError
+from learning.costs import CrossEntropy, PhaseCost, SquaredError
 from learning.data import Data, load_data
 from learning.evaluation import Evaluation, evaluate
 from learning.reference import ImplicitGradient
@@ -13,6 +13,7 @@ __all__ = [
     "EquilibriumPropagation",
     "Evaluation",
     "ImplicitGradient",
+    "PhaseCost",
     "Run",
     "SquaredError",
     "evaluate",

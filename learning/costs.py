@@ -27,3 +27,26 @@ class CrossEntropy(eqx.Module):
         shift = jax.lax.stop_gradient(jnp.max(output.real)).astype(output.dtype)
         log_normaliser = jnp.log(jnp.sum(jnp.exp(output - shift))) + shift
         return jnp.sum(target) * log_normaliser - jnp.sum(target * output)
+
+
+class PhaseCost(eqx.Module):
+    """C = sum_k log((2 + e) / (1 + e + cos(output_k - target_k))), for outputs and targets that are phases, radians.
+
+    Periodic, zero at the target, and of growing torque sin d / (1 + e + cos d) up to phase errors d close to pi, where
+    squared chords 1 - cos d have lost theirs (and training with them collapses). At e = 0 the torque tan(d/2) and the
+    cost are infinite at d = pi; e > 0 bounds them, the torque by 1 / sqrt(2 e + e^2).
+
+    Attributes:
+        softening: e, positive.
+
+    Source: Wang, Wanjura and Marquardt 2024, arXiv 2402.08579, where e = 0.
+    """
+
+    softening: float = 0.05
+
+    def __check_init__(self):
+        if isinstance(self.softening, (int, float)) and not 0 < self.softening < float("inf"):
+            raise ValueError(f"softening: wanted a positive number, got {self.softening}")
+
+    def __call__(self, output: Inexact[Array, "outputs"], target: Inexact[Array, "outputs"]) -> Inexact[Array, ""]:
+        return -jnp.sum(jnp.log((1 + self.softening + jnp.cos(output - target)) / (2 + self.softening)))

@@ -1,0 +1,183 @@
+"""Exact block descent of coupled phases, finished by Newton's method."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PRNGKeyArray, PyTree
+
+from substrates.classical.oscillator.local import angle_between, nudged_arrow, wrapped
+from substrates.classical.oscillator.newton import descend_by_newton
+from substrates.nudge import Nudge, Pin
+from substrates.solvers.generic import DescendThenPolish
+from substrates.solvers.solver import Equilibrium, Solver, Status, judge, tolerance
+
+PERIOD = 3
+MOST_GAIN = 1.9
+
+
+class PhaseDescent(Solver):
+    """Settles oscillators block by block, each phase exactly given the phases of its neighbours.
+
+    With z = e^(i phi), nodes that are not joined to one another turn to
+
+        z_i <- A_i / |A_i|,   A_i = sum_j W_ij z_j + h_i e^(i psi_i) + 2 K_i cos(phi_i),
+
+    which minimises the energy over them (the second harmonic, concave in z, by its tangent). Blocks whose nodes are
+    joined add c_i z_i with c_i = sum_j |W_ij|, which makes W + c positive and every step a descent. A natural
+    frequency turns z_i on by arcsin(omega_i / |A_i|), to where the torques balance; where omega_i exceeds |A_i| there
+    is no balance, and the residual tells. A nudge acts on the outputs by its torque and stiffness. Blocks are swept in
+    order in the free phase and backwards in a nudged one. Small systems leave the sweeps once they are near, for
+    Newton's method; large ones if the sweeps run out.
+
+    Phases stay on the branch of the start: phi = start + an angle in (-pi, pi]. A complex state is left to
+    `DescendThenPolish`.
+
+    Attributes:
+        sweeps: a number of sweeps to do without a test (status `truncated`), or None to settle until converged.
+        max_sweeps: the most sweeps of a converging solve.
+        newton_steps: the most Newton steps after them.
+        dense_size: up to this many phases Newton's method factorises the Hessian; above it solves by conjugate
+            gradients, without a matrix.
+        absolute_tolerance, relative_tolerance: on the residual; None takes them from the dtype.
+    """
+
+    sweeps: int | None = None
+    max_sweeps: int = 300
+    newton_steps: int = 60
+    dense_size: int = 96
+    absolute_tolerance: float | None = None
+    relative_tolerance: float | None = None
+
+    def __call__(
+        self, substrate: Any, x: PyTree, nudge: Nudge | Pin | None, start: PyTree, key: PRNGKeyArray | None
+    ) -> Equilibrium:
+        if any(jnp.iscomplexobj(leaf) for leaf in jax.tree.leaves(start)):
+            return DescendThenPolish()(substrate, x, nudge, start, key)
+        limit = tolerance(substrate, start, x, nudge, self.absolute_tolerance, self.relative_tolerance)
+        if isinstance(nudge, Pin):
+            start = pinned(substrate, start, nudge)
+        phases = _Phases(substrate, x, nudge, start)
+        if self.sweeps is not None:
+            z = phases.start
+            for _ in range(self.sweeps):
+                z, _ = phases.sweep(z)
+            found = judge(substrate, phases.unwound(z), x, nudge, self.sweeps, limit)
+            finite = found.status != Status.not_finite
+            status = Status.where(finite, Status.truncated, Status.not_finite)
+            return Equilibrium(found.state, found.energy, found.residual, found.steps, status)
+        size = sum(leaf.size for leaf in jax.tree.leaves(start))
+        dense = size <= self.dense_size
+        near = jnp.maximum(limit, 1e-2 * substrate.force_scale(start, x)) if dense else limit
+        z, torque, sweeps = self._sweep_until(phases, near)
+        state = phases.unwound(z)
+        # a last sweep that moved nothing beyond the limit has shown the state before it to be at rest
+        unsettled = torque > limit
+        state, steps = descend_by_newton(substrate, x, nudge, state, limit, unsettled, self.newton_steps, dense)
+        return judge(substrate, state, x, nudge, sweeps + steps, limit)
+
+    def _sweep_until(self, phases: _Phases, near: Array) -> tuple[PyTree, Array, Array]:
+        """Sweeps until no block feels more torque than `near`: (arrows, largest torque, sweeps)."""
+
+        def moving(carry):
+            _, torque, _, _, sweep = carry
+            return (torque > near) & (sweep < self.max_sweeps)
+
+        def advance(carry):
+            z, torque, earlier, gain, sweep = carry
+            z, torque = phases.sweep(z, gain)
+            judging = (sweep % PERIOD == 0) & (sweep > 0)
+            gain = jnp.where(judging, over_relaxation(gain, (torque / earlier) ** (1 / PERIOD)), gain)
+            return z, torque, jnp.where(sweep % PERIOD == 0, torque, earlier), gain, sweep + 1
+
+        infinite = jnp.full_like(near, jnp.inf)
+        first = (phases.start, infinite, infinite, jnp.ones_like(near), jnp.zeros((), jnp.int32))
+        z, torque, _, _, sweeps = jax.lax.while_loop(moving, advance, first)
+        return z, torque, sweeps
+
+
+def over_relaxation(gain: Float[Array, ""], rate: Float[Array, ""]) -> Float[Array, ""]:
+    """The gain by which updates had better overshoot, judged by the rate at which sweeps with the present one converge.
+
+    With rho = (rate + gain - 1)^2 / (gain^2 rate) the rate of plain sweeps, it is 2 / (1 + sqrt(1 - rho)); a rate
+    below gain - 1 tells nothing and a rising torque starts anew from 1.
+
+    Source: Young 1954; the adaptive estimate, Hageman and Young 1981, "Applied Iterative Methods", chapter 9.
+    """
+    plain = (rate + gain - 1) ** 2 / (gain**2 * jnp.maximum(rate, 1e-6))
+    better = 2 / (1 + jnp.sqrt(jnp.maximum(1 - plain, 0.0)))
+    chosen = jnp.where(rate > gain - 1, jnp.clip(better, gain, MOST_GAIN), gain)
+    return jnp.where(rate < 1, chosen, 1.0)
+
+
+class _Phases:
+    """The constants of one solve, and the sweeps."""
+
+    def __init__(self, net: Any, x: PyTree, nudge: Nudge | Pin | None, start: PyTree):
+        self.net, self.nudge, self.first = net, nudge, start
+        self.blocks = net.blocks(x)
+        self.start = self.blocks.arrows(start)
+        count = len(self.blocks.nodes)
+        self.order = range(count) if nudge is None else range(count - 1, -1, -1)
+
+    def sweep(self, z: PyTree, gain: Float[Array, ""] | None = None) -> tuple[PyTree, Float[Array, ""]]:
+        """One update of every block, turning `gain` times as far as it takes to rest; also the largest torque that
+        any block felt just before its update (where a phase stands opposed to what it feels, what it feels).
+        """
+        worst = jnp.zeros((), jax.tree.leaves(z)[0].dtype)
+        for k in self.order:
+            block = self.blocks.nodes[k]
+            old = self.blocks.get(z, k)
+            towards = self.blocks.field(z, k)
+            if block.shift is not None:
+                towards += block.shift * old
+            if block.harmonic is not None:
+                # -1/2 K cos 2 phi is -K cos^2 phi or, for K < 0, -|K| sin^2 phi: concave in z, tangent at the old z
+                towards += jnp.stack([jnp.maximum(block.harmonic, 0), jnp.maximum(-block.harmonic, 0)]) * 2 * old
+            if block.outputs is not None and isinstance(self.nudge, Nudge):
+                torque, stiffness = self._nudge_on(z, block.outputs)
+                sideways = jnp.stack([-old[1], old[0]])
+                towards += stiffness * old + torque * sideways
+            torque, along = towards[1] * old[0] - towards[0] * old[1], towards[0] * old[0] + towards[1] * old[1]
+            size = jnp.sqrt(towards[0] ** 2 + towards[1] ** 2)
+            new = jnp.where(size > 0, towards / jnp.where(size > 0, size, 1), old)
+            if block.frequency is not None:
+                torque += block.frequency
+                sine = jnp.clip(block.frequency / jnp.where(size > 0, size, jnp.inf), -1, 1)
+                cosine = jnp.sqrt(1 - sine**2)
+                new = jnp.stack([new[0] * cosine - new[1] * sine, new[0] * sine + new[1] * cosine])
+            torque = jnp.where(along >= 0, jnp.abs(torque), size)
+            if gain is not None:
+                beyond = gain * new - (gain - 1) * old
+                new = beyond / jnp.sqrt(beyond[0] ** 2 + beyond[1] ** 2)
+            if block.outputs is not None and isinstance(self.nudge, Pin):
+                held = block.outputs.held
+                torque, new = jnp.where(held, 0, torque), jnp.where(held, old, new)
+            worst = jnp.maximum(worst, jnp.max(torque, initial=0.0))
+            z = self.blocks.put(z, k, new)
+        return z, worst
+
+    def _nudge_on(self, z: PyTree, outputs: Any) -> tuple[Array, Array]:
+        arrow = self.blocks.outputs(z)
+        phase = arrow[0]
+        if self.net.readout == "phase":
+            phase = self.net.output_phases(self.first) + angle_between(arrow, self.blocks.outputs(self.start))
+        return outputs.spread(nudged_arrow(phase, arrow, self.nudge, self.net.readout))
+
+    def unwound(self, z: PyTree) -> PyTree:
+        """The phases of the arrows, each within half a turn of the start."""
+        return self.blocks.unwound(z, self.first)
+
+
+def pinned(net: Any, start: PyTree, pin: Pin) -> PyTree:
+    """The start with its outputs turned, within half a turn, to where they show what the pin demands."""
+    phase = net.output_phases(start)
+    target = jnp.asarray(pin.target, phase.dtype)
+    if net.readout == "sine":
+        rising = jnp.arcsin(target)  # NaN beyond 1: no phase shows that, and the status says so
+        turns = jnp.stack([wrapped(rising - phase), wrapped(jnp.pi - rising - phase)])
+        turn = jnp.where(jnp.abs(turns[0]) <= jnp.abs(turns[1]), turns[0], turns[1])
+        return net.with_outputs(start, phase + turn)
+    return net.with_outputs(start, target)

@@ -8,14 +8,13 @@ import numpy as np
 
 from substrates.classical.resistor.circuit import CircuitNetwork
 from substrates.classical.resistor.layered import LayeredNetwork
+from substrates.columns import activities
 from substrates.schematic import Schematic, draw_symbols
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 INPUT, OUTPUT, RAIL = "#0072B2", "#D55E00", "#009E73"  # Okabe and Ito's colours, apart to every kind of eye
-MOST_NODES_DRAWN_ONE_BY_ONE = 32
-MOST_RESISTORS_BETWEEN_LAYERS = 80
 
 
 def network(net: CircuitNetwork | LayeredNetwork, state: Any = None, x: Any = None, ax: Axes | None = None) -> Axes:
@@ -117,42 +116,26 @@ def layers(net: LayeredNetwork, state: Any = None, x: Any = None, ax: Axes | Non
         x: the input, shape (inputs,), volts.
         ax: where to draw; None opens a new figure.
     """
-    import matplotlib.pyplot as plt
-    from matplotlib.collections import LineCollection
-
     state = _settled(net, state, x)
     sizes = [net.conductance[0].shape[0], *(g.shape[1] for g in net.conductance)]
-    if ax is None:
-        ax = plt.subplots(figsize=(1.2 + 1.9 * len(sizes), 4.4), layout="constrained")[1]
-    heights = [_heights(size) for size in sizes]
-    for layer, matrix in enumerate(net.conductance):
-        g = np.asarray(matrix, dtype=float)
-        strongest = np.argsort(g, axis=None)[::-1][:MOST_RESISTORS_BETWEEN_LAYERS]
-        before, after = np.unravel_index(strongest[g.ravel()[strongest] > 0], g.shape)
-        if before.size == 0:
-            continue
-        near, far = layer + _half_width(sizes[layer]), layer + 1 - _half_width(sizes[layer + 1])
-        ends = np.stack([np.full(before.size, near), heights[layer][before]], axis=1)
-        others = np.stack([np.full(after.size, far), heights[layer + 1][after]], axis=1)
-        strength = g[before, after] / g.max()
-        lines = LineCollection(np.stack([ends, others], axis=1).tolist(), linewidths=1.5 * strength, colors="0.35")
-        lines.set(alpha=0.2 + 0.4 * strength**2, zorder=1, label=f"strongest conductances {layer}")
-        ax.add_collection(lines)
     columns = None if state is None else [net.input_voltages(_as_input(net, x)), *state]
-    picture = None
-    for layer, (size, height) in enumerate(zip(sizes, heights, strict=True)):
-        volts = None if columns is None else np.asarray(columns[layer], dtype=float)
-        largest = 1.0 if volts is None else _positive(np.abs(volts).max())
-        picture = _column(ax, layer, height, None if volts is None else volts / largest)
-        reach = "" if volts is None else f"\n$|v| \\leq$ {largest:.3g} V"
-        ax.text(layer, -0.1, f"{_layer_name(layer, len(sizes))}\n{size} nodes{reach}", ha="center", va="top")
-        if 0 < layer < len(sizes) - 1:
-            ax.text(layer, 1.02, "$v \\geq 0$", ha="center", va="bottom", fontsize="small", color="0.3")
-            ax.text(layer, -0.02, "$v \\leq 0$", ha="center", va="top", fontsize="small", color="0.3")
-    if state is not None and picture is not None:
-        ax.figure.colorbar(picture, ax=ax, label="voltage / largest in its layer", shrink=0.7, pad=0.02, aspect=30)
-    ax.set(xlim=(-0.45, len(sizes) - 0.55), ylim=(-0.36, 1.1), xticks=[], yticks=[])
-    ax.spines[:].set_visible(False)
+    captions = [f"{_layer_name(layer, len(sizes))}\n{size} nodes" for layer, size in enumerate(sizes)]
+    scales = [1.0] * len(sizes)
+    if columns is not None:
+        scales = [_positive(np.abs(np.asarray(volts, dtype=float)).max()) for volts in columns]
+        columns = [np.asarray(volts, dtype=float) / scale for volts, scale in zip(columns, scales, strict=True)]
+        captions = [f"{c}\n$|v| \\leq$ {scale:.3g} V" for c, scale in zip(captions, scales, strict=True)]
+    ax = activities(
+        sizes if columns is None else columns,
+        ax,
+        weights=net.conductance,
+        captions=captions,
+        quantity="voltage / largest in its layer",
+        strongest="strongest conductances",
+    )
+    for layer in range(1, len(sizes) - 1):
+        ax.text(layer, 1.02, "$v \\geq 0$", ha="center", va="bottom", fontsize="small", color="0.3")
+        ax.text(layer, -0.02, "$v \\leq 0$", ha="center", va="top", fontsize="small", color="0.3")
     return ax
 
 
@@ -284,34 +267,5 @@ def _positive(value: float) -> float:
     return float(value) if value > 0 else 1.0
 
 
-def _heights(size: int) -> np.ndarray:
-    """Heights of a layer's nodes, the first on top."""
-    return 1 - (np.arange(size) + 0.5) / size
-
-
-def _half_width(size: int) -> float:
-    """Where lines meet a column: at its nodes, or at the edge of its strip."""
-    return 0.05 if size <= MOST_NODES_DRAWN_ONE_BY_ONE else 0.08
-
-
 def _layer_name(layer: int, count: int) -> str:
     return "inputs $\\pm x$" if layer == 0 else "outputs" if layer == count - 1 else f"hidden {layer}"
-
-
-def _column(ax: Axes, layer: int, heights: np.ndarray, colours: np.ndarray | None) -> Any:
-    """One layer: nodes up to a number that the eye can part, a strip of cells above it."""
-    if heights.size <= MOST_NODES_DRAWN_ONE_BY_ONE:
-        size = float(np.clip(1600 / heights.size, 20, 140))
-        nodes = ax.scatter(
-            np.full(heights.size, layer), heights, s=size, c="white", edgecolors="0.15", linewidths=0.6, zorder=3
-        )
-        if colours is not None:
-            nodes.set(array=colours, cmap="RdBu_r", clim=(-1.0, 1.0))
-        nodes.set_label(f"layer {layer}")
-        return nodes
-    values = np.zeros(heights.size) if colours is None else colours
-    edges = np.linspace(1.0, 0.0, heights.size + 1)
-    strip = ax.pcolormesh([layer - 0.08, layer + 0.08], edges, values[:, None], cmap="RdBu_r", vmin=-1, vmax=1)
-    ax.plot(layer + 0.08 * np.array([-1, 1, 1, -1, -1]), [0, 0, 1, 1, 0], color="0.15", linewidth=0.6, zorder=3)
-    strip.set(label=f"layer {layer}", zorder=2, rasterized=True)
-    return strip

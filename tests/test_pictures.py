@@ -8,7 +8,7 @@ from linear_response import LinearResponse
 
 from learning.pictures import contrast, learning_curve
 from learning.rule import Estimate
-from substrates import pictures
+from substrates import columns, pictures
 from substrates.classical.resistor.network import ResistorNetwork
 from substrates.schematic import Schematic
 
@@ -156,7 +156,7 @@ def test_given_axes_are_used_and_returned(settled):
     assert pictures.voltages(net, state, x, ax=axes[0, 2]) is axes[0, 2]
     assert learning_curve({"cost": [2.0, 1.0]}, ax=axes[1, 0]) is axes[1, 0]
     assert contrast({"g": np.eye(3)}, ax=axes[1, 1]) is axes[1, 1]
-    assert pictures.network(layered, ax=axes[1, 2]) is axes[1, 2]
+    assert layered.draw(ax=axes[1, 2]) is axes[1, 2]
     assert plt.get_fignums() == [figure.number]
     figure.canvas.draw()
 
@@ -173,7 +173,7 @@ def test_layers_show_their_voltages(sizes):
         np.testing.assert_allclose(shown, np.asarray(volts) / np.abs(volts).max(), atol=1e-12)
     for layer, g in enumerate(net.conductance):
         lines = labelled(ax, f"strongest conductances {layer}")
-        assert len(lines.get_segments()) == min(pictures.MOST_RESISTORS_BETWEEN_LAYERS, int(np.sum(np.asarray(g) > 0)))
+        assert len(lines.get_segments()) == min(columns.MOST_LINES_BETWEEN_LAYERS, int(np.sum(np.asarray(g) > 0)))
 
 
 def test_voltages_of_a_circuit_and_of_layers(settled):

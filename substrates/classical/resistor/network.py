@@ -10,6 +10,8 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from substrates.substrate import Substrate
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
     from substrates.classical.resistor.circuit import CircuitNetwork
     from substrates.classical.resistor.elements import Shockley
     from substrates.classical.resistor.layered import LayeredNetwork
@@ -193,3 +195,9 @@ class ResistorNetwork(Substrate):
         from substrates.classical.resistor.layered import LayeredNetwork
 
         return LayeredNetwork.for_task(n_inputs, n_outputs, sizes=sizes, key=key)
+
+    def draw(self, state: Any = None, x: Any = None, ax: Axes | None = None) -> Axes:
+        """The network in its equilibrium, as `substrates.pictures.network` draws it; see there."""
+        from substrates import pictures
+
+        return pictures.network(self, state, x, ax)  # pyright: ignore[reportArgumentType]

@@ -1,16 +1,20 @@
 """Physical systems that settle to a minimum of an energy."""
 
 from substrates._versions import check_versions
+from substrates.classical.elastic import ElasticNetwork
 from substrates.classical.hopfield import HopfieldNetwork
+from substrates.classical.oscillator import OscillatorNetwork
 from substrates.classical.predictive_coding import PredictiveCodingNetwork
 from substrates.classical.resistor import GROUND, ResistorNetwork, Shockley
 from substrates.substrate import Equilibrium, Nudge, Pin, Status, Substrate, fixed
 
 __all__ = [
     "GROUND",
+    "ElasticNetwork",
     "Equilibrium",
     "HopfieldNetwork",
     "Nudge",
+    "OscillatorNetwork",
     "Pin",
     "PredictiveCodingNetwork",
     "ResistorNetwork",

@@ -26,6 +26,21 @@ Point = tuple[Float[Array, "free"], Float[Array, ""], Float[Array, "free"]]
 """(state, energy, gradient)."""
 
 
+class Memory(eqx.Module):
+    """What L-BFGS remembers: steps s, changes y of the gradient along them, 1/(s.y) (0 for none), and how many steps."""
+
+    moves: Float[Array, "memory free"]
+    changes: Float[Array, "memory free"]
+    scales: Float[Array, "memory"]
+    steps: Int[Array, ""]
+
+    @classmethod
+    def empty(cls, flat: Float[Array, "free"]) -> Memory:
+        """Nothing yet."""
+        none = jnp.zeros((MEMORY, flat.size), flat.dtype)
+        return cls(none, none, jnp.zeros(MEMORY, flat.dtype), jnp.zeros((), jnp.int32))
+
+
 class Objective(eqx.Module):
     """The total energy over the free coordinates, as one vector."""
 
@@ -44,6 +59,10 @@ class Objective(eqx.Module):
     def evaluate(self, flat: Float[Array, "free"]) -> tuple[Float[Array, ""], Float[Array, "free"]]:
         """The total energy and its gradient."""
         return self.energy(flat), self.gradient(flat)
+
+    def point(self, flat: Float[Array, "free"]) -> Point:
+        """The state with its total energy and gradient."""
+        return flat, *self.evaluate(flat)
 
     def gradient(self, flat: Float[Array, "free"]) -> Float[Array, "free"]:
         """dF/dstate, newtons."""
@@ -71,18 +90,18 @@ class Objective(eqx.Module):
 
 
 def descend(
-    objective: Objective, start: Float[Array, "free"], steering: Preconditioner, going: Going, max_steps: int
-) -> tuple[Point, Int[Array, ""]]:
-    """L-BFGS with M^-1 for its initial inverse Hessian; (point, steps).
+    objective: Objective, start: Point, memory: Memory, steering: Preconditioner, going: Going, max_steps: int
+) -> tuple[Point, Memory]:
+    """L-BFGS with M^-1 for its initial inverse Hessian, going on with what it remembers; (point, memory).
 
     A step is halved until the energy falls enough (Armijo); once rounding hides the fall, until the force falls.
     It ends where no step does either, or where the force no longer falls.
     """
-    size = start.size
     norm = lambda v: jnp.sqrt(jnp.sum(v * v))
 
-    def direction(gradient, moves, changes, scales, count):
-        order = (count - 1 - jnp.arange(MEMORY, dtype=jnp.int32)) % MEMORY  # the newest first; unused pairs have scale 0
+    def direction(gradient, memory):
+        moves, changes, scales = memory.moves, memory.changes, memory.scales
+        order = (memory.steps - 1 - jnp.arange(MEMORY, dtype=jnp.int32)) % MEMORY  # the newest first; unused pairs have scale 0
 
         def back(vector, k):
             weight = scales[k] * jnp.sum(moves[k] * vector)
@@ -98,12 +117,12 @@ def descend(
         return jax.lax.scan(forth, vector, (order[::-1], weights[::-1]))[0]
 
     def running(carry):
-        flat, _, gradient, _, step, idle, _ = carry
-        return (step < max_steps) & (idle < PATIENCE) & going(flat, gradient)
+        (flat, _, gradient), memory, idle, _ = carry
+        return (memory.steps < max_steps) & (idle < PATIENCE) & going(flat, gradient)
 
     def advance(carry):
-        flat, energy, gradient, (moves, changes, scales), step, idle, best = carry
-        towards = direction(gradient, moves, changes, scales, step)
+        (flat, energy, gradient), memory, idle, best = carry
+        towards = direction(gradient, memory)
         slope = jnp.sum(towards * gradient)
         rounding = objective.rounding(flat, energy)
         before = norm(gradient)
@@ -124,24 +143,23 @@ def descend(
         failed = ~(fraction > 1e-4) | ~(slope < 0)
         move, change = moved - flat, new_gradient - gradient
         curvature = jnp.sum(move * change)
-        kept = (curvature > 1e-3 * norm(move) * norm(change) * 1e-3) & ~failed
-        slot = step % MEMORY
-        moves = moves.at[slot].set(jnp.where(kept, move, 0.0))
-        changes = changes.at[slot].set(jnp.where(kept, change, 0.0))
-        scales = scales.at[slot].set(jnp.where(kept, 1 / jnp.where(kept, curvature, 1.0), 0.0))
+        kept = (curvature > 1e-6 * norm(move) * norm(change)) & ~failed
+        slot = memory.steps % MEMORY
+        memory = Memory(
+            memory.moves.at[slot].set(jnp.where(kept, move, 0.0)),
+            memory.changes.at[slot].set(jnp.where(kept, change, 0.0)),
+            memory.scales.at[slot].set(jnp.where(kept, 1 / jnp.where(kept, curvature, 1.0), 0.0)),
+            memory.steps + 1,
+        )
         keep = lambda new, old: jnp.where(failed, old, new)
-        flat, energy, gradient = keep(moved, flat), keep(new_energy, energy), keep(new_gradient, gradient)
-        after = norm(gradient)
+        point = keep(moved, flat), keep(new_energy, energy), keep(new_gradient, gradient)
+        after = norm(point[2])
         idle = jnp.where(failed, PATIENCE, jnp.where(after < 0.9 * best, 0, idle + 1))
-        return flat, energy, gradient, (moves, changes, scales), step + 1, idle, jnp.minimum(best, after)
+        return point, memory, idle, jnp.minimum(best, after)
 
-    energy, gradient = objective.evaluate(start)
-    none = jnp.zeros((MEMORY, size), start.dtype)
-    zero = jnp.zeros((), jnp.int32)
-    memory = (none, none, jnp.zeros(MEMORY, start.dtype))
-    first = (start, energy, gradient, memory, zero, zero, norm(gradient))
-    flat, energy, gradient, _, steps, _, _ = jax.lax.while_loop(running, advance, first)
-    return (flat, energy, gradient), steps
+    first = (start, memory, jnp.zeros((), jnp.int32), norm(start[2]))
+    point, memory, _, _ = jax.lax.while_loop(running, advance, first)
+    return point, memory
 
 
 def trust_region(

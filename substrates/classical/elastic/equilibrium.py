@@ -9,7 +9,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PRNGKeyArray, PyTree
 
-from substrates.classical.elastic.descent import Objective, descend, trust_region
+from substrates.classical.elastic import sparse_factor
+from substrates.classical.elastic.descent import Going, Memory, Objective, Point, descend, trust_region
 from substrates.classical.elastic.preconditioner import Anchor, Preconditioner, factorise
 from substrates.classical.elastic.stability import Softest, curvature_at_outputs, is_certified, softest_mode
 from substrates.nudge import Nudge, Pin
@@ -66,10 +67,8 @@ class ElasticEquilibrium(Solver):
             )
             return generic(substrate, x, nudge, start, key)
         limit = tolerance(substrate, start, x, nudge, self.absolute_tolerance, self.relative_tolerance)
-        anchor = anchor_of(substrate) if self.anchor is None else self.anchor
-        steering = factorise(substrate, anchor, self.dense_size)
         settle = _pinned if isinstance(nudge, Pin) else _settled
-        flat, steps, softest = settle(self, substrate, x, nudge, jnp.asarray(start).reshape(-1), limit, steering)
+        flat, steps, softest = settle(self, substrate, x, nudge, jnp.asarray(start).reshape(-1), limit)
         found = judge(substrate, flat.reshape(jnp.shape(start)), x, nudge, steps, limit)
         if not self.certify:
             return found
@@ -95,7 +94,6 @@ def _settled(
     nudge: Any,
     start: Float[Array, "free"],
     limit: Float[Array, ""],
-    steering: Preconditioner,
 ) -> tuple[Float[Array, "free"], Array, Softest]:
     """(state, steps, its softest mode)."""
     objective = Objective(net, x, nudge)
@@ -124,11 +122,39 @@ def _settled(
             softest = softest_mode(objective, flat, outputs, certain, solver.dense_size)
         return point, steps + more, softest, tries + 1
 
-    point, steps = descend(objective, start, steering, going, solver.max_steps)
+    point, steering, steps = _descended(solver, objective, start, going)
     first = (point, steps, Softest.unknown(start), jnp.zeros((), jnp.int32))
     (flat, _, _), steps, softest, _ = jax.lax.while_loop(unsettled, search, first)
     lost = eqx.tree_at(lambda s: s.eigenvalue, softest, jnp.where(gone(flat), -jnp.inf, softest.eigenvalue))
     return flat, steps, lost
+
+
+def _descended(
+    solver: ElasticEquilibrium, objective: Objective, start: Float[Array, "free"], going: Going
+) -> tuple[Point, Preconditioner, Array]:
+    """Downhill by L-BFGS; (point, what steered it, steps).
+
+    A large network of which no anchor is given is steered by a factor at the start, until the force has fallen a
+    thousandfold; from there, if too much has changed to certify the minimum by that factor, by one at hand.
+    """
+    net = objective.net
+    steer = lambda anchor: factorise(net, anchor, solver.dense_size)
+    point, memory = objective.point(start), Memory.empty(start)
+    if solver.anchor is not None or start.size <= solver.dense_size:
+        steering = steer(anchor_of(net) if solver.anchor is None else solver.anchor)
+        point, memory = descend(objective, point, memory, steering, going, solver.max_steps)
+        return point, steering, memory.steps
+    size = lambda gradient: jnp.sqrt(jnp.sum(gradient**2))
+    coarse = lambda flat, gradient: going(flat, gradient) & (size(gradient) > 1e-3 * size(point[2]))
+    anchor = Anchor(net.stiffness, net.rest_length, objective.positions(start))
+    steering = steer(anchor)
+    near, memory = descend(objective, point, memory, steering, coarse, solver.max_steps)
+    positions = objective.positions(near[0])
+    suffices = steering.loss(net, positions) <= sparse_factor.NARROW / 2
+    chosen = jnp.where(suffices, anchor.positions, positions)
+    steering = steer(Anchor(net.stiffness, net.rest_length, chosen))
+    point, memory = descend(objective, near, memory, steering, going, solver.max_steps)
+    return point, steering, memory.steps
 
 
 def _escaped(objective: Objective, point: Any, softest: Softest) -> Any:
@@ -179,7 +205,6 @@ def _pinned(
     pin: Any,
     start: Float[Array, "free"],
     limit: Float[Array, ""],
-    steering: Preconditioner,
 ) -> tuple[Float[Array, "free"], Array, Softest]:
     """The augmented Lagrangian: the multiplier grows by the force of the springs until they are not stretched."""
     shape = net.topology.state_shape
@@ -193,7 +218,7 @@ def _pinned(
     def round_(carry):
         flat, multiplier, steps, _, step = carry
         springs = _Springs(target, multiplier, strength)
-        flat, more, softest = _settled(solver, net, x, springs, flat, 0.1 * limit, steering)
+        flat, more, softest = _settled(solver, net, x, springs, flat, 0.1 * limit)
         multiplier += strength * (net.read(flat.reshape(shape), x) - target)
         return flat, multiplier, steps + more, softest, step + 1
 

@@ -17,7 +17,7 @@ from substrates.classical.elastic import sparse_factor
 from substrates.classical.elastic.mechanics import stiffness_blocks
 from substrates.classical.elastic.topology import Topology
 
-SPARE = 0.08
+SPARE = 0.1
 """How much of its own stiffness every spring may lose, in every direction, before the certificate of an anchor ends."""
 
 LEAST_SIDEWAYS = 0.02
@@ -48,105 +48,113 @@ class Preconditioner(eqx.Module):
     """M, symmetric and positive definite, close to the Hessian H at an anchor, and what H certifies.
 
     With L the Hessian of sum 1/2 k_ij |d_i - d_j|^2, springs that resist in every direction alike, one factorisation
-    shows whether H - spare L is positive definite. If it is, so is the Hessian of every state in which no spring has
-    lost more than spare k_ij of its stiffness since the anchor, in any direction. Where it is not, spare is 0, and M is
-    the Hessian with compressed springs propped up sideways.
+    shows whether N = H - spare L is positive definite. If it is, so is the Hessian of every state in which no spring has
+    lost more than spare k_ij of its stiffness since the anchor, in any direction. Where H is not definite, M is the
+    Hessian with compressed springs propped up sideways, and nothing is certified.
     """
 
     topology: eqx.AbstractVar[Topology]
     anchor: eqx.AbstractVar[Anchor]
-    spare: eqx.AbstractVar[Float[Array, ""]]
 
     @abc.abstractmethod
     def solve(self, right: Float[Array, "*batch free"]) -> Float[Array, "*batch free"]:
         """M^-1 applied to vectors."""
 
     @abc.abstractmethod
-    def compliance(self, read: np.ndarray) -> Float[Array, "read read"]:
-        """(H - spare L)^-1 at some of the free coordinates; only where spare is positive."""
-
     def certifies(self, net: Any, positions: Float[Array, "n dim"]) -> Bool[Array, ""]:
-        """Whether no spring has lost more than `spare` of its stiffness in any direction since the anchor."""
+        """Whether the Hessian of the springs must be positive definite where the nodes stand."""
+
+    @abc.abstractmethod
+    def compliance(self, net: Any, positions: Float[Array, "n dim"], read: np.ndarray) -> Float[Array, "read read"]:
+        """N^-1 at some of the free coordinates, of an N that certifies where the nodes stand."""
+
+    def loss(self, net: Any, positions: Float[Array, "n dim"]) -> Float[Array, ""]:
+        """The largest part of its stiffness that a spring has lost since the anchor, in its worst direction."""
         anchor = self.anchor
-        vectors = lambda p: p[self.topology.edges[:, 1]] - p[self.topology.edges[:, 0]]
-        before = stiffness_blocks(anchor.stiffness, anchor.rest_length, vectors(anchor.positions))
-        now = stiffness_blocks(net.stiffness, net.rest_length, vectors(positions))
-        loss = largest_eigenvalue(before - now)
-        return (self.spare > 0) & jnp.all(loss <= self.spare * anchor.stiffness)
+        before = stiffness_blocks(anchor.stiffness, anchor.rest_length, net.vectors(anchor.positions))
+        now = stiffness_blocks(net.stiffness, net.rest_length, net.vectors(positions))
+        return jnp.max(largest_eigenvalue(before - now) / anchor.stiffness)
 
 
 class DensePreconditioner(Preconditioner):
-    """M^-1 as a matrix; M is H where that is definite."""
+    """M^-1 as a matrix; M is H where that is definite.
+
+    Attributes:
+        margin: the Cholesky factor of N, not a number where N is not definite.
+    """
 
     topology: Topology = eqx.field(static=True)
     anchor: Anchor
-    spare: Float[Array, ""]
     inverse: Float[Array, "free free"]
     margin: Float[Array, "free free"]
-    """The Cholesky factor of H - spare L."""
 
     def solve(self, right: Float[Array, "*batch free"]) -> Float[Array, "*batch free"]:
         return right @ self.inverse
 
-    def compliance(self, read: np.ndarray) -> Float[Array, "read read"]:
-        units = jnp.zeros((self.topology.free.size, read.size), self.margin.dtype).at[read, np.arange(read.size)].set(1.0)
+    def certifies(self, net: Any, positions: Float[Array, "n dim"]) -> Bool[Array, ""]:
+        return (self.loss(net, positions) <= SPARE) & jnp.all(jnp.isfinite(self.margin))
+
+    def compliance(self, net: Any, positions: Float[Array, "n dim"], read: np.ndarray) -> Float[Array, "read read"]:
+        units = jnp.zeros((self.topology.free.size, read.size), self.margin.dtype)
+        units = units.at[read, np.arange(read.size)].set(1.0)
         half = jax.scipy.linalg.solve_triangular(self.margin, units, lower=True)
         return half.T @ half
 
 
 class SparsePreconditioner(Preconditioner):
-    """M^-1 by SuperLU on the host, in single precision, factorised once per anchor and kept there; M is H - spare L."""
+    """M^-1 by SuperLU on the host, in single precision, factorised once per anchor and kept there.
+
+    M is itself an N with a small spare; N with a large one is factorised when a certificate needs it.
+    """
 
     topology: Topology = eqx.field(static=True)
     anchor: Anchor
-    spare: Float[Array, ""]
 
     def solve(self, right: Float[Array, "*batch free"]) -> Float[Array, "*batch free"]:
-        rows = right.reshape(-1, right.shape[-1])
-        shape = jax.ShapeDtypeStruct(rows.shape, rows.dtype)
-        host = functools.partial(_solve_on_host, self.topology)
-        solved = jax.pure_callback(
-            host,
-            shape,
-            self.anchor.stiffness,
-            self.anchor.rest_length,
-            self.anchor.positions,
-            rows,
-            vmap_method="expand_dims",
-        )
-        return solved.reshape(right.shape)
+        return self._solve(right, jnp.asarray(False))
 
-    def compliance(self, read: np.ndarray) -> Float[Array, "read read"]:
+    def certifies(self, net: Any, positions: Float[Array, "n dim"]) -> Bool[Array, ""]:
+        host = functools.partial(_certified_on_host, self.topology)
+        shape = jax.ShapeDtypeStruct((), jnp.bool_)
+        return jax.pure_callback(host, shape, *self._arrays(), self.loss(net, positions), vmap_method="expand_dims")
+
+    def compliance(self, net: Any, positions: Float[Array, "n dim"], read: np.ndarray) -> Float[Array, "read read"]:
         units = np.zeros((read.size, self.topology.free.size))
         units[np.arange(read.size), read] = 1.0
-        found = self.solve(jnp.asarray(units, self.spare.dtype))[:, read]
+        wide = self.loss(net, positions) > sparse_factor.NARROW
+        found = self._solve(jnp.asarray(units, positions.dtype), wide)[:, read]
         return (found + found.T) / 2
+
+    def _solve(self, right: Array, wide: Bool[Array, ""]) -> Array:
+        rows = right.reshape(-1, right.shape[-1])
+        host = functools.partial(_solve_on_host, self.topology)
+        shape = jax.ShapeDtypeStruct(rows.shape, rows.dtype)
+        return jax.pure_callback(host, shape, *self._arrays(), wide, rows, vmap_method="expand_dims").reshape(right.shape)
+
+    def _arrays(self) -> tuple[Array, Array, Array]:
+        return self.anchor.stiffness, self.anchor.rest_length, self.anchor.positions
 
 
 def factorise(net: Any, anchor: Anchor, dense_size: int) -> Preconditioner:
     """The preconditioner at an anchor, dense up to `dense_size` free coordinates."""
     topology = net.topology
     if topology.free.size > dense_size:
-        shape = jax.ShapeDtypeStruct((), anchor.stiffness.dtype)
-        host = functools.partial(_spare_on_host, topology)
-        spare = jax.pure_callback(
-            host, shape, anchor.stiffness, anchor.rest_length, anchor.positions, vmap_method="expand_dims"
-        )
-        return SparsePreconditioner(topology=topology, anchor=anchor, spare=spare)
-    vectors = anchor.positions[topology.edges[:, 1]] - anchor.positions[topology.edges[:, 0]]
+        return SparsePreconditioner(topology=topology, anchor=anchor)
+    vectors = net.vectors(anchor.positions)
     exact = stiffness_blocks(anchor.stiffness, anchor.rest_length, vectors)
     k = anchor.stiffness[:, None, None]
     identity = jnp.eye(topology.dim, dtype=k.dtype)
     threshold = zero_mode_threshold(k.dtype) * stiffest_node(net)
     eye = jnp.eye(topology.free.size, dtype=k.dtype)
     margin = jnp.linalg.cholesky(net.hessian(exact - SPARE * k * identity) - threshold * eye)
-    spared = jnp.all(jnp.isfinite(margin))
+    plain = jnp.linalg.cholesky(net.hessian(exact) - threshold * eye)
+    definite = jnp.all(jnp.isfinite(plain))
     propped = stiffness_blocks(anchor.stiffness, anchor.rest_length, vectors, LEAST_SIDEWAYS)
-    support = jnp.where(spared, 0.0, 1e-3 * stiffest_node(net)).astype(k.dtype)
-    factor = jnp.linalg.cholesky(net.hessian(jnp.where(spared, exact, propped)) + support * eye)
+    support = 1e-3 * stiffest_node(net)
+    factor = jnp.linalg.cholesky(net.hessian(propped) + support * eye)
+    factor = jnp.where(definite, plain, factor)
     half = jax.scipy.linalg.solve_triangular(factor, eye, lower=True)
-    spare = jnp.where(spared, SPARE, 0.0).astype(k.dtype)
-    return DensePreconditioner(topology=topology, anchor=anchor, spare=spare, inverse=half.T @ half, margin=margin)
+    return DensePreconditioner(topology=topology, anchor=anchor, inverse=half.T @ half, margin=margin)
 
 
 def stiffest_node(net: Any) -> Float[Array, ""]:
@@ -166,25 +174,29 @@ def largest_eigenvalue(blocks: Float[Array, "springs dim dim"]) -> Float[Array, 
     return mean + jnp.sqrt((dim - 1) / dim * jnp.sum(deviator**2, axis=(1, 2)))
 
 
-def _spare_on_host(topology: Topology, stiffness: Any, rest_length: Any, positions: Any) -> np.ndarray:
-    leading, examples = _examples((stiffness, 1), (rest_length, 1), (positions, 2))
-    spare = [sparse_factor.anchor_factor(topology, *example).spare for example in examples]
-    return np.asarray(spare, np.asarray(stiffness).dtype).reshape(leading)
+def _certified_on_host(topology: Topology, stiffness: Any, rest_length: Any, positions: Any, loss: Any) -> np.ndarray:
+    loss = np.asarray(loss)
+    leading, examples = _examples((stiffness, 1), (rest_length, 1), (positions, 2), (loss, 0))
+    found = [sparse_factor.certifies(topology, *example) for example in examples]
+    return np.asarray(found, bool).reshape(leading)
 
 
-def _solve_on_host(topology: Topology, stiffness: Any, rest_length: Any, positions: Any, right: Any) -> np.ndarray:
+def _solve_on_host(
+    topology: Topology, stiffness: Any, rest_length: Any, positions: Any, wide: Any, right: Any
+) -> np.ndarray:
     """Every array may have leading batch axes, of length 1 where the batch shares a value."""
     right = np.asarray(right)
-    leading, anchors = _examples((stiffness, 1), (rest_length, 1), (positions, 2))
+    factor = lambda example: sparse_factor.anchor_factor(topology, *example[:3], wide=bool(example[3]))
+    leading, anchors = _examples((stiffness, 1), (rest_length, 1), (positions, 2), (wide, 0))
     if len(anchors) == 1:
         rows = right.reshape(-1, right.shape[-1])
-        return sparse_factor.anchor_factor(topology, *anchors[0]).solve(rows).reshape(right.shape)
+        return factor(anchors[0]).solve(rows).reshape(right.shape)
     whole = np.broadcast_shapes(leading, right.shape[:-2])
     each = np.broadcast_to(right, whole + right.shape[-2:]).reshape(-1, *right.shape[-2:])
     number = np.broadcast_to(np.arange(len(anchors)).reshape(leading), whole).ravel()
     solved = np.empty_like(each)
     for at, rows in enumerate(each):
-        solved[at] = sparse_factor.anchor_factor(topology, *anchors[number[at]]).solve(rows)
+        solved[at] = factor(anchors[number[at]]).solve(rows)
     return solved.reshape(whole + right.shape[-2:])
 
 

@@ -11,8 +11,11 @@ import numpy as np
 
 from substrates.classical.elastic.topology import Topology, hessian_pattern
 
-KEPT = 8
-"""How many factors are kept; the one asked for longest ago goes first."""
+KEPT = 2**29
+"""Bytes of factors that are kept, about; the one asked for longest ago goes first, the last one stays."""
+
+NARROW = 0.02
+"""The spare of the factor that steers: so small that it steers as well as the Hessian itself."""
 
 _LEAF = 8
 _kept: collections.OrderedDict[int, tuple[tuple[Any, ...], Factor]] = collections.OrderedDict()
@@ -23,17 +26,19 @@ class Factor(NamedTuple):
     """A factorised matrix over the free coordinates.
 
     Attributes:
-        factors: SciPy's SuperLU object of the permuted matrix.
+        factors: SciPy's SuperLU object of the permuted matrix; None where the matrix was not positive definite.
         order: the free coordinates in the order of elimination.
-        spare: see `Preconditioner`.
+        exact: whether the matrix was the Hessian less a spare, rather than a propped-up one.
     """
 
     factors: Any
     order: np.ndarray
-    spare: float
+    exact: bool
 
     def solve(self, rows: np.ndarray) -> np.ndarray:
         """Each row solved, shape (count, free)."""
+        if self.factors is None:
+            return np.full_like(rows, np.nan)
         # rows may be smaller than single precision can hold
         size = np.abs(rows).max(axis=1, initial=0.0, keepdims=True)
         size[size == 0] = 1
@@ -43,25 +48,47 @@ class Factor(NamedTuple):
         found[:, self.order] = solved * size
         return found
 
+    @property
+    def size(self) -> int:
+        """Bytes, about."""
+        return 0 if self.factors is None else 16 * self.factors.nnz
 
-def anchor_factor(topology: Topology, stiffness: np.ndarray, rest_length: np.ndarray, positions: np.ndarray) -> Factor:
-    """The factor at an anchor, made at the first request; what is asked for, not when, decides the answer."""
-    key = (topology, stiffness, rest_length, positions)
+
+def anchor_factor(
+    topology: Topology, stiffness: np.ndarray, rest_length: np.ndarray, positions: np.ndarray, *, wide: bool = False
+) -> Factor:
+    """The factor at an anchor, made at the first request; what is asked for, not when, decides the answer.
+
+    It is that of H - spare L, with a narrow spare, to steer by (where that is not definite, of the propped-up Hessian),
+    or with a wide one, to certify by.
+    """
+    key = (topology, wide, stiffness, rest_length, positions)
     with _lock:
         for name, (known, factor) in _kept.items():
-            if known[0] == topology and all(map(np.array_equal, known[1:], key[1:])):
+            if known[:2] == key[:2] and all(map(np.array_equal, known[2:], key[2:])):
                 _kept.move_to_end(name)
                 return factor
-    factor = _factorise_anchor(topology, stiffness, rest_length, positions)
+    factor = _factorise_anchor(*key)
     with _lock:
-        copies = (topology, *(np.array(array) for array in key[1:]))
+        copies = (topology, wide, *(np.array(array) for array in key[2:]))
         _kept[max(_kept, default=0) + 1] = (copies, factor)
-        while len(_kept) > KEPT:
+        while len(_kept) > 1 and sum(factor.size for _, factor in _kept.values()) > KEPT:
             _kept.popitem(last=False)
     return factor
 
 
-def _factorise_anchor(topology: Topology, stiffness: Any, rest_length: Any, positions: Any) -> Factor:
+def certifies(
+    topology: Topology, stiffness: np.ndarray, rest_length: np.ndarray, positions: np.ndarray, loss: np.ndarray
+) -> bool:
+    """Whether a factor at the anchor proves stability after springs have lost that part of their stiffness."""
+    from substrates.classical.elastic.preconditioner import SPARE
+
+    if not loss <= SPARE or not anchor_factor(topology, stiffness, rest_length, positions).exact:
+        return False
+    return bool(loss <= NARROW) or anchor_factor(topology, stiffness, rest_length, positions, wide=True).exact
+
+
+def _factorise_anchor(topology: Topology, wide: bool, stiffness: Any, rest_length: Any, positions: Any) -> Factor:
     from substrates.classical.elastic.preconditioner import LEAST_SIDEWAYS, SPARE, zero_mode_threshold
 
     outer, identity, sideways = spring_parts(topology, stiffness, rest_length, positions)
@@ -69,15 +96,15 @@ def _factorise_anchor(topology: Topology, stiffness: Any, rest_length: Any, posi
     stiffest = np.bincount(topology.edges.ravel(), np.repeat(stiffness, 2)).max(initial=0.0)
     threshold = zero_mode_threshold(np.asarray(stiffness).dtype) * stiffest
     exact = k * (outer + sideways * (identity - outer))
-    found = positive_factor(topology, exact - SPARE * k * identity, -threshold, np.float32)
-    if found is not None:
-        return Factor(*found, SPARE)
+    found = positive_factor(topology, exact - (SPARE if wide else NARROW) * k * identity, -threshold, np.float32)
+    if found is not None or wide:
+        return Factor(*(found or (None, np.zeros(0, int))), found is not None)
     propped = k * (outer + np.maximum(sideways, LEAST_SIDEWAYS) * (identity - outer))
     found = positive_factor(topology, propped, 1e-3 * stiffest, np.float32)
     if found is None:  # positions, stiffnesses or rest lengths that are not numbers
         found = positive_factor(topology, np.broadcast_to(identity, propped.shape), 1.0, np.float32)
     assert found is not None
-    return Factor(*found, 0.0)
+    return Factor(*found, False)
 
 
 def spring_parts(topology: Topology, stiffness: Any, rest_length: Any, positions: Any) -> tuple[Any, Any, Any]:
@@ -120,10 +147,11 @@ def positive_factor(topology: Topology, blocks: np.ndarray, shift: float, dtype:
         )
     except RuntimeError:  # exactly singular
         return None
-    diagonal = factors.U.diagonal()
-    # a symmetric elimination that never pivots has as many negative pivots as the matrix has negative eigenvalues
-    unpivoted = np.array_equal(factors.perm_r, factors.perm_c)
-    return (factors, order) if unpivoted and np.all(diagonal > 0) else None
+    # a symmetric elimination that never pivots has as many negative pivots as the matrix has negative eigenvalues; a
+    # pivot that is all rounding tells nothing
+    least = 1e3 * float(np.finfo(dtype).eps) * matrix.diagonal().max()
+    definite = np.array_equal(factors.perm_r, factors.perm_c) and np.all(factors.U.diagonal() > least)
+    return (factors, order) if definite else None
 
 
 def assemble(topology: Topology, blocks: np.ndarray, shift: float) -> tuple[Any, np.ndarray]:
@@ -234,14 +262,15 @@ def softest(
     size = topology.free.size
     if not np.all(np.isfinite(blocks)):
         return np.inf, np.zeros(size)
-    factor = lambda shift: positive_factor(topology, blocks, shift, np.float64, extra)
-    if factor(-threshold) is not None:
+    factor = lambda shift, dtype=np.float64: positive_factor(topology, blocks, shift, dtype, extra)
+    # single precision, which is faster, suffices to show stability where it succeeds
+    if factor(-threshold, np.float32) is not None or factor(-threshold) is not None:
         return np.inf, np.zeros(size)
     stiffest = float(np.bincount(topology.edges.ravel(), np.repeat(stiffness, 2)).max())
-    shift = 8 * threshold
+    shift = max(8 * threshold, 1e-9 * stiffest)
     found = factor(shift)
     while found is None:  # ends: at a shift of several times the largest stiffness nothing is negative
-        shift = max(4 * shift, 1e-9 * stiffest)
+        shift *= 4
         found = factor(shift)
     factors, order = found
     inverse = scipy.sparse.linalg.LinearOperator((size, size), matvec=factors.solve, dtype=float)

@@ -90,14 +90,14 @@ def is_certified(
 ) -> Bool[Array, ""]:
     """Whether the anchor's factor proves that the Hessian is positive definite.
 
-    The Hessian of the springs is above N = H - spare L where every spring has kept its stiffness. With a nudge's
+    The Hessian of the springs is above N = H - spare L of the anchor where every spring has kept its stiffness. With a nudge's
     curvature W at the outputs it stays definite if N + W is: if 1 + C'WC is, where C C' is N^-1 at the outputs.
     """
     certain = steering.certifies(objective.net, objective.positions(flat))
     read = outputs.at
     if read.size == 0:
         return certain
-    half = jnp.linalg.cholesky(steering.compliance(read))
+    half = jnp.linalg.cholesky(steering.compliance(objective.net, objective.positions(flat), read))
     least = jnp.linalg.eigvalsh(half.T @ outputs.matrix @ half)[0]
     return certain & (least > -0.9)
 

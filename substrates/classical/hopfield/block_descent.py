@@ -96,11 +96,6 @@ class _Layers:
     """One solve. A carry is (state, lifts): lifts[k] is what layer k sends on, before pooling; both are current."""
 
     def __init__(self, net: Any, x: Array, nudge: Nudge | Pin | None, start: State):
-        if any(jnp.iscomplexobj(layer) for layer in start):
-            raise ValueError(
-                "beta: wanted a real number, got a complex one; units that are clipped to [0, 1] have no analytic "
-                "continuation"
-            )
         if [layer.shape for layer in start] != list(net.shapes[1:]):
             raise ValueError(
                 f"start: wanted layers of the shapes {net.shapes[1:]}, got {tuple(layer.shape for layer in start)}"

@@ -11,7 +11,8 @@ import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from substrates.classical.hopfield.block_descent import BlockDescent
-from substrates.substrate import Substrate
+from substrates.nudge import Nudge, Pin
+from substrates.substrate import Equilibrium, Solver, Substrate
 from substrates.wiring import Convolution, Dense, Pooling, chain_of_groups
 
 if TYPE_CHECKING:
@@ -108,6 +109,22 @@ class HopfieldNetwork(Substrate):
         outputs = jnp.full(self.shapes[-1], jnp.inf, dtype)
         return (*sides[0], -outputs), (*sides[1], outputs)
 
+    def relax(
+        self,
+        x: Float[Array, "..."],
+        nudge: Nudge | Pin | None = None,
+        start: State | None = None,
+        *,
+        key: PRNGKeyArray | None = None,
+        solver: Solver | None = None,
+    ) -> Equilibrium:
+        if isinstance(nudge, Nudge) and jnp.iscomplexobj(nudge.beta):
+            raise ValueError(
+                "beta: wanted a real number, got a complex one; activities that are clipped to [0, 1] have no analytic "
+                "continuation"
+            )
+        return Substrate.relax(self, x, nudge, start, key=key, solver=solver)
+
     def force_scale(self, state: State, x: Float[Array, "..."]) -> Float[Array, ""]:
         """The largest field of the inputs, at least 1, which is the force of a saturated unit's own energy."""
         field = self.bias[0] + self.arriving(0, self.clamped(x))
@@ -202,7 +219,7 @@ class HopfieldNetwork(Substrate):
             if isinstance(coupling, Convolution) and coupling.pooling == "max":
                 share = coupling.unpool(after, coupling.convolve(before))
                 winners = Convolution(coupling.weight, "max").pool(share)
-                count += jnp.sum((after > 0) & (winners < after))
+                count += jnp.sum((after > 0) & (winners < after), dtype=jnp.int32)
         return count
 
     def draw(self, state: State | None = None, x: Any = None, ax: Axes | None = None) -> Axes:

@@ -107,7 +107,7 @@ def test_resume(command):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ("train nothing", "substrate: wanted one of resistor"),
+        ("train nothing", "substrate: wanted one of "),
         ("train resistr", "did you mean 'resistor'"),
         ("train absent.py:Thing", "there is no file absent.py"),
         ("train PLUGIN:Nothing", "defines no class Nothing"),

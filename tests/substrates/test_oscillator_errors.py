@@ -59,7 +59,9 @@ def test_a_reference_a_field_or_a_second_harmonic_holds_the_phase_of_a_part(anch
 
 
 def test_frequencies_of_a_free_part_are_relative_to_its_frame():
-    with pytest.raises(ValueError, match="frequency: wanted frequencies relative to the rotating frame, .* got mean 2"):
+    with pytest.raises(
+        ValueError, match=r"frequency: wanted frequencies relative to the rotating frame, .* got mean 2"
+    ):
         OscillatorNetwork.from_edges(EDGES, coupling=1.0, frequency=[1.0, 2.0, 2.0, 3.0])
 
 

@@ -151,6 +151,7 @@ class LayeredOscillators(OscillatorNetwork):
         return self._observables(weights, locals_)
 
     def training_defaults(self) -> dict[str, Any]:
+        """Centred nudges on squared errors of the sines, by Adam."""
         return {"beta": 0.5, "epochs": 30, "batch_size": 20, "optimiser": "adam", "learning_rate": 0.003, "decay": 0.95}
 
     # what the solver asks

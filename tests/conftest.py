@@ -18,3 +18,10 @@ settings.load_profile("groundstate")
 @pytest.fixture
 def key():
     return jax.random.key(0)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _programs_of_one_file():
+    # thousands of compiled programs in one process take gigabytes, and more memory maps than Linux allows
+    yield
+    jax.clear_caches()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -10,6 +12,8 @@ from jaxtyping import Array, Inexact
 
 class SquaredError(eqx.Module):
     """C = 1/2 |output - target|^2; as a nudge, a spring (a conductance) of strength beta to the target."""
+
+    separable: ClassVar[bool] = True
 
     def __call__(self, output: Inexact[Array, "outputs"], target: Inexact[Array, "outputs"]) -> Inexact[Array, ""]:
         return 0.5 * jnp.sum((output - target) ** 2)

@@ -3,16 +3,20 @@
 from substrates._versions import check_versions
 from substrates.classical.elastic import ElasticNetwork
 from substrates.classical.hopfield import HopfieldNetwork
+from substrates.classical.ising import IsingModel
 from substrates.classical.oscillator import OscillatorNetwork
 from substrates.classical.predictive_coding import PredictiveCodingNetwork
 from substrates.classical.resistor import GROUND, ResistorNetwork, Shockley
+from substrates.laboratory.annealer import AnnealedIsing
 from substrates.substrate import Equilibrium, Nudge, Pin, Status, Substrate, fixed
 
 __all__ = [
     "GROUND",
+    "AnnealedIsing",
     "ElasticNetwork",
     "Equilibrium",
     "HopfieldNetwork",
+    "IsingModel",
     "Nudge",
     "OscillatorNetwork",
     "Pin",

@@ -38,6 +38,14 @@ class Nudge(eqx.Module):
     beta: Any
     about: Any = None
 
+    @property
+    def separable(self) -> bool:
+        """Whether the cost is a sum over outputs, so that they do not feel each other through it.
+
+        A tangent is; a cost says so itself by an attribute `separable`.
+        """
+        return self.about is not None or bool(getattr(self.cost, "separable", False))
+
     def energy(self, output: Inexact[Array, "outputs"]) -> Inexact[Array, ""]:
         """beta C(output), or beta times its tangent about the free output."""
         if self.about is None:

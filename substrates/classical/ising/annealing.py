@@ -1,0 +1,122 @@
+"""Simulated annealing of many replicas, forward from hot and in reverse from spins."""
+
+from __future__ import annotations
+
+import abc
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PRNGKeyArray, PyTree
+
+from substrates.classical.ising.counter import sweep_words
+from substrates.classical.ising.sweeps import Sweeps
+from substrates.nudge import Nudge, Pin
+from substrates.solvers.solver import Equilibrium, Solver, judge, tolerance
+
+DRAW = 2**31 - 1
+"""Numbers the words of drawn starts; sweeps are numbered from 0."""
+
+
+class GroundStateSolver(Solver):
+    """A solver that looks for the ground state of spins."""
+
+    @abc.abstractmethod
+    def reversed(self) -> Solver:
+        """The solver for a start that already is spins."""
+
+
+class Annealing(GroundStateSolver):
+    """Simulated annealing: Metropolis sweeps of replicas while the temperature falls, then a descent; the best is kept.
+
+    The inverse temperature rises linearly from 1/hot to 1/cold. Temperatures are given in units of the root mean square
+    of the local field at random spins, sqrt(mean_i (h_i^2 + sum_j J_ij^2)), at the input and nudge at hand. The descent
+    flips every spin that releases energy until none does, so that the residual is zero.
+
+    From spins it anneals in reverse: it starts at the temperature `warm`, and the start itself descends beside the
+    replicas and wins ties. So it never ends above its start, and a nudge that does nothing changes nothing.
+
+    Attributes:
+        sweeps: how many sweeps from hot to cold.
+        replicas: how many anneal side by side.
+        hot, cold: the first and last temperature.
+        warm: the first temperature of a reverse annealing.
+        reverse_sweeps: how many sweeps a reverse annealing takes.
+        from_spins: whether it anneals in reverse.
+
+    Source: Kirkpatrick, Gelatt and Vecchi 1983; reverse annealing for the nudged phase, Laydevant, Markovic and
+    Grollier 2024, arXiv 2305.18321.
+    """
+
+    sweeps: int = 200
+    replicas: int = 16
+    hot: float = 1.5
+    cold: float = 0.1
+    warm: float = 0.4
+    reverse_sweeps: int = 100
+    from_spins: bool = False
+
+    def __check_init__(self):
+        for name, least in (("sweeps", 0), ("replicas", 1), ("reverse_sweeps", 0)):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name}: wanted a whole number, at least {least}, got {getattr(self, name)}")
+        for name in ("hot", "warm", "cold"):
+            value = getattr(self, name)
+            if not 0 < value < float("inf"):
+                raise ValueError(f"{name}: wanted a positive temperature, got {value}")
+        for name in ("hot", "warm"):
+            value = getattr(self, name)
+            if value < self.cold:
+                raise ValueError(f"{name}: wanted a temperature of at least cold = {self.cold}, got {value}")
+
+    def reversed(self) -> Annealing:
+        return eqx.tree_at(lambda solver: solver.from_spins, self, True)
+
+    def __call__(
+        self, substrate: Any, x: PyTree, nudge: Nudge | Pin | None, start: PyTree, key: PRNGKeyArray | None
+    ) -> Equilibrium:
+        key = jax.random.key(0) if key is None else key
+        start = pinned(substrate, start, nudge)
+        kernel = substrate.sweeps(x, nudge)
+        first, count = (self.warm, self.reverse_sweeps) if self.from_spins else (self.hot, self.sweeps)
+        spins = kernel.replicate(start, self.replicas, sweep_words(key, DRAW))
+        spins = kernel.run(spins, key, schedule(kernel, first, self.cold, count, self.replicas))
+        state, steps = best(kernel, spins, start, sweep_words(key, DRAW - 1), substrate.size)
+        return judge(substrate, state, x, nudge, count + steps, tolerance(substrate, state, x, nudge))
+
+
+def schedule(kernel: Sweeps, first: float, last: float, count: int, replicas: int) -> Float[Array, "sweeps replicas"]:
+    """Inverse temperatures that rise linearly, for all replicas alike; `first` and `last` in units of the scale."""
+    scale = jnp.maximum(kernel.scale, jnp.finfo(kernel.dtype).tiny ** 0.5)
+    inverse = jnp.linspace(1 / first, 1 / last, count, dtype=kernel.dtype) / scale
+    return jnp.broadcast_to(inverse[:, None], (count, replicas))
+
+
+def best(kernel: Sweeps, spins: PyTree, start: PyTree, words: Array, size: int) -> tuple[PyTree, Array]:
+    """The state of lowest energy after all replicas and the start have descended; the start wins ties.
+
+    Returns it and the number of sweeps of the descent.
+    """
+    joined = jax.tree.map(
+        lambda first, rest: jnp.concatenate([first, rest], axis=kernel.replica_axis),
+        kernel.replicate(start, 1, words),
+        spins,
+    )
+    joined, steps = kernel.descend(joined, 2 * size + 2)
+    energies = kernel.energies(joined)
+    rounding = 16 * jnp.finfo(kernel.dtype).eps * (jnp.abs(energies[0]) + kernel.largest)
+    index = jnp.where(jnp.min(energies) < energies[0] - rounding, jnp.argmin(energies), 0)
+    return jax.tree.map(lambda leaf: leaf[index], kernel.states(joined)), steps
+
+
+def pinned(substrate: Any, state: PyTree, nudge: Nudge | Pin | None) -> PyTree:
+    """The state with the outputs of a pin at the level nearest to its target."""
+    if not isinstance(nudge, Pin):
+        return state
+    low, high = substrate.levels
+    spins = substrate.output_spins(state)
+    up = jnp.asarray(nudge.target) > (low + high) / 2
+    return substrate.with_outputs(
+        state, jnp.broadcast_to(jnp.where(up, 1.0, -1.0).astype(spins.dtype)[:, None], spins.shape)
+    )

@@ -1,0 +1,120 @@
+"""The exact thermal ensemble of spins: every configuration with its Boltzmann weight."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
+from jax.flatten_util import ravel_pytree
+from jaxtyping import Array, Float, PRNGKeyArray, PyTree
+
+from substrates.classical.ising.enumeration import check_size, configurations
+from substrates.classical.ising.model import IsingModel
+from substrates.nudge import Nudge, Pin
+from substrates.solvers.solver import Equilibrium, Solver, judge, tolerance
+from substrates.substrate import Substrate, fixed
+
+MOST_SPINS = 20
+_AT_ONCE = 4096
+
+
+class BoltzmannWeights(Solver):
+    """The closed form: log p(s) = -F(s)/T - log Z."""
+
+    def __call__(
+        self, substrate: Any, x: PyTree, nudge: Nudge | Pin | None, start: PyTree, key: PRNGKeyArray | None
+    ) -> Equilibrium:
+        if isinstance(nudge, Pin):
+            raise ValueError("nudge: wanted a Nudge or None, got a Pin; an ensemble is not held at single outputs")
+        state = jax.nn.log_softmax(-substrate.levels(x, nudge) / substrate.temperature)
+        return judge(substrate, state, x, nudge, 1, tolerance(substrate, state, x, nudge))
+
+
+class BoltzmannEnsemble(Substrate):
+    """Spins at a temperature T: the state is the distribution p over all configurations of the free spins.
+
+    The energy is the free energy A[p] = sum_s p(s) (E(s) + T log p(s)), least at p(s) = exp(-E(s)/T)/Z, where it is
+    -T log Z. The state holds log p, shape (2^n,), up to a constant: p = softmax(state). What is read is the mean of
+    the outputs. A nudge acts on every configuration, as on an annealer: F[p] = A[p] + beta <C>, with <C> the mean of
+    the cost over configurations. For costs that are linear in the outputs, the squared error of single spins (up to a
+    constant) among them, that is the cost of the mean output; for others the mean cost is what is descended. Then
+
+        d<C>/dtheta = d/dbeta <dE/dtheta>_beta = -(1/T) Cov(C, dE/dtheta).
+
+    Attributes:
+        model: the spins, trainable.
+        temperature: T, in units of energy.
+
+    Source: Scellier and Bengio 2017, arXiv 1602.05179, the stochastic version of the theorem.
+    """
+
+    contrast_points: ClassVar[int] = 0
+    solver: ClassVar[Any] = BoltzmannWeights()
+
+    model: IsingModel
+    temperature: Float[Array, ""] = fixed()
+
+    def configurations(self) -> Float[Array, "configurations free"]:
+        """All configurations of the free spins, each flattened as the state of the model, the first spin fastest."""
+        return configurations(self.model.size, self.temperature.dtype)
+
+    def levels(self, x: Float[Array, "inputs"], nudge: Nudge | None = None) -> Float[Array, "configurations"]:
+        """The total energy F = E + beta C of each configuration."""
+        return self._of_each(lambda s: self.model.total_energy(s, x, nudge), x)
+
+    def total_energy(self, state: Float[Array, "configurations"], x: PyTree, nudge: Nudge | Pin | None = None):
+        log_p = jax.nn.log_softmax(state)
+        p = jnp.exp(log_p)
+        return jnp.sum(p * (self.levels(x, nudge if isinstance(nudge, Nudge) else None) + self.temperature * log_p))
+
+    def energy(self, state: Float[Array, "configurations"], x: PyTree) -> Float[Array, ""]:
+        return self.total_energy(state, x)
+
+    def total_force(self, state: PyTree, x: PyTree, nudge: Nudge | Pin | None = None) -> PyTree:
+        return self.force(state, x, nudge)
+
+    def initial_state(self, x: PyTree) -> Float[Array, "configurations"]:
+        self.model.initial_state(x)
+        return jnp.zeros(2**self.model.size, self.temperature.dtype)
+
+    def read(self, state: Float[Array, "configurations"], x: PyTree) -> Float[Array, "outputs"]:
+        shown = self._of_each(lambda s: self.model.read(s, x), x)
+        return jax.nn.softmax(state) @ shown
+
+    def force_scale(self, state: PyTree, x: PyTree) -> Float[Array, ""]:
+        """The temperature and the spread of the levels."""
+        return self.temperature + jnp.std(self.levels(x))
+
+    def constrained(self) -> BoltzmannEnsemble:
+        return eqx.tree_at(lambda e: e.model, self, self.model.constrained())
+
+    def _of_each(self, function: Any, x: PyTree) -> Array:
+        unravel = ravel_pytree(self.model.initial_state(x))[1]
+        each = lambda s: function(unravel(s))
+        spins = self.configurations()
+        if spins.shape[0] <= _AT_ONCE:
+            return jax.vmap(each)(spins)
+        return jax.lax.map(each, spins, batch_size=_AT_ONCE)
+
+
+def boltzmann_ensemble(model: IsingModel, temperature: Any) -> BoltzmannEnsemble:
+    """The ensemble that `IsingModel.ensemble` describes, checked."""
+    check_size("model", model.size, MOST_SPINS)
+    return BoltzmannEnsemble(model, checked_temperature(temperature, model))
+
+
+def checked_temperature(temperature: Any, model: IsingModel) -> Float[Array, ""]:
+    """A positive number in the dtype of the model."""
+    dtype = jax.tree.leaves(eqx.filter(model, eqx.is_inexact_array))[0].dtype
+    if not isinstance(temperature, Tracer) and not (
+        np.ndim(temperature) == 0 and 0 < float(temperature) < float("inf")
+    ):
+        raise ValueError(
+            f"temperature: wanted a positive number, in units of the couplings, got {temperature}; at zero the ground "
+            "state is what the model's own relax finds"
+        )
+    return jnp.asarray(temperature, dtype)

@@ -1,0 +1,298 @@
+"""Layers of spins above real inputs."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Sequence
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int, PRNGKeyArray
+
+from substrates.classical.ising.annealing import Annealing
+from substrates.classical.ising.counter import counted_uniform
+from substrates.classical.ising.enumeration import Enumeration
+from substrates.classical.ising.model import MOST_SPINS_ENUMERATED_UNASKED, IsingModel
+from substrates.classical.ising.sweeps import Sweeps, decided
+from substrates.nudge import Nudge, Pin
+from substrates.solvers.solver import Solver
+from substrates.wiring import Dense
+
+State = tuple[Float[Array, "spins"], ...]
+
+
+class LayeredSpins(IsingModel):
+    """Layers of spins, each coupled to the next, above real-valued inputs that act as fields on the first.
+
+        E = -sum_k s_(k-1)' J_k s_k - sum_k h_k' s_k,     s_0 = x.
+
+    Each output has several copies, spins with couplings of their own, and shows the mean of their levels: with binary
+    spins a nudge of finite strength can then move an output by part of its range.
+
+    Attributes:
+        coupling: J_k between successive layers, `Dense` blocks; the last has a column for every copy of every output,
+            the copies of an output side by side.
+        field: h_k of each layer after the input, shape (spins,).
+        copies: how many spins show one output.
+        levels: what an output shows when its spins point down and up: (-1, 1), or (0, 1) to compare with one-hot
+            labels.
+        coupling_limit, field_limit: the largest |J| and |h| that `constrained` allows, as on a machine; None for none.
+
+    The state is the tuple of the layers after the input.
+
+    Source: Laydevant, Markovic and Grollier 2024, arXiv 2305.18321.
+    """
+
+    coupling: tuple[Dense, ...]
+    field: tuple[Float[Array, "spins"], ...]
+    copies: int = eqx.field(static=True, default=1)
+    levels: tuple[float, float] = eqx.field(static=True, default=(-1.0, 1.0))  # type: ignore[assignment]
+    coupling_limit: float | None = eqx.field(static=True, default=None)
+    field_limit: float | None = eqx.field(static=True, default=None)
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """The numbers of inputs, of spins in each hidden layer, and of outputs."""
+        widths = [block.weight.shape[0] for block in self.coupling]
+        return (*widths, self.coupling[-1].weight.shape[1] // self.copies)
+
+    @property
+    def size(self) -> int:
+        return sum(field.shape[0] for field in self.field)
+
+    @property
+    def solver(self) -> Solver:  # type: ignore[override]
+        """Exact enumeration up to 12 spins, above it annealing, quick enough to learn by."""
+        if self.size <= MOST_SPINS_ENUMERATED_UNASKED:
+            return Enumeration()
+        return Annealing(sweeps=60, replicas=4, reverse_sweeps=30)
+
+    def energy(self, state: State, x: Float[Array, "inputs"]) -> Float[Array, ""]:
+        total = jnp.zeros((), state[0].dtype)
+        for block, field, before, s in zip(
+            self.coupling, self.field, (self.clamped(x), *state[:-1]), state, strict=True
+        ):
+            total -= jnp.sum((block.forward(before) + field) * s)
+        return total
+
+    def clamped(self, x: Float[Array, "inputs"]) -> Float[Array, "inputs"]:
+        """The input in the dtype of the couplings."""
+        return jnp.asarray(x).astype(self.field[0].dtype)
+
+    def initial_state(self, x: Float[Array, "inputs"]) -> State:
+        if jnp.shape(x) != (self.sizes[0],):
+            raise ValueError(f"x: wanted shape ({self.sizes[0]},), one number per input, got {jnp.shape(x)}")
+        return tuple(jnp.zeros_like(field) for field in self.field)
+
+    def output_spins(self, state: State) -> Float[Array, "outputs copies"]:
+        return state[-1].reshape(-1, self.copies)
+
+    def with_outputs(self, state: State, spins: Float[Array, "outputs copies"]) -> State:
+        return (*state[:-1], spins.reshape(-1))
+
+    def held_fields(self, x: Float[Array, "inputs"]) -> State:
+        """The field of every layer, with what the input adds to the first."""
+        return (self.field[0] + self.coupling[0].forward(self.clamped(x)), *self.field[1:])
+
+    def local_field(self, state: State, x: Float[Array, "inputs"]) -> State:
+        fields = list(self.held_fields(x))
+        for k, block in enumerate(self.coupling[1:]):
+            fields[k] += block.backward(state[k + 1])
+            fields[k + 1] += block.forward(state[k])
+        return tuple(fields)
+
+    def force_scale(self, state: State, x: Float[Array, "inputs"]) -> Float[Array, ""]:
+        """A bound on the local fields: the largest of |held field| + sum_j |J_ij|."""
+        return jnp.max(jnp.stack([jnp.max(bound) for bound in self.reach(self.held_fields(x), jnp.abs)]))
+
+    def reach(self, fields: State, size: Any) -> State:
+        """size(field) + sum_j size(J_ij) at every spin, over the spins j of neighbouring layers."""
+        totals = [size(field) for field in fields]
+        for k, block in enumerate(self.coupling[1:]):
+            totals[k] += jnp.sum(size(block.weight), axis=1)
+            totals[k + 1] += jnp.sum(size(block.weight), axis=0)
+        return tuple(totals)
+
+    def free_couplings(self) -> tuple[Int[np.ndarray, "m 2"], Float[Array, "m"]]:
+        pairs, couplings, first = [np.zeros((0, 2), int)], [jnp.zeros(0, self.field[0].dtype)], 0
+        for block in self.coupling[1:]:
+            before, after = block.weight.shape
+            i, j = np.indices((before, after))
+            pairs.append(np.stack([first + i.ravel(), first + before + j.ravel()], axis=1))
+            couplings.append(block.weight.ravel())
+            first += before
+        return np.concatenate(pairs), jnp.concatenate(couplings)
+
+    def sweeps(self, x: Float[Array, "inputs"], nudge: Nudge | Pin | None) -> LayerSweeps:
+        return LayerSweeps(self, x, nudge)
+
+    def constrained(self) -> LayeredSpins:
+        clip = lambda leaf, limit: leaf if limit is None else jnp.clip(leaf, -limit, limit)
+        coupling = tuple(Dense(clip(block.weight, self.coupling_limit)) for block in self.coupling)
+        field = tuple(clip(leaf, self.field_limit) for leaf in self.field)
+        return eqx.tree_at(lambda net: (net.coupling, net.field), self, (coupling, field))
+
+    def training_defaults(self) -> dict[str, Any]:
+        """One-sided nudges of finite strength are the rule's business; here strength and rates."""
+        return {"beta": 10.0, "epochs": 30, "batch_size": 16, "optimiser": "adam", "learning_rate": 0.01, "decay": 0.93}
+
+
+class LayerSweeps(Sweeps):
+    """Sweeps over layers: the spins of one at once, given its neighbours. Arrays have the shape (replicas, spins)."""
+
+    replica_axis = 0
+
+    def __init__(self, model: LayeredSpins, x: Float[Array, "inputs"], nudge: Nudge | Pin | None):
+        self.model, self.nudge, self.dtype = model, nudge, model.field[0].dtype
+        self.field = model.held_fields(x)
+        squares = model.reach(self.field, jnp.square)
+        self.scale = jnp.sqrt(sum(jnp.sum(part) for part in squares) / model.size)
+        self.largest = jnp.max(jnp.stack([jnp.max(part) for part in model.reach(self.field, jnp.abs)]))
+        self.increments = _increments(model, nudge) if isinstance(nudge, Nudge) and nudge.separable else None
+
+    def along_replicas(self, values: Float[Array, "replicas"]) -> Float[Array, "replicas 1"]:
+        return values[:, None]
+
+    def load(self, states, words):
+        spins, first = [], 0
+        for layer in states:
+            spins.append(decided(layer, counted_uniform(words, first, layer.shape, self.dtype)))
+            first += layer.size
+        return tuple(spins)
+
+    def field_at(self, spins: tuple[Array, ...], k: int) -> Float[Array, "replicas spins"]:
+        """The local field on a layer."""
+        total = self.field[k]
+        if k > 0:
+            total = total + self.model.coupling[k].forward(spins[k - 1])
+        if k + 1 < len(spins):
+            total = total + self.model.coupling[k + 1].backward(spins[k + 1])
+        return total
+
+    def sweep(self, spins, accept):
+        spins, first = list(spins), 0
+        for k, s in enumerate(spins):
+            field = self.field_at(tuple(spins), k)
+            if k + 1 < len(spins) or self.nudge is None:
+                spins[k] = jnp.where(accept(2 * s * field, s, first), -s, s)
+            elif self.increments is not None:
+                spins[k] = self._copy_by_copy(s, field, accept, first)
+            elif isinstance(self.nudge, Nudge):
+                spins[k] = self._one_by_one(s, field, accept, first)
+            first += s.size
+        return tuple(spins)
+
+    def energies(self, spins):
+        total = jnp.zeros(spins[0].shape[0], self.dtype)
+        for k, s in enumerate(spins):
+            felt = self.field[k] if k == 0 else self.field[k] + self.model.coupling[k].forward(spins[k - 1])
+            total -= jnp.sum(s * felt, axis=1)
+        if isinstance(self.nudge, Nudge):
+            total += jax.vmap(self.nudge.energy)(self._shown(spins[-1]))
+        return total
+
+    def states(self, spins):
+        return spins
+
+    def _shown(self, s: Float[Array, "replicas spins"]) -> Float[Array, "replicas outputs"]:
+        return self.model.shown(s.reshape(s.shape[0], -1, self.model.copies))
+
+    def _copy_by_copy(self, s, field, accept, first):
+        """One copy of every output at once: in a cost that is a sum over outputs they do not feel each other.
+
+        With m of its other copies up, a copy feels the field -(c(m + 1) - c(m))/2, where c is its output's cost.
+        """
+        assert self.increments is not None
+        replicas, copies, increments = s.shape[0], self.model.copies, self.increments
+        s, field = (array.reshape(replicas, -1, copies) for array in (s, field))
+        for copy in range(copies):
+            here = s[:, :, copy]
+            others = (jnp.sum(s, axis=2) - here + copies - 1) / 2
+            pull = sum(jnp.where(jnp.abs(others - m) < 0.5, -0.5 * increments[m], 0) for m in range(copies))
+            flips = accept(2 * here * (field[:, :, copy] + pull), here, first + copy * here.size)
+            s = s.at[:, :, copy].set(jnp.where(flips, -here, here))
+        return s.reshape(replicas, -1)
+
+    def _one_by_one(self, s, field, accept, first):
+        """The output spins one after the other, each flip weighed with what it does to the cost."""
+        assert isinstance(self.nudge, Nudge)
+        cost = jax.vmap(self.nudge.energy)
+
+        def update(k, s):
+            here = s[:, k]
+            gain = 2 * here * field[:, k] + cost(self._shown(s.at[:, k].set(-here))) - cost(self._shown(s))
+            flips = accept(gain[:, None], here[:, None], first + k * here.shape[0])[:, 0]
+            return s.at[:, k].set(jnp.where(flips, -here, here))
+
+        return jax.lax.fori_loop(0, s.shape[1], update, s)
+
+
+def _increments(model: LayeredSpins, nudge: Nudge) -> Float[Array, "copies outputs"]:
+    """beta (C with m + 1 copies of an output up - C with m up), for each m and output; C a sum over outputs."""
+    low, high = model.levels
+    outputs = model.sizes[-1]
+    parts = jnp.asarray(np.linspace(low, high, model.copies + 1), model.field[0].dtype)
+    reference = jnp.full(outputs, low, parts.dtype)
+    one = lambda part, k: nudge.energy(reference.at[k].set(part))
+    costs = jax.vmap(jax.vmap(one, in_axes=(None, 0)), in_axes=(0, None))(parts, jnp.arange(outputs))
+    return costs[1:] - costs[:-1]
+
+
+def layered_spins(
+    sizes: Sequence[int],
+    *,
+    key: PRNGKeyArray,
+    copies: int = 1,
+    levels: tuple[float, float] = (-1.0, 1.0),
+    gain: float = 1.0,
+    coupling_limit: float | None = None,
+    field_limit: float | None = None,
+    dtype: Any = None,
+) -> LayeredSpins:
+    """Layers of spins with normal couplings of standard deviation gain / sqrt(spins in the layer before).
+
+    Args:
+        sizes: the numbers of inputs, of spins in each hidden layer, and of outputs.
+        key: draws the couplings.
+        copies: how many spins show one output.
+        levels: what an output shows when its spins point down, and up.
+        gain: scales the couplings.
+        coupling_limit, field_limit: the largest |J| and |h| that training may reach; None for no limit.
+        dtype: of the parameters; JAX's default if None.
+
+    Raises:
+        ValueError: for sizes that are not at least two positive integers, and options that make no sense.
+
+    Source: Laydevant, Markovic and Grollier 2024, arXiv 2305.18321.
+    """
+    try:
+        sizes = tuple(operator.index(size) for size in sizes)
+    except TypeError:
+        raise ValueError(f"sizes: wanted at least two positive integers (inputs, ..., outputs), got {sizes}") from None
+    if len(sizes) < 2 or min(sizes) < 1:
+        raise ValueError(f"sizes: wanted at least two positive integers (inputs, ..., outputs), got {sizes}")
+    if not isinstance(copies, int) or copies < 1:
+        raise ValueError(f"copies: wanted a whole number of spins per output, at least 1, got {copies}")
+    low, high = (float(level) for level in levels)
+    if not (np.isfinite(low) and np.isfinite(high) and low < high):
+        raise ValueError(f"levels: wanted two finite numbers, the lower one first, got {levels}")
+    if not (np.isfinite(gain) and gain > 0):
+        raise ValueError(f"gain: wanted a positive finite number, got {gain}")
+    for name, limit in (("coupling_limit", coupling_limit), ("field_limit", field_limit)):
+        if limit is not None and not (np.isfinite(limit) and limit > 0):
+            raise ValueError(f"{name}: wanted a positive finite number or None, got {limit}")
+    dtype = jnp.zeros(()).dtype if dtype is None else jnp.dtype(dtype)
+    widths = (*sizes[:-1], sizes[-1] * copies)
+    keys = jax.random.split(key, len(sizes) - 1)
+    draw = lambda k, m, n: gain / m**0.5 * jax.random.normal(k, (m, n), dtype)
+    return LayeredSpins(
+        coupling=tuple(Dense(draw(k, m, n)) for k, m, n in zip(keys, widths[:-1], widths[1:], strict=True)),
+        field=tuple(jnp.zeros(n, dtype) for n in widths[1:]),
+        copies=copies,
+        levels=(low, high),
+        coupling_limit=coupling_limit,
+        field_limit=field_limit,
+    ).constrained()

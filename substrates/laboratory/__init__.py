@@ -1,0 +1,1 @@
+"""Systems that live outside the simulation: machines, and programs of others."""

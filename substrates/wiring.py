@@ -21,6 +21,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Inexact
 
+from substrates.correlation import correlate
+
 Pooling = Literal["max", "average", "soft"]
 
 
@@ -173,9 +175,7 @@ class Convolution(eqx.Module):
 
     def convolve(self, u: Inexact[Array, "height width before"]) -> Inexact[Array, "rows columns after"]:
         """w * u, before pooling (a cross-correlation, as in every deep-learning library)."""
-        sides = ((self.padding, self.padding), (self.padding, self.padding))
-        layout = ("NHWC", "HWIO", "NHWC")
-        return jax.lax.conv_general_dilated(u[None], self.weight, (1, 1), sides, dimension_numbers=layout)[0]
+        return correlate(u, self.weight, (self.padding, self.padding))
 
     def pool(self, z: Inexact[Array, "rows columns after"]) -> Inexact[Array, "pooled_rows pooled_columns after"]:
         """P(z) over windows of 2x2."""
@@ -212,7 +212,13 @@ class Convolution(eqx.Module):
         self, z: Inexact[Array, "rows columns after"], before: tuple[int, ...]
     ) -> Inexact[Array, "height width before"]:
         """The transpose of `convolve`, for an earlier group of the shape `before`."""
-        return jax.linear_transpose(self.convolve, jax.ShapeDtypeStruct(before, z.dtype))(z)[0]
+        height, width = self.weight.shape[:2]
+        if before[:2] != (z.shape[0] + height - 1 - 2 * self.padding, z.shape[1] + width - 1 - 2 * self.padding):
+            raise ValueError(
+                f"before: wanted the shape of maps whose convolution has the shape {z.shape}, got {before}"
+            )
+        turned = jnp.flip(self.weight, (0, 1)).swapaxes(2, 3)
+        return correlate(z, turned, (height - 1 - self.padding, width - 1 - self.padding))
 
     def after(self, before: tuple[int, ...]) -> tuple[int, ...]:
         """The shape of the later group, given that of the earlier; raises ValueError where it does not fit."""

@@ -138,7 +138,7 @@ def descents(net, x, nudge, start):
     return jnp.append(net.total_energy(start, x, nudge), jax.lax.scan(sweep, start, length=8)[1])
 
 
-@pytest.mark.parametrize("kind", ["dense", "max", "soft"])
+@pytest.mark.parametrize("kind", ["dense", "max", pytest.param("soft", marks=pytest.mark.slow)])
 def test_the_generic_solver_agrees(kind):
     for seed in range(3):
         net = dense(seed) if kind == "dense" else convolutional(seed, kind, gain=0.6)
@@ -256,7 +256,7 @@ def test_not_a_number_comes_back_as_a_status():
 
 @pytest.mark.parametrize(
     "kind",
-    ["dense", "max", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("average", "soft"))],
+    ["dense", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("average", "max", "soft"))],
 )
 def test_the_conformance_kit_finds_no_fault(kind):
     net = dense(0) if kind == "dense" else convolutional(0, kind)
@@ -331,21 +331,20 @@ def events(net, x, states):
 
 
 def test_with_max_pooling_the_gradient_is_right_until_a_window_chooses_otherwise():
-    """Open question of finite differences against EP at beta 0.01: both are right, about different branches."""
+    """At finite beta it and finite differences may disagree: each is right about the branch that it follows."""
+    centred = lambda beta: EquilibriumPropagation(beta)
+    flat = lambda tree: np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(tree)])
     wide = []
     for seed in range(8):
         net, x, y = convolutional(seed, "max", gain=1.5), images(seed), jnp.array([1.0, 0.0])
         free = relax(net, x)
         assert free.status == Status.converged
         assert int(net.ties(free.state, x)) == 0, "a minimum does not rest on a kink"
-        exact = estimate(ImplicitGradient(), net, x[None], y[None]).gradient
-        size = jnp.linalg.norm(jax.flatten_util.ravel_pytree(exact)[0])
+        exact = flat(estimate(ImplicitGradient(), net, x[None], y[None]).gradient)
         for beta in (0.1, 1e-2, 1e-3, 1e-4):
             nudged = [relax(net, x, Nudge(SquaredError(), y, jnp.array(b)), free.state).state for b in (beta, -beta)]
-            found = estimate(EquilibriumPropagation(jnp.array(beta)), net, x[None], y[None]).gradient
-            error = float(
-                jnp.linalg.norm(jax.flatten_util.ravel_pytree(jax.tree.map(jnp.subtract, found, exact))[0]) / size
-            )
+            found = flat(estimate(centred(jnp.array(beta)), net, x[None], y[None]).gradient)
+            error = float(np.linalg.norm(found - exact) / np.linalg.norm(exact))
             decided = events(net, x, (free.state, *nudged))
             same = all(np.array_equal(d, decided[0]) for d in decided)
             if same:

@@ -1,6 +1,7 @@
 """Couplings against matrices, SciPy's correlation, and their own derivatives."""
 
 import itertools
+import re
 
 import equinox as eqx
 import jax
@@ -69,6 +70,48 @@ def test_backward_is_the_derivative_of_the_interaction(pooling, seed):
     step = 1e-6 * jnp.asarray(normal(seed + 3, 6, 4, 2))
     change = jnp.sum(v * (forward(coupling, u + step) - forward(coupling, u - step))) / 2
     np.testing.assert_allclose(jnp.sum(backward(coupling, v, u) * step), change, rtol=1e-5, atol=1e-11)
+
+
+@pytest.mark.parametrize(("kernel", "padding"), [((3, 3), 1), ((2, 3), 0), ((1, 2), 1), ((3, 3), 3)])
+def test_derivatives_of_a_convolution_are_sums_over_its_windows(kernel, padding):
+    """Also the second one, along a direction of the maps, that a contrast takes; and the transpose."""
+    weight, u, du = normal(0, *kernel, 2, 4), normal(1, 5, 4, 2), normal(2, 5, 4, 2)
+    v = normal(3, *Convolution(jnp.asarray(weight), padding=padding).after(u.shape))
+
+    def interaction(weight, u):
+        return jnp.sum(jnp.asarray(v) * Convolution(weight, padding=padding).convolve(u))
+
+    def summed(u):
+        padded = np.pad(u, ((padding, padding), (padding, padding), (0, 0)))
+        return np.einsum("rcikl,rco->klio", np.lib.stride_tricks.sliding_window_view(padded, kernel, (0, 1)), v)
+
+    arguments = jnp.asarray(weight), jnp.asarray(u)
+    slope = lambda u: jax.grad(interaction)(arguments[0], u)
+    found, along = jax.jvp(slope, arguments[1:], (jnp.asarray(du),))
+    np.testing.assert_allclose(found, summed(u), atol=1e-12)
+    np.testing.assert_allclose(along, summed(du), atol=1e-12)
+    both = jax.jvp(interaction, arguments, (jnp.asarray(weight), jnp.asarray(du)))[1]
+    np.testing.assert_allclose(both, np.sum(weight * (summed(u) + summed(du))), atol=1e-11)
+    back = Convolution(arguments[0], padding=padding).convolve_back(jnp.asarray(v), u.shape)
+    np.testing.assert_allclose(np.sum(back * du), np.sum(weight * summed(du)), atol=1e-11)
+
+
+def test_no_convolution_in_a_loop_has_a_layout_that_is_slow_on_cpus():
+    coupling, maps = convolution(0, "average"), jnp.ones((5, 6, 4, 2))
+    places = coupling.after((6, 4, 2))
+
+    def step(_, pair):
+        weight, maps = pair
+        changed = Convolution(weight, "average")
+        energy = lambda c, u: jnp.sum(jax.vmap(c.forward)(u) ** 2)
+        back = jax.vmap(lambda u: changed.backward(jnp.ones(places), u))(maps)
+        slopes, moved = jax.grad(energy, argnums=(0, 1))(changed, maps)
+        return weight + slopes.weight, maps + back + moved
+
+    program = jax.jit(lambda *pair: jax.lax.fori_loop(0, 3, step, pair)).lower(coupling.weight, maps).compile()
+    convolutions = re.findall(r" convolution\(.*dim_labels=(\S+?)[,\s]", str(program.as_text()))
+    assert len(convolutions) >= 2
+    assert set(convolutions) == {"b01f_01io->b01f"}
 
 
 @given(seed=seeds)

@@ -1,17 +1,21 @@
 """Rules that train physical systems through their contract, and what it takes to use them."""
 
+from learning.averaging import Averaged
 from learning.contrastive import EquilibriumPropagation
 from learning.costs import CrossEntropy, PhaseCost, SquaredError
 from learning.data import Data, load_data
 from learning.evaluation import Evaluation, evaluate
+from learning.fluctuations import FluctuationResponse
 from learning.reference import ImplicitGradient
 from learning.training import Run, fit
 
 __all__ = [
+    "Averaged",
     "CrossEntropy",
     "Data",
     "EquilibriumPropagation",
     "Evaluation",
+    "FluctuationResponse",
     "ImplicitGradient",
     "PhaseCost",
     "Run",

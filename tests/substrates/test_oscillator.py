@@ -292,6 +292,19 @@ def test_a_state_stays_on_the_branch_of_its_start():
     assert largest(nudged.state, wound) < 0.1
 
 
+def test_complex_nudges_continue_analytically():
+    """Cauchy: the mean over a circle of complex beta is the value at its centre."""
+    net, x = drawn(SMALL, 2), inputs(2)
+    free = relax(net, x).state
+    wide = lambda tree: jax.tree.map(lambda leaf: leaf.astype(complex) if eqx.is_inexact_array(leaf) else leaf, tree)
+    turned = [np.exp(2j * np.pi * k / 8) for k in range(8)]
+    nudge = lambda beta: Nudge(SquaredError(), jnp.array([0.5 + 0j, 1.0]), jnp.asarray(beta))
+    found = [relax(wide(net), wide(x), nudge(0.02 * p), wide(free)) for p in turned]
+    assert all(one.converged for one in found)
+    assert max(jnp.max(jnp.abs(one.state.imag)) for one in found) > 1e-4
+    np.testing.assert_allclose(sum(one.state for one in found) / 8, free, atol=1e-9)
+
+
 @pytest.mark.parametrize("readout", ["phase", "sine"])
 def test_a_pin_holds_what_is_read_and_settles_the_rest(readout):
     net, x, target = drawn(SMALL, 6), inputs(6), jnp.array([0.4, -0.3])

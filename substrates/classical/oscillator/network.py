@@ -296,13 +296,13 @@ class OscillatorNetwork(Substrate):
     ) -> LayeredOscillators:
         """Layers of oscillators for a data set with features in [0, 1]; `sizes` hidden layers (by default one of 128).
 
-        Features clamp the inputs between -pi/2 and pi/2, the outputs are read as sines.
+        Features clamp the inputs between 0 and pi/2, the outputs are read as sines.
         """
         from substrates.classical.oscillator.build import layered_network
 
         hidden = (128,) if sizes is None else tuple(sizes)
         quarter = np.pi / 2
-        return layered_network((n_inputs, *hidden, n_outputs), key=key, phase_range=(-quarter, quarter), readout="sine")
+        return layered_network((n_inputs, *hidden, n_outputs), key=key, phase_range=(0.0, quarter), readout="sine")
 
 
 def spread_phases(n: int, dtype: Any) -> Float[Array, "n"]:

@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from substrates.classical.oscillator.local import angle_between, nudged_arrow, wrapped
@@ -68,34 +69,43 @@ class PhaseDescent(Solver):
             finite = found.status != Status.not_finite
             status = Status.where(finite, Status.truncated, Status.not_finite)
             return Equilibrium(found.state, found.energy, found.residual, found.steps, status)
-        size = sum(leaf.size for leaf in jax.tree.leaves(start))
-        dense = size <= self.dense_size
-        # over-relaxed updates leave up to about their own torque behind: the last sweep must feel less than the limit
-        calm = limit / 4
-        near = jnp.maximum(calm, 1e-2 * substrate.force_scale(start, x)) if dense else calm
-        z, torque, sweeps = self._sweep_until(phases, near)
+        dense = sum(leaf.size for leaf in jax.tree.leaves(start)) <= self.dense_size
+        enough = limit / 2  # leaves the other half to the rounding between arrows and phases
+        if dense:
+            enough = jnp.maximum(enough, 1e-2 * substrate.force_scale(start, x))
+        z, torque, sweeps = self._sweep_until(phases, enough)
         state = phases.unwound(z)
-        state, steps = descend_by_newton(substrate, x, nudge, state, limit, torque > calm, self.newton_steps, dense)
+        state, steps = descend_by_newton(substrate, x, nudge, state, limit, torque > limit, self.newton_steps, dense)
         return judge(substrate, state, x, nudge, sweeps + steps, limit)
 
-    def _sweep_until(self, phases: _Phases, near: Array) -> tuple[PyTree, Array, Array]:
-        """Sweeps until no block feels more torque than `near`: (arrows, largest torque, sweeps)."""
+    def _sweep_until(self, phases: _Phases, enough: Array) -> tuple[PyTree, Array, Array]:
+        """Sweeps until no phase feels more torque than that: (arrows, largest torque, sweeps).
 
-        def moving(carry):
-            _, torque, _, _, sweep = carry
-            return (torque > near) & (sweep < self.max_sweeps)
+        A sweep tells what each block felt before its turn, not what the turns of later blocks made of it: when that is
+        little enough, the torques are looked at all at once, and more is asked of the sweeps if they disagree.
+        """
 
-        def advance(carry):
-            z, torque, earlier, gain, sweep = carry
+        def unsettled(carry):
+            _, worst, _, (_, _, _, _, sweep) = carry
+            return (worst > enough) & (sweep < self.max_sweeps)
+
+        def settle(carry):
+            _, _, near, progress = carry
+            moving = lambda progress: (progress[1] > near) & (progress[4] < self.max_sweeps)
+            z, torque, *rest = jax.lax.while_loop(moving, advance, progress)
+            return z, phases.largest_torque(z), torque / 4, (z, torque, *rest)
+
+        def advance(progress):
+            z, torque, earlier, gain, sweep = progress
             z, torque = phases.sweep(z, gain)
             judging = (sweep % PERIOD == 0) & (sweep > 0)
             gain = jnp.where(judging, over_relaxation(gain, (torque / earlier) ** (1 / PERIOD)), gain)
             return z, torque, jnp.where(sweep % PERIOD == 0, torque, earlier), gain, sweep + 1
 
-        infinite = jnp.full_like(near, jnp.inf)
-        first = (phases.start, infinite, infinite, jnp.ones_like(near), jnp.zeros((), jnp.int32))
-        z, torque, _, _, sweeps = jax.lax.while_loop(moving, advance, first)
-        return z, torque, sweeps
+        infinite = jnp.full_like(enough, jnp.inf)
+        start = (phases.start, infinite, infinite, jnp.ones_like(enough), jnp.zeros((), jnp.int32))
+        z, worst, _, progress = jax.lax.while_loop(unsettled, settle, (phases.start, infinite, enough, start))
+        return z, worst, progress[4]
 
 
 def over_relaxation(gain: Float[Array, ""], rate: Float[Array, ""]) -> Float[Array, ""]:
@@ -123,41 +133,55 @@ class _Phases:
         self.order = range(count) if nudge is None else range(count - 1, -1, -1)
 
     def sweep(self, z: PyTree, gain: Float[Array, ""] | None = None) -> tuple[PyTree, Float[Array, ""]]:
-        """One update of every block, turning `gain` times as far as it takes to rest; also the largest torque that
-        any block felt just before its update (where a phase stands opposed to what it feels, what it feels).
+        """One update of every block, turning `gain` times as far as it takes to rest, and the largest torque that any
+        block felt just before its update.
         """
         worst = jnp.zeros((), jax.tree.leaves(z)[0].dtype)
         for k in self.order:
-            block = self.blocks.nodes[k]
             old = self.blocks.get(z, k)
-            towards = self.blocks.field(z, k)
-            if block.shift is not None:
-                towards += block.shift * old
-            if block.harmonic is not None:
-                # -1/2 K cos 2 phi is -K cos^2 phi or, for K < 0, -|K| sin^2 phi: concave in z, tangent at the old z
-                towards += jnp.stack([jnp.maximum(block.harmonic, 0), jnp.maximum(-block.harmonic, 0)]) * 2 * old
-            if block.outputs is not None and isinstance(self.nudge, Nudge):
-                torque, stiffness = self._nudge_on(z, block.outputs)
-                sideways = jnp.stack([-old[1], old[0]])
-                towards += stiffness * old + torque * sideways
-            torque, along = towards[1] * old[0] - towards[0] * old[1], towards[0] * old[0] + towards[1] * old[1]
-            size = jnp.sqrt(towards[0] ** 2 + towards[1] ** 2)
-            new = jnp.where(size > 0, towards / jnp.where(size > 0, size, 1), old)
-            if block.frequency is not None:
-                torque += block.frequency
-                sine = jnp.clip(block.frequency / jnp.where(size > 0, size, jnp.inf), -1, 1)
-                cosine = jnp.sqrt(1 - sine**2)
-                new = jnp.stack([new[0] * cosine - new[1] * sine, new[0] * sine + new[1] * cosine])
-            torque = jnp.where(along >= 0, jnp.abs(torque), size)
+            new, torque = self._at_rest(z, k)
             if gain is not None:
                 beyond = gain * new - (gain - 1) * old
                 new = beyond / jnp.sqrt(beyond[0] ** 2 + beyond[1] ** 2)
-            if block.outputs is not None and isinstance(self.nudge, Pin):
-                held = block.outputs.held
-                torque, new = jnp.where(held, 0, torque), jnp.where(held, old, new)
-            worst = jnp.maximum(worst, jnp.max(torque, initial=0.0))
+            held = self._held(k)
+            new = new if held is None else jnp.where(held, old, new)
+            worst = jnp.maximum(worst, torque)
             z = self.blocks.put(z, k, new)
         return z, worst
+
+    def largest_torque(self, z: PyTree) -> Float[Array, ""]:
+        """The largest torque on any phase; on one that stands opposed to what it feels, the strength of that."""
+        return jnp.max(jnp.stack([self._at_rest(z, k)[1] for k in self.order]))
+
+    def _at_rest(self, z: PyTree, k: int) -> tuple[Array, Float[Array, ""]]:
+        """Where a block comes to rest among the others, and the largest torque on it now."""
+        block, old = self.blocks.nodes[k], self.blocks.get(z, k)
+        towards = self.blocks.field(z, k)
+        if block.shift is not None:
+            towards += block.shift * old
+        if block.harmonic is not None:
+            # -1/2 K cos 2 phi is -K cos^2 phi or, for K < 0, -|K| sin^2 phi: concave in z, tangent at the old z
+            towards += jnp.stack([jnp.maximum(block.harmonic, 0), jnp.maximum(-block.harmonic, 0)]) * 2 * old
+        if block.outputs is not None and isinstance(self.nudge, Nudge):
+            torque, stiffness = self._nudge_on(z, block.outputs)
+            sideways = jnp.stack([-old[1], old[0]])
+            towards += stiffness * old + torque * sideways
+        torque, along = towards[1] * old[0] - towards[0] * old[1], towards[0] * old[0] + towards[1] * old[1]
+        size = jnp.sqrt(towards[0] ** 2 + towards[1] ** 2)
+        new = jnp.where(size > 0, towards / jnp.where(size > 0, size, 1), old)
+        if block.frequency is not None:
+            torque += block.frequency
+            sine = jnp.clip(block.frequency / jnp.where(size > 0, size, jnp.inf), -1, 1)
+            cosine = jnp.sqrt(1 - sine**2)
+            new = jnp.stack([new[0] * cosine - new[1] * sine, new[0] * sine + new[1] * cosine])
+        torque = jnp.where(along >= 0, jnp.abs(torque), size)
+        held = self._held(k)
+        return new, jnp.max(torque if held is None else jnp.where(held, 0, torque), initial=0.0)
+
+    def _held(self, k: int) -> np.ndarray | None:
+        """Which nodes of a block a pin holds."""
+        outputs = self.blocks.nodes[k].outputs
+        return outputs.held if outputs is not None and isinstance(self.nudge, Pin) else None
 
     def _nudge_on(self, z: PyTree, outputs: Any) -> tuple[Array, Array]:
         arrow = self.blocks.outputs(z)

@@ -66,7 +66,7 @@ class BlockDescent(Solver):
             finite &= jnp.all(jnp.isfinite(layer))
         status = Status.where(finite, status, Status.not_finite)
         status = Status.where(layers.runaway(state), Status.unstable, status)
-        return Equilibrium(state, substrate.total_energy(state, x, nudge), residual, steps, status)
+        return Equilibrium(state, layers.energy(carry), residual, steps, status)
 
     def _converge(self, layers: _Layers, carry: tuple[State, State], limit: Array) -> tuple[tuple, Array, Array]:
         def moving(inner):
@@ -181,6 +181,14 @@ class _Layers:
                 force = s - self.nudge.target
             worst.append(jnp.max(jnp.abs(force)))
         return jnp.max(jnp.stack(worst))
+
+    def energy(self, carry: tuple[State, State]) -> Float[Array, ""]:
+        """The total energy, the substrate's own, from the products at hand."""
+        state, lifts = carry
+        total = jnp.zeros((), state[0].dtype)
+        for k, s in enumerate(state):
+            total += jnp.sum(0.5 * s**2 - self.from_before(lifts, k) * s)
+        return total + self.nudge.energy(state[-1]) if isinstance(self.nudge, Nudge) else total
 
     def runaway(self, state: State) -> Array:
         """Whether a negative nudge pushes an output harder than its own energy o^2/2 holds it."""

@@ -44,6 +44,7 @@ from substrates.substrate import split_parameters
 BETA = 0.02
 EPOCHS = {"dense": 5, "convolutional": 3}
 RATES = {"dense": 0.2, "convolutional": 0.05}
+TRIED = {"dense": (0.05, 0.1, 0.2, 0.4), "convolutional": (0.02, 0.05, 0.1, 0.2)}
 RULES = ("backpropagation", "centered", "positive", "random", "published")
 ONE_SWEEP = ErrorSweep(sweeps=1)
 
@@ -131,7 +132,7 @@ def report(kind: str, rules: Sequence[str], seeds: Sequence[int], epochs: int) -
 
 
 def choose(kind: str) -> None:
-    for rate in (0.05, 0.1, 0.2, 0.4):
+    for rate in TRIED[kind]:
         run = train(kind, "backpropagation", 0, EPOCHS[kind], rate, 5000)
         errors = 100 * np.asarray(run.history["validation_error"])
         print(f"{kind} back-propagation, rate {rate}: validation error {errors[-1]:.2f} % (best {errors.min():.2f})",
@@ -259,7 +260,7 @@ def main() -> None:
     parser.add_argument("--choose", choices=tuple(EPOCHS), help="try learning rates on validation data")
     parser.add_argument("--train", choices=tuple(EPOCHS), help="train and report the test error")
     parser.add_argument("--rules", nargs="+", choices=RULES, default=RULES, help="the first one is compared with")
-    parser.add_argument("--seeds", nargs="+", type=int, default=(0, 1, 2))
+    parser.add_argument("--seeds", nargs="+", type=int, default=(0, 1, 2, 3, 4))
     parser.add_argument("--epochs", type=int, help="other than the standard number")
     parser.add_argument("--rounds", type=int, default=7)
     options = parser.parse_args()

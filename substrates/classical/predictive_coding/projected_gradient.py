@@ -34,10 +34,12 @@ class ProjectedGradient(Solver):
         sweeps: a number of sweeps over all layers to do without a test (status `truncated`), or None to go on until
             converged.
         modified: in a bounded network, keep negative pre-activations as buffers.
-        synchronous: update all layers at once, from the same state. At rate one it does not converge.
-        rate: the step.
-        max_sweeps: the most sweeps of a converging solve. It stops when a sweep moves no activity by more than the
-            tolerance, and is then judged by the residual.
+        synchronous: update all layers at once, from the same state. At rate one it does not converge, however weak the
+            nudge.
+        rate: the step. At rate one the sweeps are nilpotent at beta = 0 and settle under weak nudges; under strong ones
+            they settle at rates below 2 / (1 + |J|^2), with |J| the largest singular value of any layer's slope.
+        max_sweeps: the most sweeps of a converging solve. It stops when a sweep moves no activity by more than a
+            fraction of the tolerance, and is then judged by the residual.
 
     Source: Kerjan, Hoier and Scellier 2026, arXiv 2606.03584.
     """
@@ -73,7 +75,7 @@ class ProjectedGradient(Solver):
             state = jax.lax.fori_loop(0, self.sweeps, lambda _, h: self._sweep(substrate, x, nudge, h), start)
             steps: Any = self.sweeps
         else:
-            state, steps = self._converge(substrate, x, nudge, start, limit)
+            state, steps = self._converge(substrate, x, nudge, start, self.rate * limit / 8)
         found = judge(substrate, state, x, nudge, steps, limit)
         status = found.status
         if self.sweeps is not None:

@@ -37,8 +37,8 @@ def build_network(
 ) -> ElasticNetwork:
     """The network that `ElasticNetwork.from_edges` describes."""
     places = _positions(positions, n)
-    n, dim = places.shape
-    pairs = _pairs("edges", edges, n)
+    count, dim = places.shape
+    pairs = _pairs("edges", edges, count)
     if not len(pairs):
         raise ValueError("edges: wanted at least one spring, got none")
     vectors = places[pairs[:, 1]] - places[pairs[:, 0]]
@@ -50,7 +50,7 @@ def build_network(
             f"positions: wanted joined nodes apart, got nodes {pairs[short[0]].tolist()} of spring {short[0]} at the "
             "same place, where a spring has no direction: move one of them"
         )
-    coordinate = _Coordinates(n, dim)
+    coordinate = _Coordinates(count, dim)
     held = coordinate.several("clamped", clamped)
     moves = [coordinate.weighted("inputs", entry, whole=True) for entry in _spread(inputs, coordinate)]
     driven = np.unique([c for move in moves for c in move]).astype(int)
@@ -59,7 +59,7 @@ def build_network(
         node, axis = divmod(int(both[0]), dim)
         raise ValueError(f"inputs: wanted coordinates that are not clamped, got axis {axis} of node {node}, which is")
     prescribed = np.union1d(held, driven).astype(int)
-    if prescribed.size == n * dim:
+    if prescribed.size == count * dim:
         raise ValueError("clamped, inputs: wanted at least one free coordinate, got every coordinate clamped or driven")
     drive = _matrix(moves, prescribed)
     if reading not in READINGS:
@@ -67,24 +67,24 @@ def build_network(
     if len(outputs) == 0:
         raise ValueError("outputs: wanted at least one, got none")
     if reading == "distance":
-        read_map, read_pairs = None, _pairs("outputs", outputs, n)
+        read_map, read_pairs = None, _pairs("outputs", outputs, count)
         apart = np.linalg.norm(places[read_pairs[:, 1]] - places[read_pairs[:, 0]], axis=1)
         if np.any(apart <= _LEAST_LENGTH * extent):
             raise ValueError("outputs: wanted nodes apart for a distance, got two at the same place: move one of them")
     else:
         reads = [coordinate.weighted("outputs", entry, whole=False) for entry in _spread(outputs, coordinate)]
-        read_map, read_pairs = _matrix(reads, np.arange(n * dim), transpose=True), np.zeros((0, 2), int)
-    topology = Topology(n, dim, pairs, places, prescribed, drive, reading, read_map, read_pairs)
+        read_map, read_pairs = _matrix(reads, np.arange(count * dim), transpose=True), np.zeros((0, 2), int)
+    topology = Topology(count, dim, pairs, places, prescribed, drive, reading, read_map, read_pairs)
     k = _numbers("stiffness", stiffness, len(pairs), "newtons per metre")
-    l = _numbers("rest_length", lengths if rest_length is None else rest_length, len(pairs), "metres", k.dtype)
-    load = _loads(loads, n, dim, k.dtype)
+    lengths = _numbers("rest_length", lengths if rest_length is None else rest_length, len(pairs), "metres", k.dtype)
+    load = _loads(loads, count, dim, k.dtype)
     net = ElasticNetwork(
         stiffness=k,
-        rest_length=l,
+        rest_length=lengths,
         topology=topology,
         load=load,
         stiffness_floor=_floor("stiffness_floor", stiffness_floor, k),
-        rest_length_floor=_floor("rest_length_floor", rest_length_floor, l),
+        rest_length_floor=_floor("rest_length_floor", rest_length_floor, lengths),
     )
     if not floppy:
         _refuse_loose_parts(topology)
@@ -309,7 +309,7 @@ def _refuse_floppy(topology: Topology, stiffness: np.ndarray) -> None:
     blocks = stiffness[:, None, None] * outer
     if sparse_factor.positive_factor(topology, blocks, -1e-10 * stiffest, np.float64) is not None:
         return
-    value, mode = sparse_factor.softest(topology, stiffness, np.zeros(len(stiffness)), topology.reference, None,
+    _, mode = sparse_factor.softest(topology, stiffness, np.zeros(len(stiffness)), topology.reference, None,
                                         1e-10 * stiffest, stretched=False)  # fmt: skip
     owners = topology.free // topology.dim
     moving = np.bincount(owners, np.abs(mode), minlength=topology.n)

@@ -27,7 +27,7 @@ Point = tuple[Float[Array, "free"], Float[Array, ""], Float[Array, "free"]]
 
 
 class Memory(eqx.Module):
-    """What L-BFGS remembers: steps s, changes y of the gradient along them, 1/(s.y) (0 for none), and how many steps."""
+    """What L-BFGS remembers: steps s, changes y of the gradient along them, 1/(s.y) (0 for none), and how many."""
 
     moves: Float[Array, "memory free"]
     changes: Float[Array, "memory free"]
@@ -101,7 +101,8 @@ def descend(
 
     def direction(gradient, memory):
         moves, changes, scales = memory.moves, memory.changes, memory.scales
-        order = (memory.steps - 1 - jnp.arange(MEMORY, dtype=jnp.int32)) % MEMORY  # the newest first; unused pairs have scale 0
+        # the newest first; unused pairs have scale 0
+        order = (memory.steps - 1 - jnp.arange(MEMORY, dtype=jnp.int32)) % MEMORY
 
         def back(vector, k):
             weight = scales[k] * jnp.sum(moves[k] * vector)
@@ -247,7 +248,15 @@ def steihaug(
         residual = residual + stride * curved
         new_steered = solve(residual)
         ratio = jnp.sum(residual * new_steered) / weight
-        return move, bend, residual, new_steered, -new_steered + ratio * way, step + 1, inside & (largest(move) < radius)
+        return (
+            move,
+            bend,
+            residual,
+            new_steered,
+            -new_steered + ratio * way,
+            step + 1,
+            inside & (largest(move) < radius),
+        )
 
     none = jnp.zeros_like(gradient)
     steered = solve(gradient)

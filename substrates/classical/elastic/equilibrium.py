@@ -1,4 +1,4 @@
-"""The solver of elastic networks: a descent steered by one factorised Hessian, a trust region behind it, a certificate."""
+"""Settles elastic networks: a descent steered by one factorised Hessian, a trust region behind it, a certificate."""
 
 from __future__ import annotations
 
@@ -7,15 +7,21 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, PRNGKeyArray, PyTree
+from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from substrates.classical.elastic import sparse_factor
 from substrates.classical.elastic.descent import Going, Memory, Objective, Point, descend, trust_region
 from substrates.classical.elastic.preconditioner import Anchor, Preconditioner, factorise
-from substrates.classical.elastic.stability import Softest, curvature_at_outputs, is_certified, softest_mode
+from substrates.classical.elastic.stability import (
+    Softest,
+    certified_status,
+    curvature_at_outputs,
+    is_certified,
+    softest_mode,
+)
 from substrates.nudge import Nudge, Pin
 from substrates.solvers.generic import DescendThenPolish
-from substrates.solvers.solver import Equilibrium, Solver, Status, judge, tolerance
+from substrates.solvers.solver import Equilibrium, Solver, judge, tolerance
 
 ESCAPES = 8
 """How often a saddle is left along its softest mode before the search for a minimum is given up."""
@@ -70,20 +76,12 @@ class ElasticEquilibrium(Solver):
         settle = _pinned if isinstance(nudge, Pin) else _settled
         flat, steps, softest = settle(self, substrate, x, nudge, jnp.asarray(start).reshape(-1), limit)
         found = judge(substrate, flat.reshape(jnp.shape(start)), x, nudge, steps, limit)
-        if not self.certify:
-            return found
-        status = Status.where(softest.zero, Status.zero_mode, found.status)
-        status = Status.where(softest.negative, Status.unstable, status)
-        status = Status.where(found.status == Status.not_finite, Status.not_finite, status)
-        return eqx.tree_at(lambda e: e.status, found, status)
+        return certified_status(found, softest) if self.certify else found
 
 
 def anchor_of(net: Any, state: Any = None, x: Any = None) -> Anchor:
     """The anchor at a state; without one, at the reference."""
-    if state is None:
-        positions = jnp.asarray(net.reference, net.stiffness.dtype)
-    else:
-        positions = net.positions(state, x)
+    positions = jnp.asarray(net.reference, net.stiffness.dtype) if state is None else net.positions(state, x)
     return Anchor(net.stiffness, net.rest_length, positions)
 
 

@@ -47,7 +47,7 @@ def lattice_points(kind: str, shape: Sequence[int], spacing: float = 1.0) -> tup
             unit cells.
         spacing: between nearest neighbours, metres.
     """
-    from scipy.spatial import cKDTree
+    from scipy.spatial import KDTree
 
     if kind not in KINDS:
         raise ValueError(f"kind: wanted one of {', '.join(KINDS)}, got {kind!r}")
@@ -64,7 +64,7 @@ def lattice_points(kind: str, shape: Sequence[int], spacing: float = 1.0) -> tup
     else:
         corners = np.stack(np.meshgrid(*map(np.arange, counts[::-1]), indexing="ij"), axis=-1)[..., ::-1]
         points = (corners.reshape(-1, 1, dim) @ cell + basis).reshape(-1, dim)
-    pairs = cKDTree(points).query_pairs(lengths.max() * 1.001, output_type="ndarray")
+    pairs = KDTree(points).query_pairs(lengths.max() * 1.001, output_type="ndarray")
     apart = np.linalg.norm(points[pairs[:, 0]] - points[pairs[:, 1]], axis=1)
     pairs = pairs[np.any(np.abs(apart[:, None] - lengths) < 1e-6, axis=1)]
     return spacing * points, pairs[np.lexsort(pairs.T[::-1])].astype(int)
@@ -146,12 +146,12 @@ def spread_points(n: int, dim: int, draw: np.random.Generator) -> np.ndarray:
 
     Source: Lloyd 1982, "Least squares quantization in PCM", with the box sampled at random.
     """
-    from scipy.spatial import cKDTree
+    from scipy.spatial import KDTree
 
     points = draw.random((n, dim))
     for _ in range(8):
         samples = draw.random((60 * n, dim))
-        nearest = cKDTree(points).query(samples)[1]
+        nearest = KDTree(points).query(samples)[1]
         count = np.bincount(nearest, minlength=n)
         sums = np.stack([np.bincount(nearest, samples[:, axis], minlength=n) for axis in range(dim)], axis=1)
         points = np.where(count[:, None] > 0, sums / np.maximum(count, 1)[:, None], points)

@@ -48,8 +48,8 @@ class Preconditioner(eqx.Module):
     """M, symmetric and positive definite, close to the Hessian H at an anchor, and what H certifies.
 
     With L the Hessian of sum 1/2 k_ij |d_i - d_j|^2, springs that resist in every direction alike, one factorisation
-    shows whether N = H - spare L is positive definite. If it is, so is the Hessian of every state in which no spring has
-    lost more than spare k_ij of its stiffness since the anchor, in any direction. Where H is not definite, M is the
+    shows whether N = H - spare L is positive definite. If it is, so is the Hessian of every state in which no spring
+    has lost more than spare k_ij of its stiffness since the anchor, in any direction. Where H is not definite, M is the
     Hessian with compressed springs propped up sideways, and nothing is certified.
     """
 
@@ -129,7 +129,9 @@ class SparsePreconditioner(Preconditioner):
         rows = right.reshape(-1, right.shape[-1])
         host = functools.partial(_solve_on_host, self.topology)
         shape = jax.ShapeDtypeStruct(rows.shape, rows.dtype)
-        return jax.pure_callback(host, shape, *self._arrays(), wide, rows, vmap_method="expand_dims").reshape(right.shape)
+        return jax.pure_callback(host, shape, *self._arrays(), wide, rows, vmap_method="expand_dims").reshape(
+            right.shape
+        )
 
     def _arrays(self) -> tuple[Array, Array, Array]:
         return self.anchor.stiffness, self.anchor.rest_length, self.anchor.positions
@@ -206,7 +208,9 @@ def _examples(*arrays: tuple[Any, int]) -> tuple[tuple[int, ...], list[tuple[np.
     leading = np.broadcast_shapes(*[value.shape[: value.ndim - own] for value, own in values])
     count = math.prod(leading)
     spread = [
-        np.broadcast_to(value, leading + value.shape[value.ndim - own :]).reshape(count, *value.shape[value.ndim - own :])
+        np.broadcast_to(value, leading + value.shape[value.ndim - own :]).reshape(
+            count, *value.shape[value.ndim - own :]
+        )
         for value, own in values
     ]
     return leading, [tuple(value[k] for value in spread) for k in range(count)]

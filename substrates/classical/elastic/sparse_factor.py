@@ -97,14 +97,16 @@ def _factorise_anchor(topology: Topology, wide: bool, stiffness: Any, rest_lengt
     threshold = zero_mode_threshold(np.asarray(stiffness).dtype) * stiffest
     exact = k * (outer + sideways * (identity - outer))
     found = positive_factor(topology, exact - (SPARE if wide else NARROW) * k * identity, -threshold, np.float32)
-    if found is not None or wide:
-        return Factor(*(found or (None, np.zeros(0, int))), found is not None)
+    if found is not None:
+        return Factor(found[0], found[1], True)
+    if wide:
+        return Factor(None, np.zeros(0, int), False)
     propped = k * (outer + np.maximum(sideways, LEAST_SIDEWAYS) * (identity - outer))
     found = positive_factor(topology, propped, 1e-3 * stiffest, np.float32)
     if found is None:  # positions, stiffnesses or rest lengths that are not numbers
         found = positive_factor(topology, np.broadcast_to(identity, propped.shape), 1.0, np.float32)
     assert found is not None
-    return Factor(*found, False)
+    return Factor(found[0], found[1], False)
 
 
 def spring_parts(topology: Topology, stiffness: Any, rest_length: Any, positions: Any) -> tuple[Any, Any, Any]:
@@ -262,20 +264,22 @@ def softest(
     size = topology.free.size
     if not np.all(np.isfinite(blocks)):
         return np.inf, np.zeros(size)
-    factor = lambda shift, dtype=np.float64: positive_factor(topology, blocks, shift, dtype, extra)
+    factor = lambda shift, dtype: positive_factor(topology, blocks, shift, dtype, extra)
     # single precision, which is faster, suffices to show stability where it succeeds
-    if factor(-threshold, np.float32) is not None or factor(-threshold) is not None:
+    if factor(-threshold, np.float32) is not None or factor(-threshold, np.float64) is not None:
         return np.inf, np.zeros(size)
     stiffest = float(np.bincount(topology.edges.ravel(), np.repeat(stiffness, 2)).max())
     shift = max(8 * threshold, 1e-9 * stiffest)
-    found = factor(shift)
+    found = factor(shift, np.float64)
     while found is None:  # ends: at a shift of several times the largest stiffness nothing is negative
         shift *= 4
-        found = factor(shift)
+        found = factor(shift, np.float64)
     factors, order = found
-    inverse = scipy.sparse.linalg.LinearOperator((size, size), matvec=factors.solve, dtype=float)
+    inverse: Any = scipy.sparse.linalg.LinearOperator
+    inverse = inverse((size, size), matvec=factors.solve, dtype=float)
     start = np.random.default_rng(0).standard_normal(size)
-    values, vectors = scipy.sparse.linalg.eigsh(inverse, k=1, which="LA", v0=start, tol=1e-6)
+    eigsh: Any = scipy.sparse.linalg.eigsh
+    values, vectors = eigsh(inverse, k=1, which="LA", v0=start, tol=1e-6)
     mode = np.empty(size)
     mode[order] = vectors[:, 0]
     return 1 / values[0] - shift, mode

@@ -16,6 +16,7 @@ from substrates.classical.elastic import sparse_factor
 from substrates.classical.elastic.mechanics import stiffness_blocks
 from substrates.classical.elastic.preconditioner import Preconditioner, stiffest_node, zero_mode_threshold
 from substrates.classical.elastic.topology import Topology
+from substrates.solvers.solver import Equilibrium, Status
 
 
 class Softest(eqx.Module):
@@ -50,7 +51,7 @@ class Softest(eqx.Module):
 class AtOutputs(eqx.Module):
     """What a nudge adds to the Hessian: a small matrix over the free coordinates that are read."""
 
-    coordinates: np.ndarray = eqx.field(static=True, converter=lambda c: tuple(int(k) for k in c))  # type: ignore
+    coordinates: tuple[int, ...] = eqx.field(static=True)
     matrix: Float[Array, "read read"]
 
     @property
@@ -82,7 +83,7 @@ def curvature_at_outputs(objective: Any, flat: Float[Array, "free"]) -> AtOutput
         state = flat.at[read].set(part).reshape(net.topology.state_shape)
         return nudge.energy(net.read(state, objective.x))
 
-    return AtOutputs(read, jax.hessian(energy)(flat[read]))
+    return AtOutputs(tuple(read.tolist()), jax.hessian(energy)(flat[read]))
 
 
 def is_certified(
@@ -90,8 +91,8 @@ def is_certified(
 ) -> Bool[Array, ""]:
     """Whether the anchor's factor proves that the Hessian is positive definite.
 
-    The Hessian of the springs is above N = H - spare L of the anchor where every spring has kept its stiffness. With a nudge's
-    curvature W at the outputs it stays definite if N + W is: if 1 + C'WC is, where C C' is N^-1 at the outputs.
+    The Hessian of the springs is above N = H - spare L of the anchor where every spring has kept its stiffness. With a
+    nudge's curvature W at the outputs it stays definite if N + W is: if 1 + C'WC is, where C C' is N^-1 there.
     """
     certain = steering.certifies(objective.net, objective.positions(flat))
     read = outputs.at
@@ -139,6 +140,14 @@ def softest_mode(
     nothing = (jnp.asarray(jnp.inf, flat.dtype), jnp.zeros_like(flat), definite | ~jnp.all(jnp.isfinite(flat)))
     eigenvalue, mode, _ = jax.lax.while_loop(lambda carry: ~carry[2], decompose, nothing)
     return Softest(eigenvalue, mode, threshold)
+
+
+def certified_status(found: Equilibrium, softest: Softest) -> Equilibrium:
+    """The equilibrium with the status that its softest mode gives it."""
+    status = Status.where(softest.zero, Status.zero_mode, found.status)
+    status = Status.where(softest.negative, Status.unstable, status)
+    status = Status.where(found.status == Status.not_finite, Status.not_finite, status)
+    return eqx.tree_at(lambda e: e.status, found, status)
 
 
 def _softest_on_host(topology: Topology, read: np.ndarray, *arrays: Any) -> tuple[np.ndarray, np.ndarray]:

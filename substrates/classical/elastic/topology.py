@@ -103,7 +103,7 @@ class Topology(HashedByContent):
 
     @functools.cached_property
     def incident(self) -> np.ndarray | None:
-        """For every node its springs, padded: number k for the second end of spring k, m + k for its first, 2m for none.
+        """For every node its springs, padded: k for the second end of spring k, m + k for its first, 2m for none.
 
         None where a few nodes have so many springs that the table would be mostly padding.
         """

@@ -1,0 +1,82 @@
+"""FIRE: inertial relaxation, which needs forces alone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import PRNGKeyArray, PyTree
+
+from substrates.classical.elastic.descent import Objective
+from substrates.classical.elastic.preconditioner import stiffest_node
+from substrates.classical.elastic.stability import certified_status, curvature_at_outputs, softest_mode
+from substrates.nudge import Nudge, Pin
+from substrates.solvers.solver import Equilibrium, Solver, judge, tolerance
+
+
+class FIRE(Solver):
+    """The fast inertial relaxation engine: unit masses move under the forces and are steered downhill.
+
+    While the power P = f.v is positive the velocity is turned towards the force and the time step grows; otherwise the
+    masses stop and the step shrinks. The longest step is a fraction of 1/omega, where omega^2 bounds the stiffness of
+    any mode: with longer ones the stiffest modes keep ringing. It needs thousands of forces where `ElasticEquilibrium`
+    needs ten factorised steps, and no matrices.
+
+    Attributes:
+        max_steps: the most steps.
+        longest_step: in units of 1/omega.
+        absolute_tolerance, relative_tolerance: on the residual, newtons; None takes them from the dtype.
+        certify: whether the softest mode of the Hessian is looked at in the end, as `ElasticEquilibrium` does. FIRE
+            stays at the saddle that it finds.
+
+    Source: Bitzek, Koskinen, Gaehler, Moseler and Gumbsch 2006, "Structural relaxation made simple".
+    """
+
+    max_steps: int = 50_000
+    longest_step: float = 1.1
+    absolute_tolerance: float | None = None
+    relative_tolerance: float | None = None
+    certify: bool = True
+
+    def __call__(
+        self, substrate: Any, x: PyTree, nudge: Nudge | Pin | None, start: PyTree, key: PRNGKeyArray | None
+    ) -> Equilibrium:
+        if isinstance(nudge, Pin):
+            raise ValueError("nudge: wanted None or a Nudge for FIRE, got a Pin: settle it with ElasticEquilibrium()")
+        flat = jnp.asarray(start).reshape(-1)
+        objective = Objective(substrate, x, nudge)
+        limit = tolerance(substrate, start, x, nudge, self.absolute_tolerance, self.relative_tolerance)
+        outputs = curvature_at_outputs(objective, flat)
+        stiffest = 2 * stiffest_node(substrate) + jnp.sqrt(jnp.sum(outputs.matrix**2))
+        longest = self.longest_step / jnp.sqrt(stiffest)
+        norm = lambda v: jnp.sqrt(jnp.sum(v * v))
+
+        def running(carry):
+            _, _, force, _, _, _, step = carry
+            size = jnp.max(jnp.abs(force), initial=0.0)
+            return (step < self.max_steps) & (size > limit) & jnp.isfinite(size)
+
+        def advance(carry):
+            flat, velocity, force, time, turn, descended, step = carry
+            downhill = jnp.sum(force * velocity) > 0
+            turned = (1 - turn) * velocity + turn * norm(velocity) / norm(force) * force
+            velocity = jnp.where(downhill, turned, 0.0)
+            late = downhill & (descended > 5)
+            time = jnp.where(downhill, jnp.where(late, jnp.minimum(1.1 * time, longest), time), 0.5 * time)
+            turn = jnp.where(downhill, jnp.where(late, 0.99 * turn, turn), 0.1)
+            velocity = velocity + time * force
+            flat = flat + time * velocity
+            force = -objective.gradient(flat)
+            return flat, velocity, force, time, turn, jnp.where(downhill, descended + 1, 0), step + 1
+
+        number = lambda value: jnp.asarray(value, flat.dtype)
+        count = jnp.zeros((), jnp.int32)
+        first = (flat, jnp.zeros_like(flat), -objective.gradient(flat), 0.3 * longest, number(0.1), count, count)
+        flat, *_, steps = jax.lax.while_loop(running, advance, first)
+        found = judge(substrate, flat.reshape(jnp.shape(start)), x, nudge, steps, limit)
+        if not self.certify:
+            return found
+        outputs = curvature_at_outputs(objective, flat)
+        softest = softest_mode(objective, flat, outputs, ~found.converged, substrate.solver.dense_size)
+        return certified_status(found, softest)

@@ -1,0 +1,154 @@
+"""Rigidity: zero modes, states of self-stress, the Maxwell count, and what pre-stress adds to them."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from substrates.classical.elastic.mechanics import stiffness_blocks
+from substrates.classical.elastic.preconditioner import zero_mode_threshold
+from substrates.solvers.solver import Status
+
+LARGEST = 4000
+"""More free coordinates than this are not decomposed."""
+
+_INDEPENDENT = 1e-7
+"""Singular values of the unit extensions below this, relative to the largest, count as zero."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class Rigidity:
+    """How a network of springs resists small motions.
+
+    The compatibility matrix C maps small displacements of the free coordinates to extensions of the springs; C' maps
+    tensions to forces. Its null space holds the zero modes, motions that stretch nothing to first order; that of C' the
+    states of self-stress, tensions that balance without load. Their numbers obey the theorem of Maxwell and Calladine,
+
+        zero modes - states of self-stress = free coordinates - springs.
+
+    The Hessian H = C'kC + (pre-stress) decides on stability: pre-stress may hold a zero mode, or make one unstable.
+
+    Attributes:
+        free_coordinates, springs: how many there are.
+        zero_modes: an orthonormal basis, shape (count, free coordinates).
+        self_stress: an orthonormal basis of tensions, shape (count, springs).
+        rigid_motions: how many independent motions of the network as a whole its clamps allow.
+        eigenvalues: of the Hessian, ascending, newtons per metre.
+        threshold: the size below which an eigenvalue counts as zero.
+
+    Source: Calladine 1978, "Buckminster Fuller's tensegrity structures and Clerk Maxwell's rules for the construction
+    of stiff frames"; Lubensky et al. 2015, arXiv 1503.01324.
+    """
+
+    free_coordinates: int
+    springs: int
+    zero_modes: np.ndarray
+    self_stress: np.ndarray
+    rigid_motions: int
+    eigenvalues: np.ndarray
+    threshold: float
+
+    @property
+    def maxwell_count(self) -> int:
+        """Free coordinates less springs: zero modes less states of self-stress."""
+        return self.free_coordinates - self.springs
+
+    @property
+    def mechanisms(self) -> int:
+        """Zero modes that are no motion of the network as a whole."""
+        return len(self.zero_modes) - self.rigid_motions
+
+    @property
+    def soft(self) -> int:
+        """Motions that cost no energy to second order, pre-stress included."""
+        return int(np.sum(np.abs(self.eigenvalues) <= self.threshold))
+
+    @property
+    def unstable(self) -> int:
+        """Motions that lower the energy."""
+        return int(np.sum(self.eigenvalues < -self.threshold))
+
+    @property
+    def stable(self) -> bool:
+        """Whether every motion costs energy."""
+        return self.soft == 0 and self.unstable == 0
+
+    def __str__(self) -> str:
+        verdict = "stable" if self.stable else f"{self.soft} soft and {self.unstable} unstable modes"
+        lowest = self.eigenvalues.min(initial=np.inf)
+        return (
+            f"{self.free_coordinates} free coordinates - {self.springs} springs = {self.maxwell_count} = "
+            f"{len(self.zero_modes)} zero modes ({self.rigid_motions} of them rigid motions) - {len(self.self_stress)} "
+            f"states of self-stress; with pre-stress {verdict}, smallest eigenvalue {lowest:.3g} N/m"
+        )
+
+    def __repr__(self) -> str:
+        return f"<Rigidity: {self}>"
+
+
+def compatibility(net: Any, positions: Any) -> np.ndarray:
+    """C, the extension of each spring per displacement of each free coordinate, shape (springs, free coordinates)."""
+    topology = net.topology
+    places = np.asarray(positions, float)
+    vectors = places[topology.edges[:, 1]] - places[topology.edges[:, 0]]
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    if np.any(lengths == 0):
+        raise ValueError(f"state: wanted joined nodes apart, got spring {int(np.argmin(lengths))} of no length")
+    unit = vectors / lengths
+    whole = np.zeros((len(unit), topology.n, topology.dim))
+    spring = np.arange(len(unit))
+    whole[spring, topology.edges[:, 1]] = unit
+    whole[spring, topology.edges[:, 0]] = -unit
+    return whole.reshape(len(unit), -1)[:, topology.free]
+
+
+def analyse(net: Any, x: Any = None, state: Any = None) -> Rigidity:
+    """The rigidity of a network at a state, or at the equilibrium for x; see `ElasticNetwork.rigidity`."""
+    topology = net.topology
+    if topology.free.size > LARGEST:
+        raise ValueError(
+            f"rigidity: wanted at most {LARGEST} free coordinates, of which all modes are computed, got "
+            f"{topology.free.size}; `relax` reports the softest mode of larger networks in its status"
+        )
+    dtype = net.stiffness.dtype
+    x = jnp.zeros(topology.inputs, dtype) if x is None else jnp.asarray(x, dtype)
+    if state is None:
+        found = net.relax(x)
+        if bool((found.status == Status.out_of_steps) | (found.status == Status.not_finite)):
+            raise ValueError(f"x: wanted an input with an equilibrium, got {found}; give a state to look at that")
+        state = found.state
+    positions = net.positions(state, x)
+    matrix = compatibility(net, positions)
+    left, values, right = np.linalg.svd(matrix)
+    rank = int(np.sum(values > _INDEPENDENT * max(values.max(initial=0.0), 1e-300)))
+    hessian = net.hessian(stiffness_blocks(net.stiffness, net.rest_length, net.vectors(positions)))
+    stiffest = float(jnp.max(topology.sum_at_nodes(net.stiffness)))
+    return Rigidity(
+        free_coordinates=topology.free.size,
+        springs=len(topology.edges),
+        zero_modes=right[rank:],
+        self_stress=left[:, rank:].T,
+        rigid_motions=_rigid_motions(topology, np.asarray(positions, float)),
+        eigenvalues=np.linalg.eigvalsh(np.asarray(hessian, float)),
+        threshold=zero_mode_threshold(dtype) * stiffest,
+    )
+
+
+def _rigid_motions(topology: Any, places: np.ndarray) -> int:
+    """How many translations and rotations leave every prescribed coordinate where it is."""
+    n, dim = places.shape
+    centred = (places - places.mean(axis=0)) / np.ptp(places, axis=0).max()
+    motions = [np.tile(axis, (n, 1)) for axis in np.eye(dim)]
+    for a in range(dim):
+        for b in range(a + 1, dim):
+            turn = np.zeros((n, dim))
+            turn[:, a], turn[:, b] = -centred[:, b], centred[:, a]
+            motions.append(turn)
+    moved = np.stack(motions).reshape(len(motions), -1)[:, topology.prescribed]
+    if not moved.size:
+        return len(motions)
+    values = np.linalg.svd(moved, compute_uv=False)
+    return len(motions) - int(np.sum(values > _INDEPENDENT * values.max()))

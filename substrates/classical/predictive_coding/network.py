@@ -72,8 +72,9 @@ class PredictiveCodingNetwork(Substrate):
     | "free" | any | E | h_k = ReLU(a_k) + D_k |
 
     D_k is the feedback from above. In a buffered network a negative pre-activation holds its node at zero; the added
-    energy vanishes wherever h_k = f_k, has no kink, and makes the published modified scheme its gradient descent. It
-    settles under any nudge that leaves it a minimum, and its centred bias is of order beta^2. A bounded one, the
+    energy vanishes wherever h_k = f_k, has no kink (each layer has |h_k|^2/2 - h_k . a_k + |ReLU(a_k)|^2/2, the energy
+    of lifted networks), and makes the published modified scheme its gradient descent. It settles under any nudge that
+    leaves it a minimum, and its centred bias is of order beta^2. A bounded one, the
     published system, settles too, but nodes with a_k < 0, which no force holds at their bound, answer to one sign of
     the nudge only: its centred bias is of order beta, and implicit differentiation does not apply. In a free one a
     nudge can pull a node to the kink of its ReLU, where no force vanishes and nothing settles.
@@ -88,7 +89,8 @@ class PredictiveCodingNetwork(Substrate):
         rectifier: "buffered", "bounded" or "free", as above.
         solver: how it settles.
 
-    Source: Kerjan, Hoier and Scellier 2026, arXiv 2606.03584; Whittington and Bogacz 2017 for the model.
+    Source: Kerjan, Hoier and Scellier 2026, arXiv 2606.03584; Whittington and Bogacz 2017 for the model; Gu, Askari and
+    El Ghaoui 2018, arXiv 1811.08039, for lifted networks.
     """
 
     coupling: tuple[Dense | Convolution, ...]

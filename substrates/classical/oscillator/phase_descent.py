@@ -46,7 +46,7 @@ class PhaseDescent(Solver):
     """
 
     sweeps: int | None = None
-    max_sweeps: int = 300
+    max_sweeps: int = 2000
     newton_steps: int = 60
     dense_size: int = 96
     absolute_tolerance: float | None = None

@@ -50,8 +50,8 @@ MUTATIONS = (
     Mutation(
         "swap the free and the nudged state",
         "learning/contrastive.py",
-        "substrate.contrast(plus.state, minus.state, x, nudge_plus, nudge_minus)",
-        "substrate.contrast(minus.state, plus.state, x, nudge_minus, nudge_plus)",
+        "substrate.contrast(plus, minus, x, nudge_plus, nudge_minus)",
+        "substrate.contrast(minus, plus, x, nudge_minus, nudge_plus)",
         f"{PROPAGATION}::test_the_bias_falls_with_beta_over_three_decades",
     ),
     Mutation(

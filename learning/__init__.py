@@ -5,6 +5,7 @@ from learning.contrastive import EquilibriumPropagation
 from learning.costs import CrossEntropy, PhaseCost, SquaredError
 from learning.data import Data, load_data
 from learning.evaluation import Evaluation, evaluate
+from learning.fluctuations import FluctuationResponse
 from learning.reference import ImplicitGradient
 from learning.training import Run, fit
 
@@ -14,6 +15,7 @@ __all__ = [
     "Data",
     "EquilibriumPropagation",
     "Evaluation",
+    "FluctuationResponse",
     "ImplicitGradient",
     "PhaseCost",
     "Run",

@@ -89,7 +89,7 @@ def _parser() -> argparse.ArgumentParser:
     how.add_argument("--rule", metavar="NAME", help="the learning rule (default: equilibrium-propagation)")
     how.add_argument("--beta", type=_positive, metavar="X", help=f"nudging strength {of_substrate}")
     how.add_argument(
-        "--variant", metavar="NAME", help="of the rule: positive, negative, centered, random (default: the rule's own)"
+        "--variant", metavar="NAME", help=f"of the rule: positive, negative, centered, random {of_substrate}"
     )
     how.add_argument(
         "--cost", choices=sorted(catalogue.COSTS), help="what the outputs are judged by (default: the rule's own)"
@@ -212,10 +212,10 @@ def _train_in(out: Path, options: argparse.Namespace, asked: dict[str, Any]) -> 
     sizes = None if asked["sizes"] is None else tuple(asked["sizes"])
     substrate = substrate_class.for_task(data.n_inputs, data.n_outputs, sizes=sizes, key=build_key)
     settings = {**_FALLBACK, **substrate.training_defaults()}
-    settings |= {name: asked[name] for name in (*_FALLBACK, "beta") if asked.get(name) is not None}
+    settings |= {name: asked[name] for name in (*_FALLBACK, "beta", "variant") if asked.get(name) is not None}
     settings["epochs"] = options.epochs or settings["epochs"]
     settings["batch_size"] = min(settings["batch_size"], len(data.train[1]))
-    rule = _rule(rule_class, asked, settings.pop("beta", None))
+    rule = _rule(rule_class, asked, settings.pop("beta", None), settings.pop("variant", None))
     batches = math.ceil(len(data.train[1]) / settings["batch_size"])
     epochs = settings.pop("epochs")
     say(data)
@@ -249,11 +249,11 @@ def _train_in(out: Path, options: argparse.Namespace, asked: dict[str, Any]) -> 
     return 130 if run.interrupted else 0
 
 
-def _rule(rule_class: Any, asked: dict[str, Any], beta: float | None) -> Any:
-    has_beta = "beta" in rule_class.__dataclass_fields__
+def _rule(rule_class: Any, asked: dict[str, Any], beta: float | None, variant: str | None) -> Any:
+    has_beta, has_variant = (name in rule_class.__dataclass_fields__ for name in ("beta", "variant"))
     given = {
         "beta": beta if has_beta else asked["beta"],
-        "variant": asked["variant"],
+        "variant": variant if has_variant else asked["variant"],
         "cost": None if asked["cost"] is None else catalogue.COSTS[asked["cost"]](),
         "strict": False if asked["lenient"] else None,
     }

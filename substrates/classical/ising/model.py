@@ -284,11 +284,11 @@ class IsingModel(Substrate):
     def for_task(
         cls, n_inputs: int, n_outputs: int, *, sizes: tuple[int, ...] | None = None, key: PRNGKeyArray
     ) -> LayeredSpins:
-        """Layers for a data set with `n_inputs` features: `sizes` hidden spins (by default one layer of 120), and four
+        """Layers for a data set with `n_inputs` features: `sizes` hidden spins (by default one layer of 256), and four
         copies of each output, which shows the part of them that points up."""
         from substrates.classical.ising.layered import layered_spins
 
-        hidden = (120,) if sizes is None else tuple(sizes)
+        hidden = (256,) if sizes is None else tuple(sizes)
         return layered_spins((n_inputs, *hidden, n_outputs), key=key, copies=4, levels=(0.0, 1.0))
 
     # at a temperature, and in pictures

@@ -55,7 +55,7 @@ class Clusters:
         chance = lambda gain: -jnp.expm1(-2 * inverse_temperature * jnp.maximum(gain, 0))
         uniform = lambda first, rows: counted_uniform(words, first * replicas, (rows, replicas), kernel.dtype)
         labels = self.labels(uniform(0, m) < chance(satisfied), n)
-        replica = jnp.arange(replicas)
+        replica = jnp.arange(replicas, dtype=jnp.int32)
         frozen = jnp.zeros((n, replicas), bool).at[labels, replica].max(uniform(m, n) < chance(tied))
         at = (labels * replicas + replica).astype(jnp.uint32) + counters((m + n) * replicas, ())
         flips = (mix(words, at, kernel.dtype) < 0.5) & ~frozen[labels, replica]

@@ -38,9 +38,10 @@ class BoltzmannEnsemble(Substrate):
     """Spins at a temperature T: the state is the distribution p over all configurations of the free spins.
 
     The energy is the free energy A[p] = sum_s p(s) (E(s) + T log p(s)), least at p(s) = exp(-E(s)/T)/Z, where it is
-    -T log Z. The state holds log p, shape (2^n,), up to a constant: p = softmax(state). What is read is the mean of
-    the outputs. A nudge acts on every configuration, as on an annealer: F[p] = A[p] + beta <C>, with <C> the mean of
-    the cost over configurations. For costs that are linear in the outputs, the squared error of single spins (up to a
+    -T log Z. The state holds log p, shape (2^n,); away from equilibrium p = softmax(state), and T/2 (log sum exp
+    state)^2 is added, which draws the state to its norm and changes no equilibrium. What is read is the mean of the
+    outputs. A nudge acts on every configuration, as on an annealer: F[p] = A[p] + beta <C>, with <C> the mean of the
+    cost over configurations. For costs that are linear in the outputs, the squared error of single spins (up to a
     constant) among them, that is the cost of the mean output; for others the mean cost is what is descended. Then
 
         d<C>/dtheta = d/dbeta <dE/dtheta>_beta = -(1/T) Cov(C, dE/dtheta).
@@ -67,9 +68,10 @@ class BoltzmannEnsemble(Substrate):
         return self._of_each(lambda s: self.model.total_energy(s, x, nudge), x)
 
     def total_energy(self, state: Float[Array, "configurations"], x: PyTree, nudge: Nudge | Pin | None = None):
-        log_p = jax.nn.log_softmax(state)
-        p = jnp.exp(log_p)
-        return jnp.sum(p * (self.levels(x, nudge if isinstance(nudge, Nudge) else None) + self.temperature * log_p))
+        norm = jax.nn.logsumexp(state)
+        log_p = state - norm
+        levels = self.levels(x, nudge if isinstance(nudge, Nudge) else None)
+        return jnp.sum(jnp.exp(log_p) * (levels + self.temperature * log_p)) + 0.5 * self.temperature * norm**2
 
     def energy(self, state: Float[Array, "configurations"], x: PyTree) -> Float[Array, ""]:
         return self.total_energy(state, x)

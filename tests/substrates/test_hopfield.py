@@ -6,11 +6,12 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from learning import CrossEntropy, EquilibriumPropagation, ImplicitGradient, SquaredError
+from learning import CrossEntropy, EquilibriumPropagation, ImplicitGradient, SquaredError, fit, load_data
 from substrates import HopfieldNetwork, Nudge, Pin, Status, Substrate
 from substrates.classical.hopfield.block_descent import BlockDescent
 from substrates.readout import LinearReadout
@@ -402,6 +403,33 @@ def test_coarse_arithmetic_settles_near_the_same_place(dtype, tolerance):
     assert other.status == Status.converged
     assert all(layer.dtype == dtype for layer in other.state)
     assert largest_difference(one.state, jax.tree.map(lambda s: s.astype(float), other.state)) < tolerance
+
+
+@pytest.mark.parametrize(
+    ("kind", "dtype"), [("dense", jnp.bfloat16), pytest.param("conv", jnp.float32, marks=pytest.mark.slow)]
+)
+def test_it_reads_digits_in_coarse_arithmetic_and_by_convolutions(kind, dtype):
+    digits = load_data("digits", seed=0)
+    if kind == "dense":
+        net = HopfieldNetwork.layered((64, 64, 10), key=jax.random.key(0), dtype=dtype)
+    else:
+        net = HopfieldNetwork.convolutional((8, 8, 1), (16, 32), 10, key=jax.random.key(0), dtype=dtype)
+    run = fit(
+        net,
+        EquilibriumPropagation(beta=0.5),
+        digits.train,
+        optimiser=optax.sgd(0.1 if kind == "dense" else 0.05),
+        epochs=6,
+        batch_size=8,
+        key=jax.random.key(1),
+        test=digits.test,
+        progress=False,
+    )
+    assert {leaf.dtype for leaf in jax.tree.leaves(run.substrate)} == {jnp.dtype(dtype)}
+    assert int(np.sum(run.history["unconverged"])) == 0
+    assert run.test is not None
+    assert run.test.error is not None
+    assert run.test.error < 0.07
 
 
 # what is refused

@@ -10,7 +10,9 @@ from learning import EquilibriumPropagation, SquaredError
 from substrates import IsingModel, Nudge
 from substrates.classical.ising.annealing import Annealing
 from substrates.classical.ising.enumeration import Enumeration
+from substrates.classical.ising.layered import LayeredSpins
 from substrates.classical.ising.tempering import Tempering
+from substrates.wiring import Dense
 
 EDGES = [(0, 1), (1, 2), (2, 0)]
 KEY = jax.random.key(0)
@@ -24,6 +26,12 @@ def edges(**changes):
 
 def layered(**changes):
     return IsingModel.layered(**{"sizes": (2, 3, 1), "key": KEY, **changes})
+
+
+def layers(couplings, fields, **options):
+    return LayeredSpins(
+        tuple(Dense(jnp.ones(shape)) for shape in couplings), tuple(jnp.zeros(n) for n in fields), **options
+    )
 
 
 def directed():
@@ -72,6 +80,10 @@ WRONG = [
     (lambda: layered(levels=(1.0, -1.0)), "levels: wanted two finite numbers, the lower one first"),
     (lambda: layered(gain=0.0), "gain: wanted a positive finite number, got 0.0"),
     (lambda: layered(coupling_limit=-1.0), "coupling_limit: wanted a positive finite number or None, got -1.0"),
+    (lambda: layers([(2, 3), (4, 1)], [3, 1]), r"coupling\[1\]: wanted 3 rows, one per spin of .* got 4"),
+    (lambda: layers([(2, 3), (3, 1)], [3, 2]), r"field\[1\]: wanted shape \(1,\), one per spin, got \(2,\)"),
+    (lambda: layers([(2, 3), (3, 1)], [3]), "coupling, field: wanted one of each .* got 2 and 1"),
+    (lambda: layers([(2, 3), (3, 4)], [3, 4], copies=3), "copies: wanted a divisor of the 4 output spins, got 3"),
     (lambda: layered().relax(X), r"x: wanted shape \(2,\), one number per input, got \(1,\)"),
     (lambda: NET.relax(jnp.zeros(2)), r"x: wanted shape \(1,\), one number for each spin that is held, got \(2,\)"),
     (lambda: NET.relax(X, start=jnp.array([1.0, 0.5])), r"start: wanted spins \+1 or -1, .* got \[0.5\]"),

@@ -43,6 +43,9 @@ class LayeredSpins(IsingModel):
 
     The state is the tuple of the layers after the input.
 
+    Raises:
+        ValueError: for couplings and fields that do not fit together, and outputs that the copies do not divide.
+
     Source: Laydevant, Markovic and Grollier 2024, arXiv 2305.18321.
     """
 
@@ -52,6 +55,23 @@ class LayeredSpins(IsingModel):
     levels: tuple[float, float] = eqx.field(static=True, default=(-1.0, 1.0))  # type: ignore[assignment]
     coupling_limit: float | None = eqx.field(static=True, default=None)
     field_limit: float | None = eqx.field(static=True, default=None)
+
+    def __check_init__(self):
+        if not self.coupling or len(self.field) != len(self.coupling):
+            raise ValueError(
+                f"coupling, field: wanted one of each for every layer after the input, at least one, got "
+                f"{len(self.coupling)} and {len(self.field)}"
+            )
+        before = self.coupling[0].weight.shape[0]
+        for k, (block, field) in enumerate(zip(self.coupling, self.field, strict=True)):
+            rows, columns = block.weight.shape
+            if rows != before:
+                raise ValueError(f"coupling[{k}]: wanted {before} rows, one per spin of the layer before, got {rows}")
+            if jnp.shape(field) != (columns,):
+                raise ValueError(f"field[{k}]: wanted shape ({columns},), one per spin, got {jnp.shape(field)}")
+            before = columns
+        if before % self.copies:
+            raise ValueError(f"copies: wanted a divisor of the {before} output spins, got {self.copies}")
 
     @property
     def sizes(self) -> tuple[int, ...]:

@@ -202,6 +202,16 @@ def test_no_annealing_ends_below_the_exact_ground_energy_or_off_a_local_minimum(
     assert float(found.energy) == float(judged(net, found.state, jnp.zeros(0))[1])
 
 
+@pytest.mark.parametrize(
+    "solver", [Annealing(sweeps=0, replicas=1), Tempering(sweeps=0)], ids=["annealing", "tempering"]
+)
+def test_without_a_sweep_random_spins_are_quenched(solver):
+    net, exact = glass(7)
+    found = relax(net, jnp.zeros(0), None, None, solver)
+    assert float(found.residual) == 0.0
+    assert exact < float(found.energy) < -144
+
+
 @kinds
 @given(seeds, betas)
 def test_reverse_annealing_never_ends_above_its_start(kind, seed, beta):

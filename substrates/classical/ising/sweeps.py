@@ -109,6 +109,8 @@ class Sweeps(abc.ABC):
         first: Int[Array, ""] | int = 0,
     ) -> PyTree:
         """Metropolis sweeps at one row of inverse temperatures after the other."""
+        if not len(inverse_temperatures):
+            return spins
 
         def step(t, spins):
             return self.metropolis(spins, inverse_temperatures[t], sweep_words(key, first + t))

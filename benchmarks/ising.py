@@ -9,9 +9,13 @@ Spin glasses: 100 open 12 x 12 lattices with couplings +-1 drawn by numpy's defa
 energies, from the planar solver of dwave-samplers, lie beside this file. An annealer succeeds where it reaches them.
 
 MNIST/100: trained on the first 100 training images of each digit, as in Laydevant, Markovic and Grollier 2024 (arXiv
-2305.18321), who report 88.8 +- 1.5 % on 100 test images from a quantum annealer after 50 epochs. Settings were chosen
-on the 2,000 training images from number 5,000 on; the test images are evaluated once, at the end, by the ground states
-that annealing finds. The 100 test images are the first 10 of each digit. Float32.
+2305.18321), who report 88.8 +- 1.5 % on 100 test images from a quantum annealer after 50 epochs. As on the annealer a
+training phase is one thermal sample, here of a Markov chain of 15 sweeps at the temperature 0.3; the nudged one goes on
+from the free one with the same random numbers. Settings were chosen on the 6,000 training images from number 5,000 on;
+the test images are evaluated once, at the end, by the ground states that annealing finds; the 100 test images are the
+first 10 of each digit. Ten seeds: 87.21 +- 0.49 % of the 10,000 test images, 90.3 +- 1.9 % of the 100. With ground
+states in training too (--temperature 0) an example that is read correctly teaches nothing, and nothing widens its
+margin: 86.20 +- 0.40 %, 89.2 +- 1.0 %. Float32.
 """
 
 from __future__ import annotations
@@ -140,7 +144,7 @@ def of_each_digit(images: np.ndarray, labels: np.ndarray, count: int) -> tuple[n
 def mnist(seeds: int, epochs: int, validate: bool, options: argparse.Namespace) -> None:
     data = load_data("mnist", validation=0)
     train = of_each_digit(*data.train, 100)
-    test = tuple(part[5000:7000] for part in data.train) if validate else data.test
+    test = tuple(part[5000:11000] for part in data.train) if validate else data.test
     few = of_each_digit(*test, 10)
     scores = []
     for seed in range(seeds):
@@ -149,8 +153,10 @@ def mnist(seeds: int, epochs: int, validate: bool, options: argparse.Namespace) 
         steps = len(train[1]) // options.batch_size
         rate = optax.exponential_decay(options.rate, steps, options.decay, staircase=True)
         rule = EquilibriumPropagation(options.beta, options.variant)
+        warm = options.temperature > 0
+        system = net.sampled(options.temperature, chains=1, draws=1, burn_in=15, thinning=1) if warm else net
         run = fit(
-            net,
+            system,
             rule,
             train,
             optimiser=optax.adam(rate),
@@ -159,7 +165,8 @@ def mnist(seeds: int, epochs: int, validate: bool, options: argparse.Namespace) 
             key=jax.random.fold_in(key, 1),
             progress=False,
         )
-        all_images, hundred, seen = (evaluate(run.substrate, part).accuracy for part in (test, few, train))
+        trained = run.substrate.model if warm else run.substrate
+        all_images, hundred, seen = (evaluate(trained, part).accuracy for part in (test, few, train))
         scores.append((all_images, hundred))
         print(
             f"seed {seed}: {100 * seen:.1f} % of the training images, {100 * all_images:.2f} % of {len(test[1])}, "
@@ -182,7 +189,8 @@ def main() -> None:
     parser.add_argument("--draws", type=int, default=100)
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--epochs", type=int, default=30)
-    parser.add_argument("--validate", action="store_true", help="on 2,000 unused training images, to choose settings")
+    parser.add_argument("--validate", action="store_true", help="on 6,000 unused training images, to choose settings")
+    parser.add_argument("--temperature", type=float, default=0.3, help="of the samples that train; 0: ground states")
     parser.add_argument("--beta", type=float, default=300.0)
     parser.add_argument("--variant", default="positive")
     parser.add_argument("--rate", type=float, default=0.003)

@@ -136,6 +136,8 @@ def test_wrong_inputs_keys_and_times_are_refused(key):
     net = OscillatorNetwork.from_edges(EDGES, coupling=1.0, inputs=[0], outputs=[3])
     with pytest.raises(ValueError, match=r"x: wanted shape \(1,\), one number per input, got \(2,\)"):
         net.relax(jnp.ones(2))
+    with pytest.raises(ValueError, match="x: wanted finite inputs, got NaN or infinity"):
+        net.relax(jnp.array([jnp.nan]))
     with pytest.raises(ValueError, match="key: BestOf draws its starts from a key"):
         net.relax(jnp.ones(1), solver=BestOf())
     with pytest.raises(ValueError, match="second_harmonic: Ramped wants a network that has one"):

@@ -81,6 +81,8 @@ def test_published_shapes_refuse(build):
         ({"shape": (7,)}, "coupling 0: weight: wanted 7 rows"),
         ({"bias": NET.bias[:2]}, "bias: wanted one vector for each of the 3 layers, got 2"),
         ({"bias": (*NET.bias[:2], jnp.zeros(4))}, r"bias: wanted shape \(3,\) in layer 3, got \(4,\)"),
+        ({"coupling": (*NET.coupling[:2], Dense(jnp.full((5, 3), jnp.nan)))}, "coupling: wanted finite numbers"),
+        ({"bias": (*NET.bias[:2], jnp.full(3, jnp.inf))}, "bias: wanted finite numbers"),
         ({"skips": (Skip(jnp.ones((4, 6)), 0, 1),)}, "skips: wanted a target at least two layers after the source"),
         ({"skips": (Skip(jnp.ones((4, 4)), 0, 2),)}, r"skips: wanted a weight of shape \(4, 5\)"),
     ],

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Inexact, PRNGKeyArray, PyTree
 
@@ -106,9 +107,11 @@ class OscillatorNetwork(Substrate):
         return Substrate.relax(self, x, nudge, start, key=key, solver=solver)
 
     def check_input(self, x: Any) -> None:
-        """Raises ValueError unless x has one phase (or feature) per input."""
+        """Raises ValueError unless x has one phase (or feature) per input and, where it is known, is finite."""
         if jnp.shape(x) != (self.input_size(),):
             raise ValueError(f"x: wanted shape ({self.input_size()},), one number per input, got {jnp.shape(x)}")
+        if not isinstance(x, Tracer) and not np.all(np.isfinite(np.asarray(x))):
+            raise ValueError("x: wanted finite inputs, got NaN or infinity")
 
     def hessian(self, state: PyTree, x: Float[Array, "inputs"], nudge: Nudge | None = None) -> Float[Array, "n n"]:
         """d2F/dphi2, the linear stability of a state: a minimum has no negative eigenvalue."""

@@ -110,6 +110,9 @@ class PredictiveCodingNetwork(Substrate):
             raise ValueError("coupling: wanted at least one layer, got none")
         if not isinstance(self.coupling[-1], Dense):
             raise ValueError("coupling: wanted a Dense last layer, which is read, got a Convolution")
+        for name in ("coupling", "bias", "skips"):
+            if not all(map(_finite_if_known, jax.tree.leaves(getattr(self, name)))):
+                raise ValueError(f"{name}: wanted finite numbers, got NaN or infinity")
         if len(self.bias) != len(self.coupling):
             raise ValueError(
                 f"bias: wanted one vector for each of the {len(self.coupling)} layers, got {len(self.bias)}"
@@ -152,7 +155,7 @@ class PredictiveCodingNetwork(Substrate):
 
     def initial_state(self, x: Float[Array, "inputs"]) -> State:
         """The forward pass, which is the free equilibrium."""
-        if not isinstance(x, Tracer) and not np.all(np.isfinite(np.asarray(x))):
+        if not _finite_if_known(x):
             raise ValueError("x: wanted finite inputs, got NaN or infinity")
         return self.predict(x)
 
@@ -333,3 +336,8 @@ class PredictiveCodingNetwork(Substrate):
         from substrates.classical.predictive_coding.build import vgg10
 
         return vgg10(shape, n_outputs, key=key, width=width, **options)
+
+
+def _finite_if_known(array: Any) -> bool:
+    """Whether all entries are finite; arrays that compiled code traces have none yet."""
+    return isinstance(array, Tracer | jax.ShapeDtypeStruct) or bool(np.all(np.isfinite(np.asarray(array))))

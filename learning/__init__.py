@@ -2,7 +2,7 @@
 
 from learning.averaging import Averaged
 from learning.contrastive import EquilibriumPropagation
-from learning.costs import CrossEntropy, PhaseCost, SquaredError
+from learning.costs import CrossEntropy, PhaseCost, PositionError, SquaredError
 from learning.data import Data, load_data
 from learning.evaluation import Evaluation, evaluate
 from learning.fluctuations import FluctuationResponse
@@ -18,6 +18,7 @@ __all__ = [
     "FluctuationResponse",
     "ImplicitGradient",
     "PhaseCost",
+    "PositionError",
     "Run",
     "SquaredError",
     "evaluate",

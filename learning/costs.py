@@ -54,3 +54,20 @@ class PhaseCost(eqx.Module):
 
     def __call__(self, output: Inexact[Array, "outputs"], target: Inexact[Array, "outputs"]) -> Inexact[Array, ""]:
         return -jnp.sum(jnp.log((1 + self.softening + jnp.cos(output - target)) / (2 + self.softening)))
+
+
+class PositionError(eqx.Module):
+    """C = 1/2 sum_o <(x_o - y_o)^2>, the squared error of positions that fluctuate, their variance included.
+
+    For outputs that are moments, <x_o> of all followed by <x_o^2>; the target holds those of y, (y, y^2) for a sharp
+    one. It is linear in the outputs: a nudge is the operator beta (x - y)^2/2 added to the Hamiltonian, a spring to y,
+    which stiffens the output and so quietens it. `SquaredError` of the means alone is a force on them.
+    """
+
+    def __call__(self, output: Inexact[Array, "outputs"], target: Inexact[Array, "outputs"]) -> Inexact[Array, ""]:
+        if output.shape != target.shape or output.size % 2:
+            raise ValueError(
+                f"target: wanted moments (y, y^2) in the shape of the outputs, {output.shape}, got {target.shape}"
+            )
+        (mean, second), (wanted, squared) = jnp.split(output, 2), jnp.split(target, 2)
+        return 0.5 * jnp.sum(second - 2 * mean * wanted + squared)

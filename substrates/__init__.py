@@ -8,6 +8,7 @@ from substrates.classical.oscillator import OscillatorNetwork
 from substrates.classical.predictive_coding import PredictiveCodingNetwork
 from substrates.classical.resistor import GROUND, ResistorNetwork, Shockley
 from substrates.laboratory.annealer import AnnealedIsing
+from substrates.quantum.oscillator import QuantumOscillatorNetwork
 from substrates.substrate import Equilibrium, Nudge, Pin, Status, Substrate, fixed
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "OscillatorNetwork",
     "Pin",
     "PredictiveCodingNetwork",
+    "QuantumOscillatorNetwork",
     "ResistorNetwork",
     "Shockley",
     "Status",

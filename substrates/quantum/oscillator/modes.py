@@ -1,0 +1,103 @@
+"""Normal modes, and the Gaussian equilibrium that they carry."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import equinox as eqx
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from substrates.quantum.oscillator.single import SingleOscillator
+from substrates.quantum.oscillator.spectral import divided_differences
+
+
+class GaussianState(NamedTuple):
+    """A Gaussian state of oscillators: every number of it is a length.
+
+    Attributes:
+        mean: <x>, shape (n,).
+        factor: the lower triangle L, row by row, of the covariance of positions L L', shape (n (n + 1) / 2,), with the
+            momenta in the state of least free energy for it (Cov_p = hbar^2/4 Cov_x^-1 at T = 0); empty where nothing
+            fluctuates, at hbar = 0 and T = 0.
+    """
+
+    mean: Float[Array, "n"]
+    factor: Float[Array, "triangle"]
+
+
+class Modes(eqx.Module):
+    """The normal modes of oscillators, H = sum p_i^2/2m_i + x'Kx/2.
+
+    Attributes:
+        frequency: omega of each mode, ascending, shape (n,); NaN where a mode is unstable.
+        shape: displacements of unit amplitude in mass-weighted coordinates, shape (n, modes): shape' M shape = 1.
+        squared: omega^2, which is negative for an unstable mode.
+    """
+
+    frequency: Float[Array, "n"]
+    shape: Float[Array, "n modes"]
+    squared: Float[Array, "n"]
+
+    @classmethod
+    def of(cls, stiffness: Float[Array, "n n"], mass: Float[Array, "n"]) -> Modes:
+        """The modes of a stiffness matrix K."""
+        scale = 1 / jnp.sqrt(mass)
+        squared, vectors = jnp.linalg.eigh(scale[:, None] * stiffness * scale)
+        frequency = jnp.sqrt(jnp.where(squared >= 0, squared, jnp.nan))
+        return cls(frequency, scale[:, None] * vectors, squared)
+
+    @property
+    def threshold(self) -> Float[Array, ""]:
+        """The size below which omega^2 counts as zero: what rounding leaves of it."""
+        size = self.squared.size
+        return 2 * math.sqrt(size) * jnp.finfo(self.squared.dtype).eps * jnp.max(jnp.abs(self.squared))
+
+    @property
+    def stable(self) -> Bool[Array, ""]:
+        """Whether K is positive definite."""
+        return self.squared[0] > self.threshold
+
+    def compliance(self, force: Float[Array, "n *k"]) -> Float[Array, "n *k"]:
+        """K^-1 f."""
+        return (self.shape / self.squared) @ (self.shape.T @ force)
+
+    def covariance(self, single: SingleOscillator) -> Float[Array, "n n"]:
+        """Cov_x in thermal equilibrium, (hbar/2) M^-1/2 Omega^-1 coth(hbar Omega / 2T) M^-1/2."""
+        return (self.shape * single.variance(self.frequency)) @ self.shape.T
+
+    def factor(self, single: SingleOscillator) -> Float[Array, "triangle"]:
+        """The packed Cholesky factor of Cov_x.
+
+        By a QR factorisation of its square root: that keeps the stiff modes, whose variance rounding would bury.
+        """
+        if single.sharp:
+            return jnp.zeros(0, self.squared.dtype)
+        root = jnp.linalg.qr((self.shape * jnp.sqrt(single.variance(self.frequency))).T, mode="r")
+        return pack((jnp.sign(jnp.diagonal(root))[:, None] * root).T)
+
+    def softening(self, nodes: Array, single: SingleOscillator) -> Float[Array, "nodes nodes"]:
+        """-dVar(x_a)/dk_b for on-site stiffnesses, among some oscillators: symmetric and not negative."""
+        if single.sharp:
+            return jnp.zeros((len(nodes), len(nodes)), self.squared.dtype)
+        differences = divided_differences(lambda q: single.variance(jnp.sqrt(q)), single.variance_slope, self.squared)
+        rows = self.shape[nodes]
+        pairs = rows[:, None, :] * rows[None, :, :]
+        return -jnp.einsum("abi,ij,abj->ab", pairs, differences, pairs)
+
+
+def triangle(n: int) -> tuple[Array, Array]:
+    """The rows and columns of a lower triangle, row by row."""
+    return jnp.tril_indices(n)
+
+
+def pack(lower: Float[Array, "n n"]) -> Float[Array, "triangle"]:
+    """The lower triangle of a matrix, row by row."""
+    return lower[triangle(lower.shape[0])]
+
+
+def unpack(packed: Float[Array, "triangle"], n: int) -> Float[Array, "n n"]:
+    """The lower triangular matrix of a packed triangle."""
+    row, column = jnp.arange(n)[:, None], jnp.arange(n)
+    return jnp.where(row >= column, packed[row * (row + 1) // 2 + jnp.minimum(row, column)], 0)

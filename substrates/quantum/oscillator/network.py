@@ -1,0 +1,398 @@
+"""Quantum harmonic oscillators joined by springs, in their Gaussian ground or thermal state."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Inexact
+
+from substrates.nudge import Nudge
+from substrates.quantum.oscillator.closed_form import ClosedForm
+from substrates.quantum.oscillator.modes import GaussianState, Modes, pack, unpack
+from substrates.quantum.oscillator.single import SingleOscillator
+from substrates.quantum.oscillator.spectral import matrix_function, trace_of
+from substrates.substrate import Substrate, fixed
+from substrates.wiring import Bonds, Graph
+
+if TYPE_CHECKING:
+    pass
+
+Drive = Literal["force", "anchor", "stiffness"]
+Reading = Literal["mean", "moments"]
+
+
+class QuantumOscillatorNetwork(Substrate):
+    """Quantum harmonic oscillators joined by springs: a Gaussian ground state, or thermal state, in closed form.
+
+        H = sum_i p_i^2 / 2m_i + x'Kx/2 - f'x,    x'Kx = sum_i k_i x_i^2 + sum_ij k_ij (x_i - x_j)^2,
+
+    each oscillator with one displacement x_i. The state is a Gaussian with mean <x> and covariance S = L L' of the
+    positions, and the energy is its mean energy <H>, with the momenta as sharp as the uncertainty relation allows:
+
+        E = 1/2 <x>'K<x> - f'<x> + 1/2 tr(K S) + hbar^2/8 tr(M^-1 S^-1),
+
+    least in the ground state: <x> = K^-1 f, S = (hbar/2) M^-1/2 Omega^-1 M^-1/2 with Omega^2 = M^-1/2 K M^-1/2, where
+    E_0 = (hbar/2) tr Omega - f'K^-1 f / 2. At a temperature T the last term becomes the least <p^2>/2m - T entropy for
+    this S, the energy is the free energy and its minimum the Gibbs state. At hbar = 0 only means are left, an elastic
+    network in one dimension, or classical thermal noise. A spring's energy is 1/2 [(<x_i> - <x_j>)^2 + Var(x_i - x_j)]
+    per stiffness, measured as such; the second part is the zero-point motion.
+
+    Inputs, multiplied by a constant gain to g, act on chosen oscillators, as `drive` says:
+        "force": f_a += g_a. Means answer linearly; the covariance does not depend on the input.
+        "anchor": the on-site spring is anchored at g_a, its energy k_a (x_a - g_a)^2 / 2: a force k_a g_a.
+        "stiffness": the on-site stiffness is k_a e^(g_a). Means and covariances answer nonlinearly. Where no spring is
+            negative every input leaves K positive definite.
+
+    Outputs are <x_o>, or with `reading="moments"` <x_o> of all outputs followed by their <x_o^2>. A nudge by a cost of
+    means is a force and changes no covariance; one by <x_o^2> is a stiffness: with `learning.PositionError`, which is
+    <(x - y)^2>/2, K_oo += beta and f_o += beta y.
+
+    Any consistent units, in which hbar has that of an action; hbar = 1 by default. Build one by `from_edges`,
+    `from_networkx`, `chain`, `lattice` or `for_task`. Complex beta is followed at T = 0 only.
+
+    Attributes:
+        stiffness: k_ij of the springs, shape (m,); negative ones push apart.
+        onsite_stiffness: k_i, shape (n,).
+        bias_force: a trainable static force on every oscillator, shape (n,), or None.
+        mass: m_i, shape (n,), positive; a constant.
+        graph: which oscillators the springs join.
+        inputs, outputs: the oscillators that are driven and read.
+        drive: "force", "anchor" or "stiffness".
+        reading: "mean" or "moments".
+        hbar, temperature: constants, not negative.
+        gain: what inputs are multiplied by.
+        stiffness_floor, onsite_floor: the least that `constrained` allows of stiffnesses, and of the on-site ones above
+            what negative springs use up.
+
+    The state is a `GaussianState`; `covariance` and `momentum_covariance` give its matrices.
+
+    Source: Scellier 2024, arXiv 2406.00879, and Massar and Mognetti 2024, arXiv 2405.08467, for quantum equilibrium
+    propagation; Audenaert, Eisert, Plenio and Werner 2002, quant-ph/0205025, for the ground states and their
+    entanglement.
+    """
+
+    contrast_points: ClassVar[int] = 1
+    solver: ClassVar[Any] = ClosedForm()
+
+    stiffness: Float[Array, "springs"]
+    onsite_stiffness: Float[Array, "n"]
+    bias_force: Float[Array, "n"] | None
+    mass: Float[Array, "n"] = fixed()
+    graph: Graph = eqx.field(static=True, kw_only=True)
+    inputs: tuple[int, ...] = eqx.field(static=True, kw_only=True)
+    outputs: tuple[int, ...] = eqx.field(static=True, kw_only=True)
+    drive: Drive = eqx.field(static=True, default="force")
+    reading: Reading = eqx.field(static=True, default="mean")
+    hbar: float = eqx.field(static=True, default=1.0)
+    temperature: float = eqx.field(static=True, default=0.0)
+    gain: float = eqx.field(static=True, default=1.0)
+    stiffness_floor: float = eqx.field(static=True, default=0.0)
+    onsite_floor: float = eqx.field(static=True, default=0.0)
+
+    @property
+    def n(self) -> int:
+        """How many oscillators there are."""
+        return self.graph.n
+
+    @property
+    def single(self) -> SingleOscillator:
+        """The formulas of one oscillator at this hbar and temperature."""
+        return SingleOscillator(self.hbar, self.temperature)
+
+    # ways to build one
+
+    @classmethod
+    def from_edges(
+        cls,
+        edges: Any,
+        n: int | None = None,
+        *,
+        inputs: Sequence[int],
+        outputs: Sequence[int],
+        stiffness: Any = 1.0,
+        onsite_stiffness: Any = 1.0,
+        bias_force: Any = None,
+        mass: Any = 1.0,
+        drive: Drive = "force",
+        reading: Reading = "mean",
+        hbar: float = 1.0,
+        temperature: float = 0.0,
+        gain: float = 1.0,
+        stiffness_floor: float | None = None,
+        onsite_floor: float | None = None,
+    ) -> QuantumOscillatorNetwork:
+        """A network on any graph.
+
+        Args:
+            edges: springs between two oscillators each, integers of shape (m, 2).
+            n: the number of oscillators; by default as many as are mentioned.
+            inputs: oscillators that the numbers of x drive, as `drive` says.
+            outputs: oscillators that are read; they may be inputs, too.
+            stiffness: k_ij, shape (m,) or one number.
+            onsite_stiffness: k_i, shape (n,) or one number.
+            bias_force: a trainable static force, shape (n,) or one number; None for none.
+            mass: m_i, shape (n,) or one number.
+            drive: "force", "anchor" or "stiffness".
+            reading: "mean" or "moments".
+            hbar, temperature: constants, 0 or more.
+            gain: what inputs are multiplied by.
+            stiffness_floor, onsite_floor: the least that training may reach; by default a thousandth of the smallest,
+                and no floor for springs where some are negative.
+
+        Raises:
+            ValueError: for what has no equilibrium, and arguments of the wrong kind; the message says what to change.
+        """
+        from substrates.quantum.oscillator.build import network_from_edges
+
+        return network_from_edges(
+            edges,
+            n,
+            inputs=inputs,
+            outputs=outputs,
+            stiffness=stiffness,
+            onsite_stiffness=onsite_stiffness,
+            bias_force=bias_force,
+            mass=mass,
+            drive=drive,
+            reading=reading,
+            hbar=hbar,
+            temperature=temperature,
+            gain=gain,
+            stiffness_floor=stiffness_floor,
+            onsite_floor=onsite_floor,
+        )
+
+    @classmethod
+    def from_networkx(
+        cls,
+        graph: Any,
+        *,
+        inputs: Sequence[Hashable],
+        outputs: Sequence[Hashable],
+        stiffness: Any = "stiffness",
+        **options: Any,
+    ) -> QuantumOscillatorNetwork:
+        """The network with a spring on every edge of a NetworkX graph; oscillators are numbered in the graph's order.
+
+        Args:
+            graph: undirected.
+            inputs, outputs: labels of nodes.
+            stiffness: the edge attribute that holds the stiffness, or a number or array in the order of `graph.edges`.
+            options: the others of `from_edges`, arrays in the order of `graph.nodes`.
+        """
+        from substrates.quantum.oscillator.build import network_from_networkx
+
+        return network_from_networkx(graph, inputs=inputs, outputs=outputs, stiffness=stiffness, **options)
+
+    @classmethod
+    def lattice(cls, shape: int | Sequence[int], *, periodic: bool = False, **options: Any) -> QuantumOscillatorNetwork:
+        """Oscillators on a grid of any dimension, numbered in C order, with springs between nearest neighbours.
+
+        Args:
+            shape: how many oscillators along each axis.
+            periodic: whether each axis closes on itself.
+            options: those of `from_edges`.
+        """
+        from substrates.quantum.oscillator.build import lattice_network
+
+        return lattice_network(shape, periodic, **options)
+
+    @classmethod
+    def chain(cls, n: int, *, periodic: bool = False, **options: Any) -> QuantumOscillatorNetwork:
+        """n oscillators in a row; the options are those of `from_edges`."""
+        return cls.lattice((n,), periodic=periodic, **options)
+
+    @classmethod
+    def for_task(
+        cls, n_inputs: int, n_outputs: int, *, sizes: tuple[int, ...] | None = None, key: PRNGKeyArray
+    ) -> QuantumOscillatorNetwork:
+        """A network fit for a data set; see `tasks.task_network`."""
+        from substrates.quantum.oscillator.tasks import task_network
+
+        return task_network(n_inputs, n_outputs, sizes, key)
+
+    def training_defaults(self) -> dict[str, Any]:
+        from substrates.quantum.oscillator.tasks import TRAINING_DEFAULTS
+
+        return dict(TRAINING_DEFAULTS)
+
+    # the contract
+
+    def energy(self, state: GaussianState, x: Float[Array, "inputs"]) -> Inexact[Array, ""]:
+        mean, factor = state
+        onsite, force = self._onsite(x), self.total_bias(x)
+        i, j = self.graph.edges.T
+        energy = 0.5 * jnp.sum(self.stiffness * (mean[i] - mean[j]) ** 2) + 0.5 * jnp.sum(onsite * mean**2)
+        energy -= jnp.sum(force * mean)
+        if self.drive == "anchor":
+            energy += 0.5 * jnp.sum(self.onsite_stiffness[self._driven] * self._acting(x) ** 2)
+        return energy if self.single.sharp else energy + self._spread_energy(unpack(factor, self.n), onsite)
+
+    def initial_state(self, x: Float[Array, "inputs"]) -> GaussianState:
+        """Every oscillator alone in the middle, with its neighbours held."""
+        mean = jnp.zeros(self.n, self.onsite_stiffness.dtype)
+        if self.single.sharp:
+            self._acting(x)
+            return GaussianState(mean, jnp.zeros(0, mean.dtype))
+        squared = (jnp.diagonal(self.stiffness_matrix(x)) / self.mass).real
+        frequency = jnp.sqrt(jnp.maximum(squared, jnp.finfo(mean.dtype).tiny))
+        return GaussianState(mean, pack(jnp.diag(jnp.sqrt(self.single.variance(frequency) / self.mass))))
+
+    def read(self, state: GaussianState, x: Float[Array, "inputs"]) -> Inexact[Array, "outputs"]:
+        nodes = np.asarray(self.outputs, int)
+        mean = state[0][nodes]
+        if self.reading == "mean":
+            return mean
+        variance = 0 if self.single.sharp else jnp.sum(unpack(state[1], self.n)[nodes] ** 2, axis=1)
+        return jnp.concatenate([mean, mean**2 + variance])
+
+    def relax(self, x, nudge=None, start=None, *, key=None, solver=None):
+        if isinstance(nudge, Nudge) and jnp.iscomplexobj(nudge.beta) and self.temperature > 0:
+            raise ValueError(
+                "beta: wanted a real number, got a complex one; it is followed at temperature 0 only, as the entropy "
+                "is a function of eigenvalues"
+            )
+        return Substrate.relax(self, x, nudge, start, key=key, solver=solver)
+
+    def force_scale(self, state: GaussianState, x: Float[Array, "inputs"]) -> Float[Array, ""]:
+        """The largest sum of the forces of the springs at one oscillator, over the means and the spreads of all."""
+        size = jnp.abs(state[0])
+        if not self.single.sharp:
+            size += jnp.sqrt(jnp.sum(jnp.abs(unpack(state[1], self.n)) ** 2, axis=1))
+        springs = jnp.abs(self.stiffness_matrix(x)) @ size
+        return jnp.max(springs + jnp.abs(self.total_bias(x)))
+
+    def constrained(self) -> Self:
+        """The network with stiffnesses at or above their floors, on-site ones high enough that K is positive definite.
+
+        By Gershgorin's circles: k_i >= onsite_floor + 2 sum_j max(0, -k_ij).
+        """
+        stiffness = jnp.maximum(self.stiffness, self.stiffness_floor)
+        i, j = self.graph.edges.T
+        pushed = jnp.maximum(-stiffness, 0)
+        floor = jnp.full_like(self.onsite_stiffness, self.onsite_floor).at[i].add(2 * pushed).at[j].add(2 * pushed)
+        onsite = jnp.maximum(self.onsite_stiffness, floor)
+        return eqx.tree_at(lambda net: (net.stiffness, net.onsite_stiffness), self, (stiffness, onsite))
+
+    # the physics
+
+    def stiffness_matrix(self, x: Float[Array, "inputs"]) -> Inexact[Array, "n n"]:
+        """K, with inputs that are stiffnesses."""
+        i, j = self.graph.edges.T
+        onsite = self._onsite(x).at[i].add(self.stiffness).at[j].add(self.stiffness)
+        return jnp.diag(onsite) - Bonds(self.stiffness, self.graph).matrix()
+
+    def total_bias(self, x: Float[Array, "inputs"]) -> Inexact[Array, "n"]:
+        """f, the static forces with those of the inputs."""
+        x = self._acting(x)
+        force = jnp.zeros_like(self.onsite_stiffness) if self.bias_force is None else self.bias_force
+        if self.drive == "stiffness":
+            return force
+        return force.at[self._driven].add(x if self.drive == "force" else self.onsite_stiffness[self._driven] * x)
+
+    def normal_modes(self, x: Float[Array, "inputs"] | None = None) -> Modes:
+        """The frequencies and shapes of the normal modes; without an input those at x = 0."""
+        return Modes.of(self.stiffness_matrix(self._input_or_rest(x)), self.mass)
+
+    def free_energy(self, x: Float[Array, "inputs"] | None = None) -> Float[Array, ""]:
+        """The energy of the free equilibrium: E_0 = (hbar/2) tr Omega - f'K^-1 f / 2, and at T > 0 -T log Z."""
+        x = self._input_or_rest(x)
+        modes, force = self.normal_modes(x), self.total_bias(x)
+        energy = jnp.sum(self.single.free_energy(modes.frequency)) - 0.5 * force @ modes.compliance(force)
+        if self.drive == "anchor":
+            energy += 0.5 * jnp.sum(self.onsite_stiffness[self._driven] * self._acting(x) ** 2)
+        return energy
+
+    def covariance(self, state: GaussianState) -> Inexact[Array, "n n"]:
+        """Cov_x = L L'."""
+        if self.single.sharp:
+            return jnp.zeros((self.n, self.n), state[0].dtype)
+        factor = unpack(state[1], self.n)
+        return factor @ factor.T
+
+    def momentum_covariance(self, state: GaussianState) -> Float[Array, "n n"]:
+        """Cov_p: hbar^2/4 Cov_x^-1 in the ground state; at T > 0 that of least free energy for this Cov_x."""
+        root = jnp.sqrt(self.mass)
+        if self.single.sharp:
+            return jnp.zeros((self.n, self.n), state[0].dtype)
+        weighted = root[:, None] * self.covariance(state) * root
+        momentum = lambda s: self.single.frequency(s) ** 2 * s
+        return root[:, None] * matrix_function(momentum, momentum, weighted) * root
+
+    def logarithmic_negativity(
+        self, state: GaussianState, group: Sequence[int], other: Sequence[int] | None = None
+    ) -> Float[Array, ""]:
+        """The entanglement of two groups of oscillators, in nats; `other` is by default all the rest."""
+        from substrates.quantum.oscillator.entanglement import logarithmic_negativity
+
+        return logarithmic_negativity(self, state, group, other)
+
+    def to_qutip(self, levels: int, x: Float[Array, "inputs"] | None = None) -> FockSpace:
+        """The oscillators as QuTiP objects in a truncated Fock space; see `fock.in_fock_space`."""
+        from substrates.quantum.oscillator.fock import in_fock_space
+
+        return in_fock_space(self, levels, self._input_or_rest(x))
+
+    def draw(self, state: GaussianState | None = None, x: Any = None, ax: Axes | None = None, **options: Any) -> Axes:
+        """A picture of the network, with displacements and fluctuations; see `pictures.network`."""
+        from substrates.quantum.oscillator.pictures import network
+
+        return network(self, state, x, ax, **options)
+
+    def at_temperature(self, temperature: float) -> Self:
+        """The same oscillators in their Gibbs state at a temperature T >= 0, in units of energy."""
+        from substrates.quantum.oscillator.build import not_negative
+
+        return dataclasses.replace(self, temperature=not_negative("temperature", temperature))
+
+    def with_hbar(self, hbar: float) -> Self:
+        """The same oscillators under another constant hbar >= 0; at 0 they are classical."""
+        from substrates.quantum.oscillator.build import not_negative
+
+        return dataclasses.replace(self, hbar=not_negative("hbar", hbar))
+
+    @property
+    def _driven(self) -> np.ndarray:
+        return np.asarray(self.inputs, int)
+
+    def _acting(self, x: Any) -> Inexact[Array, "inputs"]:
+        """The inputs as they act, with their gain."""
+        x = jnp.asarray(x)
+        if x.shape != (len(self.inputs),):
+            raise ValueError(f"x: wanted shape ({len(self.inputs)},), one number per input, got {x.shape}")
+        dtype = self.onsite_stiffness.dtype
+        return self.gain * (x if jnp.iscomplexobj(x) else x.astype(dtype))
+
+    def _input_or_rest(self, x: Any) -> Any:
+        return jnp.zeros(len(self.inputs), self.onsite_stiffness.dtype) if x is None else x
+
+    def _onsite(self, x: Float[Array, "inputs"]) -> Inexact[Array, "n"]:
+        x = self._acting(x)
+        if self.drive != "stiffness":
+            return self.onsite_stiffness
+        return self.onsite_stiffness.at[self._driven].multiply(jnp.exp(x))
+
+    def _spread_energy(self, factor: Inexact[Array, "n n"], onsite: Inexact[Array, "n"]) -> Inexact[Array, ""]:
+        """tr(K S)/2 and the energy of the momenta, for S = L L'."""
+        bonds = Bonds(self.stiffness, self.graph)
+        i, j = self.graph.edges.T
+        if bonds.dense:
+            whole = onsite.at[i].add(self.stiffness).at[j].add(self.stiffness)
+            energy = 0.5 * jnp.sum(whole * jnp.sum(factor**2, axis=1)) - 0.5 * jnp.sum(
+                factor * (bonds.matrix() @ factor)
+            )
+        else:
+            energy = 0.5 * jnp.sum(onsite * jnp.sum(factor**2, axis=1))
+            energy += 0.5 * jnp.sum(self.stiffness * jnp.sum((factor[i] - factor[j]) ** 2, axis=1))
+        if self.temperature == 0:
+            inverse = jax.scipy.linalg.solve_triangular(factor, jnp.diag(self.mass**-0.5), lower=True)
+            return energy + self.hbar**2 / 8 * jnp.sum(inverse**2)
+        weighted = jnp.sqrt(self.mass)[:, None] * factor
+        single = self.single
+        return energy + trace_of(single.rest, single.rest_slope, single.rest_curvature, weighted @ weighted.T)

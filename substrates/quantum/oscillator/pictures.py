@@ -1,0 +1,182 @@
+"""Pictures of quantum oscillators: the network, its normal modes, densities and Wigner functions. Axes in, axes out."""
+
+from __future__ import annotations
+
+import operator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from substrates.quantum.oscillator.modes import GaussianState
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+INPUT, OUTPUT = "#0072B2", "#D55E00"  # Okabe and Ito's colours, apart to every kind of eye
+
+
+def network(
+    net: Any, state: GaussianState | None = None, x: Any = None, ax: Axes | None = None, positions: Any = None
+) -> Axes:
+    """Draws oscillators coloured by <x>, with areas proportional to Var x, and springs as wide as they are stiff.
+
+    Springs that push apart, of negative stiffness, are dashed.
+
+    Args:
+        net: the network.
+        state: a state; None with an x (or without inputs) settles the network, else it is drawn bare.
+        x: the input, shape (inputs,).
+        ax: where to draw; None opens a new figure.
+        positions: (n, 2) places of the oscillators; None asks networkx for a layout.
+
+    Raises:
+        ValueError: for positions of another shape.
+    """
+    import matplotlib.pyplot as plt
+    from matplotlib.collections import LineCollection
+
+    places = _layout(net) if positions is None else np.asarray(positions, dtype=float)
+    if places.shape != (net.n, 2):
+        raise ValueError(f"positions: wanted shape ({net.n}, 2), one place per oscillator, got {places.shape}")
+    if state is None and (x is not None or not net.inputs):
+        state = net.relax(_as_input(net, x)).state
+    ax = plt.subplots(figsize=(6.0, 4.6), layout="constrained")[1] if ax is None else ax
+    stiffness = np.asarray(net.stiffness, dtype=float)
+    strongest = np.abs(stiffness).max(initial=0) or 1.0
+    springs = LineCollection(places[net.graph.edges].tolist(), color="0.6", zorder=1, label="springs")
+    springs.set(linewidths=0.3 + 3.2 * np.abs(stiffness) / strongest)
+    springs.set(linestyles=["-" if k >= 0 else "--" for k in stiffness])
+    ax.add_collection(springs)
+    size = float(np.clip(9000 / net.n, 12, 420))
+    nodes = ax.scatter(*places.T, s=size, c="white", edgecolors="0.15", linewidths=0.6, zorder=3, label="oscillators")
+    if state is not None:
+        mean = np.asarray(state.mean, dtype=float)
+        variance = np.diagonal(np.asarray(net.covariance(state), dtype=float))
+        largest = float(np.abs(mean).max()) or 1.0
+        nodes.set(array=mean, facecolors=None, cmap="RdBu_r", clim=(-largest, largest))
+        if variance.max() > 0:
+            nodes.set_sizes(size * variance / variance.max())
+        ax.figure.colorbar(nodes, ax=ax, label=r"$\langle x \rangle$", shrink=0.75, pad=0.02)
+    for label, members, marker, colour in (("inputs", net.inputs, "s", INPUT), ("outputs", net.outputs, "o", OUTPUT)):
+        if members:
+            style: dict[str, Any] = {"marker": marker, "fillstyle": "none", "linestyle": "none", "color": colour}
+            width = 1.4 * size**0.5
+            ax.plot(*places[list(members)].T, markersize=width, markeredgewidth=1.5, zorder=2, label=label, **style)
+    handles = [line for line in ax.lines if line.get_label() in ("inputs", "outputs")]
+    if handles:
+        legend = ax.legend(handles=handles, loc="upper center", bbox_to_anchor=(0.5, 0.0), ncols=2, frameon=False)
+        for handle in legend.legend_handles:
+            handle.set_markersize(9)  # type: ignore[union-attr]
+    ax.set(aspect="equal", xticks=[], yticks=[])
+    ax.margins(0.12)
+    ax.spines[:].set_visible(False)
+    return ax
+
+
+def normal_modes(net: Any, x: Any = None, ax: Axes | None = None) -> Axes:
+    """Draws how every oscillator takes part in every normal mode, with the frequencies along the axis.
+
+    Args:
+        net: the network.
+        x: the input; None means x = 0.
+        ax: where to draw; None opens a new figure.
+    """
+    import matplotlib.pyplot as plt
+
+    modes = net.normal_modes(None if x is None else _as_input(net, x))
+    shape = np.asarray(modes.shape, dtype=float) * np.sqrt(np.asarray(net.mass, dtype=float))[:, None]
+    ax = plt.subplots(figsize=(6.0, 4.2), layout="constrained")[1] if ax is None else ax
+    largest = float(np.abs(shape).max())
+    shown = ax.imshow(shape, cmap="RdBu_r", vmin=-largest, vmax=largest, aspect="auto", interpolation="nearest")
+    ax.figure.colorbar(shown, ax=ax, label=r"amplitude $\sqrt{m}\, x$ of the mode")
+    frequency = np.asarray(modes.frequency, dtype=float)
+    ticks = np.unique(np.linspace(0, net.n - 1, min(net.n, 8)).round().astype(int))
+    ax.set_xticks(ticks, [f"{frequency[k]:.3g}" for k in ticks])
+    ax.set(xlabel=r"frequency $\omega$ of the mode", ylabel="oscillator")
+    return ax
+
+
+def wigner(
+    net: Any, state: GaussianState, oscillator: int, ax: Axes | None = None, *, extent: float = 4.0, points: int = 121
+) -> Axes:
+    """Draws the Wigner function W(x, p) of one oscillator, the others traced out.
+
+    It is a Gaussian; the ellipse is its one-sigma contour, of area pi sqrt(Var x Var p), at least pi hbar/2.
+
+    Args:
+        net: the network.
+        state: one of its states.
+        oscillator: which one.
+        ax: where to draw; None opens a new figure.
+        extent: how far to draw, in standard deviations.
+        points: along each axis.
+
+    Raises:
+        ValueError: for an oscillator that is none, and where nothing fluctuates.
+    """
+    import matplotlib.pyplot as plt
+    from matplotlib.patches import Ellipse
+
+    k = _one(net, oscillator)
+    mean = float(state.mean[k])
+    width, height = (float(c[k, k]) ** 0.5 for c in (net.covariance(state), net.momentum_covariance(state)))
+    along, up = (extent * size * np.linspace(-1, 1, points) for size in (width, height))
+    density = np.exp(-((along / width) ** 2) / 2 - (up[:, None] / height) ** 2 / 2) / (2 * np.pi * width * height)
+    ax = plt.subplots(figsize=(4.6, 3.8), layout="constrained")[1] if ax is None else ax
+    shown = ax.pcolormesh(mean + along, up, density, cmap="magma_r", shading="nearest")
+    ax.add_patch(Ellipse((mean, 0.0), 2 * width, 2 * height, fill=False, color="white", linewidth=1.0))
+    ax.figure.colorbar(shown, ax=ax, label="$W(x, p)$")
+    ax.set(xlabel=f"$x_{{{k}}}$", ylabel=f"$p_{{{k}}}$")
+    return ax
+
+
+def densities(net: Any, state: GaussianState, ax: Axes | None = None, *, points: int = 201) -> Axes:
+    """Draws the probability density of every position, one column per oscillator, with the means as dots.
+
+    Args:
+        net: the network.
+        state: one of its states.
+        ax: where to draw; None opens a new figure.
+        points: along the axis of positions.
+
+    Raises:
+        ValueError: where nothing fluctuates.
+    """
+    import matplotlib.pyplot as plt
+
+    _one(net, 0)
+    mean = np.asarray(state.mean, dtype=float)
+    deviation = np.sqrt(np.diagonal(np.asarray(net.covariance(state), dtype=float)))
+    x = np.linspace((mean - 3.5 * deviation).min(), (mean + 3.5 * deviation).max(), points)
+    density = np.exp(-(((x[:, None] - mean) / deviation) ** 2) / 2) / (np.sqrt(2 * np.pi) * deviation)
+    ax = plt.subplots(figsize=(6.0, 3.6), layout="constrained")[1] if ax is None else ax
+    shown = ax.pcolormesh(np.arange(net.n), x, density, cmap="magma_r", shading="nearest")
+    ax.plot(np.arange(net.n), mean, ".", color="white", markersize=4, label="means")
+    ax.figure.colorbar(shown, ax=ax, label=r"$|\psi(x)|^2$" if net.temperature == 0 else "probability density")
+    ax.set(xlabel="oscillator", ylabel="position $x$")
+    return ax
+
+
+def _one(net: Any, oscillator: int) -> int:
+    k = operator.index(oscillator)
+    if not 0 <= k < net.n:
+        raise ValueError(f"oscillator: wanted one from 0 to {net.n - 1}, got {k}")
+    if net.single.sharp:
+        raise ValueError("hbar: wanted fluctuations to draw, got none: hbar and the temperature are 0")
+    return k
+
+
+def _as_input(net: Any, x: Any) -> Any:
+    import jax.numpy as jnp
+
+    return jnp.zeros(len(net.inputs), net.stiffness.dtype) if x is None else jnp.asarray(x, net.stiffness.dtype)
+
+
+def _layout(net: Any) -> np.ndarray:
+    import networkx as nx
+
+    drawn = nx.Graph()
+    drawn.add_nodes_from(range(net.n))
+    drawn.add_edges_from(net.graph.edges.tolist())
+    layout = nx.kamada_kawai_layout(drawn) if nx.is_connected(drawn) else nx.spring_layout(drawn, seed=0)
+    return np.asarray([layout[node] for node in range(net.n)])

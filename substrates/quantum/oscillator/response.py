@@ -1,0 +1,101 @@
+"""How the outputs of oscillators answer to pulls: forces on means, stiffnesses on second moments."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, PyTree
+
+from substrates.quantum.oscillator.modes import GaussianState, Modes
+
+
+class Settled(NamedTuple):
+    """Outputs in equilibrium under a pull, and what carries them where the pull changes it."""
+
+    pull: Float[Array, "outputs"]
+    output: Float[Array, "outputs"]
+    modes: Modes | None = None
+    mean: Float[Array, "n"] | None = None
+
+
+class MeanResponse:
+    """Outputs <x_o>: a pull is a force on them, which leaves the modes alone."""
+
+    def __init__(self, net: Any, x: PyTree):
+        self.net, self.nodes = net, np.asarray(net.outputs, int)
+        self.force = net.total_bias(x)
+        self.free_modes = Modes.of(net.stiffness_matrix(x), net.mass)
+        self.free_mean = self.free_modes.compliance(self.force)
+        arms = jnp.zeros((net.n, len(self.nodes)), self.force.dtype).at[self.nodes, jnp.arange(len(self.nodes))].set(1)
+        self.reached = self.free_modes.compliance(arms)
+        self.compliance = self.reached[self.nodes]
+
+    def settled(self, pull: Float[Array, "outputs"]) -> Settled:
+        """The outputs under a pull."""
+        return Settled(pull, self.free_mean[self.nodes] + self.compliance @ pull)
+
+    def modes(self, settled: Settled) -> Modes:
+        """The normal modes under a pull."""
+        return self.free_modes
+
+    def susceptibility(self, settled: Settled) -> Float[Array, "outputs outputs"]:
+        """doutput/dpull, symmetric and not negative."""
+        return self.compliance
+
+    def state(self, settled: Settled) -> GaussianState:
+        """The whole state under a pull."""
+        mean = self.free_mean + self.reached @ settled.pull
+        return GaussianState(mean, self.free_modes.factor(self.net.single))
+
+
+class MomentResponse:
+    """Outputs (<x_o>, <x_o^2>): a pull (u, v) is a force f_o += u and a stiffness K_oo -= 2v."""
+
+    def __init__(self, net: Any, x: PyTree):
+        self.net, self.nodes = net, np.asarray(net.outputs, int)
+        self.force, self.stiffness = net.total_bias(x), net.stiffness_matrix(x)
+        self.free_modes = self._modes(jnp.zeros(2 * len(self.nodes), self.force.dtype))
+
+    def settled(self, pull: Float[Array, "outputs"]) -> Settled:
+        """The outputs under a pull."""
+        modes = self._modes(pull)
+        mean = modes.compliance(self.force.at[self.nodes].add(pull[: len(self.nodes)]))
+        shown = mean[self.nodes]
+        second = shown**2
+        if not self.net.single.sharp:
+            second += self.shape_squared(modes) @ self.net.single.variance(modes.frequency)
+        return Settled(pull, jnp.concatenate([shown, second]), modes, mean)
+
+    def modes(self, settled: Settled) -> Modes:
+        """The normal modes under a pull."""
+        assert settled.modes is not None
+        return settled.modes
+
+    def susceptibility(self, settled: Settled) -> Float[Array, "outputs outputs"]:
+        """doutput/dpull, symmetric and not negative."""
+        modes, mean = self.modes(settled), settled.output[: len(self.nodes)]
+        rows = modes.shape[self.nodes]
+        compliance = (rows / modes.squared) @ rows.T
+        between = 2 * compliance * mean
+        corner = 4 * mean[:, None] * compliance * mean + 2 * modes.softening(self.nodes, self.net.single)
+        return jnp.block([[compliance, between], [between.T, corner]])
+
+    def state(self, settled: Settled) -> GaussianState:
+        """The whole state under a pull."""
+        assert settled.mean is not None
+        return GaussianState(settled.mean, self.modes(settled).factor(self.net.single))
+
+    def shape_squared(self, modes: Modes) -> Float[Array, "outputs modes"]:
+        """How much of each mode's variance each output shows."""
+        return modes.shape[self.nodes] ** 2
+
+    def _modes(self, pull: Float[Array, "outputs"]) -> Modes:
+        stiffness = self.stiffness.at[self.nodes, self.nodes].add(-2 * pull[len(self.nodes) :])
+        return Modes.of(stiffness, self.net.mass)
+
+
+def response_of(net: Any, x: PyTree) -> MeanResponse | MomentResponse:
+    """How the outputs of a network answer at an input."""
+    return MeanResponse(net, x) if net.reading == "mean" else MomentResponse(net, x)

@@ -15,7 +15,7 @@ import jax
 import optax
 
 from learning.costs import CrossEntropy, SquaredError
-from substrates.substrate import split_parameters
+from substrates.substrate import match_paths, split_parameters
 
 SUBSTRATES, RULES = "groundstate.substrates", "groundstate.rules"
 
@@ -87,18 +87,13 @@ def optimiser(
     if not isinstance(learning_rate, Mapping):
         return build(learning_rate)
     parameters = split_parameters(substrate)[0]
-    paths = [jax.tree_util.keystr(path).lstrip(".") for path, _ in jax.tree_util.tree_flatten_with_path(parameters)[0]]
-    leads = lambda rule, path: path == rule or (path.startswith(rule) and path[len(rule)] in ".[")
-    label = lambda path: max((rule for rule in learning_rate if leads(rule, path)), key=len, default=None)
-    labels = [label(path) for path in paths]
-    missing = [path for path, found in zip(paths, labels, strict=True) if found is None]
-    idle = [rule for rule in learning_rate if not any(leads(rule, path) for path in paths)]
-    if missing or idle:
-        which = f"nothing for {', '.join(missing)}" if missing else f"no parameter {', '.join(idle)}"
-        raise CatalogueError(f"learning rate: {which}; the parameters are {', '.join(paths)}")
-    tree = jax.tree.unflatten(jax.tree.structure(parameters), labels)
+    try:
+        tree = match_paths(learning_rate, parameters)
+    except ValueError as error:
+        raise CatalogueError(f"learning rate: {error}") from error
+    used = set(jax.tree.leaves(tree))
     return optax.multi_transform(
-        {rule: build(rate) for rule, rate in learning_rate.items() if rule in labels}, lambda _: tree
+        {path: build(rate) for path, rate in learning_rate.items() if path in used}, lambda _: tree
     )
 
 

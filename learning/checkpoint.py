@@ -30,7 +30,7 @@ def save_checkpoint(path: Path, tree: Any, facts: dict[str, Any]) -> None:
 
     Args:
         path: the file to write, an npz file that holds no pickled objects.
-        tree: any pytree; leaves that are not arrays are not saved.
+        tree: any pytree; leaves that are no arrays, of JAX or numpy, are not saved.
         facts: what to save beside the arrays.
     """
     arrays = {name: np.asarray(leaf) for name, leaf in _named_arrays(tree).items()}
@@ -66,7 +66,9 @@ def load_checkpoint(path: Path, like: T) -> tuple[T, dict[str, Any]]:
     leaves, structure = jax.tree_util.tree_flatten(like)
     saved = iter(members)
     for i, leaf in enumerate(leaves):
-        if eqx.is_array(leaf):
+        if isinstance(leaf, np.ndarray):
+            leaves[i] = next(saved).view(leaf.dtype).reshape(leaf.shape)
+        elif eqx.is_array(leaf):
             like_saved = raw(leaf)
             array = jnp.asarray(next(saved).view(like_saved.dtype).reshape(like_saved.shape))
             leaves[i] = jax.random.wrap_key_data(array, impl=jax.random.key_impl(leaf)) if _is_key(leaf) else array
@@ -109,7 +111,11 @@ def _read(path: Path) -> tuple[dict[str, Any], list[np.ndarray]]:
 
 def _named_arrays(tree: Any) -> dict[str, Any]:
     leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
-    return {jax.tree_util.keystr(path): raw(leaf) for path, leaf in leaves if eqx.is_array(leaf)}
+    return {jax.tree_util.keystr(path): raw(leaf) for path, leaf in leaves if _is_array(leaf)}
+
+
+def _is_array(leaf: Any) -> bool:
+    return eqx.is_array(leaf) or isinstance(leaf, np.ndarray)
 
 
 def _is_key(leaf: Any) -> bool:

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PyTree
 
+from substrates.laboratory.system import PhysicalSystem
 from substrates.substrate import Substrate, parameter_dtype
 
 
@@ -29,11 +30,11 @@ class Examples(NamedTuple):
         return jax.tree.leaves(self.x)[0].shape[0]
 
 
-def prepare(substrate: Substrate, data: tuple[Any, Any], name: str = "data") -> Examples:
+def prepare(substrate: Substrate | PhysicalSystem, data: tuple[Any, Any], name: str = "data") -> Examples:
     """The examples of a pair (X, Y) as a substrate wants them.
 
     Args:
-        substrate: decides the dtype and the shape of the outputs.
+        substrate: decides the dtype and the shape of the outputs; a physical system reads float64.
         data: X with a leading axis of n examples (an array or a tree); Y either integer labels of shape (n,), encoded
             one-hot to the outputs, or real targets of shape (n, outputs), or a tree with a leading axis.
         name: what to call it in messages.
@@ -42,14 +43,19 @@ def prepare(substrate: Substrate, data: tuple[Any, Any], name: str = "data") -> 
     """
     if not isinstance(data, tuple | list) or len(data) != 2:
         raise ValueError(f"{name}: wanted a pair (X, Y), got {type(data).__name__}")
-    dtype = parameter_dtype(substrate)
+    dtype = parameter_dtype(substrate) if isinstance(substrate, Substrate) else np.dtype(float)
     x, y = (jax.tree.map(lambda leaf: _cast(leaf, dtype, name), part) for part in data)
     sizes = {leaf.shape[:1] for leaf in jax.tree.leaves((x, y))}
     if len(sizes) != 1 or sizes in ({()}, {(0,)}):
         raise ValueError(f"{name}: wanted X and Y with the same number of examples, at least one, got {_shapes(data)}")
     if not isinstance(y, np.ndarray):
         return Examples(x, y, labelled=False)
-    shape = output_shape(substrate, x)
+    if isinstance(substrate, Substrate):
+        shape = output_shape(substrate, x)
+    else:
+        shape, wanted = (substrate.spec.outputs.size,), (substrate.spec.inputs.size,)
+        if x.shape[1:] != wanted:
+            raise ValueError(f"{name}: wanted X of shape (n, {wanted[0]}), like the inputs, got {x.shape}")
     if np.issubdtype(y.dtype, np.integer) and y.ndim == 1:
         if len(shape) != 1 or y.min() < 0 or y.max() >= shape[0]:
             raise ValueError(

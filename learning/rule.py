@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import abc
-from typing import Any
+from typing import Any, ClassVar
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -57,11 +57,35 @@ class Estimator(eqx.Module):
     def __call__(self, substrate: Substrate, x: PyTree, y: PyTree, *, key: PRNGKeyArray | None = None) -> Estimate: ...
 
 
+class Moved(eqx.Module):
+    """What a mover's step came to.
+
+    Attributes:
+        system: with its parameters already moved; a physical system is the very same object.
+        cost: the mean cost of the outputs before the step.
+        output: those outputs, shape (batch, outputs).
+        residual: how far from equilibrium the worst phase of the step was; for a physical system, how far its
+            parameters were from where they should have been held.
+        unconverged: how many phases did not come to rest.
+    """
+
+    system: Any
+    cost: Any
+    output: Any
+    residual: Any = 0.0
+    unconverged: Any = 0
+
+
 class Mover(eqx.Module):
-    """A rule that returns the system with its parameters already moved; no optimiser runs."""
+    """A rule that moves the parameters of a system itself; no optimiser runs.
+
+    `on_bench` says whether it moves a `PhysicalSystem` by its five verbs, rather than a `Substrate`.
+    """
+
+    on_bench: ClassVar[bool] = False
 
     @abc.abstractmethod
-    def step(self, system: Any, x: PyTree, y: PyTree, *, key: PRNGKeyArray | None = None) -> Any: ...
+    def step(self, system: Any, x: PyTree, y: PyTree, *, key: PRNGKeyArray | None = None) -> Moved: ...
 
 
 def require_usable(estimate: Estimate) -> Estimate:

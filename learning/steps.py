@@ -15,9 +15,9 @@ from jaxtyping import Array, PRNGKeyArray, PyTree
 
 from learning.checkpoint import raw
 from learning.costs import SquaredError
-from learning.evaluation import count_misses
+from learning.evaluation import Evaluation, count_misses, default_batch, evaluate_examples
 from learning.examples import Examples
-from learning.rule import Estimator, Mover
+from learning.rule import Estimator, Moved, Mover
 from substrates.substrate import Status, parameter_dtype, split_parameters
 
 FAILURES = ("out_of_steps", "not_finite", "unstable", "zero_mode", "infeasible")
@@ -48,6 +48,17 @@ class Tally(eqx.Module):
             jnp.maximum(self.residual, estimate.residual.astype(self.residual.dtype)),
             self.unconverged + jnp.asarray(estimate.unconverged, jnp.int32),
             self.failures + jnp.stack([jnp.asarray(f, jnp.int32) for f in failures]),
+        )
+
+    def add_moved(self, moved: Moved, target: PyTree, labelled: bool) -> Tally:
+        """The same for a mover, which judges its phases itself."""
+        wrong = jnp.sum(count_misses(moved.output, target)) if labelled else 0
+        return Tally(
+            self.cost + jnp.asarray(moved.cost, self.cost.dtype),
+            self.wrong + jnp.asarray(wrong, jnp.int32),
+            jnp.maximum(self.residual, jnp.asarray(moved.residual, self.residual.dtype)),
+            self.unconverged + jnp.asarray(moved.unconverged, jnp.int32),
+            self.failures,
         )
 
     def good(self, strict: bool) -> Array:
@@ -92,8 +103,9 @@ def _advance(reading: tuple[Standing, Array, Array, Array, Array], moving: Movin
         system = eqx.combine(moving.parameters, standing.rest)
         step_key = jax.random.fold_in(key, at)
         if isinstance(standing.rule, Mover):
-            moved = standing.rule.step(system, x, y, key=step_key)
-            return moving._replace(parameters=eqx.filter(moved, eqx.is_array))
+            found = standing.rule.step(system, x, y, key=step_key)
+            tally = moving.tally.add_moved(found, y, standing.labelled)
+            return Moving(eqx.filter(found.system, eqx.is_array), moving.optimiser, tally)
         assert standing.optimiser is not None
         estimate = standing.rule(system, x, y, key=step_key)
         with jax.numpy_dtype_promotion("standard"):  # which optax's optimisers rely on
@@ -114,6 +126,13 @@ def _advance(reading: tuple[Standing, Array, Array, Array, Array], moving: Movin
     return jax.lax.while_loop(going, lambda carry: (carry[0] + 1, step(*carry)), (start, moving))
 
 
+def epoch_order(key: PRNGKeyArray, epoch: int, size: int, filled: int) -> np.ndarray:
+    """The examples in an order drawn from the key, its beginning once more at the end to fill the last batch."""
+    words = np.asarray(raw(key)).ravel()
+    order = np.random.default_rng([*words.tolist(), epoch]).permutation(size).astype(np.int32)
+    return np.concatenate([order, order[: filled - size]])
+
+
 class Trainer:
     """The steps of training: what stands, what moves, and the order of the examples."""
 
@@ -128,11 +147,11 @@ class Trainer:
         strict: bool,
     ):
         self.examples, self.batch_size, self.key, self.strict = examples, batch_size, key, strict
-        self.moves_itself = isinstance(rule, Mover)
         self.cost = getattr(rule, "cost", SquaredError())
-        parameters, rest = eqx.partition(substrate, eqx.is_array) if self.moves_itself else split_parameters(substrate)
+        moves_itself = isinstance(rule, Mover)
+        parameters, rest = eqx.partition(substrate, eqx.is_array) if moves_itself else split_parameters(substrate)
         x, y = jax.tree.map(jnp.asarray, (examples.x, examples.y))
-        counting = rule if isinstance(rule, Mover) else _lenient(rule)
+        counting = rule if moves_itself else _lenient(rule)
         self.standing = Standing(rest, counting, optimiser, x, y, examples.labelled, strict, batch_size)
         state = None if optimiser is None else optimiser.init(parameters)
         self.dtype = jnp.finfo(parameter_dtype(substrate)).dtype
@@ -149,10 +168,8 @@ class Trainer:
 
     def order(self, epoch: int) -> tuple[Array, PRNGKeyArray]:
         """The examples in the order of an epoch, in full batches, and the key of its steps."""
-        words = np.asarray(raw(self.key)).ravel()
-        order = np.random.default_rng([*words.tolist(), epoch]).permutation(self.examples.size).astype(np.int32)
-        missing = self.batches * self.batch_size - self.examples.size
-        return jnp.asarray(np.concatenate([order, order[:missing]])), jax.random.fold_in(self.key, epoch)
+        order = epoch_order(self.key, epoch, self.examples.size, self.batches * self.batch_size)
+        return jnp.asarray(order), jax.random.fold_in(self.key, epoch)
 
     def advance(self, moving: Moving, order: tuple[Array, PRNGKeyArray], start: int, stop: int) -> tuple[int, Moving]:
         """The next batches of an epoch; `moving` must not be used again."""
@@ -163,6 +180,14 @@ class Trainer:
     def system(self, moving: Moving) -> Any:
         """The whole system."""
         return eqx.combine(moving.parameters, self.standing.rest)
+
+    def restore(self, moving: Moving) -> Moving:
+        """Goes on from what was saved."""
+        return moving
+
+    def evaluate(self, moving: Moving, examples: Examples, key: PRNGKeyArray) -> Evaluation:
+        """How well the system does on examples."""
+        return evaluate_examples(self.system(moving), examples, self.cost, default_batch(examples), key=key)
 
 
 def _lenient(rule: Estimator) -> Estimator:

@@ -19,12 +19,14 @@ import numpy as np
 import optax
 from jaxtyping import Array, PRNGKeyArray
 
+from learning.bench import BenchTrainer
 from learning.checkpoint import raw
-from learning.evaluation import Evaluation, default_batch, evaluate_examples
+from learning.evaluation import Evaluation
 from learning.examples import Examples, prepare
 from learning.rule import ConvergenceError, Estimator, Mover
 from learning.run_folder import RunFolder, describe_tree, digest, surroundings
 from learning.steps import FAILURES, Moving, Trainer
+from substrates.laboratory.system import PhysicalSystem
 from substrates.substrate import Status, Substrate
 
 _CHUNK_SECONDS = 0.5
@@ -40,8 +42,8 @@ class Run:
         substrate: the trained system.
         history: an array per quantity with one entry per whole epoch: `cost` (mean over the epoch's batches, each
             before its step), `error` (with labels; the part of wrong answers), `residual` (the largest), `unconverged`
-            (equilibria), and with validation examples `validation_cost`, `validation_error`, `validation_unconverged`.
-            A mover reports no equilibria, so its history holds the validation alone.
+            (equilibria, or phases of a mover), and with validation examples `validation_cost`, `validation_error`,
+            `validation_unconverged`.
         epochs: how many whole epochs are done.
         seconds: wall time of all the training that is in the result, over resumes; compilation is included.
         epoch_seconds: wall time of each epoch.
@@ -111,14 +113,15 @@ def fit(
     same order, so that every batch is full and none is left out.
 
     Args:
-        substrate: the system to train; it is not changed.
+        substrate: the system to train; a `Substrate` is not changed, a `PhysicalSystem` is the one that learns.
         rule: an estimator, which needs an optimiser, or a mover, which must not have one.
         data: (X, Y) with a leading axis of n examples. Y is either integer labels of shape (n,), encoded one-hot to
             the outputs, or real targets of shape (n, outputs).
         optimiser: an optax transformation of the trainable parameters (a tree like the substrate).
         epochs: how many times every example is visited, those of a resumed run included.
         key: all randomness: the order of the examples and what the substrate and the rule draw.
-        batch_size: examples per step, by default 32 or all if there are fewer.
+        batch_size: examples per step, by default 32 or all if there are fewer; of a physical system as many as it
+            has copies, or one.
         validation: examples evaluated after every epoch.
         test: examples evaluated once, at the very end.
         strict: raise TrainingError at the first batch with an unusable equilibrium, rather than count it in the
@@ -146,13 +149,15 @@ def fit(
     tested = None if test is None else prepare(substrate, test, "test")
     if batch_size is not None and batch_size > examples.size:
         raise ValueError(f"batch_size: wanted at most the {examples.size} examples there are, got {batch_size}")
-    size = min(32, examples.size) if batch_size is None else batch_size
+    on_bench = not isinstance(substrate, Substrate)
+    usual = (substrate.spec.copies or 1) if on_bench else min(32, examples.size)
+    size = usual if batch_size is None else batch_size
     strict = bool(getattr(rule, "strict", True)) if strict is None else strict
     folder = None
     if out is not None:
         facts = {
             "substrate": describe_tree(substrate),
-            "initial_arrays": digest(substrate),
+            "initial_arrays": digest(substrate.read().parameters if on_bench else substrate),
             "rule": eqx.tree_pformat(rule, short_arrays=False),
             "data": [digest((part.x, part.y)) for part in (examples, validated, tested) if part is not None],
             "examples": examples.size,
@@ -163,7 +168,10 @@ def fit(
             **(config or {}),
         }
         folder = RunFolder(out, facts, resume=resume)
-    trainer = Trainer(substrate, rule, optimiser, examples, size, key, strict)
+    if on_bench:
+        trainer = BenchTrainer(substrate, rule, examples, size, key, strict)
+    else:
+        trainer = Trainer(substrate, rule, optimiser, examples, size, key, strict)
     session = _Session(trainer, validated, tested, folder, epochs, checkpoint_every, began, summary or {})
     if resume and folder is not None and folder.has_checkpoint:
         session.restore()
@@ -195,7 +203,8 @@ class _Session:
 
     def restore(self) -> None:
         assert self.folder is not None
-        self.moving, facts = self.folder.load(self.moving)
+        saved, facts = self.folder.load(self.moving)
+        self.moving = self.trainer.restore(saved)
         self.epoch, self.batch, self.rows = facts["epoch"], facts["batch"], facts["rows"]
         self.epoch_seconds, self.partial_seconds = facts["epoch_seconds"], facts["partial_seconds"]
         self.seconds_before = facts["seconds"]
@@ -245,8 +254,12 @@ class _Session:
         before, began = _copy(self.moving), time.monotonic()
         try:
             reached, self.moving = self.trainer.advance(self.moving, order, start, stop)
-        except RuntimeError as error:  # raised by a mover in compiled code
-            self.moving = before
+        except RuntimeError as error:  # raised by a mover
+            if isinstance(self.trainer, BenchTrainer):
+                self.batch, self.moving = self.trainer.last
+                before = self.moving
+            else:
+                self.moving = before
             self._raise(f"epoch {self.epoch + 1}, batches {start + 1} to {stop}: {error}", before, error)
         elapsed = time.monotonic() - began
         self.partial_seconds += elapsed
@@ -259,7 +272,7 @@ class _Session:
 
     def _end_epoch(self, bar: Any) -> None:
         began = time.monotonic()
-        row = {} if self.trainer.moves_itself else self._row(self.batch)
+        row = self._row(self.batch)
         if self.validation is not None:
             found = self._evaluate(self.validation)
             row |= {"validation_cost": found.cost, "validation_unconverged": found.unconverged}
@@ -277,8 +290,6 @@ class _Session:
         bar.set_postfix(_rounded(row), refresh=False)
 
     def _row(self, batches: int) -> dict[str, Any]:
-        if self.trainer.moves_itself:
-            return {}
         tally = jax.device_get(self.moving.tally)
         row: dict[str, Any] = {"cost": float(tally.cost) / batches}
         if self.trainer.examples.labelled:
@@ -324,9 +335,7 @@ class _Session:
         raise error from cause
 
     def _evaluate(self, examples: Examples) -> Evaluation:
-        key = jax.random.fold_in(self.trainer.key, _EVALUATION)
-        system, batch = self.trainer.system(self.moving), default_batch(self.trainer.examples)
-        return evaluate_examples(system, examples, self.trainer.cost, batch, key=key)
+        return self.trainer.evaluate(self.moving, examples, jax.random.fold_in(self.trainer.key, _EVALUATION))
 
     def _result(self, interrupted: bool) -> Run:
         names = dict.fromkeys(name for row in self.rows for name in row)
@@ -373,9 +382,20 @@ class _Session:
 def _check_arguments(substrate, rule, optimiser, epochs, batch_size, out, about_folder) -> None:
     if not isinstance(rule, Estimator | Mover):
         raise TypeError(f"rule: wanted an Estimator or a Mover, got {type(rule).__name__}")
-    if not isinstance(substrate, Substrate):
-        raise TypeError(f"substrate: wanted a Substrate, got {type(substrate).__name__}")
+    if not isinstance(substrate, Substrate | PhysicalSystem):
+        raise TypeError(f"substrate: wanted a Substrate or a PhysicalSystem, got {type(substrate).__name__}")
     name = type(rule).__name__
+    on_bench = not isinstance(substrate, Substrate)
+    if on_bench and isinstance(rule, Estimator):
+        raise TypeError(
+            f"rule: {name} estimates gradients of a Substrate, but {type(substrate).__name__} has five verbs only; use "
+            "AgnosticEP"
+        )
+    if isinstance(rule, Mover) and rule.on_bench and not on_bench:
+        raise TypeError(
+            f"substrate: {name} trains a PhysicalSystem, got {type(substrate).__name__}; put it on the bench with "
+            "Plant(substrate, epsilon)"
+        )
     if isinstance(rule, Mover) and optimiser is not None:
         raise ValueError(f"optimiser: {name} moves the parameters itself and would ignore it; leave it out")
     if isinstance(rule, Estimator) and optimiser is None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import equinox as eqx
 import jax
@@ -16,6 +16,15 @@ Cost = Callable[[Array, Any], Array]
 def as_tree(cost: Cost) -> Any:
     """A cost as a pytree, which compiled code accepts as an argument."""
     return cost if isinstance(cost, eqx.Module) else jax.tree_util.Partial(cost)
+
+
+class SquaredError(eqx.Module):
+    """C = 1/2 |output - target|^2; as a nudge, a spring (a conductance) of strength beta to the target."""
+
+    separable: ClassVar[bool] = True
+
+    def __call__(self, output: Inexact[Array, "outputs"], target: Inexact[Array, "outputs"]) -> Inexact[Array, ""]:
+        return 0.5 * jnp.sum((output - target) ** 2)
 
 
 class Nudge(eqx.Module):

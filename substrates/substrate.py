@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import abc
 import dataclasses
+from collections.abc import Collection
 from typing import Any, ClassVar, Self, TypeVar
 
 import equinox as eqx
@@ -16,8 +17,9 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Inexact, PRNGKeyArray, PyTree
 
-from substrates.nudge import Cost, Nudge, Pin, as_tree, batch_axes
+from substrates.nudge import Cost, Nudge, Pin, SquaredError, as_tree, batch_axes
 from substrates.solvers.generic import DescendThenPolish
+from substrates.solvers.joint import Control, JointEquilibrium, relax_alternately
 from substrates.solvers.solver import Equilibrium, Solver, Status, cast_like, max_norm
 
 T = TypeVar("T")
@@ -28,10 +30,12 @@ __all__ = [
     "Nudge",
     "Pin",
     "Solver",
+    "SquaredError",
     "Status",
     "Substrate",
     "as_tree",
     "fixed",
+    "match_paths",
     "parameter_dtype",
     "relax_batch",
     "split_parameters",
@@ -80,6 +84,11 @@ class Substrate(eqx.Module):
         """What the output terminals show."""
 
     # what it gets
+
+    @property
+    def input_size(self) -> int | None:
+        """How many numbers x holds, where it is a vector and the class knows; None otherwise."""
+        return None
 
     @property
     def conservative(self) -> bool:
@@ -171,7 +180,36 @@ class Substrate(eqx.Module):
         nudge = jax.tree.map(jnp.asarray, nudge)
         return _settle(self.solver if solver is None else solver, system, x, nudge, state, key)
 
-    # what averages over a batch
+    # what averages over a batch, or is shared by it
+
+    def relax_jointly(
+        self,
+        control: Control,
+        knobs: Self,
+        xs: PyTree,
+        nudges: Nudge | None = None,
+        starts: PyTree | None = None,
+        keys: PRNGKeyArray | None = None,
+        *,
+        max_rounds: int = 1000,
+    ) -> JointEquilibrium:
+        """Settles with parameters that are physical too: the minimum over theta and every s_b of
+
+            U(u, theta)/epsilon + mean_b [E(theta, s_b; x_b) + beta_b C_b].
+
+        Args:
+            control: U/epsilon.
+            knobs: u, a tree like the substrate (None where there is nothing to train).
+            xs, starts, keys: with a leading batch axis; all copies share the parameters.
+            nudges: a `Nudge` whose targets are batched, or None.
+            max_rounds: how often the states may settle before it is given up.
+
+        Starts from the parameters at hand. Override it where states and parameters can be settled in one go.
+
+        Source: Scellier, Mishra, Bengio and Ollivier 2022, arXiv 2205.15021.
+        """
+        starts = jax.vmap(self.initial_state)(xs) if starts is None else starts
+        return relax_alternately(self, control, knobs, xs, nudges, starts, keys, max_rounds)
 
     def measure(self, states: PyTree, xs: PyTree, nudges: Nudge | Pin | None = None) -> Self:
         """dF/dtheta, the observable conjugate to each parameter, averaged over a batch.
@@ -312,6 +350,24 @@ def split_parameters(substrate: T) -> tuple[T, T]:
         return eqx.is_inexact_array(leaf)
 
     return eqx.partition(substrate, jax.tree_util.tree_map_with_path(trainable, substrate))
+
+
+def match_paths(rules: Collection[str], parameters: PyTree) -> PyTree:
+    """For each parameter the rule that names it, by its path ("conductance", "coupling[0].weight"), the longest if
+    several do: a tree like the parameters.
+
+    Raises ValueError for a parameter without a rule, and for a rule that leads to no parameter.
+    """
+    leaves, structure = jax.tree_util.tree_flatten_with_path(parameters)
+    paths = [jax.tree_util.keystr(path).lstrip(".") for path, _ in leaves]
+    leads = lambda rule, path: path == rule or (path.startswith(rule) and path[len(rule)] in ".[")
+    found = [max((rule for rule in rules if leads(rule, path)), key=len, default=None) for path in paths]
+    missing = [path for path, rule in zip(paths, found, strict=True) if rule is None]
+    idle = [rule for rule in rules if not any(leads(rule, path) for path in paths)]
+    if missing or idle:
+        which = f"nothing for {', '.join(missing)}" if missing else f"no parameter {', '.join(idle)}"
+        raise ValueError(f"{which}; the parameters are {', '.join(paths)}")
+    return structure.unflatten(found)
 
 
 def parameter_dtype(substrate: PyTree) -> jnp.dtype:

@@ -11,7 +11,7 @@ from jax.flatten_util import ravel_pytree
 
 from learning import CrossEntropy, EquilibriumPropagation, SquaredError
 from learning.reference import ImplicitGradient
-from learning.rule import Mover
+from learning.rule import Moved, Mover
 from substrates import Equilibrium, Nudge, Pin, Status, Substrate, fixed
 from substrates.readout import LinearReadout
 from substrates.solvers.generic import DescendThenPolish, Newton
@@ -560,15 +560,16 @@ class Downhill(Mover):
     rate: float
 
     def step(self, system, x, y, *, key=None):
-        gradient = EquilibriumPropagation(0.01)(system, x, y, key=key).gradient
-        return eqx.apply_updates(system, jax.tree.map(lambda g: -self.rate * g, gradient)).constrained()
+        found = EquilibriumPropagation(0.01)(system, x, y, key=key)
+        moved = eqx.apply_updates(system, jax.tree.map(lambda g: -self.rate * g, found.gradient)).constrained()
+        return Moved(moved, found.cost, found.output)
 
 
 def test_a_mover_returns_the_system_moved():
     system, x, y = Wells(jnp.array([1.0, 1.5])), jnp.array([[0.8, -0.5]]), jnp.array([[0.6, -0.2]])
     loss = lambda system: float(SquaredError()(system.relax(x[0]).state, y[0]))
     step = eqx.filter_jit(Downhill(0.5).step)
-    moved = step(step(system, x, y), x, y)
+    moved = step(step(system, x, y).system, x, y).system
     assert type(moved) is Wells
     assert loss(moved) < 0.9 * loss(system)
 

@@ -2,6 +2,6 @@
 
 from theory_checks.conformance import check_substrate
 from theory_checks.report import BrokenLawError, Law, Report
-from theory_checks.sealed import SealedSubstrate, SealError
+from theory_checks.sealed import SealedSubstrate, SealedSystem, SealError
 
-__all__ = ["BrokenLawError", "Law", "Report", "SealError", "SealedSubstrate", "check_substrate"]
+__all__ = ["BrokenLawError", "Law", "Report", "SealError", "SealedSubstrate", "SealedSystem", "check_substrate"]

@@ -1,4 +1,4 @@
-"""A substrate in a sealed box: what a rule may do to a physical system, and nothing else."""
+"""Substrates and physical systems in a sealed box: what a rule may do to them, and nothing else."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Inexact, PRNGKeyArray, PyTree
 
+from substrates.laboratory.system import PhysicalSystem
 from substrates.substrate import Equilibrium, Nudge, Pin, Solver, Substrate
 
 
@@ -102,6 +103,25 @@ class SealedSubstrate(Substrate):
 
     def residual(self, *_: Any, **__: Any) -> NoReturn:
         raise _broken("residual")
+
+
+class SealedSystem:
+    """Any physical system, sealed: the five verbs and the spec work, the rest raises `SealError`."""
+
+    def __init__(self, system: PhysicalSystem):
+        verbs = (system.set_knobs, system.clamp, system.nudge, system.settle, system.read)
+        self.set_knobs, self.clamp, self.nudge, self.settle, self.read = verbs
+        self.spec = system.spec
+
+    def __getattr__(self, name: str) -> NoReturn:
+        raise AbsentError(
+            f"the rule used {name}, which a physical system does not have: it has knobs, clamps, nudges, time to "
+            "settle and meters"
+        )
+
+
+class AbsentError(SealError, AttributeError):
+    """What a sealed system lacks; an AttributeError, so that looking for a capability finds none."""
 
 
 def _broken(what: str) -> SealError:

@@ -83,11 +83,13 @@ class Reading:
     Attributes:
         outputs: shape (outputs,), with a leading axis of copies where there are copies.
         parameters: the read-back, shape (parameters,).
+        knobs: where the knobs stand, shape (knobs,).
         output_error, parameter_error: one standard deviation of a reading, where the system knows it.
     """
 
     outputs: Float[Array, "*copies outputs"]
     parameters: Float[Array, "parameters"]
+    knobs: Float[Array, "knobs"]
     output_error: float | None = None
     parameter_error: float | None = None
 
@@ -125,7 +127,7 @@ class PhysicalSystem(Protocol):
         ...
 
     def read(self) -> Reading:
-        """Reads outputs and parameters."""
+        """Reads outputs, parameters and where the knobs stand."""
         ...
 
 
@@ -183,7 +185,8 @@ def checked_nudge(
 
 def checked_reading(spec: Spec, reading: Reading) -> Reading:
     """The same reading, or LaboratoryError if it is not finite or of the wrong shape."""
-    wanted = {"outputs": (*spec.leading, spec.outputs.size), "parameters": (spec.parameters.size,)}
+    wanted = {"outputs": (*spec.leading, spec.outputs.size)}
+    wanted |= {"parameters": (spec.parameters.size,), "knobs": (spec.knobs.size,)}
     for name, shape in wanted.items():
         values = np.asarray(getattr(reading, name))
         if values.shape != shape:

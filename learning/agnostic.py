@@ -1,0 +1,160 @@
+"""Agnostic equilibrium propagation: learning by knobs, clamps, nudges, waiting and reading, and nothing else."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Literal, get_args
+
+import equinox as eqx
+import jax
+import numpy as np
+from jaxtyping import Float, PRNGKeyArray
+
+from learning.costs import SquaredError
+from learning.homeostat import Held, HomeostasisError, Homeostat, IntegralControl, describe
+from learning.rule import Moved, Mover
+from substrates.laboratory.system import PhysicalSystem, Reading, checked_reading
+from substrates.substrate import Cost, Status, as_tree
+
+Array = np.ndarray
+Variant = Literal["optimistic", "pessimistic", "centered"]
+
+_ATTEMPTS = 4
+"""How often the homeostatic phase is repeated, each time held more finely, to reach the precision."""
+
+
+class AgnosticEP(Mover):
+    """Agnostic equilibrium propagation: the physics makes the step of gradient descent, unknown to the operator.
+
+    For an example (x, y), with b1 < b2:
+
+    1. Homeostatic phase: x clamped, the outputs nudged with b1, the knobs u are moved until every parameter is held
+       where it was, theta. For springs of compliance epsilon that is u = theta + epsilon dE/dtheta(s_b1).
+    2. Clamped phase: the knobs rest, the nudge becomes b2, and parameters and state relax together. Where the
+       parameters come to rest is the new theta:
+
+        theta_new = theta - epsilon (b2 - b1) dL/dtheta + O(epsilon^2 beta) + O(epsilon beta^2), centred beta^3,
+
+    the step of gradient descent on the cost L at a rate of epsilon (b2 - b1). For any epsilon and b2 > b1 the mean of
+    the cost over nudges between b1 and b2 does not rise, as long as the first phase holds theta at a minimum.
+
+    | variant | b1 | b2 |
+    |---|---|---|
+    | "optimistic" | 0 | beta |
+    | "pessimistic" | -beta | 0 |
+    | "centered" | -beta/2 | beta/2 |
+
+    It uses the five verbs of a `PhysicalSystem` and knows no energy, no derivative and no state. A parameter at its
+    physical limit would be held there by any knob beyond it and never move again; it is held a little inside.
+    One example makes one step; a system of several copies takes as many examples at once.
+
+    Attributes:
+        beta: the difference of the two nudges, positive.
+        variant: which two nudges.
+        homeostat: how the parameters are held.
+        margin: how far inside its limit a parameter is held at least, as a part of the root mean square distance of
+            the parameters from their limits.
+        precision: how finely the parameters are held, as a part of what the nudge then moves them by: the relative
+            error that imperfect homeostasis may add to a step.
+        cost: what `fit` reports; what the nudge does to the system is the system's own business.
+        strict: raise `HomeostasisError` where parameters cannot be held or a phase does not come to rest, rather than
+            count it.
+
+    Source: Scellier, Mishra, Bengio and Ollivier 2022, arXiv 2205.15021.
+    """
+
+    on_bench: ClassVar[bool] = True
+
+    beta: float
+    variant: Variant = eqx.field(static=True, default="optimistic")
+    homeostat: Homeostat = eqx.field(default_factory=IntegralControl)
+    margin: float = eqx.field(static=True, default=1e-3)
+    precision: float = eqx.field(static=True, default=0.01)
+    cost: Cost = eqx.field(default_factory=SquaredError, converter=as_tree)
+    strict: bool = eqx.field(static=True, default=True)
+
+    def __check_init__(self):
+        if self.variant not in get_args(Variant):
+            raise ValueError(f"variant: wanted one of {get_args(Variant)}, got {self.variant!r}")
+        if not 0 < self.beta < float("inf"):
+            raise ValueError(f"beta: wanted a positive number, got {self.beta}; the variant chooses the signs")
+        if not 0 <= self.margin < 1:
+            raise ValueError(f"margin: wanted a number from 0 to 1, got {self.margin}")
+        if not 0 < self.precision < 1:
+            raise ValueError(f"precision: wanted a number between 0 and 1, got {self.precision}")
+
+    @property
+    def nudges(self) -> tuple[float, float]:
+        """(b1, b2), the nudges of the homeostatic and of the clamped phase."""
+        beta = float(self.beta)
+        return {"optimistic": (0.0, beta), "pessimistic": (-beta, 0.0), "centered": (-beta / 2, beta / 2)}[self.variant]
+
+    def step(self, system: PhysicalSystem, x: Any, y: Any, *, key: PRNGKeyArray | None = None) -> Moved:
+        """One step for each example, or one for all where the system has as many copies.
+
+        Args:
+            system: on the bench; its parameters are moved.
+            x, y: inputs and targets with a leading axis of examples.
+            key: not used; randomness is the system's own.
+
+        Raises:
+            HomeostasisError: see `strict`.
+            LaboratoryError: the system does not answer, or with what is no number.
+        """
+        xs, ys = np.asarray(x, float), np.asarray(y, float)
+        copies = system.spec.copies
+        if copies is not None and len(xs) != copies:
+            raise ValueError(f"x: wanted {copies} examples, one for each copy of the system, got {len(xs)}")
+        pairs = zip(xs, ys, strict=True) if copies is None else [(xs, ys)]
+        steps = [self._step(system, *pair) for pair in pairs]
+        outputs = np.concatenate([held.reading.outputs.reshape(-1, ys.shape[-1]) for held, _ in steps])
+        return Moved(
+            system,
+            cost=float(np.mean(_costs(self.cost, outputs, ys))),
+            output=outputs,
+            residual=max(held.error for held, _ in steps),
+            unconverged=sum(not held.settled for held, _ in steps) + sum(not settled for _, settled in steps),
+        )
+
+    def _step(self, system: PhysicalSystem, x: Array, y: Array) -> tuple[Held, bool]:
+        """(what was held, whether the clamped phase came to rest) for one example."""
+        before = checked_reading(system.spec, system.read())
+        theta = inside(system, before, self.margin)
+        first, second = self.nudges
+        system.clamp(x)
+        system.nudge(None if first == 0 else y, first)
+        tolerance = None
+        for attempt in range(1, _ATTEMPTS + 1):
+            held = self.homeostat.hold(system, theta, tolerance)
+            if not held.settled and self.strict:
+                raise HomeostasisError(f"homeostatic phase: {describe(held)}")
+            system.nudge(None if second == 0 else y, second)
+            status = system.settle()
+            moved = checked_reading(system.spec, system.read()).parameters
+            # how finely the parameters must be held is known once the nudge has shown how far it moves them
+            tolerance = self.precision * float(np.max(np.abs(moved - held.reading.parameters)))
+            if held.error <= tolerance or held.at_noise or not held.settled or attempt == _ATTEMPTS:
+                break
+            tolerance /= 2
+            system.nudge(None if first == 0 else y, first)
+        settled = bool((status == Status.converged) | (status == Status.truncated))
+        if not settled and self.strict:
+            raise HomeostasisError(f"clamped phase: the system did not settle ({Status[status]})")
+        return held, settled
+
+
+def inside(system: PhysicalSystem, reading: Reading, margin: float) -> Float[Array, "parameters"]:
+    """The parameters, those at a limit moved inside by a part `margin` of their root mean square distance from it."""
+    theta = reading.parameters
+    for limit, sign in ((system.spec.parameters.lower, 1), (system.spec.parameters.upper, -1)):
+        limit = np.broadcast_to(limit, theta.shape)
+        bounded = np.isfinite(limit)
+        if np.any(bounded):
+            distance = sign * (theta - limit)[bounded]
+            least = limit + sign * margin * float(np.sqrt(np.mean(distance**2)))
+            theta = np.where(bounded, np.maximum(theta, least) if sign > 0 else np.minimum(theta, least), theta)
+    return theta
+
+
+@eqx.filter_jit
+def _costs(cost: Cost, outputs: Any, targets: Any) -> Any:
+    return jax.vmap(cost)(outputs, targets)

@@ -1,0 +1,185 @@
+"""Homeostatic control: holding the parameters of a physical system where they are by turning its knobs."""
+
+from __future__ import annotations
+
+import abc
+import itertools
+from dataclasses import dataclass
+from typing import Any
+
+import equinox as eqx
+import numpy as np
+from jaxtyping import Float
+
+from learning.rule import ConvergenceError
+from substrates.laboratory.system import PhysicalSystem, Reading, SelfHolding, Terminals, checked_reading
+from substrates.substrate import Status
+
+Array = np.ndarray
+
+_SECANTS = 5
+"""How many secants are remembered."""
+
+_LEAST_SECANT = 1e-6
+"""Secants smaller than this part of the largest tell nothing."""
+
+_GROWTH = 2.0
+"""An error that grew by more than this since the best round calls for a smaller gain."""
+
+
+class HomeostasisError(ConvergenceError):
+    """The parameters of a physical system could not be held where they should be."""
+
+
+@dataclass(frozen=True)
+class Held:
+    """How a homeostat ended.
+
+    Attributes:
+        reading: what the meters showed at the end.
+        error: the largest distance of a parameter from where it should be held.
+        settled: whether that is within the tolerance, with the system at rest.
+        rounds: how often the system settled.
+        saturated: how many knobs stand at the end of their range and would have to go further.
+        at_noise: whether the tolerance is that of the readings, so that no homeostat could do better.
+        status: how the last settling ended.
+    """
+
+    reading: Reading
+    error: float
+    settled: bool
+    rounds: int
+    saturated: int
+    at_noise: bool
+    status: Status
+
+
+class Homeostat(eqx.Module):
+    """Something that holds parameters by moving knobs."""
+
+    @abc.abstractmethod
+    def hold(self, system: Any, theta: Float[Array, "parameters"], tolerance: float | None = None) -> Held:
+        """Moves the knobs until every parameter is within the tolerance of theta, and reports how it ended.
+
+        The system keeps its inputs and its nudge. A tolerance is of the parameters' unit; None leaves it to the
+        homeostat.
+        """
+
+
+class IntegralControl(Homeostat):
+    """An integral controller on the read-back alone: u <- u + G (theta_wanted - theta_read), until they agree.
+
+    At its fixed point the knobs are u = theta + epsilon dE/dtheta (springs), whatever E is, though neither is known.
+    How the parameters answer to the knobs, which depends on how hard the rest of the system pushes back, is learned
+    from secants through the last rounds (Anderson's method); where an error grew they are forgotten, the knobs return
+    to the best round so far and the gain is halved. A parameter that rests at its physical limit does not answer at
+    all: its knob takes steps that double. Knobs are never asked beyond their range.
+
+    Attributes:
+        gain: G of the first round; 1 suits knobs that are much stiffer than what they hold.
+        relative: the tolerance where none is asked for, as a part of the error before the first round.
+        max_rounds: how often the system may settle.
+        noise: readings that differ by less are the same; the tolerance is never below it. Where readings come with an
+            error of their own, three of those count too.
+
+    Source: Scellier, Mishra, Bengio and Ollivier 2022, arXiv 2205.15021, for the homeostatic phase; Anderson 1965,
+    "Iterative procedures for nonlinear integral equations".
+    """
+
+    gain: float = 1.0
+    relative: float = 1e-3
+    max_rounds: int = 50
+    noise: float = 0.0
+
+    def __check_init__(self):
+        if not 0 < self.gain < float("inf"):
+            raise ValueError(f"gain: wanted a positive number, got {self.gain}")
+        if not isinstance(self.max_rounds, int) or self.max_rounds < 2:
+            raise ValueError(f"max_rounds: wanted a whole number of at least 2, got {self.max_rounds}")
+        if not 0 <= self.noise < float("inf"):
+            raise ValueError(f"noise: wanted a number of at least 0, got {self.noise}")
+
+    def hold(self, system: PhysicalSystem, theta: Float[Array, "parameters"], tolerance: float | None = None) -> Held:
+        spec = system.spec
+        gain, best, push = self.gain, None, np.ones(spec.knobs.size)
+        rounds_seen: list[tuple[Array, Array]] = []
+        for rounds in range(1, self.max_rounds + 1):
+            status = system.settle()
+            reading = checked_reading(spec, system.read())
+            left = theta - reading.parameters
+            error = float(np.max(np.abs(left)))
+            tolerance = self.relative * error if tolerance is None else tolerance
+            noise = max(self.noise, 3 * (reading.parameter_error or 0.0))
+            if error <= max(tolerance, noise):
+                return Held(reading, error, _at_rest(status), rounds, 0, noise > tolerance, status)
+            stuck = _stuck(spec.parameters, reading.parameters, left)
+            push = np.where(stuck, 2 * push, 1.0)
+            if np.any(stuck):  # rounds before a parameter leaves its limit tell nothing about those after
+                best, rounds_seen = None, []
+                asked = reading.knobs + gain * push * left
+            elif best is not None and error > _GROWTH * best[0]:
+                gain, rounds_seen = gain / 2, []
+                asked = best[1] + gain * best[2]
+            else:
+                if best is None or error < best[0]:
+                    best = (error, reading.knobs, left)
+                rounds_seen = [*rounds_seen, (reading.knobs, left)][-_SECANTS - 1 :]
+                asked = _secant_step(rounds_seen, gain)
+            knobs = np.clip(asked, spec.knobs.lower, spec.knobs.upper)
+            saturated = int(np.sum(knobs != asked))
+            if rounds < self.max_rounds:
+                system.set_knobs(knobs)
+        return Held(reading, error, False, rounds, saturated, noise > tolerance, status)
+
+
+class SelfControl(Homeostat):
+    """Homeostasis by a system that knows the knobs which hold its parameters, as a simulation does; see `SelfHolding`.
+
+    One settling in place of several, and no error.
+    """
+
+    def hold(self, system: Any, theta: Float[Array, "parameters"], tolerance: float | None = None) -> Held:
+        if not isinstance(system, SelfHolding):
+            raise TypeError(
+                f"homeostat: {type(system).__name__} cannot hold its parameters by itself; use IntegralControl(), "
+                "which needs the read-back alone"
+            )
+        status = system.hold(theta)
+        reading = checked_reading(system.spec, system.read())
+        error = float(np.max(np.abs(theta - reading.parameters)))
+        return Held(reading, error, _at_rest(status), 1, 0, True, status)
+
+
+def describe(held: Held) -> str:
+    """Why a homeostat that did not settle failed, and what to do."""
+    if not _at_rest(held.status):
+        return f"the system did not settle ({Status[held.status]}): give it more time, or a weaker nudge"
+    if held.saturated:
+        return (
+            f"{held.saturated} knobs stand at the end of their range and {held.error:.2e} of a parameter is left: "
+            "widen the range of the knobs, or choose a smaller epsilon"
+        )
+    return (
+        f"after {held.rounds} rounds a parameter is still {held.error:.2e} from where it should be held: allow more "
+        "rounds, state the noise of the readings (noise=), or choose a smaller gain"
+    )
+
+
+def _at_rest(status: Status) -> bool:
+    return bool((status == Status.converged) | (status == Status.truncated))
+
+
+def _stuck(limits: Terminals, parameters: Array, left: Array) -> Array:
+    """Which parameters rest at a physical limit and should leave it."""
+    return ((left > 0) & (parameters <= limits.lower)) | ((left < 0) & (parameters >= limits.upper))
+
+
+def _secant_step(rounds: list[tuple[Array, Array]], gain: float) -> Array:
+    """The knobs at which secants through the rounds, pairs (knobs, what is left), foretell that nothing is left."""
+    knobs, left = rounds[-1]
+    if len(rounds) == 1:
+        return knobs + gain * left
+    knob_changes = np.stack([b[0] - a[0] for a, b in itertools.pairwise(rounds)], axis=1)
+    left_changes = np.stack([b[1] - a[1] for a, b in itertools.pairwise(rounds)], axis=1)
+    weights = np.linalg.lstsq(left_changes, left, rcond=_LEAST_SECANT)[0]
+    return knobs + gain * left - (knob_changes + gain * left_changes) @ weights

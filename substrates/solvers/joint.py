@@ -1,0 +1,195 @@
+"""Parameters that settle too: a control holds each of them softly, and they relax together with the states."""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jax.flatten_util import ravel_pytree
+from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
+
+from substrates.nudge import Nudge, batch_axes
+from substrates.solvers.solver import Equilibrium, Status
+
+_ROUNDING = 16
+"""Energies that differ by less than so many rounding errors are the same."""
+
+
+class Control(eqx.Module):
+    """How knobs u hold parameters theta: an energy U(u, theta)/epsilon on trees of the same structure."""
+
+    @abc.abstractmethod
+    def energy(self, knobs: PyTree, parameters: PyTree) -> Float[Array, ""]:
+        """U(u, theta)/epsilon."""
+
+    @abc.abstractmethod
+    def holding(self, parameters: PyTree, force: PyTree) -> PyTree:
+        """The knobs at which the control balances dE/dtheta = `force` at these parameters."""
+
+    @abc.abstractmethod
+    def yielding(self, knobs: PyTree, parameters: PyTree, force: PyTree) -> PyTree:
+        """Where the parameters go under a constant dE/dtheta = `force`; exact for a quadratic U, else Newton's step."""
+
+
+class SpringControl(Control):
+    """U/epsilon = sum_k (u_k - theta_k)^2 / (2 epsilon_k): a spring from every knob to its parameter.
+
+    Attributes:
+        epsilon: how far a parameter yields to a unit of force; one number, or a tree like the parameters.
+    """
+
+    epsilon: PyTree
+
+    def energy(self, knobs: PyTree, parameters: PyTree) -> Float[Array, ""]:
+        terms = self._map(lambda e, u, t: jnp.sum((u - t) ** 2 / (2 * e)), knobs, parameters)
+        return jnp.sum(jnp.stack(jax.tree.leaves(terms)))
+
+    def holding(self, parameters: PyTree, force: PyTree) -> PyTree:
+        """u = theta + epsilon dE/dtheta."""
+        return self._map(lambda e, t, f: t + e * f, parameters, force)
+
+    def yielding(self, knobs: PyTree, parameters: PyTree, force: PyTree) -> PyTree:
+        """theta = u - epsilon dE/dtheta."""
+        return self._map(lambda e, u, f: u - e * f, knobs, force)
+
+    def _map(self, function: Callable, *trees: PyTree) -> PyTree:
+        if jax.tree.structure(self.epsilon) == jax.tree.structure(0.0):
+            return jax.tree.map(lambda *leaves: function(self.epsilon, *leaves), *trees)
+        return jax.tree.map(function, self.epsilon, *trees)
+
+
+class PotentialControl(Control):
+    """Any control energy U(u, theta)/epsilon on flat vectors; the step it makes is Riemannian, of metric d2U/dtheta2.
+
+    Attributes:
+        potential: U, a callable of two vectors.
+        epsilon: one number.
+
+    Source: Scellier, Mishra, Bengio and Ollivier 2022, arXiv 2205.15021.
+    """
+
+    potential: Callable[[Array, Array], Array]
+    epsilon: Float[Array, ""] | float
+
+    def energy(self, knobs: PyTree, parameters: PyTree) -> Float[Array, ""]:
+        return self.potential(ravel_pytree(knobs)[0], ravel_pytree(parameters)[0]) / self.epsilon
+
+    def holding(self, parameters: PyTree, force: PyTree) -> PyTree:
+        """The root u of dU/dtheta(u, theta) + epsilon dE/dtheta = 0, by Newton's method from u = theta."""
+        theta, unravel = ravel_pytree(parameters)
+        pull = self.epsilon * ravel_pytree(force)[0]
+        balance = lambda u: jax.grad(self.potential, argnums=1)(u, theta) + pull
+
+        def advance(carry):
+            u, _, step = carry
+            move = jnp.linalg.solve(jax.jacfwd(balance)(u), balance(u))
+            return u - move, jnp.max(jnp.abs(move)), step + 1
+
+        enough = _ROUNDING * jnp.finfo(theta.dtype).eps * (1 + jnp.max(jnp.abs(theta)))
+        going = lambda carry: (carry[1] > enough) & (carry[2] < 50)
+        first = (theta, jnp.asarray(jnp.inf, theta.dtype), jnp.zeros((), jnp.int32))
+        return unravel(jax.lax.while_loop(going, advance, first)[0])
+
+    def yielding(self, knobs: PyTree, parameters: PyTree, force: PyTree) -> PyTree:
+        u = ravel_pytree(knobs)[0]
+        theta, unravel = ravel_pytree(parameters)
+        slope = jax.grad(self.potential, argnums=1)(u, theta) + self.epsilon * ravel_pytree(force)[0]
+        metric = jax.hessian(self.potential, argnums=1)(u, theta)
+        return unravel(theta - jnp.linalg.solve(metric, slope))
+
+
+class JointEquilibrium(eqx.Module):
+    """Where parameters and states came to rest together.
+
+    Attributes:
+        system: the substrate with the parameters at rest.
+        states: a batch of equilibria at those parameters.
+        rounds: how often the states settled.
+        status: `converged` when the parameters have stopped too.
+    """
+
+    system: Any
+    states: Equilibrium
+    rounds: Int[Array, ""]
+    status: Status
+
+
+def relax_alternately(
+    system: Any,
+    control: Control,
+    knobs: PyTree,
+    xs: PyTree,
+    nudges: Nudge | None,
+    starts: PyTree,
+    keys: PRNGKeyArray | None,
+    max_rounds: int,
+) -> JointEquilibrium:
+    """The minimum of U(u, theta)/epsilon + mean_b F(theta, s_b), states and parameters in turn; see `relax_jointly`.
+
+    The states settle at fixed parameters; then the parameters yield to dF/dtheta at fixed states, in one step where F
+    is linear in theta and U quadratic, by a step that is halved until the energy does not rise elsewhere. Physical
+    limits are those of `constrained`. No round raises the energy.
+    """
+    from substrates.substrate import parameter_dtype, relax_batch, split_parameters
+
+    theta, rest = split_parameters(system)
+    dtype = parameter_dtype(system)
+    with_parameters = lambda parameters: eqx.combine(parameters, rest)
+    physical = lambda parameters: split_parameters(with_parameters(parameters).constrained())[0]
+    largest = lambda tree: jnp.max(jnp.stack([jnp.max(jnp.abs(leaf)) for leaf in jax.tree.leaves(tree)]))
+
+    def yielded(parameters: PyTree, states: PyTree) -> PyTree:
+        net = with_parameters(parameters)
+        force = split_parameters(net.measure(states, xs, nudges))[0]
+        goal = control.yielding(knobs, parameters, force)
+
+        def energy(parameters):
+            net = with_parameters(parameters)
+            axes = (0, 0, batch_axes(nudges))
+            each = jax.vmap(lambda s, x, n: net.total_energy(s, x, n), in_axes=axes)(states, xs, nudges)
+            return control.energy(knobs, parameters) + jnp.mean(each), jnp.mean(jnp.abs(each))
+
+        along = lambda t: physical(jax.tree.map(lambda a, b: a + t * (b - a), parameters, goal))
+        value, size = energy(parameters)
+        slack = _ROUNDING * jnp.finfo(dtype).eps * (jnp.abs(value) + size)
+        uphill = lambda t: (energy(along(t))[0] > value + slack) & (t > 1e-6)
+        fraction = jax.lax.while_loop(uphill, lambda t: t / 2, jnp.ones((), dtype))
+        return along(fraction)
+
+    def settled(parameters: PyTree, states: PyTree) -> Equilibrium:
+        return relax_batch(with_parameters(parameters), xs, nudges, states, keys)
+
+    def going(carry):
+        _, _, change, limit, step = carry
+        return (change > limit) & (step < max_rounds)
+
+    def advance(carry):
+        parameters, found, _, _, step = carry
+        moved = yielded(parameters, found.state)
+        change = largest(jax.tree.map(jnp.subtract, moved, parameters))
+        limit = rest_threshold(dtype) * largest(moved)
+        return moved, settled(moved, found.state), change, limit, step + 1
+
+    infinite = jnp.asarray(jnp.inf, dtype)
+    first = (theta, settled(theta, starts), infinite, jnp.zeros((), dtype), jnp.ones((), jnp.int32))
+    parameters, found, change, limit, rounds = jax.lax.while_loop(going, advance, first)
+    return JointEquilibrium(with_parameters(parameters), found, rounds, joint_status(found, change, limit))
+
+
+def rest_threshold(dtype: Any) -> float:
+    """Parameters whose largest moves by less than this part of itself in a round have come to rest."""
+    return float(jnp.finfo(dtype).eps) ** 0.75
+
+
+def joint_status(found: Equilibrium, change: Float[Array, ""], limit: Float[Array, ""]) -> Status:
+    """The worst that happened to a state, or else whether the parameters have stopped."""
+    status = Status.where(change <= limit, Status.converged, Status.out_of_steps)
+    status = Status.where(jnp.isfinite(change), status, Status.not_finite)
+    for name in ("zero_mode", "out_of_steps", "infeasible", "unstable", "not_finite"):
+        failure = getattr(Status, name)
+        status = Status.where(jnp.any(found.status == failure), failure, status)
+    return status

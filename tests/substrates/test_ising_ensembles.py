@@ -74,6 +74,7 @@ def test_the_exact_ensemble_has_boltzmann_weights(seed, temperature, beta):
     assert found.converged
 
 
+@pytest.mark.slow
 def test_the_laws_hold_for_an_ensemble():
     system = spins(1).ensemble(0.9)
     xs, ys = jnp.array([[0.8], [-0.5]]), jnp.array([[1.0, -1.0], [0.5, 0.2]])

@@ -2,7 +2,7 @@
 
 from learning.averaging import Averaged
 from learning.contrastive import EquilibriumPropagation
-from learning.costs import CrossEntropy, PhaseCost, PositionError, SquaredError
+from learning.costs import CrossEntropy, NegativeLogLikelihood, PhaseCost, PositionError, SquaredError
 from learning.data import Data, load_data
 from learning.evaluation import Evaluation, evaluate
 from learning.fluctuations import FluctuationResponse
@@ -17,6 +17,7 @@ __all__ = [
     "Evaluation",
     "FluctuationResponse",
     "ImplicitGradient",
+    "NegativeLogLikelihood",
     "PhaseCost",
     "PositionError",
     "Run",

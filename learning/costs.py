@@ -71,3 +71,16 @@ class PositionError(eqx.Module):
             )
         (mean, second), (wanted, squared) = jnp.split(output, 2), jnp.split(target, 2)
         return 0.5 * jnp.sum(second - 2 * mean * wanted + squared)
+
+
+class NegativeLogLikelihood(eqx.Module):
+    """C = -sum_k target_k log output_k, for outputs that are probabilities: cross-entropy of a measurement's outcomes.
+
+    The target is a distribution (one-hot labels, say). The pull beta target / output asks for outputs that are
+    positive; the cost of an outcome that never happens is infinite.
+    """
+
+    separable: ClassVar[bool] = True
+
+    def __call__(self, output: Inexact[Array, "outputs"], target: Inexact[Array, "outputs"]) -> Inexact[Array, ""]:
+        return -jnp.sum(target * jnp.log(output))

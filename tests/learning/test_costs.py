@@ -7,7 +7,7 @@ import scipy.special
 from hypothesis import given
 from hypothesis import strategies as st
 
-from learning import CrossEntropy, SquaredError
+from learning import CrossEntropy, NegativeLogLikelihood, SquaredError
 from substrates import Nudge
 
 numbers = st.lists(st.floats(-20, 20), min_size=4, max_size=4).map(jnp.array)
@@ -30,6 +30,15 @@ def test_cross_entropy_pulls_towards_the_label_and_away_from_the_softmax(output,
     np.testing.assert_allclose(CrossEntropy()(output, target), wanted, rtol=1e-12, atol=1e-13)
     np.testing.assert_allclose(nudge.pull(output), 0.7 * (target - share), rtol=1e-10, atol=1e-12)
     np.testing.assert_allclose(nudge.curvature(output), 0.7 * (np.diag(share) - np.outer(share, share)), atol=1e-12)
+
+
+@given(numbers, classes)
+def test_negative_log_likelihood_is_the_cross_entropy_of_a_softmax_in_its_probabilities(output, target):
+    share = scipy.special.softmax(output)
+    nudge = Nudge(NegativeLogLikelihood(), target, 0.7)
+    np.testing.assert_allclose(nudge.energy(share), 0.7 * CrossEntropy()(output, target), rtol=1e-12, atol=1e-13)
+    np.testing.assert_allclose(nudge.pull(share), 0.7 * target / share, rtol=1e-12, atol=1e-14)
+    np.testing.assert_allclose(nudge.stiffness(share), 0.7 * target / share**2, rtol=1e-12, atol=1e-14)
 
 
 def test_cross_entropy_survives_large_outputs_in_float32():

@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Inexact
+from jaxtyping import Array, Float, Inexact, PRNGKeyArray
 
-from substrates.nudge import Nudge
+from substrates.nudge import Nudge, Pin
 from substrates.quantum.oscillator.closed_form import ClosedForm
 from substrates.quantum.oscillator.modes import GaussianState, Modes, pack, unpack
 from substrates.quantum.oscillator.single import SingleOscillator
-from substrates.quantum.oscillator.spectral import matrix_function, trace_of
-from substrates.substrate import Substrate, fixed
+from substrates.quantum.oscillator.spectral import trace_of
+from substrates.substrate import Equilibrium, Solver, Substrate, fixed
 from substrates.wiring import Bonds, Graph
 
 if TYPE_CHECKING:
-    pass
+    from matplotlib.axes import Axes
+
+    from substrates.quantum.oscillator.fock import FockSpace
 
 Drive = Literal["force", "anchor", "stiffness"]
 Reading = Literal["mean", "moments"]
@@ -252,7 +254,15 @@ class QuantumOscillatorNetwork(Substrate):
         variance = 0 if self.single.sharp else jnp.sum(unpack(state[1], self.n)[nodes] ** 2, axis=1)
         return jnp.concatenate([mean, mean**2 + variance])
 
-    def relax(self, x, nudge=None, start=None, *, key=None, solver=None):
+    def relax(
+        self,
+        x: Float[Array, "inputs"],
+        nudge: Nudge | Pin | None = None,
+        start: GaussianState | None = None,
+        *,
+        key: PRNGKeyArray | None = None,
+        solver: Solver | None = None,
+    ) -> Equilibrium:
         if isinstance(nudge, Nudge) and jnp.iscomplexobj(nudge.beta) and self.temperature > 0:
             raise ValueError(
                 "beta: wanted a real number, got a complex one; it is followed at temperature 0 only, as the entropy "
@@ -322,8 +332,9 @@ class QuantumOscillatorNetwork(Substrate):
         if self.single.sharp:
             return jnp.zeros((self.n, self.n), state[0].dtype)
         weighted = root[:, None] * self.covariance(state) * root
-        momentum = lambda s: self.single.frequency(s) ** 2 * s
-        return root[:, None] * matrix_function(momentum, momentum, weighted) * root
+        variances, vectors = jnp.linalg.eigh(weighted)
+        inner = (vectors * (self.single.frequency(variances) ** 2 * variances)) @ vectors.T
+        return root[:, None] * inner * root
 
     def logarithmic_negativity(
         self, state: GaussianState, group: Sequence[int], other: Sequence[int] | None = None
@@ -384,9 +395,8 @@ class QuantumOscillatorNetwork(Substrate):
         i, j = self.graph.edges.T
         if bonds.dense:
             whole = onsite.at[i].add(self.stiffness).at[j].add(self.stiffness)
-            energy = 0.5 * jnp.sum(whole * jnp.sum(factor**2, axis=1)) - 0.5 * jnp.sum(
-                factor * (bonds.matrix() @ factor)
-            )
+            energy = 0.5 * jnp.sum(whole * jnp.sum(factor**2, axis=1))
+            energy -= 0.5 * jnp.sum(factor * (bonds.matrix() @ factor))
         else:
             energy = 0.5 * jnp.sum(onsite * jnp.sum(factor**2, axis=1))
             energy += 0.5 * jnp.sum(self.stiffness * jnp.sum((factor[i] - factor[j]) ** 2, axis=1))

@@ -13,7 +13,7 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
 from substrates.nudge import Nudge, batch_axes
-from substrates.solvers.solver import Equilibrium, Status
+from substrates.solvers.solver import Equilibrium, Status, max_norm
 
 _ROUNDING = 16
 """Energies that differ by less than so many rounding errors are the same."""
@@ -140,7 +140,6 @@ def relax_alternately(
     dtype = parameter_dtype(system)
     with_parameters = lambda parameters: eqx.combine(parameters, rest)
     physical = lambda parameters: split_parameters(with_parameters(parameters).constrained())[0]
-    largest = lambda tree: jnp.max(jnp.stack([jnp.max(jnp.abs(leaf)) for leaf in jax.tree.leaves(tree)]))
 
     def yielded(parameters: PyTree, states: PyTree) -> PyTree:
         net = with_parameters(parameters)
@@ -170,8 +169,8 @@ def relax_alternately(
     def advance(carry):
         parameters, found, _, _, step = carry
         moved = yielded(parameters, found.state)
-        change = largest(jax.tree.map(jnp.subtract, moved, parameters))
-        limit = rest_threshold(dtype) * largest(moved)
+        change = max_norm(jax.tree.map(jnp.subtract, moved, parameters))
+        limit = rest_threshold(dtype) * max_norm(moved)
         return moved, settled(moved, found.state), change, limit, step + 1
 
     infinite = jnp.asarray(jnp.inf, dtype)

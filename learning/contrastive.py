@@ -31,11 +31,16 @@ class EquilibriumPropagation(Estimator):
 
     The mean of "random" over its signs is "centered", at the price of one nudged phase.
 
+    With `linearised` every nudge is the tangent of the cost at the free output of its example: a constant pull (a
+    current, a field, an operator), which makes no equilibrium unstable and no quantum eigenproblem nonlinear. The limit
+    beta -> 0 is the same gradient; at finite beta it is that of the mean of the tangent cost, its slope held fixed.
+
     Attributes:
         beta: the nudging strength, positive; stiffness units per cost.
         variant: which pair is contrasted.
         cost: a callable (output, target) -> scalar.
         strict: raise `ConvergenceError` rather than learn from an equilibrium that did not converge.
+        linearised: nudge by the tangent of the cost at the free output.
 
     Source: Scellier and Bengio 2017, arXiv 1602.05179, random signs included; the centred variant, Laborieux et al.
     2021, arXiv 2006.03824; the bounds, Scellier, Ernoult, Kendall and Kumar 2023, arXiv 2312.15103.
@@ -45,6 +50,7 @@ class EquilibriumPropagation(Estimator):
     variant: Variant = eqx.field(static=True, default="centered")
     cost: Cost = eqx.field(default_factory=SquaredError, converter=as_tree)
     strict: bool = eqx.field(static=True, default=True)
+    linearised: bool = eqx.field(static=True, default=False)
 
     def __check_init__(self):
         if self.variant not in get_args(Variant):
@@ -67,8 +73,10 @@ def estimate_by_contrast(
     output = jax.vmap(substrate.read)(free.state, x)
     cost = jnp.mean(jax.vmap(rule.cost)(output, y))
 
+    about = output if rule.linearised else None
+
     def nudged(beta):
-        nudge = Nudge(rule.cost, y, beta)
+        nudge = Nudge(rule.cost, y, beta, about)
         return relax_batch(substrate, x, nudge, free.state, keys), nudge
 
     beta = jnp.asarray(rule.beta, output.dtype)
@@ -80,7 +88,9 @@ def estimate_by_contrast(
         moved, _ = nudged(jnp.where(up, beta, -beta))
         choose = lambda a, b: jnp.where(up.reshape(-1, *[1] * (a.ndim - 1)), a, b)
         plus, minus = jax.tree.map(choose, moved.state, free.state), jax.tree.map(choose, free.state, moved.state)
-        nudge_plus, nudge_minus = (Nudge(rule.cost, y, b) for b in (jnp.where(up, beta, 0), jnp.where(up, 0, -beta)))
+        nudge_plus, nudge_minus = (
+            Nudge(rule.cost, y, b, about) for b in (jnp.where(up, beta, 0), jnp.where(up, 0, -beta))
+        )
         equilibria = (free, moved)
     else:
         high, nudge_plus = (free, None) if rule.variant == "negative" else nudged(beta)

@@ -9,6 +9,7 @@ from substrates.classical.predictive_coding import PredictiveCodingNetwork
 from substrates.classical.resistor import GROUND, ResistorNetwork, Shockley
 from substrates.laboratory.annealer import AnnealedIsing
 from substrates.quantum.oscillator import QuantumOscillatorNetwork
+from substrates.quantum.transverse_ising import TransverseFieldIsing
 from substrates.substrate import Equilibrium, Nudge, Pin, Status, Substrate, fixed
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "Shockley",
     "Status",
     "Substrate",
+    "TransverseFieldIsing",
     "fixed",
 ]
 

@@ -1,0 +1,132 @@
+"""Eigenvectors of the lowest levels, dense or by conjugate gradients; and nudges that feel the state."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
+
+from substrates.nudge import Nudge, Pin
+from substrates.quantum.conjugate_gradients import lowest_eigenvector
+from substrates.solvers.generic import DescendThenPolish
+from substrates.solvers.solver import Equilibrium, Solver, Status, judge, tolerance
+
+DENSE_DIMENSION = 64
+NEARLY_DEGENERATE = 1e-6
+_ROUNDS = 60
+
+
+class GroundStateSolver(Solver):
+    """Settles a quantum system to the eigenvector of its level, free or nudged.
+
+    Up to `dense` amplitudes by diagonalising the matrix; above, level after level by locally optimal conjugate
+    gradients, which need products with H only, a few vectors of memory, and few steps from a start that is nearly
+    right. The gap to the next level (and to the one before) is looked at in the free phase: below `degenerate` times
+    the scale of the energies the status is `zero_mode`. The search for the next level starts from what simple operators
+    make of the state, and stops as soon as the question is decided; `steps` does not count its products.
+
+    A nudge whose cost is not linear acts through the outputs that it changes. The outputs are then the root of
+    o = <O>(psi of H - sum pull_k(o) O_k), found by Broyden's method from the start's outputs, with as many
+    eigenproblems as that takes, each from the state before. Where it does not converge (strong nudges) the status is
+    `out_of_steps`.
+
+    Attributes:
+        absolute: the residual to reach; by default the contract's tolerance.
+        dense: the largest dimension that is diagonalised.
+        max_steps: the most products with H in one eigenproblem.
+        degenerate: which part of the scale of the energies is no gap; 0 skips the search for the next level.
+
+    Source: Knyazev 2001, "Toward the optimal preconditioned eigensolver", for the gradients; Broyden 1965.
+    """
+
+    absolute: float | None = None
+    dense: int = DENSE_DIMENSION
+    max_steps: int = 5000
+    degenerate: float = NEARLY_DEGENERATE
+
+    def __call__(
+        self, substrate: Any, x: PyTree, nudge: Nudge | Pin | None, start: PyTree, key: PRNGKeyArray | None
+    ) -> Equilibrium:
+        if isinstance(nudge, Pin):
+            return DescendThenPolish()(substrate, x, nudge, start, key)
+        start = start / jnp.sqrt(jnp.vdot(start, start))
+        limit = (
+            tolerance(substrate, start, x, nudge) if self.absolute is None else jnp.asarray(self.absolute, start.dtype)
+        )
+        find = self._by_matrix if substrate.dimension <= self.dense else self._by_products
+        solve = lambda weights, start, limit: find(substrate, substrate.hamiltonian(x, weights), start, limit, x, nudge)
+        if isinstance(nudge, Nudge):
+            state, steps, gap = self_consistent(substrate, x, nudge, start, solve, limit)
+        else:
+            state, steps, gap = solve(None, start, limit)
+        found = judge(substrate, state, x, nudge, steps, limit)
+        tied = found.converged & (gap <= self.degenerate * substrate.energy_scale(x))
+        status = Status.where(tied, Status.zero_mode, found.status)
+        return Equilibrium(found.state, found.energy, found.residual, found.steps, status)
+
+    def _by_matrix(self, substrate, operator, start, limit, x, nudge) -> tuple[Array, Array, Array]:
+        levels, vectors = substrate.diagonalised(operator)
+        k = substrate.level
+        state = substrate.aligned(vectors[k], start)
+        around = jnp.concatenate([levels[k + 1 : k + 2] - levels[k], levels[k] - levels[max(k - 1, 0) : k]])
+        gap = jnp.min(around, initial=jnp.inf)
+        return state, jnp.ones((), jnp.int32), gap
+
+    def _by_products(self, substrate, operator, start, limit, x, nudge) -> tuple[Array, Array, Array]:
+        below, steps = [], jnp.zeros((), jnp.int32)
+        enough = lambda energy, residual: residual <= limit
+        levels = []
+        for level in range(substrate.level + 1):
+            first = substrate.excitations(start) if level < substrate.level else start
+            energy, vector, used = lowest_eigenvector(operator, first, below, enough, self.max_steps)
+            below += substrate.same_ray(vector)
+            levels.append(energy)
+            steps += used
+        gap = jnp.asarray(jnp.inf, start.dtype)
+        if nudge is None and self.degenerate > 0:
+            wanted = self.degenerate * substrate.energy_scale(x)
+            decided = lambda above, residual: (residual <= above - energy) | (above - energy <= wanted)
+            above, _, _ = lowest_eigenvector(operator, substrate.excitations(vector), below, decided, self.max_steps)
+            gap = above - energy
+            if substrate.level:
+                gap = jnp.minimum(gap, energy - levels[-2])
+        return substrate.aligned(vector, start), steps, gap
+
+
+def self_consistent(
+    substrate: Any, x: PyTree, nudge: Nudge, start: Array, solve: Callable, limit: Float[Array, ""]
+) -> tuple[Array, Int[Array, ""], Float[Array, ""]]:
+    """The state under a nudge that may depend on the outputs, by Broyden's method on o -> <O>(o) - o."""
+    first = substrate.read(start, x)
+    inverse = -jnp.eye(first.size, dtype=first.dtype)
+    infinite = jnp.asarray(jnp.inf, first.dtype)
+
+    def unsettled(carry):
+        _, _, residual, round = carry[:4]
+        return (residual > limit) & (round < _ROUNDS) & jnp.all(jnp.isfinite(carry[4][0]))
+
+    def advance(carry):
+        state, steps, residual, round, (guess, best, miss, inverse), _ = carry
+        # early rounds need not be exact: their outputs are not the last ones
+        target = jnp.where(jnp.isfinite(residual), jnp.maximum(0.5 * limit, 1e-3 * residual), 0.5 * limit)
+        state, used, gap = solve(-nudge.pull(guess), state, target)
+        new = substrate.read(state, x) - guess
+        change, response = guess - best, new - miss
+        along = inverse.T @ change
+        scale = jnp.vdot(along, response)
+        secant = jnp.where(
+            scale == 0, 0, jnp.outer(change - inverse @ response, along) / jnp.where(scale == 0, 1, scale)
+        )
+        inverse = inverse + jnp.where(round > 0, secant, 0)
+        better = ~(jnp.vdot(new, new) >= jnp.vdot(miss, miss))
+        best, miss = jnp.where(better, guess, best), jnp.where(better, new, miss)
+        residual = substrate.residual(state, x, nudge)
+        return state, steps + used, residual, round + 1, (best - inverse @ miss, best, miss, inverse), gap
+
+    zero = jnp.zeros((), jnp.int32)
+    carry = (start, zero, infinite, zero, (first, first, jnp.full_like(first, jnp.inf), inverse), infinite)
+    carry = jax.lax.while_loop(unsettled, advance, carry)
+    return carry[0], carry[1], carry[5]

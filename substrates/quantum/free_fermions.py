@@ -1,0 +1,261 @@
+"""Chains of spins in a transverse field as free fermions: exact to thousands of spins."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, PRNGKeyArray, PyTree
+
+from substrates.nudge import Nudge, Pin
+from substrates.quantum.eigensolvers import self_consistent
+from substrates.solvers.solver import Equilibrium, Solver, Status, tolerance
+from substrates.substrate import Substrate
+
+
+class PolarFactor(Solver):
+    """The closed form: for B = U S V' of the chain with its nudge, the state is U V'; its polar factor.
+
+    A nudge on <X_i> or <Z_i Z_(i+1)> adds its pull to an entry of B. The status is `zero_mode` where the gap 2 min S
+    vanishes to rounding: then the factor is not unique.
+    """
+
+    def __call__(
+        self, substrate: Any, x: PyTree, nudge: Nudge | Pin | None, start: PyTree, key: PRNGKeyArray | None
+    ) -> Equilibrium:
+        if isinstance(nudge, Pin):
+            raise ValueError("nudge: wanted a Nudge or None, got a Pin; a chain is not held at single outputs")
+        one = jnp.ones((), jnp.int32)
+        limit = tolerance(substrate, start, x, nudge)
+
+        def solve(weights, start, limit):
+            left, singular, right = jnp.linalg.svd(substrate.matrix(x, weights))
+            return left @ right, one, 2 * singular[-1]
+
+        if isinstance(nudge, Nudge):
+            state, steps, gap = self_consistent(substrate, x, nudge, start, solve, limit)
+        else:
+            state, steps, gap = solve(None, start, limit)
+        energy = -jnp.vdot(state, substrate.matrix(x))
+        if isinstance(nudge, Nudge):
+            energy += nudge.energy(substrate.read(state, x))
+        residual = substrate.residual(state, x, nudge)
+        status = Status.where(residual <= limit, Status.converged, Status.out_of_steps)
+        tied = gap <= 4 * jnp.finfo(state.dtype).eps * substrate.size * substrate.force_scale(state, x)
+        status = Status.where(tied, Status.zero_mode, status)
+        status = Status.where(jnp.isfinite(residual), status, Status.not_finite)
+        return Equilibrium(state, energy, residual, steps, status)
+
+
+class FreeFermionChain(Substrate):
+    """An open chain H = -sum_i J_i Z_i Z_(i+1) - sum_i h_i X_i of N spins, solved exactly as free fermions.
+
+    With B the bidiagonal matrix of h on and J above its diagonal and B = U S V' its singular values, the ground energy
+    is -sum S, the gap 2 min S, and the state Q = U V' holds the correlators: <X_i> = Q_ii and
+    <Z_i Z_(i+1)> = Q_(i,i+1). It minimises E = -tr(Q' B) over orthogonal matrices, any signs of J and h. Away from
+    equilibrium Q stands for its orthogonal polar factor, and |Q'Q - 1|^2 / 4 is added, which draws it there and changes
+    no equilibrium. The gradient of equilibrium propagation costs one decomposition per phase, O(N^3).
+
+    Inputs add to h at chosen spins. Outputs are "Xi" or "Zi Zi+1". Energies and fields have one common unit.
+
+    Attributes:
+        coupling: J, shape (N - 1,).
+        transverse_field: h, shape (N,).
+        inputs: the spins at which x, shape (inputs,), adds to h.
+        rows, columns: the entries of Q that are read.
+
+    Source: Lieb, Schultz and Mattis 1961; Pfeuty 1970.
+    """
+
+    contrast_points: ClassVar[int] = 0
+    solver: ClassVar[Any] = PolarFactor()
+
+    coupling: Float[Array, "bonds"]
+    transverse_field: Float[Array, "spins"]
+    inputs: tuple[int, ...] = eqx.field(static=True, default=())
+    rows: tuple[int, ...] = eqx.field(static=True, default=())
+    columns: tuple[int, ...] = eqx.field(static=True, default=())
+
+    @classmethod
+    def chain(
+        cls,
+        n: int,
+        *,
+        coupling: Any = 1.0,
+        transverse_field: Any = 1.0,
+        inputs: Sequence[int] = (),
+        outputs: Sequence[str] = (),
+    ) -> FreeFermionChain:
+        """A row of n spins.
+
+        Args:
+            n: how many, at least 2.
+            coupling: J of each bond, shape (n - 1,) or one number.
+            transverse_field: h of each spin, shape (n,) or one number.
+            inputs: spins at which x adds to the transverse field.
+            outputs: names "X3" or "Z3 Z4".
+
+        Raises:
+            ValueError: for outputs that are not free-fermionic pairs, and numbers that do not fit.
+        """
+        from substrates.quantum.build import checked_numbers
+        from substrates.quantum.observables import PauliString
+
+        if n < 2:
+            raise ValueError(f"n: wanted at least two spins, got {n}")
+        J = checked_numbers("coupling", coupling, n - 1, "bond")
+        h = checked_numbers("transverse_field", transverse_field, n, "spin")
+        dtype = jnp.result_type(J.dtype, h.dtype)
+        inputs = tuple(int(spin) for spin in inputs)
+        if len(set(inputs)) < len(inputs) or not all(0 <= spin < n for spin in inputs):
+            raise ValueError(f"inputs: wanted different spins from 0 to {n - 1}, got {list(inputs)}")
+        entries = []
+        for name in outputs:
+            string = PauliString.parse(name)
+            spins = string.spins
+            single = len(string.flips) == 1 and not string.signs
+            pair = not string.flips and len(spins) == 2 and spins[1] == spins[0] + 1
+            if not (single or pair) or max(spins) >= n:
+                raise ValueError(
+                    f"outputs: wanted 'Xi' or 'Zi Zi+1' of spins from 0 to {n - 1}, got {name!r}; other operators are "
+                    "not quadratic in the fermions, use TransverseFieldIsing"
+                )
+            entries.append((spins[0], spins[-1]))
+        rows, columns = tuple(i for i, _ in entries), tuple(j for _, j in entries)
+        return cls(J.astype(dtype), h.astype(dtype), inputs, rows, columns)
+
+    @property
+    def size(self) -> int:
+        """The number of spins."""
+        return self.transverse_field.shape[0]
+
+    def matrix(self, x: Float[Array, "inputs"], weights: Array | None = None) -> Float[Array, "spins spins"]:
+        """B, with the operators weights_k O_k that a nudge adds to H."""
+        if jnp.shape(x) != (len(self.inputs),):
+            raise ValueError(f"x: wanted shape ({len(self.inputs)},), one number per input, got {jnp.shape(x)}")
+        field = self.transverse_field.at[np.asarray(self.inputs, int)].add(jnp.asarray(x).astype(self.coupling.dtype))
+        i = np.arange(self.size)
+        matrix = jnp.zeros((self.size, self.size), field.dtype).at[i, i].set(field).at[i[:-1], i[1:]].set(self.coupling)
+        if weights is None:
+            return matrix
+        return matrix.at[np.asarray(self.rows, int), np.asarray(self.columns, int)].add(-weights)
+
+    # the contract
+
+    def energy(self, state: Float[Array, "spins spins"], x: Float[Array, "inputs"]) -> Float[Array, ""]:
+        off = state.T @ state - jnp.eye(self.size, dtype=state.dtype)
+        return -jnp.vdot(polar_factor(state), self.matrix(x)) + 0.25 * jnp.sum(off**2)
+
+    def total_force(self, state: PyTree, x: PyTree, nudge: Nudge | Pin | None = None) -> Array:
+        return self.force(state, x, nudge)
+
+    def residual(self, state: PyTree, x: PyTree, nudge: Nudge | Pin | None = None) -> Float[Array, ""]:
+        """The largest entry of (B'Q - Q'B) and of Q'Q - 1: zero where Q is orthogonal and Q'B symmetric."""
+        weights = -nudge.pull(self.read(state, x)) if isinstance(nudge, Nudge) else None
+        product = state.T @ self.matrix(x, weights)
+        off = state.T @ state - jnp.eye(self.size, dtype=state.dtype)
+        return jnp.maximum(jnp.max(jnp.abs(product - product.T)), jnp.max(jnp.abs(off)))
+
+    def force_scale(self, state: PyTree, x: PyTree) -> Float[Array, ""]:
+        return jnp.max(jnp.abs(self.matrix(x)))
+
+    def initial_state(self, x: Float[Array, "inputs"]) -> Float[Array, "spins spins"]:
+        """No correlation: every spin along its transverse field."""
+        self.matrix(x)
+        return jnp.diag(jnp.where(self.transverse_field < 0, -1, 1).astype(self.coupling.dtype))
+
+    def read(self, state: Float[Array, "spins spins"], x: Float[Array, "inputs"]) -> Float[Array, "outputs"]:
+        rows, columns = np.asarray(self.rows, int), np.asarray(self.columns, int)
+        return state[rows, columns]
+
+    def measure(self, states: PyTree, xs: PyTree, nudges: Nudge | Pin | None = None) -> FreeFermionChain:
+        """-<Z_i Z_(i+1)> and -<X_i>, averaged over a batch."""
+        mean = jnp.mean(states, axis=0)
+        gradient = eqx.filter(self, eqx.is_inexact_array)
+        parts = (-jnp.diagonal(mean, 1), -jnp.diagonal(mean))
+        return eqx.tree_at(lambda chain: (chain.coupling, chain.transverse_field), gradient, parts)
+
+    # what it knows besides
+
+    def transverse_means(self, state: Float[Array, "spins spins"]) -> Float[Array, "spins"]:
+        """<X_i> of every spin."""
+        return jnp.diagonal(state)
+
+    def bond_means(self, state: Float[Array, "spins spins"]) -> Float[Array, "bonds"]:
+        """<Z_i Z_(i+1)> of every bond."""
+        return jnp.diagonal(state, 1)
+
+    def spectrum(self, x: Float[Array, "inputs"]) -> Float[Array, "spins"]:
+        """The energies 2 S of the fermions, descending; the last is the gap."""
+        return 2 * jnp.linalg.svd(self.matrix(x), compute_uv=False)
+
+
+def ring_energy(n: int, coupling: float = 1.0, field: float = 1.0, *, odd: bool = False) -> float:
+    """The lowest energy of a uniform ring of n spins, J = `coupling` >= 0, h = `field` >= 0, in one sector of parity.
+
+    -sum_k sqrt(J^2 + h^2 - 2 J h cos k) over k = (2m + 1) pi / n for the even sector prod X_i = 1, which has the ground
+    state; over k = 2 pi m / n for the odd one, where the mode k = 0 counts with the sign of J - h.
+
+    Source: Pfeuty 1970.
+    """
+    if n < 3 or not (np.isfinite([coupling, field]).all() and coupling >= 0 and field >= 0):
+        raise ValueError(f"wanted at least 3 spins and J, h >= 0, got n = {n}, J = {coupling}, h = {field}")
+    m = np.arange(n)
+    k = 2 * np.pi * m / n if odd else (2 * m + 1) * np.pi / n
+    modes = np.sqrt(np.maximum(coupling**2 + field**2 - 2 * coupling * field * np.cos(k), 0))
+    if odd:
+        modes[0] = coupling - field
+    return -float(np.sum(modes))
+
+
+def ring_gap(n: int, coupling: float = 1.0, field: float = 1.0) -> float:
+    """The gap of a uniform ring of n spins: between the lowest energies of its two sectors of parity."""
+    return ring_energy(n, coupling, field, odd=True) - ring_energy(n, coupling, field)
+
+
+def ring_means(n: int, coupling: float = 1.0, field: float = 1.0) -> tuple[float, float]:
+    """<X_i> and <Z_i Z_(i+1)> in the ground state of a uniform ring: -dE/dh / n and -dE/dJ / n in closed form."""
+    ring_energy(n, coupling, field)
+    k = (2 * np.arange(n) + 1) * np.pi / n
+    modes = np.sqrt(coupling**2 + field**2 - 2 * coupling * field * np.cos(k))
+    modes = np.where(modes > 0, modes, 1)
+    return float(np.mean((field - coupling * np.cos(k)) / modes)), float(
+        np.mean((coupling - field * np.cos(k)) / modes)
+    )
+
+
+def polar_factor(matrix: Float[Array, "n n"]) -> Float[Array, "n n"]:
+    """The orthogonal factor P of M = P H, H symmetric and positive; differentiable to any order where M is regular."""
+    return _polar(matrix)
+
+
+@jax.custom_jvp
+def _polar(matrix: Array) -> Array:
+    left, _, right = jnp.linalg.svd(matrix)
+    return left @ right
+
+
+@_polar.defjvp
+def _polar_jvp(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
+    (matrix,), (change,) = primals, tangents
+    factor = _polar(matrix)
+    # dP = P X with the skew solution of X H + H X = P'dM - dM'P
+    stretch = factor.T @ matrix
+    stretch = (stretch + stretch.T) / 2
+    turned = factor.T @ change
+    return factor, factor @ _sylvester(stretch, turned - turned.T)
+
+
+def _sylvester(stretch: Array, right: Array) -> Array:
+    """X of X H + H X = R for a symmetric positive H."""
+
+    def solve(_, right):
+        values, vectors = jnp.linalg.eigh(jax.lax.stop_gradient(stretch))
+        inside = vectors.T @ right @ vectors
+        return vectors @ (inside / (values[:, None] + values)) @ vectors.T
+
+    return jax.lax.custom_linear_solve(lambda X: X @ stretch + stretch @ X, right, solve, symmetric=True)

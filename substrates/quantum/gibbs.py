@@ -1,0 +1,117 @@
+"""Quantum systems at a temperature: the state is the density operator, the energy the free energy."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
+from jaxtyping import Array, Float, PRNGKeyArray, PyTree
+
+from substrates.nudge import Nudge, Pin
+from substrates.quantum.eigensolvers import self_consistent
+from substrates.quantum.system import QuantumSubstrate
+from substrates.solvers.solver import Equilibrium, Solver, judge, tolerance
+from substrates.substrate import Substrate, fixed, parameter_dtype
+
+MOST_AMPLITUDES = 1024
+
+
+class GibbsWeights(Solver):
+    """The closed form log rho = -H/T - log Z, by diagonalisation; nudges that feel the state by Broyden's method."""
+
+    def __call__(
+        self, substrate: Any, x: PyTree, nudge: Nudge | Pin | None, start: PyTree, key: PRNGKeyArray | None
+    ) -> Equilibrium:
+        if isinstance(nudge, Pin):
+            raise ValueError("nudge: wanted a Nudge or None, got a Pin; an ensemble is not held at single outputs")
+        limit = tolerance(substrate, start, x, nudge)
+        one, infinite = jnp.ones((), jnp.int32), jnp.asarray(jnp.inf, start.dtype)
+
+        def solve(weights, start, limit):
+            levels, vectors = jnp.linalg.eigh(substrate.model.hamiltonian(x, weights).matrix())
+            log_p = jax.nn.log_softmax(-levels / substrate.temperature)
+            return (vectors * log_p) @ vectors.T, one, infinite
+
+        if isinstance(nudge, Nudge):
+            state, steps, _ = self_consistent(substrate, x, nudge, start, solve, limit)
+        else:
+            state, steps, _ = solve(None, start, limit)
+        return judge(substrate, state, x, nudge, steps, limit)
+
+
+class GibbsEnsemble(Substrate):
+    """A quantum system at a temperature T: the state holds log rho, a symmetric matrix, with rho the density operator.
+
+    The energy is the free energy A[rho] = tr(rho H) + T tr(rho log rho), least at rho = exp(-H/T)/Z, where it is
+    -T log Z. Away from equilibrium rho = exp(K) / tr exp(K) with K the symmetric part of the state, and
+    T/2 (log tr exp K)^2 + |state - state'|^2 / 4 is added, which draws the state to its norm and to symmetry and
+    changes no equilibrium. What is read are the means tr(rho O_k), and a nudge acts as an operator, as in a pure state.
+
+    Attributes:
+        model: the system, trainable; its level does not matter.
+        temperature: T, in units of energy.
+
+    Source: Massar and Mognetti 2024, arXiv 2405.08467; Scellier 2024, arXiv 2406.00879.
+    """
+
+    contrast_points: ClassVar[int] = 0
+    solver: ClassVar[Any] = GibbsWeights()
+
+    model: QuantumSubstrate
+    temperature: Float[Array, ""] = fixed()
+
+    def energy(self, state: Float[Array, "amplitudes amplitudes"], x: PyTree) -> Float[Array, ""]:
+        root = self._root(state)
+        log_z = jnp.log(jnp.vdot(root, root))
+        share = root / jnp.exp(log_z / 2)
+        symmetric = (state + state.T) / 2
+        operator = self.model.hamiltonian(x)
+        mean = jnp.vdot(share, jax.vmap(operator)(share))
+        entropy = log_z - jnp.vdot(share, symmetric @ share)
+        skew = 0.25 * jnp.sum((state - state.T) ** 2)
+        return mean - self.temperature * entropy + 0.5 * self.temperature * log_z**2 + skew
+
+    def initial_state(self, x: PyTree) -> Float[Array, "amplitudes amplitudes"]:
+        """The state of infinite temperature."""
+        self.model.initial_state(x)
+        size = self.model.dimension
+        return -np.log(size) * jnp.eye(size, dtype=self.temperature.dtype)
+
+    def read(self, state: Float[Array, "amplitudes amplitudes"], x: PyTree) -> Float[Array, "outputs"]:
+        root = self._root(state)
+        return jnp.sum(jax.vmap(self.model.means)(root), axis=0) / jnp.vdot(root, root)
+
+    def force_scale(self, state: PyTree, x: PyTree) -> Float[Array, ""]:
+        return self.temperature + self.model.energy_scale(x)
+
+    def constrained(self) -> GibbsEnsemble:
+        return eqx.tree_at(lambda e: e.model, self, self.model.constrained())
+
+    def _root(self, state: Float[Array, "amplitudes amplitudes"]) -> Float[Array, "amplitudes amplitudes"]:
+        """exp(K/2), whose rows are vectors of the mixture: exp(K) is the sum of their projectors."""
+        return jax.scipy.linalg.expm((state + state.T) / 4)
+
+
+def gibbs_ensemble(model: QuantumSubstrate, temperature: Any) -> GibbsEnsemble:
+    """The ensemble of a system at a temperature, checked.
+
+    Raises:
+        ValueError: for a temperature that is not positive and finite, and for more than 1024 amplitudes.
+    """
+    if model.dimension > MOST_AMPLITUDES:
+        raise ValueError(
+            f"model: wanted at most {MOST_AMPLITUDES} amplitudes, whose density operator is diagonalised, got "
+            f"{model.dimension}, for which it would need {8e-9 * model.dimension**2:.3g} GB"
+        )
+    if not isinstance(temperature, Tracer) and not (
+        np.ndim(temperature) == 0 and 0 < float(temperature) < float("inf")
+    ):
+        raise ValueError(
+            f"temperature: wanted a positive number, in units of energy, got {temperature}; at zero the ground state "
+            "is what the model's own relax finds"
+        )
+    return GibbsEnsemble(model, jnp.asarray(temperature, parameter_dtype(model)))

@@ -1,0 +1,191 @@
+"""What is read from spins: sums of Pauli strings, and probabilities of measurement outcomes."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from substrates.wiring import HashedByContent
+
+_FACTOR = re.compile(r"([A-Za-z])(\d+)")
+
+
+@dataclasses.dataclass(frozen=True)
+class PauliString:
+    """A product of Pauli matrices of different spins, such as Z0 X3: a real symmetric operator.
+
+    On a basis state it flips the spins in `flips` and multiplies by `factor` and the signs (+1 up, -1 down) of the
+    spins in `signs`, those before the flips. No factor at all is the identity.
+
+    Attributes:
+        flips: the spins on which X or Y acts.
+        signs: the spins on which Z or Y acts.
+        factor: 1, or (-1)^(m/2) for m factors Y.
+    """
+
+    flips: tuple[int, ...]
+    signs: tuple[int, ...]
+    factor: float
+
+    @classmethod
+    def parse(cls, name: str | int) -> PauliString:
+        """The string of a name: "Z0", "X3", "Z0 Z1" (also "Z0*Z1"); an integer i stands for "Zi".
+
+        Raises:
+            ValueError: for letters other than X, Y and Z, a spin that occurs twice, and an odd number of Y, whose mean
+                is zero in every real state.
+        """
+        if isinstance(name, (int, np.integer)) and not isinstance(name, bool):
+            return cls((), (int(name),), 1.0)
+        if not isinstance(name, str):
+            raise ValueError(f"outputs: wanted a spin number or a name such as 'Z0' or 'X1 X2', got {name!r}")
+        factors = [_FACTOR.fullmatch(part) for part in name.replace("*", " ").split()]
+        if not all(factors):
+            raise ValueError(f"outputs: wanted factors such as Z0 or X3, separated by spaces, got {name!r}")
+        letters = [(found[1], int(found[2])) for found in factors if found]
+        unknown = [letter for letter, _ in letters if letter not in "XYZ"]
+        if unknown:
+            raise ValueError(f"outputs: wanted the bases X, Y or Z, got {unknown[0]!r} in {name!r}")
+        spins = [spin for _, spin in letters]
+        if len(set(spins)) < len(spins):
+            raise ValueError(f"outputs: wanted each spin once in a string, got {name!r}")
+        count = sum(letter == "Y" for letter, _ in letters)
+        if count % 2:
+            raise ValueError(
+                f"outputs: wanted an even number of Y, got {name!r}; an odd one has no mean in a real state"
+            )
+        pick = lambda kinds: tuple(sorted(spin for letter, spin in letters if letter in kinds))
+        return cls(pick("XY"), pick("YZ"), (-1.0) ** (count // 2))
+
+    @property
+    def spins(self) -> tuple[int, ...]:
+        """The spins on which it acts."""
+        return tuple(sorted({*self.flips, *self.signs}))
+
+
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class Observables(HashedByContent):
+    """Operators O_k of n spins, each a sum of Pauli strings: O_k = sum_a mixing[k, a] P_a. Static under compilation.
+
+    Attributes:
+        n: the number of spins.
+        strings: the P_a.
+        mixing: shape (operators, strings).
+    """
+
+    n: int
+    strings: tuple[PauliString, ...]
+    mixing: np.ndarray
+
+    @classmethod
+    def of(cls, operators: Sequence[Any], place: Mapping[int, int], n: int) -> Observables:
+        """The operators named by strings, integers, or dicts from names to weights.
+
+        Args:
+            operators: such as [3, "X0", "Z0 Z1", {"": 0.5, "Z2": 0.5}].
+            place: where each spin that may occur sits among the n.
+        """
+        sums = [operator if isinstance(operator, Mapping) else {operator: 1.0} for operator in operators]
+        numbers: dict[PauliString, int] = {}
+        rows = []
+        for terms in sums:
+            row = {}
+            for name, weight in terms.items():
+                string = PauliString.parse(name)
+                strange = [spin for spin in string.spins if spin not in place]
+                if strange:
+                    raise ValueError(f"outputs: wanted free spins out of {sorted(place)}, got spin {strange[0]}")
+                moved = (tuple(place[spin] for spin in spins) for spins in (string.flips, string.signs))
+                at = numbers.setdefault(PauliString(*moved, string.factor), len(numbers))
+                row[at] = row.get(at, 0.0) + float(weight)
+            rows.append(row)
+        mixing = np.zeros((len(rows), len(numbers)))
+        for k, row in enumerate(rows):
+            for at, weight in row.items():
+                mixing[k, at] = weight
+        if not np.isfinite(mixing).all():
+            raise ValueError("outputs: wanted finite weights of Pauli strings, got NaN or infinity")
+        return cls(n, tuple(numbers), mixing)
+
+    def means(self, vector: Float[Array, "amplitudes"]) -> Float[Array, "operators"]:
+        """<v|O_k|v> of each operator."""
+        if not self.strings:
+            return jnp.zeros(0, vector.dtype)
+        return jnp.asarray(self.mixing, vector.dtype) @ jnp.stack([self._mean(s, vector) for s in self.strings])
+
+    def on_strings(self, weights: Float[Array, "operators"]) -> Float[Array, "strings"]:
+        """The weight of each string in sum_k weights_k O_k."""
+        return weights @ jnp.asarray(self.mixing, weights.dtype)
+
+    def _mean(self, string: PauliString, vector: Array) -> Float[Array, ""]:
+        if not string.flips:
+            return jnp.vdot(signs_of(string, self.n, vector.dtype) * vector, vector)
+        return jnp.vdot(apply_string(string, vector, self.n), vector)
+
+
+def outcomes(spins: Sequence[int], basis: str = "Z", count: int | None = None) -> list[dict[str, float]]:
+    """The projectors on the outcomes of measuring some spins: as outputs, their probabilities.
+
+    Outcome number m = (bits of the spins, the first the most significant) has bit 0 where the spin points up along the
+    basis, and the projector prod_i (1 + (-1)^bit_i P_i)/2.
+
+    Args:
+        spins: which are measured, at most 10.
+        basis: "Z" or "X".
+        count: how many outcomes are read, the first ones; all 2^k by default.
+
+    Raises:
+        ValueError: for an unknown basis, repeated spins, or more outcomes than there are.
+    """
+    spins = [int(spin) for spin in spins]
+    check_basis(basis)
+    if not 0 < len(spins) <= 10 or len(set(spins)) < len(spins):
+        raise ValueError(f"spins: wanted one to ten different spins, got {spins}")
+    count = 2 ** len(spins) if count is None else int(count)
+    if not 0 < count <= 2 ** len(spins):
+        raise ValueError(f"count: wanted 1 to {2 ** len(spins)} outcomes of {len(spins)} spins, got {count}")
+    projectors = []
+    for outcome in itertools.islice(itertools.product((0, 1), repeat=len(spins)), count):
+        terms = {}
+        for chosen in itertools.product((0, 1), repeat=len(spins)):
+            name = " ".join(f"{basis}{spin}" for spin, taken in zip(spins, chosen, strict=True) if taken)
+            terms[name] = (-1) ** int(np.dot(outcome, chosen)) / 2 ** len(spins)
+        projectors.append(terms)
+    return projectors
+
+
+def check_basis(basis: str) -> None:
+    """Refuses anything but "Z" and "X"."""
+    if basis not in ("Z", "X"):
+        raise ValueError(f"basis: wanted 'Z' or 'X', got {basis!r}")
+
+
+def signs_of(string: PauliString, n: int, dtype: Any) -> Float[Array, "amplitudes"]:
+    """What the string multiplies each basis state by, before its flips."""
+    mask = sum(1 << (n - 1 - spin) for spin in string.signs)
+    odd = jax.lax.population_count(jnp.arange(2**n, dtype=jnp.int32) & mask) & 1
+    return string.factor * (1 - 2 * odd).astype(dtype)
+
+
+def apply_string(string: PauliString, vector: Float[Array, "amplitudes"], n: int) -> Float[Array, "amplitudes"]:
+    """P |v>."""
+    signed = vector
+    if string.signs or string.factor != 1:
+        signed = signs_of(string, n, vector.dtype) * vector
+    if not string.flips:
+        return signed
+    # neighbouring spins that flip, or that do not, share an axis
+    runs = [
+        (flipped, len(list(run)))
+        for flipped, run in itertools.groupby(range(n), lambda spin: spin in set(string.flips))
+    ]
+    shaped = signed.reshape([2**length for _, length in runs])
+    return jnp.flip(shaped, [axis for axis, (flipped, _) in enumerate(runs) if flipped]).ravel()

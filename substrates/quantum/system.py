@@ -1,0 +1,170 @@
+"""Quantum systems that settle to an eigenstate: what all of them share."""
+
+from __future__ import annotations
+
+import abc
+from typing import Any, ClassVar, Self
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PRNGKeyArray, PyTree
+
+from substrates.nudge import Nudge, Pin
+from substrates.quantum.eigensolvers import GroundStateSolver
+from substrates.quantum.response import ground_state_response
+from substrates.solvers.solver import Equilibrium, Solver
+from substrates.substrate import Substrate, split_parameters
+
+
+class QuantumSubstrate(Substrate):
+    """A quantum system whose state is the eigenvector psi of a Hamiltonian H(theta; x), of real amplitudes.
+
+        E = <psi|H|psi> / <psi|psi> + (<psi|psi> - 1)^2 / 4,
+
+    the mean energy, and a term that draws the vector to unit norm; it vanishes at every equilibrium and changes none.
+    Outputs are expectation values <O_k> of operators. A nudge beta C(<O>) acts as the operator -sum_k pull_k O_k with
+    pull = -beta dC/d<O>: with `about`, a fixed one; without, one that the nudged state decides itself. A cost that is
+    linear in its outputs is a cost operator. With the state at its level k of the spectrum,
+
+        dC/dtheta = d/dbeta <psi_beta| dH/dtheta |psi_beta>.
+
+    It is equilibrium propagation without any special rule, and exact for every level that is not degenerate; the ground
+    state has the bounds of minima besides. The residual is the norm |H psi - <H> psi| of the eigenvector equation in
+    the units of the force, which is twice as large.
+
+    `level` counts from the ground state, 0.
+
+    Source: Scellier 2024, arXiv 2406.00879; Wanjura and Marquardt 2024, arXiv 2406.06482; excited states, Massar and
+    Mognetti 2024, arXiv 2405.08467.
+    """
+
+    contrast_points: ClassVar[int] = 1
+
+    # what each kind of system says
+
+    @property
+    @abc.abstractmethod
+    def dimension(self) -> int:
+        """The dimension of the Hilbert space."""
+
+    @abc.abstractmethod
+    def hamiltonian(self, x: PyTree, weights: Float[Array, "outputs"] | None = None) -> Any:
+        """H(x) + sum_k weights_k O_k as a callable on vectors, with a method `matrix`."""
+
+    @abc.abstractmethod
+    def means(self, vector: Float[Array, "amplitudes"]) -> Float[Array, "outputs"]:
+        """<v|O_k|v> of each output, not divided by the norm."""
+
+    @abc.abstractmethod
+    def energy_scale(self, x: PyTree) -> Float[Array, ""]:
+        """A bound on the magnitude of the eigenvalues of H, up to a constant."""
+
+    @abc.abstractmethod
+    def excitations(self, vector: Float[Array, "amplitudes"]) -> Float[Array, "amplitudes"]:
+        """A vector that low excitations of an eigenvector overlap with: where a search for them starts."""
+
+    def diagonalised(self, operator: Any) -> tuple[Float[Array, "levels"], Float[Array, "levels amplitudes"]]:
+        """All levels of an operator, ascending, and their unit vectors, one per row."""
+        levels, vectors = jnp.linalg.eigh(operator.matrix())
+        return levels, vectors.T
+
+    def aligned(self, vector: Float[Array, "amplitudes"], start: Float[Array, "amplitudes"]) -> Array:
+        """The vector with the sign with which it overlaps with another."""
+        return jnp.where(jnp.vdot(vector, start) < 0, -vector, vector)
+
+    def same_ray(self, vector: Float[Array, "amplitudes"]) -> list[Array]:
+        """An orthonormal basis of the vectors that describe the same physical state."""
+        return [vector]
+
+    def gauge(self, x: PyTree) -> Float[Array, "amplitudes"] | None:
+        """A vector that states are kept orthogonal to, by a term 1/2 <gauge|psi>^2; None where no gauge is free."""
+        return None
+
+    # the contract
+
+    def energy(self, state: Float[Array, "amplitudes"], x: PyTree) -> Float[Array, ""]:
+        norm, gauge = jnp.vdot(state, state), self.gauge(x)
+        energy = jnp.vdot(state, self.hamiltonian(x)(state)) / norm + 0.25 * (norm - 1) ** 2
+        return energy if gauge is None else energy + 0.5 * jnp.vdot(gauge, state) ** 2
+
+    def read(self, state: Float[Array, "amplitudes"], x: PyTree) -> Float[Array, "outputs"]:
+        return self.means(state) / jnp.vdot(state, state)
+
+    def force(self, state: Float[Array, "amplitudes"], x: PyTree, nudge: Nudge | Pin | None = None) -> Array:
+        return self.total_force(state, x, nudge)
+
+    def total_force(self, state: Float[Array, "amplitudes"], x: PyTree, nudge: Nudge | Pin | None = None) -> Array:
+        """-2 (H psi - <H> psi) / <psi|psi> - (<psi|psi> - 1) psi, with the nudge's operators in H."""
+        weights = -nudge.pull(self.read(state, x)) if isinstance(nudge, Nudge) else None
+        norm = jnp.vdot(state, state)
+        moved = self.hamiltonian(x, weights)(state)
+        force = -2 * (moved - (jnp.vdot(state, moved) / norm) * state) / norm - (norm - 1) * state
+        gauge = self.gauge(x)
+        return force if gauge is None else force - jnp.vdot(gauge, state) * gauge
+
+    def residual(self, state: PyTree, x: PyTree, nudge: Nudge | Pin | None = None) -> Float[Array, ""]:
+        """The 2-norm of the force, 2 |H psi - <H> psi|; with a pin the max-norm that the contract defines."""
+        if isinstance(nudge, Pin):
+            return Substrate.residual(self, state, x, nudge)
+        force = self.total_force(state, x, nudge)
+        return jnp.sqrt(jnp.vdot(force, force))
+
+    def force_scale(self, state: PyTree, x: PyTree) -> Float[Array, ""]:
+        return self.energy_scale(x)
+
+    def relax(
+        self,
+        x: PyTree,
+        nudge: Nudge | Pin | None = None,
+        start: PyTree | None = None,
+        *,
+        key: PRNGKeyArray | None = None,
+        solver: Solver | None = None,
+    ) -> Equilibrium:
+        """The eigenstate of the level, with the sign that overlaps with `start`; `Substrate.relax` tells the arguments.
+
+        The status is `zero_mode` where the level is degenerate or nearly so: then the state, and what it would do under
+        a nudge, are not decided. A pin is left to the generic solver, for small systems.
+        """
+        if isinstance(nudge, Nudge) and jnp.iscomplexobj(nudge.beta):
+            raise ValueError(
+                "beta: wanted a real number, got a complex one; the state of a quantum system is a real vector here"
+            )
+        return Substrate.relax(self, x, nudge, start, key=key, solver=solver)
+
+    @property
+    def solver(self) -> Solver:  # type: ignore[override]
+        """Dense diagonalisation of small systems, conjugate gradients above."""
+        return GroundStateSolver()
+
+    def susceptibility(self, state: PyTree, x: PyTree) -> Float[Array, "outputs outputs"]:
+        """d<O_k>/dlambda_l, the response of every output to every operator added as lambda_l O_l, at an eigenstate.
+
+        Symmetric, and negative semidefinite in the ground state. By conjugate gradients on (H - E) phi = -(O - <O>) psi
+        outside the state; meant for the ground state, where H - E is positive there.
+        """
+        return ground_state_response(self, state, x)
+
+    def contrast(
+        self,
+        plus: PyTree,
+        minus: PyTree,
+        xs: PyTree,
+        nudges_plus: Nudge | Pin | None = None,
+        nudges_minus: Nudge | Pin | None = None,
+    ) -> Self:
+        """measure(plus) - measure(minus): for unit vectors, 2 <plus - minus| dH/dtheta |m> with their mean m.
+
+        Exact for any two vectors, whatever their signs.
+        """
+        unit = jax.vmap(lambda v: v / jnp.sqrt(jnp.vdot(v, v)))
+        plus, minus = unit(plus), unit(minus)
+        parameters, rest = split_parameters(self)
+
+        def mean(parameters):
+            system = eqx.combine(parameters, rest)
+            one = lambda d, s, x: jnp.vdot(d, system.hamiltonian(x)(s))
+            return jnp.mean(jax.vmap(one)(plus - minus, plus + minus, xs))
+
+        return jax.grad(mean)(parameters)

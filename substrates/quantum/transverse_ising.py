@@ -1,0 +1,281 @@
+"""Spins in a transverse field: quantum Ising models on any graph."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from substrates.quantum.observables import Observables
+from substrates.quantum.spin_hamiltonian import SpinHamiltonian, ising_diagonal
+from substrates.quantum.system import QuantumSubstrate
+from substrates.wiring import Graph
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from substrates.quantum.gibbs import GibbsEnsemble
+    from substrates.quantum.qutip_bridge import QutipModel
+
+Entry = Literal["fields", "clamps"]
+
+
+class TransverseFieldIsing(QuantumSubstrate):
+    """Spins in a transverse field that settle to the ground state of
+
+        H = -sum_(ij) J_ij Z_i Z_j - sum_i b_i Z_i - sum_i h_i X_i,     each pair once.
+
+    The state is the ground vector: 2^n real amplitudes for n free spins, spin 0 the slowest index, up (Z = +1) before
+    down. Inputs enter as longitudinal fields, x_j added to b at the spin inputs[j]; or they clamp spins, which then are
+    no quantum spins any more: Z_j is the number x_j, any real number, and acts as the field J_ij x_j. Outputs are
+    expectation values of sums of Pauli strings: 3 for <Z_3>, "X3", "Z0 Z1", {"": 0.5, "Z2": 0.5} for a probability, or
+    `substrates.quantum.outcomes` for the probabilities of a measurement. Energies and fields have one common unit.
+
+    Measuring everything in the Z basis gives dE/dJ = -<Z_i Z_j> and dE/db = -<Z_i>, measuring in the X basis gives
+    dE/dh = -<X_i>: two settings for any number of parameters. At h -> 0 it is the classical Ising model.
+
+    Attributes:
+        coupling: J of each edge, shape (m,); positive is ferromagnetic.
+        longitudinal_field: b, shape (n,).
+        transverse_field: h, shape (n,).
+        graph: which spins the edges join.
+        inputs: the spins at which the input x, shape (inputs,), enters.
+        entry: how it enters, as "fields" or by "clamps".
+        outputs: what is read, operators of the free spins.
+        level: which level it settles to, 0 for the ground state.
+        shape: of the lattice that the spins number in C order, for pictures; () if they form none.
+
+    Source: Scellier 2024, arXiv 2406.00879; Massar and Mognetti 2024, arXiv 2405.08467.
+    """
+
+    coupling: Float[Array, "edges"]
+    longitudinal_field: Float[Array, "spins"]
+    transverse_field: Float[Array, "spins"]
+    graph: Graph = eqx.field(static=True)
+    inputs: tuple[int, ...] = eqx.field(static=True, default=())
+    entry: Entry = eqx.field(static=True, default="fields")
+    outputs: Observables = eqx.field(static=True, default=Observables(0, (), np.zeros((0, 0))))
+    level: int = eqx.field(static=True, default=0)
+    shape: tuple[int, ...] = eqx.field(static=True, default=())
+
+    @property
+    def n(self) -> int:
+        """The number of spins, clamped ones included."""
+        return self.graph.n
+
+    @property
+    def free(self) -> np.ndarray:
+        """The spins that are not clamped, ascending: those of the state."""
+        held = self.inputs if self.entry == "clamps" else ()
+        return np.setdiff1d(np.arange(self.n), held)
+
+    @property
+    def dimension(self) -> int:
+        return 2 ** len(self.free)
+
+    # the contract
+
+    def hamiltonian(self, x: Float[Array, "inputs"], weights: Float[Array, "outputs"] | None = None) -> SpinHamiltonian:
+        x = self._checked(x)
+        i, j = self.graph.edges.T
+        coupling = jnp.zeros((self.n, self.n), self.coupling.dtype)
+        coupling = coupling.at[np.minimum(i, j), np.maximum(i, j)].set(self.coupling)
+        field, offset, free = self.longitudinal_field, jnp.zeros((), x.dtype), self.free
+        entered = jnp.zeros_like(field).at[np.asarray(self.inputs, int)].set(x)
+        if self.entry == "fields":
+            field = field + entered
+        else:
+            both = coupling + coupling.T
+            offset = -jnp.vdot(entered, coupling @ entered) - jnp.vdot(field, entered)
+            field = field + both @ entered
+        diagonal = ising_diagonal(coupling[free][:, free], field[free], offset)
+        operator = SpinHamiltonian(diagonal, self.transverse_field[free])
+        return operator if weights is None else operator.with_operators(self.outputs, weights)
+
+    def means(self, vector: Float[Array, "amplitudes"]) -> Float[Array, "outputs"]:
+        return self.outputs.means(vector)
+
+    def energy_scale(self, x: Float[Array, "inputs"]) -> Float[Array, ""]:
+        """sum |J| + sum |b| + sum |h| + sum |x|, a bound on every eigenvalue with inputs as fields."""
+        sizes = (self.coupling, self.longitudinal_field, self.transverse_field, self._checked(x))
+        return sum((jnp.sum(jnp.abs(size)) for size in sizes), jnp.zeros((), self.coupling.dtype))
+
+    def initial_state(self, x: Float[Array, "inputs"]) -> Float[Array, "amplitudes"]:
+        """The product of the ground states of single spins in their own fields, none of them quite along Z.
+
+        Where no h vanishes its overlap with the ground state is not zero: with the signs of h that of Perron and
+        Frobenius.
+        """
+        x = self._checked(x)
+        field = self.longitudinal_field
+        if self.entry == "fields":
+            field = field.at[np.asarray(self.inputs, int)].add(x)
+        tilt = jnp.abs(self.transverse_field)
+        tilt = jnp.maximum(tilt, 0.3 * jnp.maximum(jnp.abs(field), jnp.max(tilt, initial=0.0)))
+        tilt = jnp.where(tilt > 0, tilt, 1)
+        angle = 0.5 * jnp.arctan2(tilt, field)
+        signs = jnp.where(self.transverse_field < 0, -1, 1).astype(angle.dtype)
+        vector = jnp.ones(1, angle.dtype)
+        for spin in self.free:
+            amplitudes = jnp.stack([jnp.cos(angle[spin]), signs[spin] * jnp.sin(angle[spin])])
+            vector = (vector[:, None] * amplitudes).ravel()
+        return vector
+
+    def excitations(self, vector: Float[Array, "amplitudes"]) -> Float[Array, "amplitudes"]:
+        """A random sum of single Z_i, and a little of everything, applied to the vector."""
+        n = len(self.free)
+        fields = np.random.default_rng(n).normal(size=n)
+        zero = jnp.zeros((), vector.dtype)
+        random = ising_diagonal(jnp.zeros((n, n), vector.dtype), jnp.asarray(fields, vector.dtype), zero) * vector
+        noise = jax.random.normal(jax.random.key(n), vector.shape, vector.dtype)
+        return random + 0.1 * noise / jnp.sqrt(jnp.vdot(noise, noise))
+
+    def _checked(self, x: Any) -> Float[Array, "inputs"]:
+        if jnp.shape(x) != (len(self.inputs),):
+            raise ValueError(
+                f"x: wanted shape ({len(self.inputs)},), one number for each input spin, got {jnp.shape(x)}"
+            )
+        return jnp.asarray(x).astype(self.coupling.dtype)
+
+    # the ways to build one
+
+    @classmethod
+    def from_edges(
+        cls,
+        edges: Any,
+        n: int | None = None,
+        *,
+        coupling: Any,
+        transverse_field: Any,
+        longitudinal_field: Any = 0.0,
+        inputs: Sequence[int] = (),
+        entry: Entry = "fields",
+        outputs: Sequence[Any] = (),
+        level: int = 0,
+    ) -> TransverseFieldIsing:
+        """Spins on the nodes 0 to n-1 of any graph.
+
+        Args:
+            edges: pairs of coupled spins, integers of shape (m, 2), each pair once.
+            n: the number of spins; by default one more than the largest that is mentioned.
+            coupling: J of each edge, shape (m,) or one number.
+            transverse_field, longitudinal_field: h and b of each spin, shape (n,) or one number.
+            inputs: the spins at which x enters, each once.
+            entry: "fields" (x adds to b there) or "clamps" (x takes the place of Z there).
+            outputs: operators of free spins: 3 or "Z3", "X0", "Z0 Z1", sums as dicts; see `Observables.of`.
+            level: 0 for the ground state, k for the k-th excited one.
+
+        Raises:
+            ValueError: naming what is wrong: self-couplings, repeated pairs, NaN, spins out of range, an unknown basis,
+                more amplitudes than this machine's memory holds, ...
+        """
+        from substrates.quantum.build import from_edges
+
+        return from_edges(
+            edges, n, coupling, transverse_field, longitudinal_field, inputs, entry, outputs, level, shape=()
+        )
+
+    @classmethod
+    def from_networkx(
+        cls,
+        graph: Any,
+        *,
+        transverse_field: Any,
+        coupling: Any = "coupling",
+        longitudinal_field: Any = 0.0,
+        inputs: Sequence[Hashable] = (),
+        entry: Entry = "fields",
+        outputs: Sequence[Any] = (),
+        level: int = 0,
+    ) -> TransverseFieldIsing:
+        """Spins on the nodes of an undirected NetworkX graph, numbered in its order.
+
+        Args:
+            graph: without loops and parallel edges.
+            coupling: the edge attribute that holds J, or an array in the order of `graph.edges`, or one number.
+            transverse_field, longitudinal_field: arrays in the order of `graph.nodes`, or one number.
+            inputs: labels of nodes.
+            outputs: as in `from_edges`, by the numbers of the nodes.
+            entry, level: as in `from_edges`.
+        """
+        from substrates.quantum.build import from_networkx
+
+        return from_networkx(graph, coupling, transverse_field, longitudinal_field, inputs, entry, outputs, level)
+
+    @classmethod
+    def lattice(
+        cls,
+        shape: int | Sequence[int],
+        *,
+        coupling: Any = 1.0,
+        transverse_field: Any = 1.0,
+        longitudinal_field: Any = 0.0,
+        periodic: bool = False,
+        inputs: Sequence[int] = (),
+        entry: Entry = "fields",
+        outputs: Sequence[Any] = (),
+        level: int = 0,
+    ) -> TransverseFieldIsing:
+        """Spins on a grid of any dimension, coupled to their nearest neighbours; numbered in C order.
+
+        Args:
+            shape: the number of spins along each axis.
+            coupling: one number, or one per edge in the order of `substrates.wiring.lattice_edges`.
+            periodic: whether each axis closes on itself.
+            transverse_field, longitudinal_field, inputs, entry, outputs, level: as in `from_edges`.
+        """
+        from substrates.quantum.build import lattice
+
+        return lattice(shape, coupling, transverse_field, longitudinal_field, periodic, inputs, entry, outputs, level)
+
+    @classmethod
+    def chain(cls, n: int, **options: Any) -> TransverseFieldIsing:
+        """A row of n spins, or a ring with `periodic=True`: `lattice` in one dimension, with its options."""
+        return cls.lattice(n, **options)
+
+    @classmethod
+    def for_task(
+        cls, n_inputs: int, n_outputs: int, *, sizes: tuple[int, ...] | None = None, key: PRNGKeyArray
+    ) -> TransverseFieldIsing:
+        """Clamped inputs coupled to all free spins, these all coupled to one another; outputs are probabilities.
+
+        The first ceil(log2 n_outputs) free spins are measured in the Z basis, and outcome k of them is output k.
+        `sizes` is one number, how many free spins; by default 6, or as many as are measured and two more.
+        """
+        from substrates.quantum.build import for_task
+
+        return for_task(n_inputs, n_outputs, sizes, key)
+
+    def ensemble(self, temperature: float) -> GibbsEnsemble:
+        """These spins at a temperature, in units of energy; by diagonalisation, up to 10 free spins."""
+        from substrates.quantum.gibbs import gibbs_ensemble
+
+        return gibbs_ensemble(self, temperature)
+
+    def to_qutip(self, x: Any, state: Any = None) -> QutipModel:
+        """The Hamiltonian at an input, the outputs and a state as Qobj; see `substrates.quantum.qutip_bridge`."""
+        from substrates.quantum.qutip_bridge import to_qutip
+
+        return to_qutip(self, x, state)
+
+    @classmethod
+    def from_qutip(cls, hamiltonian: Any, **options: Any) -> TransverseFieldIsing:
+        """The spins whose Hamiltonian a Qobj of qubits is; see `substrates.quantum.qutip_bridge` for the options."""
+        from substrates.quantum.qutip_bridge import from_qutip
+
+        return from_qutip(hamiltonian, **options)
+
+    def draw(self, state: Any = None, x: Any = None, ax: Axes | None = None) -> Axes:
+        """Draws the spins and their couplings; `substrates.quantum.pictures` has magnetisations and correlations."""
+        from substrates.quantum import pictures
+
+        return pictures.network(self, state, x, ax)
+
+    def training_defaults(self) -> dict[str, Any]:
+        """Weak centred nudges: the states respond smoothly."""
+        return {"beta": 0.1, "epochs": 40, "batch_size": 10, "optimiser": "adam", "learning_rate": 0.03, "decay": 0.95}

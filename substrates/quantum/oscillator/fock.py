@@ -66,7 +66,7 @@ def in_fock_space(net: Any, levels: int, x: Float[Array, "inputs"]) -> FockSpace
         scale = math.sqrt(net.hbar / (2 * math.sqrt(stiffness[k, k] * mass[k])))
         positions.append(at(scale * (ladder + ladder.dag()) + middle[k]))
         momenta.append(at(1j * net.hbar / (2 * scale) * (ladder.dag() - ladder)))
-    hamiltonian = sum(p * p / (2 * m) for p, m in zip(momenta, mass, strict=True))
+    hamiltonian: Any = sum(p * p / (2 * m) for p, m in zip(momenta, mass, strict=True))
     for i in range(net.n):
         hamiltonian -= force[i] * positions[i]
         for j in range(net.n):

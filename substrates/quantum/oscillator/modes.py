@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -77,7 +77,7 @@ class Modes(eqx.Module):
         root = jnp.linalg.qr((self.shape * jnp.sqrt(single.variance(self.frequency))).T, mode="r")
         return pack((jnp.sign(jnp.diagonal(root))[:, None] * root).T)
 
-    def softening(self, nodes: Array, single: SingleOscillator) -> Float[Array, "nodes nodes"]:
+    def softening(self, nodes: Any, single: SingleOscillator) -> Float[Array, "nodes nodes"]:
         """-dVar(x_a)/dk_b for on-site stiffnesses, among some oscillators: symmetric and not negative."""
         if single.sharp:
             return jnp.zeros((len(nodes), len(nodes)), self.squared.dtype)

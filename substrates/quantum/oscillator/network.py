@@ -312,11 +312,11 @@ class QuantumOscillatorNetwork(Substrate):
 
     def free_energy(self, x: Float[Array, "inputs"] | None = None) -> Float[Array, ""]:
         """The energy of the free equilibrium: E_0 = (hbar/2) tr Omega - f'K^-1 f / 2, and at T > 0 -T log Z."""
-        x = self._input_or_rest(x)
-        modes, force = self.normal_modes(x), self.total_bias(x)
+        at = self._input_or_rest(x)
+        modes, force = self.normal_modes(at), self.total_bias(at)
         energy = jnp.sum(self.single.free_energy(modes.frequency)) - 0.5 * force @ modes.compliance(force)
         if self.drive == "anchor":
-            energy += 0.5 * jnp.sum(self.onsite_stiffness[self._driven] * self._acting(x) ** 2)
+            energy += 0.5 * jnp.sum(self.onsite_stiffness[self._driven] * self._acting(at) ** 2)
         return energy
 
     def covariance(self, state: GaussianState) -> Inexact[Array, "n n"]:

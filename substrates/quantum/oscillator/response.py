@@ -25,12 +25,11 @@ class MeanResponse:
 
     def __init__(self, net: Any, x: PyTree):
         self.net, self.nodes = net, np.asarray(net.outputs, int)
-        self.force = net.total_bias(x)
-        self.free_modes = Modes.of(net.stiffness_matrix(x), net.mass)
-        self.free_mean = self.free_modes.compliance(self.force)
+        self.force, self.stiffness = net.total_bias(x), net.stiffness_matrix(x)
+        self.free_modes = Modes.of(self.stiffness, net.mass)
+        self.free_mean = _balanced(self.free_modes, self.stiffness, self.force)
         arms = jnp.zeros((net.n, len(self.nodes)), self.force.dtype).at[self.nodes, jnp.arange(len(self.nodes))].set(1)
-        self.reached = self.free_modes.compliance(arms)
-        self.compliance = self.reached[self.nodes]
+        self.compliance = self.free_modes.compliance(arms)[self.nodes]
 
     def settled(self, pull: Float[Array, "outputs"]) -> Settled:
         """The outputs under a pull."""
@@ -46,7 +45,7 @@ class MeanResponse:
 
     def state(self, settled: Settled) -> GaussianState:
         """The whole state under a pull."""
-        mean = self.free_mean + self.reached @ settled.pull
+        mean = _balanced(self.free_modes, self.stiffness, self.force.at[self.nodes].add(settled.pull))
         return GaussianState(mean, self.free_modes.factor(self.net.single))
 
 
@@ -61,7 +60,7 @@ class MomentResponse:
     def settled(self, pull: Float[Array, "outputs"]) -> Settled:
         """The outputs under a pull."""
         modes = self._modes(pull)
-        mean = modes.compliance(self.force.at[self.nodes].add(pull[: len(self.nodes)]))
+        mean = _balanced(modes, self._stiffness(pull), self.force.at[self.nodes].add(pull[: len(self.nodes)]))
         shown = mean[self.nodes]
         second = shown**2
         if not self.net.single.sharp:
@@ -91,9 +90,17 @@ class MomentResponse:
         """How much of each mode's variance each output shows."""
         return modes.shape[self.nodes] ** 2
 
+    def _stiffness(self, pull: Float[Array, "outputs"]) -> Float[Array, "n n"]:
+        return self.stiffness.at[self.nodes, self.nodes].add(-2 * pull[len(self.nodes) :])
+
     def _modes(self, pull: Float[Array, "outputs"]) -> Modes:
-        stiffness = self.stiffness.at[self.nodes, self.nodes].add(-2 * pull[len(self.nodes) :])
-        return Modes.of(stiffness, self.net.mass)
+        return Modes.of(self._stiffness(pull), self.net.mass)
+
+
+def _balanced(modes: Modes, stiffness: Float[Array, "n n"], force: Float[Array, "n"]) -> Float[Array, "n"]:
+    """K^-1 f with one step of refinement, which balances the forces to rounding where modes are soft."""
+    mean = modes.compliance(force)
+    return mean + modes.compliance(force - stiffness @ mean)
 
 
 def response_of(net: Any, x: PyTree) -> MeanResponse | MomentResponse:

@@ -8,6 +8,9 @@ from substrates.classical.oscillator import OscillatorNetwork
 from substrates.classical.predictive_coding import PredictiveCodingNetwork
 from substrates.classical.resistor import GROUND, ResistorNetwork, Shockley
 from substrates.laboratory.annealer import AnnealedIsing
+from substrates.laboratory.plant import Plant
+from substrates.laboratory.spice_circuit import SpiceCircuit
+from substrates.laboratory.system import PhysicalSystem
 from substrates.quantum.oscillator import QuantumOscillatorNetwork
 from substrates.quantum.transverse_ising import TransverseFieldIsing
 from substrates.substrate import Equilibrium, Nudge, Pin, Status, Substrate, fixed
@@ -21,11 +24,14 @@ __all__ = [
     "IsingModel",
     "Nudge",
     "OscillatorNetwork",
+    "PhysicalSystem",
     "Pin",
+    "Plant",
     "PredictiveCodingNetwork",
     "QuantumOscillatorNetwork",
     "ResistorNetwork",
     "Shockley",
+    "SpiceCircuit",
     "Status",
     "Substrate",
     "TransverseFieldIsing",

@@ -1,9 +1,16 @@
 """Circuits with every kind of element, for the tests of netlists: fixed graphs, drawn values."""
 
+import shutil
+
 import numpy as np
+import pytest
 
 from substrates.classical.resistor.elements import Shockley
 from substrates.classical.resistor.network import ResistorNetwork
+
+needs_ngspice = pytest.mark.skipif(
+    shutil.which("ngspice") is None, reason="ngspice is not on the PATH; install it with: apt-get install ngspice"
+)
 
 KINDS = ("linear", "real diodes", "ideal diodes", "amplifiers")
 

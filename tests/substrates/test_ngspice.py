@@ -1,5 +1,4 @@
 import os
-import shutil
 import stat
 
 import equinox as eqx
@@ -9,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from spice_circuits import circuit
+from spice_circuits import circuit, needs_ngspice
 
 from substrates.classical.resistor import ngspice
 from substrates.classical.resistor.deck import NetlistError
@@ -21,10 +20,6 @@ from substrates.classical.resistor.netlist import (
 )
 from substrates.classical.resistor.network import ResistorNetwork
 from substrates.classical.resistor.ngspice import operating_point, read_raw, run_deck
-
-needs_ngspice = pytest.mark.skipif(
-    shutil.which("ngspice") is None, reason="ngspice is not on the PATH; install it with: apt-get install ngspice"
-)
 
 settle = eqx.filter_jit(lambda net, x: net.relax(x))
 

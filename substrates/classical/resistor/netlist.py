@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax.numpy as jnp
@@ -148,9 +148,9 @@ def read_netlist(
     node = lambda name: -1 if name == GROUND else index[name]
     pair = lambda element: (node(element.nodes[0]), node(element.nodes[1]))
 
-    held, floating = _held_nodes(by_kind["v"], sensing)
-    input_names = _named_nodes("inputs", deck.notes.get("inputs", []) if inputs is None else inputs, index)
-    output_names = _named_nodes("outputs", deck.notes.get("outputs", []) if outputs is None else outputs, index)
+    held, floating = held_nodes(by_kind["v"], sensing)
+    input_names = named_nodes("inputs", deck.notes.get("inputs", []) if inputs is None else inputs, index)
+    output_names = named_nodes("outputs", deck.notes.get("outputs", []) if outputs is None else outputs, index)
     for name in input_names:
         if name not in held:
             raise NetlistError(f"netlist: input {name} is not held by a voltage source to ground; add one")
@@ -235,7 +235,7 @@ def _number_nodes(deck: Deck, hidden: set[str]) -> dict[str, int]:
     return index
 
 
-def _held_nodes(sources: list[Element], sensing: dict[str, Element]) -> tuple[dict[str, float], list[Element]]:
+def held_nodes(sources: list[Element], sensing: dict[str, Element]) -> tuple[dict[str, float], list[Element]]:
     """The volts of each node that a source holds against ground, and the sources between two other nodes."""
     held: dict[str, float] = {}
     floating = []
@@ -253,15 +253,16 @@ def _held_nodes(sources: list[Element], sensing: dict[str, Element]) -> tuple[di
     return held, floating
 
 
-def _named_nodes(argument: str, names: Sequence[str], index: dict[str, int]) -> list[str]:
+def named_nodes(argument: str, names: Sequence[str], known: Collection[str], kind: str = "node") -> list[str]:
+    """The names in lower case; NetlistError for one that is not among the known ones of its kind, or comes twice."""
     if isinstance(names, str):
-        raise NetlistError(f"{argument}: wanted a list of node names, got the text {names!r}")
+        raise NetlistError(f"{argument}: wanted a list of {kind} names, got the text {names!r}")
     lowered = [str(name).lower() for name in names]
     for name in lowered:
-        if name not in index:
-            raise NetlistError(f"{argument}: the netlist has no node {name!r}; it has {_abridged(index)}")
+        if name not in known:
+            raise NetlistError(f"{argument}: the netlist has no {kind} {name!r}; it has {_abridged(known)}")
     if len(set(lowered)) != len(lowered):
-        raise NetlistError(f"{argument}: a node is named twice in {_abridged(lowered)}")
+        raise NetlistError(f"{argument}: a {kind} is named twice in {_abridged(lowered)}")
     return lowered
 
 

@@ -36,7 +36,7 @@ def operating_point(netlist: str, timeout: float = 60.0) -> dict[str, float]:
     """
     if not (math.isfinite(timeout) and timeout > 0):
         raise ValueError(f"timeout: wanted a positive number of seconds, got {timeout}")
-    deck, names = _plainly_named(parse_deck(netlist))
+    deck, names = plainly_named(parse_deck(netlist))
     point = run_deck(write_deck(deck, TIGHT), timeout)
     return {name: point[f"v(n{k})"] for k, name in enumerate(names)}
 
@@ -47,18 +47,15 @@ def run_deck(text: str, timeout: float = 60.0) -> dict[str, float]:
     Only for decks that this package wrote: ngspice executes commands that it finds in a deck. Raises as
     `operating_point` does.
     """
-    program = shutil.which("ngspice")
-    if program is None:
-        raise FileNotFoundError(f"ngspice is not on the PATH; {INSTALL}")
+    program = ngspice_program()
     with tempfile.TemporaryDirectory(prefix="groundstate-") as folder:
         deck, raw = Path(folder, "deck.cir"), Path(folder, "point.raw")
         deck.write_text(text, encoding="ascii")
-        environment = {"PATH": os.defpath, "HOME": folder, "LC_ALL": "C", "OMP_NUM_THREADS": "1"}
         try:
             done = subprocess.run(
                 [program, "-n", "-b", "-r", str(raw), str(deck)],
                 cwd=folder,
-                env=environment,
+                env=private_environment(folder),
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
                 timeout=timeout,
@@ -68,11 +65,24 @@ def run_deck(text: str, timeout: float = 60.0) -> dict[str, float]:
             raise TimeoutError(f"ngspice did not end within {timeout:g} s; give it a longer timeout") from None
         report = (done.stderr + done.stdout).decode("ascii", "replace")
         if done.returncode != 0 or not raw.exists():
-            raise RuntimeError(f"ngspice found no operating point (exit status {done.returncode}): {_tail(report)}")
+            raise RuntimeError(f"ngspice found no operating point (exit status {done.returncode}): {tail(report)}")
         point = read_raw(raw.read_bytes())
     if not point or not all(map(math.isfinite, point.values())):
-        raise RuntimeError(f"ngspice returned an operating point that is empty or not finite: {_tail(report)}")
+        raise RuntimeError(f"ngspice returned an operating point that is empty or not finite: {tail(report)}")
     return point
+
+
+def ngspice_program() -> str:
+    """The path of ngspice. Raises FileNotFoundError where it is not installed."""
+    program = shutil.which("ngspice")
+    if program is None:
+        raise FileNotFoundError(f"ngspice is not on the PATH; {INSTALL}")
+    return program
+
+
+def private_environment(folder: str) -> dict[str, str]:
+    """The variables of an ngspice at home in a folder: nobody's initialisation file, one thread."""
+    return {"PATH": os.defpath, "HOME": folder, "LC_ALL": "C", "OMP_NUM_THREADS": "1"}
 
 
 def read_raw(raw: bytes) -> dict[str, float]:
@@ -87,7 +97,7 @@ def read_raw(raw: bytes) -> dict[str, float]:
     return dict(zip(names, np.frombuffer(body, dtype="<f8").tolist(), strict=True))
 
 
-def _plainly_named(deck: Deck) -> tuple[Deck, list[str]]:
+def plainly_named(deck: Deck) -> tuple[Deck, list[str]]:
     """The deck with names that mean nothing to ngspice, and the old names of its nodes n0, n1, ..."""
     elements = [element for element in deck.elements if element.value != math.inf]
     nodes = {GROUND: GROUND}
@@ -110,7 +120,8 @@ def _plainly_named(deck: Deck) -> tuple[Deck, list[str]]:
     return deck._replace(title="operating point", elements=plain, models=laws, notes={}), list(nodes)[1:]
 
 
-def _tail(report: str) -> str:
+def tail(report: str) -> str:
+    """The last lines of a report that say what went wrong."""
     lines = [line.strip() for line in report.splitlines() if line.strip() and "compatibility" not in line]
     wanted = [line for line in lines if any(word in line.lower() for word in ("error", "warning", "fatal", "singular"))]
     return "; ".join((wanted or lines)[-5:])[:1000]

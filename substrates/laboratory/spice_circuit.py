@@ -1,0 +1,247 @@
+"""A SPICE circuit on the bench: a live ngspice behind the five verbs."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+from jaxtyping import Float
+
+from substrates.laboratory.spice_deck import STOP, LiveDeck, assign_roles
+from substrates.laboratory.spice_process import LINES_OF_A_LIFE, SpiceEndedError, SpiceProcess
+from substrates.laboratory.spice_stability import Stability
+from substrates.laboratory.system import (
+    LaboratoryError,
+    Reading,
+    Spec,
+    Terminals,
+    checked_input,
+    checked_knobs,
+    checked_nudge,
+)
+from substrates.solvers.solver import Status
+
+if TYPE_CHECKING:
+    from substrates.classical.resistor.network import ResistorNetwork
+
+Array = np.ndarray
+
+_VOLTAGE = re.compile(r"^([nk]\d+) = (\S+)$", re.MULTILINE)
+_MEASURE = ["op", "print all", "destroy all"]
+
+
+class SpiceCircuit:
+    """A circuit of resistors, diodes and sources that lives in ngspice and is trained through the five verbs.
+
+    With epsilon > 0 the trained conductances are physical: each is the voltage of a control node in the circuit
+    itself, held softly by its knob u and pulled by the power of its own resistor, so that at the operating point
+
+        theta = u - epsilon dv^2 / 2,   theta >= floor,
+
+    the joint equilibrium of |u - theta|^2 / (2 epsilon) + E + beta C, where E is the co-content (half the power, for
+    resistors). With epsilon = 0 the knobs are the conductances. A nudge connects every output by a conductance beta
+    to a source at its target.
+
+    SPICE solves Kirchhoff's laws and does not ask whether a circuit would stay there: `settle` does, from the second
+    derivative of the total energy at the operating point, and says `unstable` where it is no minimum (a negative beta
+    beyond what holds an output, or an epsilon too large for the voltages). Circuits with E or F elements, which may
+    have no energy, are not judged so.
+
+    Every settling starts from scratch, so that the operating point depends on knobs, inputs and nudge alone. When
+    ngspice dies it is started anew with everything as it was. Use it in a `with` block, or `close` it.
+
+    Attributes:
+        spec: sizes and ranges; knobs and parameters in siemens, inputs and outputs in volts.
+        epsilon: S/V^2, how far a conductance yields to the power; 0 for hard knobs.
+        status: how the last settling ended.
+
+    Source: Scellier, Mishra, Bengio and Ollivier 2022, arXiv 2205.15021; Kendall et al. 2020, arXiv 2006.01981.
+    """
+
+    def __init__(
+        self,
+        netlist: str,
+        *,
+        epsilon: float,
+        inputs: Sequence[str] | None = None,
+        outputs: Sequence[str] | None = None,
+        trainable: Sequence[str] | None = None,
+        floor: float = 1e-9,
+        knob_range: tuple[Any, Any] = (-np.inf, np.inf),
+        timeout: float = 10.0,
+    ):
+        """Puts a netlist on the bench, its knobs at its conductances and its inputs at 0, and settles it once.
+
+        Args:
+            netlist: R, V, I, D, E and F elements and diode models. It is data: nothing in it is ever executed or
+                included, and no name in it reaches ngspice.
+            epsilon: compliance of the conductances, S/V^2; 0 for hard knobs.
+            inputs: nodes, each held by a voltage source to ground; None for those that a comment of `to_netlist` lists.
+            outputs: nodes that are read and nudged; None as for inputs.
+            trainable: resistors; None for all, in the netlist's order.
+            floor: the least conductance, siemens.
+            knob_range: (lower, upper) of the knobs, siemens, numbers or one for each; hard knobs stay above the floor.
+            timeout: seconds after which an ngspice that does not answer is ended.
+
+        Raises:
+            ValueError: for a netlist, a name or a number that makes no such circuit.
+            FileNotFoundError: ngspice is not installed.
+            LaboratoryError: ngspice finds no operating point.
+        """
+        if not (math.isfinite(epsilon) and epsilon >= 0):
+            raise ValueError(f"epsilon: wanted a compliance of at least 0 S/V^2, got {epsilon}")
+        if not (math.isfinite(floor) and floor > 0):
+            raise ValueError(f"floor: wanted a positive conductance in siemens, got {floor}")
+        if not (math.isfinite(timeout) and timeout > 0):
+            raise ValueError(f"timeout: wanted a positive number of seconds, got {timeout}")
+        self.epsilon, self._floor, self._timeout = float(epsilon), float(floor), float(timeout)
+        roles = assign_roles(netlist, inputs, outputs, trainable, 1 / self._floor)
+        count = len(roles.trainable)
+        lower, upper = (np.asarray(side, float) for side in knob_range)
+        lower = lower if epsilon else np.maximum(lower, self._floor)
+        self.spec = Spec(
+            knobs=Terminals(count, "S", lower, upper),
+            parameters=Terminals(count, "S", self._floor if epsilon else lower, np.inf if epsilon else upper),
+            inputs=Terminals(len(roles.inputs), "V"),
+            outputs=Terminals(len(roles.outputs), "V"),
+        )
+        self._knobs = np.clip([1 / resistor.value for resistor in roles.trainable], lower, upper)
+        self._x, (self._target, self._beta) = checked_input(self.spec, None), checked_nudge(self.spec, None, 0.0)
+        self._live = LiveDeck(roles, self.epsilon, self._floor)
+        self._stability = Stability(roles)
+        node = lambda name: -1 if name == "0" else int(name[1:])
+        self._ends = np.array([[node(name) for name in resistor.nodes] for resistor in roles.trainable])
+        self._output_nodes = np.array([node(name) for name in roles.outputs])
+        self._nodes = 1 + max(node(name) for element in roles.deck.elements for name in element.nodes)
+        self._process: SpiceProcess | None = None
+        self._sent: Array | None = None
+        self._voltages: Array | None = None
+        self._parameters = self._knobs
+        self.status = self.settle()
+        if self._voltages is None:
+            self.close()
+            raise LaboratoryError("ngspice finds no operating point of the netlist with its inputs at 0 V")
+
+    @classmethod
+    def from_netlist(cls, text: str, **options: Any) -> Self:
+        """The same as the constructor, by the name that other circuits have."""
+        return cls(text, **options)
+
+    @classmethod
+    def from_network(cls, network: ResistorNetwork, **options: Any) -> Self:
+        """A resistor network in ngspice: knob k is its conductance k. Its ideal diodes become near-ideal ones.
+
+        Args:
+            network: with at least one input and one output.
+            options: those of the constructor; the floor is the network's own where it has one.
+        """
+        from substrates.classical.resistor.layered import LayeredNetwork
+
+        circuit: Any = network.to_circuit() if isinstance(network, LayeredNetwork) else network
+        own = {"floor": float(circuit.floor)} if circuit.floor > 0 else {}
+        return cls(circuit.to_netlist(np.zeros(len(circuit.inputs))), **{**own, **options})
+
+    # the five verbs
+
+    def set_knobs(self, u: Float[Array, "knobs"]) -> None:
+        self._knobs = checked_knobs(self.spec, u)
+
+    def clamp(self, x: Float[Array, "inputs"] | None) -> None:
+        self._x = checked_input(self.spec, x)
+
+    def nudge(self, target: Float[Array, "outputs"] | None, beta: float) -> None:
+        self._target, self._beta = checked_nudge(self.spec, target, beta)
+
+    def settle(self) -> Status:
+        """Waits for the operating point. Raises LaboratoryError, with everything kept, where ngspice fails twice."""
+        values = self._values()
+        try:
+            report = self._measure(values)
+        except SpiceEndedError:
+            report = self._measure(values)
+        found = dict(_VOLTAGE.findall(report))
+        show = lambda kind, count: np.array([float(found.get(f"{kind}{k}", "nan")) for k in range(count)])
+        voltages = show("n", self._nodes)
+        parameters = show("k", self._knobs.size) if self.epsilon else self._knobs
+        if not found:
+            self._voltages, self.status = None, Status.out_of_steps
+            return self.status
+        self._voltages, self._parameters = voltages, parameters
+        if not (np.all(np.isfinite(voltages)) and np.all(np.isfinite(parameters))):
+            self.status = Status.not_finite
+        else:
+            self.status = Status.converged if self._is_minimum() else Status.unstable
+        return self.status
+
+    def read(self) -> Reading:
+        """What the meters showed when the circuit settled last. Raises LaboratoryError where it did not."""
+        voltages = self._settled_voltages()
+        return Reading(voltages[self._output_nodes], self._parameters.copy(), self._knobs.copy())
+
+    # what a circuit can do besides
+
+    def read_conjugate(self) -> Float[Array, "parameters"]:
+        """dv^2/2 of every trained resistor, V^2: the power of one siemens, halved."""
+        voltages = np.append(self._settled_voltages(), 0.0)
+        return (voltages[self._ends[:, 0]] - voltages[self._ends[:, 1]]) ** 2 / 2
+
+    @property
+    def pid(self) -> int | None:
+        """The number of the ngspice process that is alive, None after `close`."""
+        return self._process.pid if self._process is not None and self._process.alive else None
+
+    def close(self) -> None:
+        """Ends ngspice; another `settle` would start it again."""
+        if self._process is not None:
+            self._process.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *problem: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        spec = self.spec
+        return (
+            f"{type(self).__name__}({spec.knobs.size} knobs, {spec.inputs.size} inputs, {spec.outputs.size} outputs, "
+            f"{self._nodes} nodes, epsilon={self.epsilon:g})"
+        )
+
+    def _values(self) -> Float[Array, "settings"]:
+        """The settings of the live deck: inputs, knobs, nudge conductances, nudge currents."""
+        knobs = self._knobs / self.epsilon if self.epsilon else 1 / self._knobs
+        stiffness = np.full(self.spec.outputs.size, self._beta)
+        return np.concatenate([self._x, knobs, stiffness, self._beta * self._target])
+
+    def _measure(self, values: Float[Array, "settings"]) -> str:
+        """What a live ngspice with these settings says to an operating-point analysis."""
+        process = self._process
+        if process is None or not process.alive or process.lines > LINES_OF_A_LIFE:
+            self.close()
+            process = self._process = SpiceProcess(self._timeout)
+            self._sent = None
+        changes = None if self._sent is None else self._live.changes(self._sent, values)
+        if changes is None:
+            process.load(self._live.text(values))
+            changes = []
+        self._sent = values
+        return process.ask([*changes, *_MEASURE])
+
+    def _settled_voltages(self) -> Float[Array, "nodes"]:
+        if self._voltages is None:
+            raise LaboratoryError(
+                "the circuit found no operating point when it settled last: the meters show nothing; "
+                "weaken the nudge or move the knobs, and settle again"
+            )
+        return self._voltages
+
+    def _is_minimum(self) -> bool:
+        """Whether the circuit stays at its operating point."""
+        if not self.epsilon and self._beta >= 0:
+            return True
+        yields = self.epsilon * np.where(self._parameters > STOP * self._floor, 2 * self.read_conjugate(), 0.0)
+        return self._stability.holds(self._voltages, self._parameters - yields, self._beta)

@@ -1,0 +1,87 @@
+"""Whether a circuit stays at an operating point: the second derivative of its total energy."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+from jaxtyping import Float
+from scipy.linalg import LinAlgError, cholesky
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+from substrates.classical.resistor.deck import GROUND, Element
+from substrates.laboratory.spice_deck import Roles
+
+Array = np.ndarray
+
+_ROUNDING = 1e-12
+_LARGEST_EXPONENT = 600.0
+
+
+class Stability:
+    """The conductance matrix of a circuit at an operating point, and whether it is positive.
+
+    Nodes that voltage sources join move together, and those that they hold do not move. At a minimum of the total
+    energy the matrix of dI/dv over the other nodes is positive definite; with conductances that yield to the power it
+    is that of theta - epsilon dv^2, the Schur complement of the joint second derivative.
+    """
+
+    def __init__(self, roles: Roles):
+        deck = roles.deck
+        by_kind = {kind: [e for e in deck.elements if e.name[0] == kind] for kind in "rvdef"}
+        self._judged = not (by_kind["e"] or by_kind["f"])
+        trained = set(roles.trainable)
+        plain = [element for element in by_kind["r"] if element not in trained]
+        self._plain = np.array([1 / element.value for element in plain])
+        laws = [deck.models[e.reference].at(deck.temperature, deck.nominal_temperature) for e in by_kind["d"]]
+        self._saturation, self._emission = np.array(laws).reshape(-1, 2).T
+        self._diodes = _ends(by_kind["d"])
+        movable = self._movable(by_kind["v"], [node for e in deck.elements for node in e.nodes])
+        outputs = [Element("output", (node, GROUND)) for node in roles.outputs]
+        self._size = int(movable.max(initial=-1)) + 1
+        pairs = movable[_ends([*roles.trainable, *plain, *by_kind["d"], *outputs])]
+        self._outputs = len(outputs)
+        # each conductance enters at (a, a), (b, b) and, negative, at (a, b), (b, a); -1 is what does not move
+        rows, columns = pairs[:, [0, 1, 0, 1]], pairs[:, [0, 1, 1, 0]]
+        signs = np.broadcast_to([1.0, 1.0, -1.0, -1.0], rows.shape)
+        inside = (rows >= 0) & (columns >= 0)
+        self._element = np.nonzero(inside)[0]
+        self._place = (rows * self._size + columns)[inside]
+        self._sign = signs[inside]
+
+    def holds(self, voltages: Float[Array, "nodes"], trained: Float[Array, "knobs"], beta: float) -> bool:
+        """Whether the circuit stays at these voltages, with these conductances of its trained resistors.
+
+        Circuits with controlled sources are not judged: True.
+        """
+        if not self._judged or not self._size:
+            return True
+        padded = np.append(voltages, 0.0)
+        drops = padded[self._diodes[:, 0]] - padded[self._diodes[:, 1]]
+        exponents = np.minimum(drops / self._emission, _LARGEST_EXPONENT)
+        diodes = self._saturation / self._emission * np.exp(exponents)
+        weights = np.concatenate([trained, self._plain, diodes, np.full(self._outputs, beta)])[self._element]
+        matrix = np.bincount(self._place, self._sign * weights, self._size**2).reshape(self._size, self._size)
+        matrix[np.diag_indices(self._size)] += _ROUNDING * np.abs(matrix.diagonal()).max()
+        try:
+            cholesky(matrix, overwrite_a=True, check_finite=False)
+        except LinAlgError:
+            return False
+        return True
+
+    @staticmethod
+    def _movable(sources: list[Element], names: Iterable[str]) -> Array:
+        """For each node, ground last, the number of what moves with it, or -1."""
+        count = 1 + max(int(name[1:]) for name in names if name != GROUND)
+        ends = _ends(sources) % (count + 1)
+        graph = coo_array((np.ones(len(ends)), (ends[:, 0], ends[:, 1])), shape=(count + 1, count + 1))
+        group = connected_components(graph, directed=False)[1]
+        still = group[-1]
+        numbers = np.cumsum(np.arange(group.max() + 1) != still) - 1
+        return np.where(group == still, -1, numbers[group])
+
+
+def _ends(elements: Iterable[Element]) -> Array:
+    node = lambda name: -1 if name == GROUND else int(name[1:])
+    return np.array([[node(name) for name in element.nodes[:2]] for element in elements], int).reshape(-1, 2)

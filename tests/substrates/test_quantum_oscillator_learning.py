@@ -8,7 +8,7 @@ import pytest
 from jax.flatten_util import ravel_pytree
 
 from learning import CrossEntropy, EquilibriumPropagation, PositionError, SquaredError
-from substrates import Nudge, Pin, QuantumOscillatorNetwork, Status
+from substrates import ElasticNetwork, Nudge, Pin, QuantumOscillatorNetwork, Status
 from substrates.solvers.generic import DescendThenPolish
 from substrates.substrate import relax_batch
 from theory_checks import check_substrate
@@ -244,6 +244,32 @@ def test_zero_point_motion_has_a_gradient_that_vanishes_with_hbar():
     for hbar in (1.0, 0.3):
         found = estimate(EquilibriumPropagation(1e-4), network(hbar=hbar), X[None], Y[None]).gradient
         np.testing.assert_allclose(flat(found), means, rtol=1e-9, atol=1e-12)
+
+
+def test_its_means_are_an_elastic_network_and_learn_like_one():
+    """A row of nodes between walls, springs along it; the left wall is moved, which is an anchor displaced."""
+    k = np.array([1.2, 0.7, 0.4, 0.9])
+    row = ElasticNetwork.from_edges(
+        [(0, 1), (1, 2), (2, 3), (3, 4)],
+        positions=[(i, 0.0) for i in range(5)],
+        inputs=[(0, 0)],
+        clamped=[(0, 1), (1, 1), (2, 1), (3, 1), 4],
+        outputs=[(3, 0)],
+        stiffness=k,
+    )
+    net = QuantumOscillatorNetwork.from_edges(
+        [(0, 1), (1, 2)], 3, inputs=[0], outputs=[2], stiffness=k[1:3], onsite_stiffness=[k[0], 0.0, k[3]],
+        drive="anchor", hbar=0.0,
+    )  # fmt: skip
+    x, y = jnp.array([0.05]), jnp.array([0.03])
+    elastic, quantum = row.relax(x), net.relax(x)
+    np.testing.assert_allclose(quantum.state.mean, np.ravel(elastic.state) - np.arange(1, 4), atol=1e-10)
+    np.testing.assert_allclose(quantum.energy, elastic.energy, rtol=1e-8)
+    for beta in (0.1, 1.0):
+        wanted = EquilibriumPropagation(beta)(row, x[None], y[None]).gradient.stiffness
+        found = EquilibriumPropagation(beta)(net, x[None], y[None]).gradient
+        both = jnp.array([found.onsite_stiffness[0], *found.stiffness, found.onsite_stiffness[2]])
+        np.testing.assert_allclose(both, wanted, rtol=1e-6)
 
 
 def test_a_batch_of_forces_shares_one_eigenvalue_problem():

@@ -208,7 +208,7 @@ def _times_i(vector: Float[Array, "amplitudes"]) -> Float[Array, "amplitudes"]:
 
 
 def _as_real(matrix: np.ndarray) -> np.ndarray:
-    return np.block([[matrix.real, -matrix.imag], [matrix.imag, matrix.real]])
+    return np.block([[np.real(matrix), -np.imag(matrix)], [np.imag(matrix), np.real(matrix)]])
 
 
 def _matrix(name: str, operator: Any) -> np.ndarray:
@@ -224,7 +224,7 @@ def _matrix(name: str, operator: Any) -> np.ndarray:
             f"{name}: wanted Hermitian operators, got one that differs from its adjoint by {off:.3g}; "
             "observables and energies are real, so give (A + A^dagger)/2"
         )
-    return matrix.real if np.iscomplexobj(matrix) and np.abs(matrix.imag).max() <= 1e-14 * scale else matrix
+    return np.real(matrix) if np.abs(np.imag(matrix)).max() <= 1e-14 * scale else matrix
 
 
 def _weights(weight: Any, count: int) -> Array:

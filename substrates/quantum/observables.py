@@ -97,14 +97,14 @@ class Observables(HashedByContent):
         numbers: dict[PauliString, int] = {}
         rows = []
         for terms in sums:
-            row = {}
+            row: dict[int, float] = {}
             for name, weight in terms.items():
                 string = PauliString.parse(name)
                 strange = [spin for spin in string.spins if spin not in place]
                 if strange:
                     raise ValueError(f"outputs: wanted free spins out of {sorted(place)}, got spin {strange[0]}")
-                moved = (tuple(place[spin] for spin in spins) for spins in (string.flips, string.signs))
-                at = numbers.setdefault(PauliString(*moved, string.factor), len(numbers))
+                flips, signs = (tuple(place[spin] for spin in spins) for spins in (string.flips, string.signs))
+                at = numbers.setdefault(PauliString(flips, signs, string.factor), len(numbers))
                 row[at] = row.get(at, 0.0) + float(weight)
             rows.append(row)
         mixing = np.zeros((len(rows), len(numbers)))
@@ -149,11 +149,11 @@ def outcomes(spins: Sequence[int], basis: str = "Z", count: int | None = None) -
     check_basis(basis)
     if not 0 < len(spins) <= 10 or len(set(spins)) < len(spins):
         raise ValueError(f"spins: wanted one to ten different spins, got {spins}")
-    count = 2 ** len(spins) if count is None else int(count)
-    if not 0 < count <= 2 ** len(spins):
+    kept = 2 ** len(spins) if count is None else int(count)
+    if not 0 < kept <= 2 ** len(spins):
         raise ValueError(f"count: wanted 1 to {2 ** len(spins)} outcomes of {len(spins)} spins, got {count}")
     projectors = []
-    for outcome in itertools.islice(itertools.product((0, 1), repeat=len(spins)), count):
+    for outcome in itertools.islice(itertools.product((0, 1), repeat=len(spins)), kept):
         terms = {}
         for chosen in itertools.product((0, 1), repeat=len(spins)):
             name = " ".join(f"{basis}{spin}" for spin, taken in zip(spins, chosen, strict=True) if taken)

@@ -92,8 +92,8 @@ def from_qutip(
     left = np.append(left, np.abs(matrix.data[~single]))
     signs = all_signs(n)
     pairs = np.stack(np.triu_indices(n, 1), axis=1)
-    b = -(signs.T @ diagonal.real) / 2**n
-    J = -((signs.T * diagonal.real) @ signs)[pairs[:, 0], pairs[:, 1]] / 2**n
+    b = -(signs.T @ np.real(diagonal)) / 2**n
+    J = -((signs.T * np.real(diagonal)) @ signs)[pairs[:, 0], pairs[:, 1]] / 2**n
     rest = diagonal - diagonal.mean() + signs @ b
     for (i, j), weight in zip(pairs, J, strict=True):
         rest += weight * signs[:, i] * signs[:, j]

@@ -127,13 +127,15 @@ class TransverseFieldIsing(QuantumSubstrate):
         return vector
 
     def excitations(self, vector: Float[Array, "amplitudes"]) -> Float[Array, "amplitudes"]:
-        """A random sum of single Z_i, and a little of everything, applied to the vector."""
+        """A random sum of single Z_i applied to the vector, and a little of every basis state."""
         n = len(self.free)
-        fields = np.random.default_rng(n).normal(size=n)
+        # the barrier keeps the compiler from working out 2^n constants
+        fields = jnp.asarray(np.random.default_rng(n).normal(size=n), vector.dtype)
+        fields, coupling = jax.lax.optimization_barrier((fields, jnp.zeros((n, n), vector.dtype)))
         zero = jnp.zeros((), vector.dtype)
-        random = ising_diagonal(jnp.zeros((n, n), vector.dtype), jnp.asarray(fields, vector.dtype), zero) * vector
-        noise = jax.random.normal(jax.random.key(n), vector.shape, vector.dtype)
-        return random + 0.1 * noise / jnp.sqrt(jnp.vdot(noise, noise))
+        random = ising_diagonal(coupling, fields, zero) * vector
+        chirp = jnp.cos(0.7 * jnp.arange(vector.size, dtype=vector.dtype) ** 2)
+        return random + 0.1 * jnp.sqrt(2 / vector.size) * chirp
 
     def _checked(self, x: Any) -> Float[Array, "inputs"]:
         if jnp.shape(x) != (len(self.inputs),):

@@ -9,14 +9,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Inexact
 
+from substrates.substrate import SquaredError
 
-class SquaredError(eqx.Module):
-    """C = 1/2 |output - target|^2; as a nudge, a spring (a conductance) of strength beta to the target."""
-
-    separable: ClassVar[bool] = True
-
-    def __call__(self, output: Inexact[Array, "outputs"], target: Inexact[Array, "outputs"]) -> Inexact[Array, ""]:
-        return 0.5 * jnp.sum((output - target) ** 2)
+__all__ = ["CrossEntropy", "NegativeLogLikelihood", "PhaseCost", "PositionError", "SquaredError"]
 
 
 class CrossEntropy(eqx.Module):

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
-from substrates.nudge import Nudge, batch_axes
+from substrates.nudge import Nudge, as_tree, batch_axes
 from substrates.solvers.solver import Equilibrium, Status, max_norm
 
 _ROUNDING = 16
@@ -72,7 +72,7 @@ class PotentialControl(Control):
     Source: Scellier, Mishra, Bengio and Ollivier 2022, arXiv 2205.15021.
     """
 
-    potential: Callable[[Array, Array], Array]
+    potential: Callable[[Array, Array], Array] = eqx.field(converter=as_tree)
     epsilon: Float[Array, ""] | float
 
     def energy(self, knobs: PyTree, parameters: PyTree) -> Float[Array, ""]:
@@ -187,7 +187,7 @@ def rest_threshold(dtype: Any) -> float:
 def joint_status(found: Equilibrium, change: Float[Array, ""], limit: Float[Array, ""]) -> Status:
     """The worst that happened to a state, or else whether the parameters have stopped."""
     status = Status.where(change <= limit, Status.converged, Status.out_of_steps)
-    status = Status.where(jnp.isfinite(change), status, Status.not_finite)
+    status = Status.where(jnp.isnan(change), Status.not_finite, status)
     for name in ("zero_mode", "out_of_steps", "infeasible", "unstable", "not_finite"):
         failure = getattr(Status, name)
         status = Status.where(jnp.any(found.status == failure), failure, status)

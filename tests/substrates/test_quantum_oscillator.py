@@ -194,6 +194,23 @@ def test_the_generic_solver_finds_the_same_state_from_uncoupled_oscillators(opti
     np.testing.assert_allclose(generic.energy, own.energy, rtol=1e-12)
 
 
+@eqx.filter_jit
+def energies_of(net, states):
+    return jax.vmap(lambda state: net.energy(state, X))(states)
+
+
+@pytest.mark.parametrize("temperature", [0.0, pytest.param(0.4, marks=pytest.mark.slow)])
+def test_no_gaussian_state_has_less_energy(temperature):
+    """Trial states of the whole family: the energy is a variational bound."""
+    net = network(temperature=temperature)
+    found = relax(net, X)
+    for size in (1e-3, 0.3):
+        trials = jax.tree.map(
+            lambda s, h=size: s + h * jax.random.normal(jax.random.key(0), (50, *s.shape)), found.state
+        )
+        assert jnp.all(energies_of(net, trials) > found.energy)
+
+
 def test_measurements_are_hellmann_feynman():
     for options in ({"drive": "anchor"}, {"drive": "stiffness", "temperature": 0.4}, {"hbar": 0.0}):
         net = network(**options)

@@ -4,14 +4,15 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from jax.flatten_util import ravel_pytree
 
 from learning import CrossEntropy, EquilibriumPropagation, PositionError, SquaredError
 from substrates import ElasticNetwork, Nudge, Pin, QuantumOscillatorNetwork, Status
 from substrates.solvers.generic import DescendThenPolish
-from substrates.substrate import relax_batch
-from theory_checks import check_substrate
+from substrates.substrate import relax_batch, split_parameters
+from theory_checks import SealedSubstrate, check_substrate
 
 EDGES = [(0, 1), (1, 2), (2, 3), (0, 3)]
 XS = jnp.array([[0.7, -0.4], [-0.2, 0.9]])
@@ -81,6 +82,7 @@ def test_position_error_is_the_squared_error_and_the_variance():
     np.testing.assert_allclose(PositionError()(net.read(state, X), moments_of(Y)), wanted, rtol=1e-13)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("reading", ["mean", "moments"])
 def test_costs_that_are_not_quadratic_settle_by_newtons_method(reading):
     net, target = network(reading=reading, drive="stiffness"), jnp.eye(4 if reading == "moments" else 2)[0]
@@ -133,6 +135,7 @@ def test_a_complex_beta_continues_analytically():
 # instability
 
 
+@pytest.mark.slow
 def test_a_nudge_that_pushes_harder_than_the_outputs_are_held_is_unstable():
     for net, cost, y in ((network(), SquaredError(), Y), (network(reading="moments"), PositionError(), moments_of(Y))):
         compliance = np.linalg.inv(net.stiffness_matrix(X))[2:, 2:]
@@ -193,7 +196,7 @@ def test_the_conformance_kit_finds_no_fault(options):
     assert all(law.verdict == "holds" for law in slopes)
 
 
-@pytest.mark.parametrize("temperature", [0.0, 0.4])
+@pytest.mark.parametrize("temperature", [0.0, pytest.param(0.4, marks=pytest.mark.slow)])
 def test_the_gradient_is_that_of_finite_differences(temperature):
     """Of the exact loss <(x - y)^2>/2, zero-point and thermal motion included, to 1e-6; slopes 1 and 2."""
     net = network(reading="moments", temperature=temperature)
@@ -281,3 +284,34 @@ def test_a_batch_of_forces_shares_one_eigenvalue_problem():
     assert "7,4,4" not in program
     softened = network(drive="stiffness")
     assert "7,4,4" in str(jax.make_jaxpr(lambda xs: relax_batch(softened, xs))(xs))
+
+
+@pytest.mark.slow
+def test_a_sealed_network_learns_exclusive_or_from_stiffnesses():
+    """Means answer linearly to forces, so no forces do; they answer nonlinearly to stiffnesses."""
+    xs = jnp.array([[-1.0, -1.0], [-1.0, 1.0], [1.0, -1.0], [1.0, 1.0]])
+    ys = jnp.array([[0.0], [1.0], [1.0], [0.0]])
+
+    @eqx.filter_jit
+    def train(net):
+        rule, optimiser = EquilibriumPropagation(0.1), optax.adam(0.03)
+        moving, rest = split_parameters(net)
+
+        def step(carry, _):
+            moving, memory = carry
+            found = rule(eqx.combine(moving, rest), xs, ys)
+            with jax.numpy_dtype_promotion("standard"):  # which optax relies on
+                updates, memory = optimiser.update(found.gradient, memory)
+            moved = eqx.combine(eqx.apply_updates(moving, updates), rest).constrained()
+            return (split_parameters(moved)[0], memory), found.cost
+
+        return jax.lax.scan(step, (moving, optimiser.init(moving)), length=1500)[1]
+
+    every = [(i, j) for i in range(5) for j in range(i + 1, 5)]
+    draw = np.random.default_rng(0)
+    build = lambda drive: QuantumOscillatorNetwork.from_edges(
+        every, 5, inputs=[0, 1], outputs=[4], stiffness=draw.uniform(0.1, 1.5, 10), onsite_stiffness=1.0,
+        bias_force=draw.normal(size=5), drive=drive,
+    )  # fmt: skip
+    assert train(SealedSubstrate(build("stiffness")))[-1] < 0.01
+    assert train(SealedSubstrate(build("force")))[-1] > 0.125 - 1e-9, "the best linear answer is 1/2 everywhere"

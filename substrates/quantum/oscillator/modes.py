@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from substrates.quantum.oscillator.single import SingleOscillator
@@ -87,14 +88,9 @@ class Modes(eqx.Module):
         return -jnp.einsum("abi,ij,abj->ab", pairs, differences, pairs)
 
 
-def triangle(n: int) -> tuple[Array, Array]:
-    """The rows and columns of a lower triangle, row by row."""
-    return jnp.tril_indices(n)
-
-
 def pack(lower: Float[Array, "n n"]) -> Float[Array, "triangle"]:
     """The lower triangle of a matrix, row by row."""
-    return lower[triangle(lower.shape[0])]
+    return lower.ravel()[np.flatnonzero(np.tri(len(lower)))]
 
 
 def unpack(packed: Float[Array, "triangle"], n: int) -> Float[Array, "n n"]:

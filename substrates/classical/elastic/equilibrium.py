@@ -133,7 +133,7 @@ def _descended(
     """Downhill by L-BFGS; (point, what steered it, steps).
 
     A large network of which no anchor is given is steered by a factor at the start, until the force has fallen a
-    thousandfold; from there, if too much has changed to certify the minimum by that factor, by one at hand.
+    three-hundredfold; from there, if too much has changed to certify the minimum by that factor, by one at hand.
     """
     net = objective.net
     steer = lambda anchor: factorise(net, anchor, solver.dense_size)
@@ -143,7 +143,7 @@ def _descended(
         point, memory = descend(objective, point, memory, steering, going, solver.max_steps)
         return point, steering, memory.steps
     size = lambda gradient: jnp.sqrt(jnp.sum(gradient**2))
-    coarse = lambda flat, gradient: going(flat, gradient) & (size(gradient) > 1e-3 * size(point[2]))
+    coarse = lambda flat, gradient: going(flat, gradient) & (size(gradient) > 3e-3 * size(point[2]))
     anchor = Anchor(net.stiffness, net.rest_length, objective.positions(start))
     steering = steer(anchor)
     near, memory = descend(objective, point, memory, steering, coarse, solver.max_steps)

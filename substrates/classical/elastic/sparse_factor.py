@@ -1,24 +1,31 @@
-"""Sparse factors of Hessians on the host, in an order of nested dissection, kept for those who ask again."""
+"""Factors of sparse Hessians on the host, in a band or by nested dissection, kept for those who ask again."""
 
 from __future__ import annotations
 
 import collections
 import functools
+import itertools
 import threading
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from substrates.classical.elastic.band_factor import BandCholesky, band_layout, positive_band
 from substrates.classical.elastic.topology import Topology, hessian_pattern
 
 KEPT = 2**29
 """Bytes of factors that are kept, about; the one asked for longest ago goes first, the last one stays."""
 
-NARROW = 0.02
+IDLE = 2
+"""A factor goes, too, after so many requests per factor kept that were not for it: touching new memory costs more than
+to fill it."""
+
+NARROW = 0.002
 """The spare of the factor that steers: so small that it steers as well as the Hessian itself."""
 
 _LEAF = 8
 _kept: collections.OrderedDict[int, tuple[tuple[Any, ...], Factor]] = collections.OrderedDict()
+_requests = itertools.count()
 _lock = threading.Lock()
 
 
@@ -26,7 +33,8 @@ class Factor(NamedTuple):
     """A factorised matrix over the free coordinates.
 
     Attributes:
-        factors: SciPy's SuperLU object of the permuted matrix; None where the matrix was not positive definite.
+        factors: a `BandCholesky` or SciPy's SuperLU object of the permuted matrix; None where the matrix was not
+            positive definite.
         order: the free coordinates in the order of elimination.
         exact: whether the matrix was the Hessian less a spare, rather than a propped-up one.
     """
@@ -42,7 +50,9 @@ class Factor(NamedTuple):
         # rows may be smaller than single precision can hold
         size = np.abs(rows).max(axis=1, initial=0.0, keepdims=True)
         size[size == 0] = 1
-        ordered = (rows[:, self.order] / size).astype(np.float32)
+        ordered = rows[:, self.order] / size
+        if not isinstance(self.factors, BandCholesky):
+            ordered = ordered.astype(np.float32)
         solved = self.factors.solve(np.asfortranarray(ordered.T)).T
         found = np.empty_like(rows)
         found[:, self.order] = solved * size
@@ -64,14 +74,16 @@ def anchor_factor(
     """
     key = (topology, wide, stiffness, rest_length, positions)
     with _lock:
-        for name, (known, factor) in _kept.items():
+        now = next(_requests)
+        while _kept and now - next(iter(_kept)) > IDLE * (len(_kept) + 2):
+            _kept.popitem(last=False)
+        for asked, (known, factor) in reversed(_kept.items()):
             if known[:2] == key[:2] and all(map(np.array_equal, known[2:], key[2:])):
-                _kept.move_to_end(name)
+                _kept[now] = _kept.pop(asked)
                 return factor
     factor = _factorise_anchor(*key)
     with _lock:
-        copies = (topology, wide, *(np.array(array) for array in key[2:]))
-        _kept[max(_kept, default=0) + 1] = (copies, factor)
+        _kept[now] = (topology, wide, *(np.array(array) for array in key[2:])), factor
         while len(_kept) > 1 and sum(factor.size for _, factor in _kept.values()) > KEPT:
             _kept.popitem(last=False)
     return factor
@@ -126,12 +138,16 @@ def positive_factor(topology: Topology, blocks: np.ndarray, shift: float, dtype:
     Args:
         topology, blocks: see `hessian_pattern`.
         shift: added to the diagonal.
-        dtype: of the arithmetic.
+        dtype: of the arithmetic of nested dissection; a band takes double precision.
         extra: None, or (coordinates, matrix): what a nudge adds on some free coordinates.
     """
     import scipy.sparse
     import scipy.sparse.linalg
 
+    narrow = band_layout(topology) if extra is None else None
+    if narrow is not None:
+        band = positive_band(narrow, blocks, shift)
+        return None if band is None else (band, narrow.order)
     matrix, order = assemble(topology, blocks, shift)
     if extra is not None:
         place = np.empty_like(order)

@@ -155,7 +155,7 @@ class FreeFermionChain(Substrate):
 
     def residual(self, state: PyTree, x: PyTree, nudge: Nudge | Pin | None = None) -> Float[Array, ""]:
         """The largest entry of (B'Q - Q'B) and of Q'Q - 1: zero where Q is orthogonal and Q'B symmetric."""
-        weights = -nudge.pull(self.read(state, x)) if isinstance(nudge, Nudge) else None
+        weights = -nudge.pull(self._entries(state)) if isinstance(nudge, Nudge) else None
         product = state.T @ self.matrix(x, weights)
         off = state.T @ state - jnp.eye(self.size, dtype=state.dtype)
         return jnp.maximum(jnp.max(jnp.abs(product - product.T)), jnp.max(jnp.abs(off)))
@@ -163,21 +163,27 @@ class FreeFermionChain(Substrate):
     def force_scale(self, state: PyTree, x: PyTree) -> Float[Array, ""]:
         return jnp.max(jnp.abs(self.matrix(x)))
 
+    @property
+    def input_size(self) -> int:
+        return len(self.inputs)
+
     def initial_state(self, x: Float[Array, "inputs"]) -> Float[Array, "spins spins"]:
         """No correlation: every spin along its transverse field."""
         self.matrix(x)
         return jnp.diag(jnp.where(self.transverse_field < 0, -1, 1).astype(self.coupling.dtype))
 
     def read(self, state: Float[Array, "spins spins"], x: Float[Array, "inputs"]) -> Float[Array, "outputs"]:
-        rows, columns = np.asarray(self.rows, int), np.asarray(self.columns, int)
-        return state[rows, columns]
+        return self._entries(polar_factor(state))
 
     def measure(self, states: PyTree, xs: PyTree, nudges: Nudge | Pin | None = None) -> FreeFermionChain:
         """-<Z_i Z_(i+1)> and -<X_i>, averaged over a batch."""
-        mean = jnp.mean(states, axis=0)
+        mean = jnp.mean(jax.vmap(polar_factor)(states), axis=0)
         gradient = eqx.filter(self, eqx.is_inexact_array)
         parts = (-jnp.diagonal(mean, 1), -jnp.diagonal(mean))
         return eqx.tree_at(lambda chain: (chain.coupling, chain.transverse_field), gradient, parts)
+
+    def _entries(self, factor: Float[Array, "spins spins"]) -> Float[Array, "outputs"]:
+        return factor[np.asarray(self.rows, int), np.asarray(self.columns, int)]
 
     # what it knows besides
 

@@ -140,6 +140,10 @@ class HamiltonianSubstrate(QuantumSubstrate):
         """The largest sum of magnitudes in a row of H."""
         return jnp.max(jnp.sum(jnp.abs(self.hamiltonian(x).entries), axis=1))
 
+    @property
+    def input_size(self) -> int:
+        return self.drives.shape[0]
+
     def initial_state(self, x: Float[Array, "inputs"]) -> Float[Array, "amplitudes"]:
         """A random unit vector, always the same; with complex amplitudes it sets the phase of every state."""
         self._checked(x)

@@ -105,6 +105,10 @@ class TransverseFieldIsing(QuantumSubstrate):
         sizes = (self.coupling, self.longitudinal_field, self.transverse_field, self._checked(x))
         return sum((jnp.sum(jnp.abs(size)) for size in sizes), jnp.zeros((), self.coupling.dtype))
 
+    @property
+    def input_size(self) -> int:
+        return len(self.inputs)
+
     def initial_state(self, x: Float[Array, "inputs"]) -> Float[Array, "amplitudes"]:
         """The product of the ground states of single spins in their own fields, none of them quite along Z.
 

@@ -58,6 +58,10 @@ class Springs(Substrate):
 
     # the contract
 
+    @property
+    def input_size(self) -> int:
+        return self.topology.inputs
+
     def initial_state(self, x: Float[Array, "inputs"]) -> State:
         """The reference, carried along affinely with the prescribed displacements."""
         topology, dtype = self.topology, self.stiffness.dtype

@@ -92,6 +92,10 @@ class HopfieldNetwork(Substrate):
             total += jnp.sum(0.5 * s**2 - (self.bias[k] + self.arriving(k, before)) * s)
         return total
 
+    @property
+    def input_size(self) -> int:
+        return int(np.prod(self.input_shape))
+
     def initial_state(self, x: Float[Array, "..."]) -> State:
         """One feed-forward pass, without what the layers send back.
 

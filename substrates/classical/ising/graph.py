@@ -63,6 +63,10 @@ class SpinGraph(IsingModel):
         i, j = self.coupling.graph.edges.T
         return -jnp.sum(self.coupling.weight * (s[i] * s[j])) - jnp.sum(self.field * s)
 
+    @property
+    def input_size(self) -> int:
+        return len(self.inputs)
+
     def initial_state(self, x: Float[Array, "inputs"]) -> Float[Array, "free"]:
         if jnp.shape(x) != (len(self.inputs),):
             raise ValueError(

@@ -102,6 +102,10 @@ class LayeredSpins(IsingModel):
         """The input in the dtype of the couplings."""
         return jnp.asarray(x).astype(self.field[0].dtype)
 
+    @property
+    def input_size(self) -> int:
+        return self.sizes[0]
+
     def initial_state(self, x: Float[Array, "inputs"]) -> State:
         if jnp.shape(x) != (self.sizes[0],):
             raise ValueError(f"x: wanted shape ({self.sizes[0]},), one number per input, got {jnp.shape(x)}")

@@ -157,6 +157,7 @@ class OscillatorGraph(OscillatorNetwork):
 
     # what the solver asks
 
+    @property
     def input_size(self) -> int:
         return len(self.roles.inputs)
 

@@ -156,6 +156,7 @@ class LayeredOscillators(OscillatorNetwork):
 
     # what the solver asks
 
+    @property
     def input_size(self) -> int:
         return self.sizes[0]
 

@@ -67,6 +67,7 @@ class OscillatorNetwork(Substrate):
         """Whether initial phases are drawn from the key that `relax` gets."""
 
     @abc.abstractmethod
+    @property
     def input_size(self) -> int:
         """How many inputs there are."""
 
@@ -108,8 +109,8 @@ class OscillatorNetwork(Substrate):
 
     def check_input(self, x: Any) -> None:
         """Raises ValueError unless x has one phase (or feature) per input and, where it is known, is finite."""
-        if jnp.shape(x) != (self.input_size(),):
-            raise ValueError(f"x: wanted shape ({self.input_size()},), one number per input, got {jnp.shape(x)}")
+        if jnp.shape(x) != (self.input_size,):
+            raise ValueError(f"x: wanted shape ({self.input_size},), one number per input, got {jnp.shape(x)}")
         if not isinstance(x, Tracer) and not np.all(np.isfinite(np.asarray(x))):
             raise ValueError("x: wanted finite inputs, got NaN or infinity")
 

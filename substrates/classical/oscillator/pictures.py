@@ -108,7 +108,7 @@ def layers(net: LayeredOscillators, state: Any = None, x: Any = None, ax: Axes |
 
 def _phases(net: Any, state: Any, x: Any) -> Any:
     """The phases of all oscillators, of layers a list with the inputs first; None for a bare picture."""
-    if x is None and net.input_size() == 0:
+    if x is None and net.input_size == 0:
         x = np.zeros(0)
     if x is None:
         if state is not None:

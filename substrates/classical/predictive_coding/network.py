@@ -153,6 +153,10 @@ class PredictiveCodingNetwork(Substrate):
                 energy += jnp.sum(h * jnp.where(a > 0, 0, -a))
         return energy
 
+    @property
+    def input_size(self) -> int:
+        return int(np.prod(self.shape))
+
     def initial_state(self, x: Float[Array, "inputs"]) -> State:
         """The forward pass, which is the free equilibrium."""
         if not _finite_if_known(x):

@@ -122,6 +122,10 @@ class CircuitNetwork(ResistorNetwork):
 
     # the contract
 
+    @property
+    def input_size(self) -> int:
+        return len(self.inputs)
+
     def initial_state(self, x: Float[Array, "inputs"]) -> State:
         potentials = jnp.zeros(len(self.topology.potentials), self.conductance.dtype)
         self._driven(x)  # refuses a wrong shape

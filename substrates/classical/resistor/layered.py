@@ -71,6 +71,10 @@ class LayeredNetwork(ResistorNetwork):
 
     # the contract
 
+    @property
+    def input_size(self) -> int:
+        return self.sizes[0]
+
     def initial_state(self, x: Float[Array, "inputs"]) -> State:
         if jnp.shape(x) != (self.sizes[0],):
             raise ValueError(f"x: wanted shape ({self.sizes[0]},), one voltage per input, got {jnp.shape(x)}")

@@ -236,6 +236,10 @@ class QuantumOscillatorNetwork(Substrate):
             energy += 0.5 * jnp.sum(self.onsite_stiffness[self._driven] * self._acting(x) ** 2)
         return energy if self.single.sharp else energy + self._spread_energy(unpack(factor, self.n), onsite)
 
+    @property
+    def input_size(self) -> int:
+        return len(self.inputs)
+
     def initial_state(self, x: Float[Array, "inputs"]) -> GaussianState:
         """Every oscillator alone in the middle, with its neighbours held."""
         mean = jnp.zeros(self.n, self.onsite_stiffness.dtype)

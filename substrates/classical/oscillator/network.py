@@ -67,11 +67,6 @@ class OscillatorNetwork(Substrate):
         """Whether initial phases are drawn from the key that `relax` gets."""
 
     @abc.abstractmethod
-    @property
-    def input_size(self) -> int:
-        """How many inputs there are."""
-
-    @abc.abstractmethod
     def blocks(self, x: Float[Array, "inputs"]) -> Any:
         """The blocks of phases that `PhaseDescent` turns together, at the input x."""
 

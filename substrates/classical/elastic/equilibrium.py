@@ -175,7 +175,8 @@ def _escaped(objective: Objective, point: Any, softest: Softest) -> Any:
     lower = softest.negative & (found < energy)
     moved = jnp.where(lower, flat + fraction * reach * mode, flat)
     keep = lambda new, old: jnp.where(lower, new, old)
-    return moved, keep(found, energy), keep(objective.gradient(moved), gradient)
+    gradient = jax.lax.cond(lower, lambda: objective.gradient(moved), lambda: gradient)
+    return moved, keep(found, energy), gradient
 
 
 class _Springs(eqx.Module):

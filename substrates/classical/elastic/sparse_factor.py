@@ -16,9 +16,9 @@ from substrates.classical.elastic.topology import Topology, hessian_pattern
 KEPT = 2**29
 """Bytes of factors that are kept, about; the one asked for longest ago goes first, the last one stays."""
 
-IDLE = 2
-"""A factor goes, too, after so many requests per factor kept that were not for it: touching new memory costs more than
-to fill it."""
+IDLE = 4
+"""A factor goes, too, after so many requests more than factors are kept, none of them for it: its memory serves the
+next one, and touching new memory may take longer than factorising."""
 
 NARROW = 0.002
 """The spare of the factor that steers: so small that it steers as well as the Hessian itself."""
@@ -75,7 +75,7 @@ def anchor_factor(
     key = (topology, wide, stiffness, rest_length, positions)
     with _lock:
         now = next(_requests)
-        while _kept and now - next(iter(_kept)) > IDLE * (len(_kept) + 2):
+        while _kept and now - next(iter(_kept)) > IDLE + len(_kept):
             _kept.popitem(last=False)
         for asked, (known, factor) in reversed(_kept.items()):
             if known[:2] == key[:2] and all(map(np.array_equal, known[2:], key[2:])):

@@ -77,6 +77,7 @@ def test_phases_do_not_drift():
         assert abs(float(jnp.vdot(net.gauge(x), moved))) < 1e-10
 
 
+@pytest.mark.slow
 def test_complex_systems_keep_the_contract():
     x, y = jnp.array([[0.4], [-0.2]]), jnp.array([[0.5, 0.2], [-0.3, 0.1]])
     check_substrate(magnet(), x, y).raise_if_failed()

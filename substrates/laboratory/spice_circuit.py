@@ -244,4 +244,4 @@ class SpiceCircuit:
         if not self.epsilon and self._beta >= 0:
             return True
         yields = self.epsilon * np.where(self._parameters > STOP * self._floor, 2 * self.read_conjugate(), 0.0)
-        return self._stability.holds(self._voltages, self._parameters - yields, self._beta)
+        return self._stability.holds(self._settled_voltages(), self._parameters - yields, self._beta)

@@ -18,6 +18,7 @@ LINES_OF_A_LIFE = 20_000
 """ngspice loses about 2 kB with every settling and 0.4 kB with every change: after so many lines a new one is due."""
 
 _MOST_BYTES = 64 * 2**20
+_WAIT = 0.25
 
 
 class SpiceEndedError(LaboratoryError):
@@ -31,7 +32,7 @@ class SpiceProcess:
     when the object is dropped, when Python ends, and by itself when Python is killed.
 
     Attributes:
-        timeout: seconds that an answer may take.
+        timeout: seconds that an answer may take, those not counted in which Python was stopped.
         lines: how many lines it has been told.
         pid: its number among the processes of the machine.
     """
@@ -88,15 +89,17 @@ class SpiceProcess:
         return heard.decode("ascii", "replace")
 
     def _converse(self, left: bytes, mark: bytes) -> bytearray:
-        deadline = time.monotonic() + self.timeout
+        patience = self.timeout
         heard = bytearray()
         poll = select.poll()
         poll.register(self._out_of, select.POLLIN)
         poll.register(self._into, select.POLLOUT)
         while not heard.endswith(mark):
-            ready = poll.poll(max(0.0, deadline - time.monotonic()) * 1000)
-            if not ready:
+            if patience <= 0:
                 raise LaboratoryError(f"ngspice did not answer within {self.timeout:g} s and was ended; allow it more")
+            began, wait = time.monotonic(), min(patience, _WAIT)
+            ready = poll.poll(wait * 1000)
+            patience -= min(time.monotonic() - began, wait)  # not the time in which Python itself was stopped
             for pipe, _ in ready:
                 if pipe == self._into:
                     try:

@@ -91,9 +91,7 @@ def _parser() -> argparse.ArgumentParser:
     how.add_argument(
         "--variant", metavar="NAME", help=f"of the rule: positive, negative, centered, random {of_substrate}"
     )
-    how.add_argument(
-        "--cost", choices=sorted(catalogue.COSTS), help="what the outputs are judged by (default: the rule's own)"
-    )
+    how.add_argument("--cost", choices=sorted(catalogue.COSTS), help=f"what the outputs are judged by {of_substrate}")
     how.add_argument(
         "--lenient", action="store_true", default=None, help="learn from unconverged equilibria too, and count them"
     )
@@ -212,10 +210,10 @@ def _train_in(out: Path, options: argparse.Namespace, asked: dict[str, Any]) -> 
     sizes = None if asked["sizes"] is None else tuple(asked["sizes"])
     substrate = substrate_class.for_task(data.n_inputs, data.n_outputs, sizes=sizes, key=build_key)
     settings = {**_FALLBACK, **substrate.training_defaults()}
-    settings |= {name: asked[name] for name in (*_FALLBACK, "beta", "variant") if asked.get(name) is not None}
+    settings |= {name: asked[name] for name in (*_FALLBACK, "beta", "variant", "cost") if asked.get(name) is not None}
     settings["epochs"] = options.epochs or settings["epochs"]
     settings["batch_size"] = min(settings["batch_size"], len(data.train[1]))
-    rule = _rule(rule_class, asked, settings.pop("beta", None), settings.pop("variant", None))
+    rule = _rule(rule_class, asked, {name: settings.pop(name, None) for name in ("beta", "variant", "cost")})
     batches = math.ceil(len(data.train[1]) / settings["batch_size"])
     epochs = settings.pop("epochs")
     say(data)
@@ -249,15 +247,15 @@ def _train_in(out: Path, options: argparse.Namespace, asked: dict[str, Any]) -> 
     return 130 if run.interrupted else 0
 
 
-def _rule(rule_class: Any, asked: dict[str, Any], beta: float | None, variant: str | None) -> Any:
-    has_beta, has_variant = (name in rule_class.__dataclass_fields__ for name in ("beta", "variant"))
-    given = {
-        "beta": beta if has_beta else asked["beta"],
-        "variant": variant if has_variant else asked["variant"],
-        "cost": None if asked["cost"] is None else catalogue.COSTS[asked["cost"]](),
+def _rule(rule_class: Any, asked: dict[str, Any], settings: dict[str, Any]) -> Any:
+    fields = rule_class.__dataclass_fields__
+    given = {name: value if name in fields else asked[name] for name, value in settings.items()}
+    cost = given["cost"]
+    given |= {
+        "cost": None if cost is None else catalogue.COSTS[cost](),
         "strict": False if asked["lenient"] else None,
     }
-    if has_beta and beta is None:
+    if "beta" in fields and settings["beta"] is None:
         raise _UsageError(
             "--beta: neither the substrate nor you say how strongly to nudge; give one, such as --beta 0.5"
         )

@@ -80,6 +80,20 @@ def test_options_reach_the_training(command):
     assert "2 epochs of 10 batches" in out
 
 
+def test_a_substrate_says_what_its_outputs_are_judged_by(command):
+    plugin, _, _ = PLUGIN.rpartition(":")
+    Path("judged.py").write_text(
+        Path(plugin).read_text() + "\n\nclass Judged(LinearResponse):\n    def training_defaults(self):\n"
+        "        return {**super().training_defaults(), 'cost': 'cross-entropy'}\n"
+    )
+    for out, asked, wanted in (("own", (), "CrossEntropy"), ("other", ("--cost", "squared-error"), "SquaredError")):
+        assert (
+            command("train", "judged.py:Judged", "--data", "iris", "--epochs", 1, "--lenient", "--out", out, *asked)[0]
+            == 0
+        )
+        assert wanted in json.loads(Path(out, "config.json").read_text())["rule"]
+
+
 def test_the_seed_decides_everything(command):
     for out, seed in (("a", 1), ("b", 1), ("c", 2)):
         assert train(command, "--seed", seed, "--out", out)[0] == 0

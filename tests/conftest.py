@@ -1,3 +1,9 @@
+import os
+
+# The tests compile thousands of small programs and run each a few times: less optimisation halves their time. What
+# depends on full optimisation (tests/test_jax_is_right.py) runs in processes of its own.
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
+
 import jax
 import pytest
 from hypothesis import HealthCheck, settings

@@ -1,18 +1,15 @@
 """The installed JAX computes right numbers: jaxlib 0.10.2 did not."""
 
+import os
 import subprocess
 import sys
 
-import jax
-import jax.numpy as jnp
-import numpy as np
 import pytest
 
 from substrates._versions import WRONG, warn_if_wrong
 
-
-@pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
-def test_a_compiled_vmap_over_many_rows_is_right(dtype):
+ROWS = """
+for dtype in (jnp.float32, jnp.float64):
     generator = np.random.default_rng(0)
     matrix = generator.normal(size=(10, 16)).astype(dtype)
     rows = generator.normal(size=(20_000, 16)).astype(dtype)
@@ -21,12 +18,21 @@ def test_a_compiled_vmap_over_many_rows_is_right(dtype):
     tolerance = 100 * float(jnp.finfo(dtype).eps)
     np.testing.assert_allclose(jax.jit(squares)(rows), exact, rtol=tolerance)
     np.testing.assert_allclose(squares(rows), exact, rtol=tolerance)
+"""
+
+AXES = """
+parts = [np.random.default_rng(k).normal(size=[3 if axis == k else 1 for axis in range(8)]) for k in range(8)]
+total = jax.jit(lambda *arrays: sum(arrays))(*map(jnp.asarray, parts))
+np.testing.assert_allclose(total, sum(parts), rtol=1e-12, atol=1e-12)
+"""
 
 
-def test_a_broadcast_of_many_axes_is_right():
-    parts = [np.random.default_rng(k).normal(size=[3 if axis == k else 1 for axis in range(8)]) for k in range(8)]
-    total = jax.jit(lambda *arrays: sum(arrays))(*map(jnp.asarray, parts))
-    np.testing.assert_allclose(total, sum(parts), rtol=1e-12, atol=1e-12)
+@pytest.mark.parametrize("program", [ROWS, AXES], ids=["a vmap over many rows", "a broadcast of many axes"])
+def test_what_is_compiled_with_full_optimisation_is_right(program):
+    imports = "import jax, jax.numpy as jnp, numpy as np\njax.config.update('jax_enable_x64', True)\n"
+    surroundings = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
+    done = subprocess.run([sys.executable, "-c", imports + program], capture_output=True, text=True, env=surroundings)
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize("wrong", WRONG)

@@ -102,34 +102,48 @@ class IntegralControl(Homeostat):
     def hold(self, system: PhysicalSystem, theta: Float[Array, "parameters"], tolerance: float | None = None) -> Held:
         spec = system.spec
         gain, best, push = self.gain, None, np.ones(spec.knobs.size)
-        rounds_seen: list[tuple[Array, Array]] = []
-        for rounds in range(1, self.max_rounds + 1):
-            status = system.settle()
-            reading = checked_reading(spec, system.read())
-            left = theta - reading.parameters
-            error = float(np.max(np.abs(left)))
-            tolerance = self.relative * error if tolerance is None else tolerance
-            noise = max(self.noise, 3 * (reading.parameter_error or 0.0))
-            if error <= max(tolerance, noise):
-                return Held(reading, error, _at_rest(status), rounds, 0, noise > tolerance, status)
-            stuck = _stuck(spec.parameters, reading.parameters, left)
+        secants: list[tuple[Array, Array]] = []
+        held = self._judge(system, theta, tolerance, 1)
+        tolerance = self.relative * held.error if tolerance is None else tolerance
+        while not held.settled and held.rounds < self.max_rounds:
+            knobs, left = held.reading.knobs, theta - held.reading.parameters
+            stuck = _stuck(spec.parameters, held.reading.parameters, left)
             push = np.where(stuck, 2 * push, 1.0)
             if np.any(stuck):  # rounds before a parameter leaves its limit tell nothing about those after
-                best, rounds_seen = None, []
-                asked = reading.knobs + gain * push * left
-            elif best is not None and error > _GROWTH * best[0]:
-                gain, rounds_seen = gain / 2, []
+                best, secants = None, []
+                asked = knobs + gain * push * left
+            elif best is not None and held.error > _GROWTH * best[0]:
+                gain, secants = gain / 2, []
                 asked = best[1] + gain * best[2]
             else:
-                if best is None or error < best[0]:
-                    best = (error, reading.knobs, left)
-                rounds_seen = [*rounds_seen, (reading.knobs, left)][-_SECANTS - 1 :]
-                asked = _secant_step(rounds_seen, gain)
-            knobs = np.clip(asked, spec.knobs.lower, spec.knobs.upper)
-            saturated = int(np.sum(knobs != asked))
-            if rounds < self.max_rounds:
-                system.set_knobs(knobs)
-        return Held(reading, error, False, rounds, saturated, noise > tolerance, status)
+                if best is None or held.error < best[0]:
+                    best = (held.error, knobs, left)
+                secants = [*secants, (knobs, left)][-_SECANTS - 1 :]
+                asked = _secant_step(secants, gain)
+            reachable = np.clip(asked, spec.knobs.lower, spec.knobs.upper)
+            system.set_knobs(reachable)
+            held = self._judge(system, theta, tolerance, held.rounds + 1, int(np.sum(reachable != asked)))
+        return held
+
+    def _judge(
+        self, system: PhysicalSystem, theta: Array, tolerance: float | None, rounds: int, saturated: int = 0
+    ) -> Held:
+        """Settles, and compares the read-back with theta."""
+        status = system.settle()
+        reading = checked_reading(system.spec, system.read())
+        error = float(np.max(np.abs(theta - reading.parameters)))
+        wanted = self.relative * error if tolerance is None else tolerance
+        noise = max(self.noise, 3 * (reading.parameter_error or 0.0))
+        settled = error <= max(wanted, noise)
+        return Held(
+            reading,
+            error,
+            settled=settled and _at_rest(status),
+            rounds=rounds,
+            saturated=0 if settled else saturated,
+            at_noise=noise > wanted,
+            status=status,
+        )
 
 
 class SelfControl(Homeostat):
@@ -139,12 +153,13 @@ class SelfControl(Homeostat):
     """
 
     def hold(self, system: Any, theta: Float[Array, "parameters"], tolerance: float | None = None) -> Held:
-        if not isinstance(system, SelfHolding):
+        known: Any = system
+        if not isinstance(known, SelfHolding):
             raise TypeError(
                 f"homeostat: {type(system).__name__} cannot hold its parameters by itself; use IntegralControl(), "
                 "which needs the read-back alone"
             )
-        status = system.hold(theta)
+        status = known.hold(theta)
         reading = checked_reading(system.spec, system.read())
         error = float(np.max(np.abs(theta - reading.parameters)))
         return Held(reading, error, _at_rest(status), 1, 0, True, status)

@@ -25,7 +25,7 @@ from learning.evaluation import Evaluation
 from learning.examples import Examples, prepare
 from learning.rule import ConvergenceError, Estimator, Mover
 from learning.run_folder import RunFolder, describe_tree, digest, surroundings
-from learning.steps import FAILURES, Moving, Trainer
+from learning.steps import FAILURES, Trainer
 from substrates.laboratory.system import PhysicalSystem
 from substrates.substrate import Status, Substrate
 
@@ -169,6 +169,7 @@ def fit(
         }
         folder = RunFolder(out, facts, resume=resume)
     if on_bench:
+        assert isinstance(rule, Mover)
         trainer = BenchTrainer(substrate, rule, examples, size, key, strict)
     else:
         trainer = Trainer(substrate, rule, optimiser, examples, size, key, strict)
@@ -182,7 +183,7 @@ def fit(
 class _Session:
     """One call of `fit`: where training stands, and what is reported and saved of it."""
 
-    trainer: Trainer
+    trainer: Any  # a Trainer or a BenchTrainer, which share an interface
     validation: Examples | None
     test: Examples | None
     folder: RunFolder | None
@@ -304,7 +305,7 @@ class _Session:
         if self.folder is not None and time.monotonic() - self.saved >= self.checkpoint_every:
             self.save()
 
-    def _stop(self, before: Moving, reached: int) -> NoReturn:
+    def _stop(self, before: Any, reached: int) -> NoReturn:
         """Raises for the bad batch before `reached`, from which the compiled steps have learned nothing."""
         tally = jax.device_get(self.moving.tally)
         kinds = [
@@ -322,7 +323,7 @@ class _Session:
         )
         self._raise(f"epoch {self.epoch + 1}, batch {reached} of {self.trainer.batches}: {what}.", before)
 
-    def _raise(self, what: str, before: Moving, cause: Exception | None = None) -> NoReturn:
+    def _raise(self, what: str, before: Any, cause: Exception | None = None) -> NoReturn:
         """Raises with the system as it was before the bad batch, or before the chunk if it is no longer finite."""
         leaves = filter(eqx.is_inexact_array, jax.tree.leaves(self.moving.parameters))
         if not all(bool(jnp.all(jnp.isfinite(leaf))) for leaf in leaves):

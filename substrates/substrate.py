@@ -276,9 +276,9 @@ class Substrate(eqx.Module):
     def training_defaults(self) -> dict[str, Any]:
         """What the command trains this system with where nothing else is asked for: any of these.
 
-        `beta`, `variant`, `cost` (a name; of the rule), `epochs`, `batch_size`, `optimiser` (a name), `learning_rate`, `decay` (of the
-        learning rate, a factor per epoch). A learning rate is one number, or a dict from the paths of parameters
-        ("conductance", "conductance[0]") to numbers.
+        `beta`, `variant` and `cost` (a name) of the rule, `epochs`, `batch_size`, `optimiser` (a name),
+        `learning_rate`, `decay` (of the learning rate, a factor per epoch). A learning rate is one number, or a dict
+        from the paths of parameters ("conductance", "conductance[0]") to numbers.
         """
         return {}
 

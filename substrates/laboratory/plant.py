@@ -112,7 +112,8 @@ class Plant:
         self._target = jnp.asarray(target.reshape(-1, self.spec.outputs.size), self._dtype)
 
     def settle(self) -> Status:
-        found = _settle_jointly(self._system(), self._control, self._knobs, *self._conditions(), self._max_rounds)
+        conditions = self._conditions()
+        found = _settle_jointly(self._system(), self._control, self._knobs, conditions, self._max_rounds)
         self._parameters = split_parameters(found.system)[0]
         return self._at_rest(found)
 
@@ -134,7 +135,7 @@ class Plant:
         if theta is not None:
             held = jnp.asarray(theta, self._flat(self._parameters).dtype)
             self._parameters = self._unravel(held)
-        found, self._knobs = _hold(self._system(), self._control, *self._conditions())
+        found, self._knobs = _hold(self._system(), self._control, self._conditions())
         return self._at_rest(found)
 
     def read_conjugate(self) -> Float[Array, "parameters"]:
@@ -205,12 +206,14 @@ class Plant:
 
 
 @eqx.filter_jit
-def _settle_jointly(system, control, knobs, xs, nudge, starts, keys, max_rounds) -> JointEquilibrium:
+def _settle_jointly(system, control, knobs, conditions, max_rounds) -> JointEquilibrium:
+    xs, nudge, starts, keys = conditions
     return system.relax_jointly(control, knobs, xs, nudge, starts, keys, max_rounds=max_rounds)
 
 
 @eqx.filter_jit
-def _hold(system, control, xs, nudge, starts, keys) -> tuple[JointEquilibrium, PyTree]:
+def _hold(system, control, conditions) -> tuple[JointEquilibrium, PyTree]:
+    xs, nudge, starts, keys = conditions
     found = relax_batch(system, xs, nudge, starts, keys)
     force = split_parameters(system.measure(found.state, xs, nudge))[0]
     knobs = control.holding(split_parameters(system)[0], force)

@@ -50,7 +50,7 @@ def batched(state):
 
 
 @settings(max_examples=10)
-@given(st.floats(0.05, 20.0), st.floats(0.05, 10.0), st.sampled_from([0.0, 0.3, 1.0]))  # hbar is static
+@given(st.floats(0.05, 20.0), st.floats(0.05, 10.0), st.sampled_from([0.0, 0.3]))  # hbar is static
 def test_one_oscillator_is_the_textbook_one(stiffness, mass, hbar):
     alone = QuantumOscillatorNetwork.from_edges(
         [], 1, inputs=[0], outputs=[0], onsite_stiffness=stiffness, mass=mass, hbar=hbar
@@ -138,9 +138,9 @@ def test_a_truncated_fock_space_agrees(temperature):
 
 
 @settings(max_examples=6)
-@given(seeds, st.sampled_from(["force", "stiffness"]))
-def test_ground_states_are_pure_and_obey_the_virial_theorem(seed, drive):
-    net = network(seed, drive=drive)
+@given(seeds)
+def test_ground_states_are_pure_and_obey_the_virial_theorem(seed):
+    net = network(seed, drive="stiffness")
     found = relax(net, X)
     state, stiffness = found.state, net.stiffness_matrix(X)
     assert found.status == Status.converged
@@ -156,7 +156,7 @@ def test_ground_states_are_pure_and_obey_the_virial_theorem(seed, drive):
 def test_heat_adds_fluctuations_and_never_breaks_the_uncertainty_relation():
     cold = network()
     before, free_energies = np.full(5, 0.25), []
-    for temperature in (0.05, 0.5, 3.0):
+    for temperature in (0.05, 3.0):
         net = cold.at_temperature(temperature)
         found = relax(net, X)
         assert found.status == Status.converged
@@ -170,8 +170,12 @@ def test_heat_adds_fluctuations_and_never_breaks_the_uncertainty_relation():
         free_energies.append(float(found.energy))
         np.testing.assert_allclose(found.state.mean, relax(cold, X).state.mean, atol=1e-13)
     assert np.all(np.diff([float(cold.free_energy(X)), *free_energies]) < 0)
+
+
+@pytest.mark.slow
+def test_hot_oscillators_are_classical():
+    wanted = 0.5 * np.linalg.inv(network().stiffness_matrix(X))
     classical = relax(network(hbar=0.0, temperature=0.5), X).state
-    wanted = 0.5 * np.linalg.inv(cold.stiffness_matrix(X))
     np.testing.assert_allclose(network(hbar=0.0, temperature=0.5).covariance(classical), wanted, rtol=1e-11)
     warm = network(hbar=1e-4, temperature=0.5)
     np.testing.assert_allclose(warm.covariance(relax(warm, X).state), wanted, rtol=1e-7)
@@ -181,10 +185,11 @@ def test_heat_adds_fluctuations_and_never_breaks_the_uncertainty_relation():
     "options",
     [
         {},
-        pytest.param({"temperature": 0.4, "drive": "stiffness"}, marks=pytest.mark.slow),
-        pytest.param({"hbar": 0.0, "temperature": 0.3}, marks=pytest.mark.slow),
+        {"temperature": 0.4, "drive": "stiffness"},
+        {"hbar": 0.0, "temperature": 0.3},
     ],
 )
+@pytest.mark.slow
 def test_the_generic_solver_finds_the_same_state_from_uncoupled_oscillators(options):
     net = network(**options)
     own, generic = relax(net, X), relax(net, X, None, None, DescendThenPolish())
@@ -211,14 +216,24 @@ def test_no_gaussian_state_has_less_energy(temperature):
         assert jnp.all(energies_of(net, trials) > found.energy)
 
 
-def test_measurements_are_hellmann_feynman():
-    for options in ({"drive": "anchor"}, {"drive": "stiffness", "temperature": 0.4}, {"hbar": 0.0}):
-        net = network(**options)
-        found = measure(net, batched(relax(net, X).state), X[None])
-        wanted = eqx.filter_grad(lambda net: net.free_energy(X))(net)
-        for name in ("stiffness", "onsite_stiffness", "bias_force"):
-            np.testing.assert_allclose(getattr(found, name), getattr(wanted, name), rtol=1e-9, atol=1e-12)
-        assert found.mass is None
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"drive": "stiffness", "temperature": 0.4},
+        pytest.param({"drive": "anchor"}, marks=pytest.mark.slow),
+        pytest.param({"hbar": 0.0}, marks=pytest.mark.slow),
+    ],
+)
+def test_measurements_are_hellmann_feynman(options):
+    net = network(**options)
+    found = measure(net, batched(relax(net, X).state), X[None])
+    wanted = eqx.filter_jit(eqx.filter_grad(lambda net: net.free_energy(X)))(net)
+    for name in ("stiffness", "onsite_stiffness", "bias_force"):
+        np.testing.assert_allclose(getattr(found, name), getattr(wanted, name), rtol=1e-9, atol=1e-12)
+    assert found.mass is None
+
+
+def test_springs_measure_their_stretch_and_its_fluctuations():
     net = network()
     state = relax(net, X).state
     i, j = np.asarray(EDGES).T
@@ -230,18 +245,17 @@ def test_measurements_are_hellmann_feynman():
 
 
 def test_dense_and_sparse_sums_of_springs_agree():
-    sparse = QuantumOscillatorNetwork.chain(40, inputs=[0], outputs=[39], stiffness=1.0, onsite_stiffness=0.5)
-    every = [(i, j) for i in range(40) for j in range(i + 1, 40)]
+    sparse = QuantumOscillatorNetwork.chain(16, inputs=[0], outputs=[15], stiffness=1.0, onsite_stiffness=0.5)
+    every = [(i, j) for i in range(16) for j in range(i + 1, 16)]
     stiffness = np.array([float(j == i + 1) for i, j in every])
     dense = QuantumOscillatorNetwork.from_edges(
-        every, 40, inputs=[0], outputs=[39], stiffness=stiffness, onsite_stiffness=0.5
+        every, 16, inputs=[0], outputs=[15], stiffness=stiffness, onsite_stiffness=0.5
     )
-    one, other = sparse.relax(X[:1]), dense.relax(X[:1])
-    np.testing.assert_allclose(one.energy, other.energy, rtol=1e-13)
-    moved = jax.tree.map(lambda s: s + 0.01, one.state)
-    np.testing.assert_allclose(sparse.energy(moved, X[:1]), dense.energy(moved, X[:1]), rtol=1e-12)
-    near = measure(dense, batched(one.state), X[None, :1]).stiffness[stiffness == 1]
-    np.testing.assert_allclose(measure(sparse, batched(one.state), X[None, :1]).stiffness, near, rtol=1e-12)
+    draw = jax.random.normal(jax.random.key(0), (16 + 136,))
+    state = GaussianState(draw[:16], 1 + 0.3 * draw[16:])
+    np.testing.assert_allclose(sparse.energy(state, X[:1]), dense.energy(state, X[:1]), rtol=1e-12)
+    near = measure(dense, batched(state), X[None, :1]).stiffness[stiffness == 1]
+    np.testing.assert_allclose(measure(sparse, batched(state), X[None, :1]).stiffness, near, rtol=1e-12)
 
 
 # modes and lattices

@@ -16,12 +16,11 @@ from substrates.quantum.oscillator.network import QuantumOscillatorNetwork
 
 TRAINING_DEFAULTS: dict[str, Any] = {
     "beta": 0.1,
-    "cost": "cross-entropy",
-    "epochs": 60,
+    "epochs": 40,
     "batch_size": 16,
     "optimiser": "adam",
-    "learning_rate": 0.02,
-    "decay": 0.97,
+    "learning_rate": 0.01,
+    "decay": 0.95,
 }
 
 
@@ -30,8 +29,8 @@ def task_network(
 ) -> QuantumOscillatorNetwork:
     """Inputs as forces on their own oscillators, joined by springs of either sign to all the others; outputs are means.
 
-    The answer is linear: softmax regression by displacements with the cross-entropy, the default of the command; linear
-    regression with the squared error, which masks a class between two others, as in iris. Hidden oscillators (`sizes`, by
+    The answer is linear: softmax regression by displacements with the cross-entropy, linear regression with the squared
+    error, which masks a class between two others (iris: take `--cost cross-entropy`). Hidden oscillators (`sizes`, by
     default none) add springs and no nonlinearity. `drive="stiffness"` would be nonlinear, at the price of one
     eigenvalue problem per example.
     """

@@ -9,7 +9,9 @@ import scipy.optimize
 
 from learning import SquaredError
 from substrates import ElasticNetwork, Nudge, Pin, Status
-from substrates.classical.elastic import FIRE, ElasticEquilibrium
+from substrates.classical.elastic import FIRE, ElasticEquilibrium, anchor_of
+from substrates.classical.elastic.descent import Memory, Objective, descend, trust_region
+from substrates.classical.elastic.preconditioner import factorise
 from substrates.solvers.generic import DescendThenPolish
 
 SPARSE = ElasticEquilibrium(dense_size=4)
@@ -143,3 +145,27 @@ def test_a_saddle_is_left_for_a_minimum_by_sparse_factors_too():
         assert float(jnp.linalg.norm(found.state)) > 0.5
     stuck = relax(net, jnp.zeros(0), None, None, FIRE())
     assert stuck.status == Status.unstable, "FIRE stays at the saddle, and says so"
+
+
+@eqx.filter_jit
+def energies_downhill(net, x, start, count):
+    """The total energy after 0, 1, 2, ... steps of L-BFGS, and of the trust region, from one start."""
+    objective = Objective(net, x, None)
+    steering = factorise(net, anchor_of(net), 400)
+    going = lambda flat, gradient: jnp.max(jnp.abs(gradient)) > 1e-11
+    first, memory = objective.point(start), Memory.empty(start)
+    after = lambda steps: (
+        descend(objective, first, memory, steering, going, steps)[0][1],
+        trust_region(objective, first, going, steps, 400)[0][1],
+    )
+    return jax.lax.map(after, jnp.arange(count, dtype=jnp.int32))
+
+
+def test_no_step_raises_the_energy():
+    for seed in range(3):
+        start = NET.initial_state(X).ravel() + 0.4 * jax.random.normal(jax.random.key(seed), (2 * len(NET.free_nodes),))
+        rounding = float(Objective(NET, X, None).rounding(start, NET.energy(start.reshape(-1, 2), X)))
+        for energies in energies_downhill(NET, X, start, 25):
+            energies = np.asarray(energies)
+            assert np.all(np.diff(energies) <= rounding)
+            assert energies[-1] < 0.5 * energies[0]

@@ -168,7 +168,7 @@ MUTATIONS = (
     ),
     Mutation(
         "forget the half of the squared error",
-        "learning/costs.py",
+        "substrates/nudge.py",
         "return 0.5 * jnp.sum((output - target) ** 2)",
         "return jnp.sum((output - target) ** 2)",
         "tests/learning/test_costs.py::test_squared_error_pulls_like_a_spring",

@@ -109,7 +109,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     where = train.add_argument_group("where and how it is run")
     where.add_argument("--seed", type=_seed, metavar="N", help="one seed gives the same numbers again (default: 0)")
-    where.add_argument("--precision", type=int, choices=(32, 64), help="bits of a number (default: 32)")
+    where.add_argument(
+        "--precision", type=int, choices=(32, 64), help="bits of a number (default: the substrate's own, mostly 32)"
+    )
     where.add_argument("--device", choices=("cpu", "gpu"), help="(default: what JAX finds best)")
     where.add_argument(
         "--out", type=Path, metavar="FOLDER", help="the run's folder (default: runs/<substrate>-<data>-<time>)"
@@ -149,7 +151,6 @@ def _train(options: argparse.Namespace) -> int:
     if options.resume and options.out is None:
         raise _UsageError("--resume: which run? name its folder with --out")
     asked = _asked(options)
-    precision = asked["precision"] or 32
     if options.device is not None:
         jax.config.update("jax_platforms", {"cpu": "cpu", "gpu": "cuda"}[options.device])
     try:
@@ -160,8 +161,10 @@ def _train(options: argparse.Namespace) -> int:
         ) from error
     out = _claimed_folder(options, asked)
     try:
+        substrate_class = catalogue.find(catalogue.SUBSTRATES, asked["substrate"])
+        precision = asked["precision"] or getattr(substrate_class, "training_precision", 32)
         with jax.enable_x64(precision == 64):
-            return _train_in(out, options, asked)
+            return _train_in(out, options, asked, substrate_class)
     finally:
         with contextlib.suppress(OSError):
             out.rmdir()  # only if nothing came of it
@@ -197,11 +200,10 @@ def _claimed_folder(options: argparse.Namespace, asked: dict[str, Any]) -> Path:
     return out
 
 
-def _train_in(out: Path, options: argparse.Namespace, asked: dict[str, Any]) -> int:
+def _train_in(out: Path, options: argparse.Namespace, asked: dict[str, Any], substrate_class: Any) -> int:
     say = (lambda *_: None) if options.quiet else (lambda text: print(text, flush=True))
     if options.resume and read_config(out) is None:
         say(f"There is no run in {out} yet: it starts now.")
-    substrate_class = catalogue.find(catalogue.SUBSTRATES, asked["substrate"])
     rule_class = catalogue.find(catalogue.RULES, asked["rule"] or "equilibrium-propagation")
     seed = asked["seed"] or 0
     part = 0.1 if asked["validation"] is None else asked["validation"]

@@ -67,6 +67,9 @@ class Substrate(eqx.Module):
     solver: ClassVar[Any] = DescendThenPolish()
     """The solver that `relax` uses unless it is given another."""
 
+    training_precision: ClassVar[int] = 32
+    """The bits of a number with which the command trains this system where nothing else is asked for."""
+
     # what a plug-in writes
 
     def energy(self, state: PyTree, x: PyTree) -> Inexact[Array, ""]:

@@ -7,7 +7,7 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PRNGKeyArray, PyTree
+from jaxtyping import Array, Bool, Float, PRNGKeyArray, PyTree
 
 from substrates.classical.elastic import sparse_factor
 from substrates.classical.elastic.descent import Going, Memory, Objective, Point, descend, trust_region
@@ -20,11 +20,15 @@ from substrates.classical.elastic.stability import (
     softest_mode,
 )
 from substrates.nudge import Nudge, Pin
+from substrates.solvers.batching import in_groups, only_where
 from substrates.solvers.generic import DescendThenPolish
 from substrates.solvers.solver import Equilibrium, Solver, judge, tolerance
 
 ESCAPES = 8
 """How often a saddle is left along its softest mode before the search for a minimum is given up."""
+
+GROUP = 16
+"""So many examples of a batch descend together on a CPU."""
 
 FARTHEST = 100.0
 """A coordinate this many times as large as the largest at the start has run away: the energy has no minimum."""
@@ -74,7 +78,11 @@ class ElasticEquilibrium(Solver):
             return generic(substrate, x, nudge, start, key)
         limit = tolerance(substrate, start, x, nudge, self.absolute_tolerance, self.relative_tolerance)
         settle = _pinned if isinstance(nudge, Pin) else _settled
-        flat, steps, softest = settle(self, substrate, x, nudge, jnp.asarray(start).reshape(-1), limit)
+        flat = jnp.asarray(start).reshape(-1)
+        together = lambda *given: settle(self, *given)
+        given = (substrate, x, nudge, flat, limit)
+        dense = flat.size <= self.dense_size
+        flat, steps, softest = in_groups(GROUP, together, *given) if dense else together(*given)
         found = judge(substrate, flat.reshape(jnp.shape(start)), x, nudge, steps, limit)
         return certified_status(found, softest) if self.certify else found
 
@@ -95,36 +103,60 @@ def _settled(
 ) -> tuple[Float[Array, "free"], Array, Softest]:
     """(state, steps, its softest mode)."""
     objective = Objective(net, x, nudge)
-    settled = lambda gradient: jnp.max(jnp.abs(gradient), initial=0.0) <= limit
     far = FARTHEST * (jnp.max(jnp.abs(start), initial=0.0) + objective.typical_length())
+    # the judge may add up the same forces in another order
+    bounds = _Bounds(0.9 * limit, far)
+    point, steering, steps = _descended(solver, objective, start, bounds.going)
+    flat, _, gradient = point
+    finished = bounds.settled(gradient)
+    if solver.certify:
+        outputs = curvature_at_outputs(objective, flat)
+        finished &= is_certified(objective, flat, outputs, steering)
+    carry = (point, steps, Softest.unknown(start))
+    search = lambda objective, bounds, steering, carry: _searched(solver, objective, bounds, steering, carry)
+    (flat, _, _), steps, softest = only_where(~finished, search, objective, bounds, steering, carry)
+    lost = eqx.tree_at(lambda s: s.eigenvalue, softest, jnp.where(bounds.gone(flat), -jnp.inf, softest.eigenvalue))
+    return flat, steps, lost
 
-    def gone(flat):
-        return ~(jnp.max(jnp.abs(flat), initial=0.0) < far)
 
-    def going(flat, gradient):
-        return ~settled(gradient) & ~gone(flat)
+class _Bounds(eqx.Module):
+    """When a search ends: the largest force of an equilibrium, and the coordinate that has run away."""
+
+    limit: Float[Array, ""]
+    far: Float[Array, ""]
+
+    def settled(self, gradient: Float[Array, "free"]) -> Bool[Array, ""]:
+        return jnp.max(jnp.abs(gradient), initial=0.0) <= self.limit
+
+    def gone(self, flat: Float[Array, "free"]) -> Bool[Array, ""]:
+        return ~(jnp.max(jnp.abs(flat), initial=0.0) < self.far)
+
+    def going(self, flat: Float[Array, "free"], gradient: Float[Array, "free"]) -> Bool[Array, ""]:
+        return ~self.settled(gradient) & ~self.gone(flat)
+
+
+def _searched(
+    solver: ElasticEquilibrium, objective: Objective, bounds: _Bounds, steering: Preconditioner, carry: Any
+) -> tuple[Point, Array, Softest]:
+    """Downhill from where L-BFGS ended, and on from every saddle along its softest mode; (point, steps, softest)."""
 
     def unsettled(carry):
         (flat, _, gradient), _, softest, tries = carry
-        return (tries == 0) | ((tries < ESCAPES) & softest.negative & settled(gradient) & ~gone(flat))
+        escapes = (tries < ESCAPES) & softest.negative & bounds.settled(gradient) & ~bounds.gone(flat)
+        return (tries == 0) | escapes
 
     def search(carry):
-        """Downhill from where the last search ended, if that was no minimum; then a look at the softest mode."""
         point, steps, softest, tries = carry
         point = _escaped(objective, point, softest)
-        point, more = trust_region(objective, point, going, solver.max_steps, solver.dense_size)
+        point, more = trust_region(objective, point, bounds.going, solver.max_steps, solver.dense_size)
         if solver.certify:
             flat, _, gradient = point
             outputs = curvature_at_outputs(objective, flat)
-            certain = is_certified(objective, flat, outputs, steering) | ~settled(gradient)
+            certain = is_certified(objective, flat, outputs, steering) | ~bounds.settled(gradient)
             softest = softest_mode(objective, flat, outputs, certain, solver.dense_size)
         return point, steps + more, softest, tries + 1
 
-    point, steering, steps = _descended(solver, objective, start, going)
-    first = (point, steps, Softest.unknown(start), jnp.zeros((), jnp.int32))
-    (flat, _, _), steps, softest, _ = jax.lax.while_loop(unsettled, search, first)
-    lost = eqx.tree_at(lambda s: s.eigenvalue, softest, jnp.where(gone(flat), -jnp.inf, softest.eigenvalue))
-    return flat, steps, lost
+    return jax.lax.while_loop(unsettled, search, (*carry, jnp.zeros((), jnp.int32)))[:3]
 
 
 def _descended(

@@ -55,6 +55,7 @@ class ElasticNetwork(Springs):
     rest_length_floor: float = eqx.field(static=True, default=0.0)
 
     solver: ClassVar[Any] = ElasticEquilibrium()
+    training_precision: ClassVar[int] = 64
 
     # ways to build one
 

@@ -16,6 +16,7 @@ from jaxtyping import Array, Bool, Float
 from substrates.classical.elastic import sparse_factor
 from substrates.classical.elastic.mechanics import stiffness_blocks
 from substrates.classical.elastic.topology import Topology
+from substrates.solvers.batching import in_turn
 
 SPARE = 0.1
 """How much of its own stiffness every spring may lose, in every direction, before the certificate of an anchor ends."""
@@ -97,7 +98,7 @@ class DensePreconditioner(Preconditioner):
     def compliance(self, net: Any, positions: Float[Array, "n dim"], read: np.ndarray) -> Float[Array, "read read"]:
         units = jnp.zeros((self.topology.free.size, read.size), self.margin.dtype)
         units = units.at[read, np.arange(read.size)].set(1.0)
-        half = jax.scipy.linalg.solve_triangular(self.margin, units, lower=True)
+        half = in_turn(_lower_solve)(self.margin, units)
         return half.T @ half
 
 
@@ -148,15 +149,20 @@ def factorise(net: Any, anchor: Anchor, dense_size: int) -> Preconditioner:
     identity = jnp.eye(topology.dim, dtype=k.dtype)
     threshold = zero_mode_threshold(k.dtype) * stiffest_node(net)
     eye = jnp.eye(topology.free.size, dtype=k.dtype)
-    margin = jnp.linalg.cholesky(net.hessian(exact - SPARE * k * identity) - threshold * eye)
-    plain = jnp.linalg.cholesky(net.hessian(exact) - threshold * eye)
+    cholesky = in_turn(jnp.linalg.cholesky)
+    margin = cholesky(net.hessian(exact - SPARE * k * identity) - threshold * eye)
+    plain = cholesky(net.hessian(exact) - threshold * eye)
     definite = jnp.all(jnp.isfinite(plain))
     propped = stiffness_blocks(anchor.stiffness, anchor.rest_length, vectors, LEAST_SIDEWAYS)
     support = 1e-3 * stiffest_node(net)
-    factor = jnp.linalg.cholesky(net.hessian(propped) + support * eye)
+    factor = cholesky(net.hessian(propped) + support * eye)
     factor = jnp.where(definite, plain, factor)
-    half = jax.scipy.linalg.solve_triangular(factor, eye, lower=True)
+    half = in_turn(_lower_solve)(factor, eye)
     return DensePreconditioner(topology=topology, anchor=anchor, inverse=half.T @ half, margin=margin)
+
+
+def _lower_solve(factor: Array, right: Array) -> Array:
+    return jax.scipy.linalg.solve_triangular(factor, right, lower=True)
 
 
 def stiffest_node(net: Any) -> Float[Array, ""]:

@@ -87,7 +87,10 @@ class Springs(Substrate):
         """The tensions that meet at each free coordinate, and the load on it, newtons."""
         if nudge is not None:
             return self.total_force(state, x, nudge)
-        return self.forces(self.positions(state, x))[self.topology.free].reshape(self.topology.state_shape)
+        forces = self.topology.collect_at_free(self.pulls(self.positions(state, x)))
+        if self.load is not None:
+            forces += self.load.reshape(-1)[self.topology.free].astype(forces.dtype)
+        return forces.reshape(self.topology.state_shape)
 
     def force_scale(self, state: State, x: Float[Array, "inputs"]) -> Float[Array, ""]:
         """The largest sum, over the springs at a node, of stiffness times length (or extent of the network / 32).
@@ -184,11 +187,14 @@ class Springs(Substrate):
 
     def forces(self, positions: Inexact[Array, "n dim"]) -> Inexact[Array, "coordinates"]:
         """The force of springs and loads on every coordinate, newtons."""
+        forces = self.topology.collect(self.pulls(positions))
+        return forces if self.load is None else forces + self.load.reshape(-1).astype(forces.dtype)
+
+    def pulls(self, positions: Inexact[Array, "n dim"]) -> Inexact[Array, "springs dim"]:
+        """The force of each spring on its second node, newtons."""
         vectors = self.vectors(positions)
         lengths = length(vectors)
-        pulls = -(self.stiffness * (lengths - self.rest_length))[:, None] * direction(vectors, lengths)
-        forces = self.topology.collect(pulls)
-        return forces if self.load is None else forces + self.load.reshape(-1).astype(forces.dtype)
+        return -(self.stiffness * (lengths - self.rest_length))[:, None] * direction(vectors, lengths)
 
     def hessian(self, blocks: Float[Array, "springs dim dim"]) -> Float[Array, "free free"]:
         """The dense Hessian over the free coordinates of spring energies with given `stiffness_blocks`."""

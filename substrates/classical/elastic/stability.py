@@ -16,6 +16,7 @@ from substrates.classical.elastic import sparse_factor
 from substrates.classical.elastic.mechanics import stiffness_blocks
 from substrates.classical.elastic.preconditioner import Preconditioner, stiffest_node, zero_mode_threshold
 from substrates.classical.elastic.topology import Topology
+from substrates.solvers.batching import in_turn
 from substrates.solvers.solver import Equilibrium, Status
 
 
@@ -98,8 +99,8 @@ def is_certified(
     read = outputs.at
     if read.size == 0:
         return certain
-    half = jnp.linalg.cholesky(steering.compliance(objective.net, objective.positions(flat), read))
-    least = jnp.linalg.eigvalsh(half.T @ outputs.matrix @ half)[0]
+    half = in_turn(jnp.linalg.cholesky)(steering.compliance(objective.net, objective.positions(flat), read))
+    least = in_turn(jnp.linalg.eigvalsh)(half.T @ outputs.matrix @ half)[0]
     return certain & (least > -0.9)
 
 
@@ -128,13 +129,13 @@ def softest_mode(
 
     eye = jnp.eye(flat.size, dtype=flat.dtype)
     # loops rather than conditionals: under vmap a loop runs only while some example needs it
-    factorised = lambda _: jnp.all(jnp.isfinite(jnp.linalg.cholesky(hessian() - threshold * eye)))
+    factorised = lambda _: jnp.all(jnp.isfinite(in_turn(jnp.linalg.cholesky)(hessian() - threshold * eye)))
     definite = jax.lax.while_loop(
         lambda carry: ~carry[1], lambda carry: (factorised(None), jnp.asarray(True)), (certain, certain)
     )[0]
 
     def decompose(_):
-        values, modes = jnp.linalg.eigh(hessian())
+        values, modes = in_turn(jnp.linalg.eigh)(hessian())
         return values[0], modes[:, 0], jnp.asarray(True)
 
     nothing = (jnp.asarray(jnp.inf, flat.dtype), jnp.zeros_like(flat), definite | ~jnp.all(jnp.isfinite(flat)))

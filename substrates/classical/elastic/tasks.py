@@ -13,12 +13,13 @@ from substrates.classical.elastic.build import build_network
 from substrates.classical.elastic.network import ElasticNetwork
 
 TRAINING_DEFAULTS: dict[str, Any] = {
-    "beta": 0.02,
-    "epochs": 30,
+    "beta": 3e-4,
+    "cost": "cross-entropy",
+    "epochs": 15,
     "batch_size": 16,
     "optimiser": "adam",
-    "learning_rate": {"stiffness": 0.02, "rest_length": 0.02},
-    "decay": 0.95,
+    "learning_rate": {"stiffness": 0.004, "rest_length": 0.004},
+    "decay": 0.9,
 }
 
 
@@ -102,4 +103,4 @@ def _spread(count: int, height: float, draw: np.random.Generator) -> np.ndarray:
 def task_network(n_inputs: int, n_outputs: int, sizes: Sequence[int] | None, key: PRNGKeyArray) -> ElasticNetwork:
     """The network that `ElasticNetwork.for_task` builds."""
     hidden = (24,) if sizes is None else tuple(sizes)
-    return layered_network((n_inputs, *hidden, n_outputs), key=key)
+    return layered_network((n_inputs, *hidden, n_outputs), key=key, input_gain=0.25, output_gain=60.0, ground=0.3)

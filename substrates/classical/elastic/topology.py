@@ -13,6 +13,9 @@ from jaxtyping import Array, Inexact
 
 from substrates.wiring import HashedByContent, SparseMap
 
+DENSE_INCIDENCE = 2**18
+"""Up to so many pairs of a free node and a spring, forces are added up by a matrix product."""
+
 READINGS = ("displacement", "position", "distance")
 
 
@@ -103,29 +106,65 @@ class Topology(HashedByContent):
 
     @functools.cached_property
     def incident(self) -> np.ndarray | None:
-        """For every node its springs, padded: k for the second end of spring k, m + k for its first, 2m for none.
+        """For every node its springs, as `springs_at` lists them."""
+        return self.springs_at(np.arange(self.n))
+
+    @functools.cached_property
+    def incident_to_free(self) -> np.ndarray | None:
+        """For every node with a free coordinate its springs, as `springs_at` lists them."""
+        return self.springs_at(self.free_nodes)
+
+    @functools.cached_property
+    def free_among_nodes(self) -> np.ndarray:
+        """Where the free coordinates stand among all coordinates of the free nodes."""
+        place = np.searchsorted(self.free_nodes, self.free // self.dim)
+        return place * self.dim + self.free % self.dim
+
+    def springs_at(self, nodes: np.ndarray) -> np.ndarray | None:
+        """For each of some nodes its springs, padded: k for the second end of spring k, m + k for its first, 2m for none.
 
         None where a few nodes have so many springs that the table would be mostly padding.
         """
         m = len(self.edges)
         degree = np.bincount(self.edges.ravel(), minlength=self.n)
-        width = int(degree.max(initial=0))
-        if self.n * width > 8 * max(2 * m, self.n):
+        width = int(degree[nodes].max(initial=0))
+        if nodes.size * width > 8 * max(2 * m, self.n):
             return None
         ends = np.concatenate([self.edges[:, 1], self.edges[:, 0]])
         order = np.argsort(ends, kind="stable")
-        table = np.full((self.n, width), 2 * m, np.int32)
+        row = np.full(self.n, -1)
+        row[nodes] = np.arange(nodes.size)
         column = np.arange(2 * m) - np.concatenate([[0], np.cumsum(degree)])[ends[order]]
-        table[ends[order], column] = order
+        listed = row[ends[order]] >= 0
+        table = np.full((nodes.size, width), 2 * m, np.int32)
+        table[row[ends[order]][listed], column[listed]] = order[listed]
         return table
 
     def collect(self, pulls: Inexact[Array, "springs dim"]) -> Inexact[Array, "coordinates"]:
         """The force on every coordinate from what each spring does to its second node; the first feels the opposite."""
-        if self.incident is None:
-            total = jnp.zeros((self.n, self.dim), pulls.dtype)
-            return total.at[self.edges[:, 1]].add(pulls).at[self.edges[:, 0]].add(-pulls).reshape(-1)
+        total = jnp.zeros((self.n, self.dim), pulls.dtype)
+        return total.at[self.edges[:, 1]].add(pulls).at[self.edges[:, 0]].add(-pulls).reshape(-1)
+
+    @functools.cached_property
+    def incidence_at_free(self) -> np.ndarray | None:
+        """For nodes with a free coordinate and springs 1 at the second end, -1 at the first; None for a large network."""
+        m = len(self.edges)
+        if self.free_nodes.size * m > DENSE_INCIDENCE:
+            return None
+        incidence = np.zeros((self.n, m))
+        incidence[self.edges[:, 1], np.arange(m)] += 1
+        incidence[self.edges[:, 0], np.arange(m)] -= 1
+        return incidence[self.free_nodes]
+
+    def collect_at_free(self, pulls: Inexact[Array, "springs dim"]) -> Inexact[Array, "free"]:
+        """The force on the free coordinates alone."""
+        if self.incidence_at_free is not None:
+            incidence = jnp.asarray(self.incidence_at_free, pulls.dtype)
+            return jnp.matmul(incidence, pulls, precision="highest").reshape(-1)[self.free_among_nodes]
+        if self.incident_to_free is None:
+            return self.collect(pulls)[self.free]
         padded = jnp.concatenate([pulls, -pulls, jnp.zeros((1, self.dim), pulls.dtype)])
-        return jnp.sum(padded[self.incident], axis=1).reshape(-1)
+        return jnp.sum(padded[self.incident_to_free], axis=1).reshape(-1)[self.free_among_nodes]
 
     def sum_at_nodes(self, weights: Inexact[Array, "springs"]) -> Inexact[Array, "n"]:
         """For every node the sum over its springs."""

@@ -1,0 +1,63 @@
+"""What a batch of examples does a few at a time rather than side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+from jax.custom_batching import custom_vmap
+from jaxtyping import Array, Bool, PyTree
+
+AT_ONCE = 1e5
+"""Batches whose number times the cube of their size stays below go to LAPACK at once; jaxlib runs them on one thread."""
+
+
+def in_turn(factorise: Callable[..., Any]) -> Callable[..., Any]:
+    """The same function of square matrices; on a CPU `jax.vmap` maps it over a batch a few examples at a time.
+
+    There a large batched factorisation of jaxlib (0.10 and later) occupies a thread of XLA's pool while it waits for
+    others of the same pool. As many independent ones as there are threads, say those of the two nudged phases on a
+    machine with two cores, wait for ever. Small ones need no other thread. What is wrapped has no reverse-mode
+    derivative.
+    """
+    fits = lambda matrices: int(AT_ONCE / max(1, *(matrix.shape[-1] for matrix in matrices)) ** 3)
+    return lambda *matrices: in_groups(fits, factorise, *matrices)
+
+
+def in_groups(most: int | Callable[[Any], int], function: Callable[..., PyTree], *arguments: PyTree) -> PyTree:
+    """function(*arguments); on a CPU `jax.vmap` gives it at most so many examples at a time.
+
+    An iteration under `jax.vmap` goes on with all examples until the slowest has ended: in groups a slow one holds up
+    few. It has no reverse-mode derivative.
+    """
+    if jax.default_backend() != "cpu":
+        return function(*arguments)
+    arrays, static = eqx.partition(arguments, eqx.is_array)
+    leaves, structure = jax.tree.flatten(arrays)
+    whole = lambda leaves: function(*eqx.combine(jax.tree.unflatten(structure, leaves), static))
+    grouped = custom_vmap(lambda *leaves: whole(leaves))
+
+    @grouped.def_vmap
+    def rule(count: int, batched: Any, *leaves: Any) -> Any:
+        one = lambda moving: whole([next(moving) if b else leaf for b, leaf in zip(batched, leaves, strict=True)])
+        moving = [leaf for b, leaf in zip(batched, leaves, strict=True) if b]
+        group = max(1, most if isinstance(most, int) else most([leaf[0] for leaf in moving]))
+        if group >= count:
+            found = jax.vmap(lambda moving: one(iter(moving)))(moving)
+        else:
+            found = jax.lax.map(lambda moving: one(iter(moving)), moving, batch_size=None if group == 1 else group)
+        return found, jax.tree.map(lambda _: True, found)
+
+    return grouped(*leaves)
+
+
+def only_where(needed: Bool[Array, ""], stage: Callable[..., PyTree], *arguments: PyTree) -> PyTree:
+    """stage(*arguments) where it is needed, else the last argument; on a CPU a batch does it one by one.
+
+    `jax.vmap` turns a condition into a choice after both branches were computed. Here every example pays for itself
+    alone. It has no reverse-mode derivative.
+    """
+    chosen = lambda needed, *given: jax.lax.cond(needed, lambda: stage(*given), lambda: given[-1])
+    return in_groups(1, chosen, needed, *arguments)

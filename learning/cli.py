@@ -110,7 +110,7 @@ def _parser() -> argparse.ArgumentParser:
     where = train.add_argument_group("where and how it is run")
     where.add_argument("--seed", type=_seed, metavar="N", help="one seed gives the same numbers again (default: 0)")
     where.add_argument(
-        "--precision", type=int, choices=(32, 64), help="bits of a number (default: the substrate's own, mostly 32)"
+        "--precision", type=int, choices=(32, 64), help="bits of a number (default: the substrate's own)"
     )
     where.add_argument("--device", choices=("cpu", "gpu"), help="(default: what JAX finds best)")
     where.add_argument(

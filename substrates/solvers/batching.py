@@ -11,7 +11,7 @@ from jax.custom_batching import custom_vmap
 from jaxtyping import Array, Bool, PyTree
 
 AT_ONCE = 1e5
-"""Batches whose number times the cube of their size stays below go to LAPACK at once; jaxlib runs them on one thread."""
+"""A batch goes to LAPACK at once while its number times the cube of its size stays below: jaxlib uses one thread."""
 
 
 def in_turn(factorise: Callable[..., Any]) -> Callable[..., Any]:

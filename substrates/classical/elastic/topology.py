@@ -114,14 +114,15 @@ class Topology(HashedByContent):
         """For every node with a free coordinate its springs, as `springs_at` lists them."""
         return self.springs_at(self.free_nodes)
 
-    @functools.cached_property
-    def free_among_nodes(self) -> np.ndarray:
-        """Where the free coordinates stand among all coordinates of the free nodes."""
-        place = np.searchsorted(self.free_nodes, self.free // self.dim)
-        return place * self.dim + self.free % self.dim
+    def free_of(self, at_nodes: Inexact[Array, "nodes dim"]) -> Inexact[Array, "free"]:
+        """The free coordinates of vectors at the nodes with a free coordinate."""
+        flat = at_nodes.reshape(-1)
+        if self.whole_nodes:
+            return flat
+        return flat[np.searchsorted(self.free_nodes, self.free // self.dim) * self.dim + self.free % self.dim]
 
     def springs_at(self, nodes: np.ndarray) -> np.ndarray | None:
-        """For each of some nodes its springs, padded: k for the second end of spring k, m + k for its first, 2m for none.
+        """For each of some nodes its springs: k for the second end of spring k, m + k for its first, 2m to pad.
 
         None where a few nodes have so many springs that the table would be mostly padding.
         """
@@ -147,7 +148,7 @@ class Topology(HashedByContent):
 
     @functools.cached_property
     def incidence_at_free(self) -> np.ndarray | None:
-        """For nodes with a free coordinate and springs 1 at the second end, -1 at the first; None for a large network."""
+        """1 where a spring has its second end at a node with a free coordinate, -1 its first; None for large ones."""
         m = len(self.edges)
         if self.free_nodes.size * m > DENSE_INCIDENCE:
             return None
@@ -160,11 +161,11 @@ class Topology(HashedByContent):
         """The force on the free coordinates alone."""
         if self.incidence_at_free is not None:
             incidence = jnp.asarray(self.incidence_at_free, pulls.dtype)
-            return jnp.matmul(incidence, pulls, precision="highest").reshape(-1)[self.free_among_nodes]
+            return self.free_of(jnp.matmul(incidence, pulls, precision="highest"))
         if self.incident_to_free is None:
             return self.collect(pulls)[self.free]
         padded = jnp.concatenate([pulls, -pulls, jnp.zeros((1, self.dim), pulls.dtype)])
-        return jnp.sum(padded[self.incident_to_free], axis=1).reshape(-1)[self.free_among_nodes]
+        return self.free_of(jnp.sum(padded[self.incident_to_free], axis=1))
 
     def sum_at_nodes(self, weights: Inexact[Array, "springs"]) -> Inexact[Array, "n"]:
         """For every node the sum over its springs."""

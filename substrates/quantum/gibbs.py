@@ -14,6 +14,7 @@ from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 from substrates.nudge import Nudge, Pin
 from substrates.quantum.eigensolvers import self_consistent
 from substrates.quantum.system import QuantumSubstrate
+from substrates.solvers.batching import in_turn
 from substrates.solvers.solver import Equilibrium, Solver, judge, tolerance
 from substrates.substrate import Substrate, fixed, parameter_dtype
 
@@ -32,7 +33,7 @@ class GibbsWeights(Solver):
         one, infinite = jnp.ones((), jnp.int32), jnp.asarray(jnp.inf, start.dtype)
 
         def solve(weights, start, limit):
-            levels, vectors = jnp.linalg.eigh(substrate.model.hamiltonian(x, weights).matrix())
+            levels, vectors = in_turn(jnp.linalg.eigh)(substrate.model.hamiltonian(x, weights).matrix())
             log_p = jax.nn.log_softmax(-levels / substrate.temperature)
             return (vectors * log_p) @ vectors.T, one, infinite
 

@@ -14,6 +14,7 @@ from jaxtyping import Array, Float
 
 from substrates.quantum.gibbs import GibbsEnsemble, gibbs_ensemble
 from substrates.quantum.system import QuantumSubstrate
+from substrates.solvers.batching import in_turn
 from substrates.substrate import fixed
 
 MOST_LEVELS = 8192
@@ -161,7 +162,7 @@ class HamiltonianSubstrate(QuantumSubstrate):
     def diagonalised(
         self, operator: MatrixHamiltonian
     ) -> tuple[Float[Array, "levels"], Float[Array, "levels amplitudes"]]:
-        levels, vectors = jnp.linalg.eigh(operator.matrix())
+        levels, vectors = in_turn(jnp.linalg.eigh)(operator.matrix())
         step = 2 if self.is_complex else 1  # psi and i psi
         return levels[::step], vectors.T[::step]
 

@@ -13,6 +13,7 @@ from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 from substrates.nudge import Nudge, Pin
 from substrates.quantum.eigensolvers import GroundStateSolver
 from substrates.quantum.response import ground_state_response
+from substrates.solvers.batching import in_turn
 from substrates.solvers.solver import Equilibrium, Solver
 from substrates.substrate import Substrate, split_parameters
 
@@ -66,7 +67,7 @@ class QuantumSubstrate(Substrate):
 
     def diagonalised(self, operator: Any) -> tuple[Float[Array, "levels"], Float[Array, "levels amplitudes"]]:
         """All levels of an operator, ascending, and their unit vectors, one per row."""
-        levels, vectors = jnp.linalg.eigh(operator.matrix())
+        levels, vectors = in_turn(jnp.linalg.eigh)(operator.matrix())
         return levels, vectors.T
 
     def aligned(self, vector: Float[Array, "amplitudes"], start: Float[Array, "amplitudes"]) -> Array:

@@ -11,6 +11,7 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from substrates.nudge import Nudge, Pin
+from substrates.solvers.batching import in_turn
 
 
 def descend_by_newton(
@@ -43,7 +44,7 @@ def descend_by_newton(
     def direction(y: Array, torque: Array) -> Array:
         if dense:
             hessian = -jax.jacfwd(torque_at)(y) * moves
-            values, vectors = jnp.linalg.eigh((hessian + hessian.T) / 2)
+            values, vectors = in_turn(jnp.linalg.eigh)((hessian + hessian.T) / 2)
             sizes = jnp.maximum(jnp.abs(values), epsilon**0.5 * largest(values))
             return vectors @ ((vectors.T @ torque) / jnp.where(sizes > 0, sizes, 1))
         action = lambda v: -jax.jvp(torque_at, (y,), (v,))[1]

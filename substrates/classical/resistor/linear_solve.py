@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Inexact
 
 from substrates.classical.resistor.topology import Topology
+from substrates.solvers.batching import in_turn
 
 Solve = Callable[[Array, Array, Array | None], tuple[Array, Array]]
 
@@ -42,6 +43,16 @@ def _pattern(topology: Topology, elements: int) -> tuple[np.ndarray, np.ndarray,
     return rows, columns, element, coefficient
 
 
+def _by_cholesky(matrix: Array, current: Array) -> tuple[Array, Array]:
+    factor = jnp.linalg.cholesky(matrix, symmetrize_input=False)
+    return jax.scipy.linalg.cho_solve((factor, True), current), factor
+
+
+def _by_elimination(matrix: Array, current: Array) -> tuple[Array, Array, Array]:
+    factor, pivots = jax.scipy.linalg.lu_factor(matrix)
+    return jax.scipy.linalg.lu_solve((factor, pivots), current), factor, pivots
+
+
 def _solve_dense(
     topology: Topology, symmetric: bool, conductance: Array, current: Array, curvature: Array | None
 ) -> tuple[Inexact[Array, "potentials"], Bool[Array, ""]]:
@@ -51,10 +62,9 @@ def _solve_dense(
     if curvature is not None:
         matrix += topology.read_test_map.dense(dtype).T @ curvature @ topology.read_map.dense(dtype)
     if symmetric:
-        factor = jnp.linalg.cholesky(matrix, symmetrize_input=False)
-        return jax.scipy.linalg.cho_solve((factor, True), current), jnp.all(jnp.isfinite(factor))
-    factor, pivots = jax.scipy.linalg.lu_factor(matrix)
-    solution = jax.scipy.linalg.lu_solve((factor, pivots), current)
+        solution, factor = in_turn(_by_cholesky)(matrix, current)
+        return solution, jnp.all(jnp.isfinite(factor))
+    solution, factor, pivots = in_turn(_by_elimination)(matrix, current)
     if jnp.iscomplexobj(matrix):
         return solution, jnp.asarray(True)
     pivot = jnp.diagonal(factor)

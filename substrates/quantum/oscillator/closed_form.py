@@ -10,6 +10,7 @@ from jaxtyping import Array, Bool, PRNGKeyArray, PyTree
 
 from substrates.nudge import Nudge, Pin
 from substrates.quantum.oscillator.response import MeanResponse, MomentResponse, Settled, response_of
+from substrates.solvers.batching import in_turn
 from substrates.solvers.generic import DescendThenPolish
 from substrates.solvers.solver import Equilibrium, Solver, Status, judge, tolerance
 
@@ -101,7 +102,7 @@ class ClosedForm(Solver):
 def _is_minimum(response: MeanResponse | MomentResponse, settled: Settled, nudge: Nudge) -> Bool[Array, ""]:
     """Whether the modes stay stable and X^-1 + beta C'' is positive definite, with X the susceptibility."""
     asked = response.settled(nudge.pull(settled.output))
-    sizes, vectors = jnp.linalg.eigh(response.susceptibility(settled))
+    sizes, vectors = in_turn(jnp.linalg.eigh)(response.susceptibility(settled))
     half = vectors * jnp.sqrt(jnp.maximum(sizes, 0))
-    least = jnp.linalg.eigvalsh(half.T @ nudge.curvature(settled.output) @ half)[0]
+    least = in_turn(jnp.linalg.eigvalsh)(half.T @ nudge.curvature(settled.output) @ half)[0]
     return response.modes(asked).stable & (least > -1)

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Array, Float, PyTree
 
 from substrates.quantum.oscillator.modes import GaussianState, Modes
+from substrates.solvers.batching import in_turn
 
 
 class Settled(NamedTuple):
@@ -26,7 +27,7 @@ class MeanResponse:
     def __init__(self, net: Any, x: PyTree):
         self.net, self.nodes = net, np.asarray(net.outputs, int)
         self.force, self.stiffness = net.total_bias(x), net.stiffness_matrix(x)
-        self.free_modes = Modes.of(self.stiffness, net.mass)
+        self.free_modes = in_turn(Modes.of)(self.stiffness, net.mass)
         self.free_mean = _balanced(self.free_modes, self.stiffness, self.force)
         arms = jnp.zeros((net.n, len(self.nodes)), self.force.dtype).at[self.nodes, jnp.arange(len(self.nodes))].set(1)
         self.compliance = self.free_modes.compliance(arms)[self.nodes]
@@ -94,7 +95,7 @@ class MomentResponse:
         return self.stiffness.at[self.nodes, self.nodes].add(-2 * pull[len(self.nodes) :])
 
     def _modes(self, pull: Float[Array, "outputs"]) -> Modes:
-        return Modes.of(self._stiffness(pull), self.net.mass)
+        return in_turn(Modes.of)(self._stiffness(pull), self.net.mass)
 
 
 def _balanced(modes: Modes, stiffness: Float[Array, "n n"], force: Float[Array, "n"]) -> Float[Array, "n"]:

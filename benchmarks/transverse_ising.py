@@ -188,7 +188,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--validation", action="store_true", help="judge by the validation part, to choose settings")
-    parser.add_argument("--epochs", type=int, default=20)
+    parser.add_argument("--epochs", type=int, default=50)
     parser.add_argument("--rate", type=float, default=0.03)
     parser.add_argument("--beta", type=float, default=0.1)
     parser.add_argument(

@@ -11,6 +11,8 @@ from substrates.laboratory.annealer import AnnealedIsing
 from substrates.laboratory.plant import Plant
 from substrates.laboratory.spice_circuit import SpiceCircuit
 from substrates.laboratory.system import PhysicalSystem
+from substrates.quantum.free_fermions import FreeFermionChain
+from substrates.quantum.hamiltonian import HamiltonianSubstrate
 from substrates.quantum.oscillator import QuantumOscillatorNetwork
 from substrates.quantum.transverse_ising import TransverseFieldIsing
 from substrates.substrate import Equilibrium, Nudge, Pin, Status, Substrate, fixed
@@ -20,6 +22,8 @@ __all__ = [
     "AnnealedIsing",
     "ElasticNetwork",
     "Equilibrium",
+    "FreeFermionChain",
+    "HamiltonianSubstrate",
     "HopfieldNetwork",
     "IsingModel",
     "Nudge",

@@ -42,57 +42,55 @@ def lowest_eigenvector(
         return v
 
     def running(carry):
-        energy, square, step, stuck = carry[4], carry[5], carry[7], carry[8]
+        energy, square, step, stuck = carry[5], carry[6], carry[8], carry[9]
         return ~done(energy, 2 * jnp.sqrt(square)) & (step < max_steps) & ~stuck
 
     def advance(carry):
-        x, hx, p, hp, energy, square, p_energy, step, _ = carry
-        w = outside(hx - energy * x)
-        w = w - dot(x, w) * x
+        x, hx, p, hp, w, energy, square, p_energy, step, _ = carry
         overlap = dot(w, p)
         length = jnp.sqrt(jnp.maximum(square - overlap**2, epsilon * square) + tiny)
-        w = (w - overlap * p) / length
+        w = (w - dot(w, x) * x - overlap * p) / length
         hw = operator(w)
         w_energy, across, between = dot(hw, w), dot(hx, w), dot(hw, p)
         has_p = p_energy < jnp.inf
         far = 10 * (jnp.abs(energy) + jnp.abs(w_energy) + jnp.abs(across) + 1)
         along_p = jnp.where(has_p, p_energy - energy, far)
         small = jnp.array([[0, across, overlap], [across, w_energy - energy, between], [overlap, between, along_p]])
-        y = jnp.linalg.eigh(small)[1][:, 0]
+        values, vectors = jnp.linalg.eigh(small)
+        y = vectors[:, 0]
         # the direction for the next step: the vector before, made orthogonal to the new one
         z = jnp.array([y[1] ** 2 + y[2] ** 2, -y[0] * y[1], -y[0] * y[2]])
         z /= jnp.sqrt(jnp.maximum(jnp.vdot(z, z), tiny))
         mixed = lambda q, s, t, u: q[0] * s + q[1] * t + q[2] * u
         x, p, hx, hp = mixed(y, x, w, p), mixed(z, x, w, p), mixed(y, hx, hw, hp), mixed(z, hx, hw, hp)
-        # rounding moves the norm, and the recurrences do not notice
-        scale = jax.lax.rsqrt(dot(x, x))
-        x, hx = x * scale, hx * scale
-        energy = dot(x, hx)
-        left = hx - energy * x
         stuck = length <= 4 * epsilon * (jnp.abs(energy) + jnp.abs(w_energy))
-        return x, hx, p, hp, energy, dot(left, left), dot(p, hp), step + 1, stuck
+        p_energy = energy + jnp.vdot(z, small @ z)
+        energy = energy + values[0]
+        w = outside(hx - energy * x)
+        return x, hx, p, hp, w, energy, dot(w, w), p_energy, step + 1, stuck
 
     def fresh(x, step):
         x = outside(x)
         x = x / jnp.sqrt(jnp.maximum(dot(x, x), tiny))
         hx = operator(x)
         energy = dot(x, hx)
-        left = outside(hx - energy * x)
+        w = outside(hx - energy * x)
         zero = jnp.zeros_like(x)
-        return x, hx, zero, zero, energy, dot(left, left), jnp.asarray(jnp.inf, dtype), step + 1, jnp.asarray(False)
+        infinite = jnp.asarray(jnp.inf, dtype)
+        return x, hx, zero, zero, w, energy, dot(w, w), infinite, step + 1, jnp.asarray(False)
 
     def unsettled(outer):
         inner, rounds = outer
-        return ~done(inner[4], 2 * jnp.sqrt(inner[5])) & (inner[7] < max_steps) & (rounds < _ROUNDS)
+        return ~done(inner[5], 2 * jnp.sqrt(inner[6])) & (inner[8] < max_steps) & (rounds < _ROUNDS)
 
     def settle(outer):
         inner, rounds = outer
         inner = jax.lax.while_loop(running, advance, inner)
-        return fresh(inner[0], inner[7]), rounds + 1
+        return fresh(inner[0], inner[8]), rounds + 1
 
     first = fresh(start, jnp.zeros((), jnp.int32))
     inner, _ = jax.lax.while_loop(unsettled, settle, (first, jnp.zeros((), jnp.int32)))
-    return inner[4], inner[0], inner[7]
+    return inner[5], inner[0], inner[8]
 
 
 def dot(u: Float[Array, " n"], v: Float[Array, " n"]) -> Float[Array, ""]:

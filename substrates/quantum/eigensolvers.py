@@ -11,12 +11,16 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
 from substrates.nudge import Nudge, Pin
 from substrates.quantum.conjugate_gradients import lowest_eigenvector
+from substrates.solvers.batching import in_groups
 from substrates.solvers.generic import DescendThenPolish
 from substrates.solvers.solver import Equilibrium, Solver, Status, judge, tolerance
 
 DENSE_DIMENSION = 64
 NEARLY_DEGENERATE = 1e-6
 _ROUNDS = 60
+
+GROUP = 1
+"""So many examples of a batch are settled together on a CPU, where the vectors of more do not fit its cache."""
 
 
 class GroundStateSolver(Solver):
@@ -56,16 +60,21 @@ class GroundStateSolver(Solver):
         limit = (
             tolerance(substrate, start, x, nudge) if self.absolute is None else jnp.asarray(self.absolute, start.dtype)
         )
-        find = self._by_matrix if substrate.dimension <= self.dense else self._by_products
-        solve = lambda weights, start, limit: find(substrate, substrate.hamiltonian(x, weights), start, limit, x, nudge)
-        if isinstance(nudge, Nudge):
-            state, steps, gap = self_consistent(substrate, x, nudge, start, solve, limit)
+        given = (substrate, x, nudge, start, limit)
+        if substrate.dimension <= self.dense:
+            state, steps, gap = self._settled(self._by_matrix, *given)
         else:
-            state, steps, gap = solve(None, start, limit)
+            state, steps, gap = in_groups(GROUP, lambda *given: self._settled(self._by_products, *given), *given)
         found = judge(substrate, state, x, nudge, steps, limit)
         tied = found.converged & (gap <= self.degenerate * substrate.energy_scale(x))
         status = Status.where(tied, Status.zero_mode, found.status)
         return Equilibrium(found.state, found.energy, found.residual, found.steps, status)
+
+    def _settled(self, find, substrate, x, nudge, start, limit) -> tuple[Array, Array, Array]:
+        solve = lambda weights, start, limit: find(substrate, substrate.hamiltonian(x, weights), start, limit, x, nudge)
+        if isinstance(nudge, Nudge):
+            return self_consistent(substrate, x, nudge, start, solve, limit)
+        return solve(None, start, limit)
 
     def _by_matrix(self, substrate, operator, start, limit, x, nudge) -> tuple[Array, Array, Array]:
         levels, vectors = substrate.diagonalised(operator)

@@ -284,4 +284,4 @@ class TransverseFieldIsing(QuantumSubstrate):
 
     def training_defaults(self) -> dict[str, Any]:
         """Weak centred nudges: the states respond smoothly."""
-        return {"beta": 0.1, "epochs": 20, "batch_size": 10, "optimiser": "adam", "learning_rate": 0.03, "decay": 0.95}
+        return {"beta": 0.1, "epochs": 50, "batch_size": 10, "optimiser": "adam", "learning_rate": 0.03, "decay": 0.95}

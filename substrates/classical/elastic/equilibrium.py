@@ -156,7 +156,8 @@ def _searched(
             softest = softest_mode(objective, flat, outputs, certain, solver.dense_size)
         return point, steps + more, softest, tries + 1
 
-    return jax.lax.while_loop(unsettled, search, (*carry, jnp.zeros((), jnp.int32)))[:3]
+    point, steps, softest, _ = jax.lax.while_loop(unsettled, search, (*carry, jnp.zeros((), jnp.int32)))
+    return point, steps, softest
 
 
 def _descended(

@@ -8,7 +8,10 @@ from substrates.classical.oscillator import OscillatorNetwork
 from substrates.classical.predictive_coding import PredictiveCodingNetwork
 from substrates.classical.resistor import GROUND, ResistorNetwork, Shockley
 from substrates.laboratory.annealer import AnnealedIsing
+from substrates.laboratory.noisy import Noisy
+from substrates.laboratory.patience import Patience
 from substrates.laboratory.plant import Plant
+from substrates.laboratory.recorder import Recorder, Replay
 from substrates.laboratory.spice_circuit import SpiceCircuit
 from substrates.laboratory.system import PhysicalSystem
 from substrates.quantum.free_fermions import FreeFermionChain
@@ -26,13 +29,17 @@ __all__ = [
     "HamiltonianSubstrate",
     "HopfieldNetwork",
     "IsingModel",
+    "Noisy",
     "Nudge",
     "OscillatorNetwork",
+    "Patience",
     "PhysicalSystem",
     "Pin",
     "Plant",
     "PredictiveCodingNetwork",
     "QuantumOscillatorNetwork",
+    "Recorder",
+    "Replay",
     "ResistorNetwork",
     "Shockley",
     "SpiceCircuit",

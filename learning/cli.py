@@ -16,9 +16,11 @@ import jax
 
 from learning import catalogue
 from learning.data import DATA_SETS, load_data
+from learning.homeostat import SelfControl
 from learning.rule import ConvergenceError, Mover
 from learning.run_folder import claim, read_config
 from learning.training import Run, fit
+from substrates.laboratory.plant import Plant
 from substrates.substrate import split_parameters
 
 _FALLBACK: dict[str, Any] = {"epochs": 20, "batch_size": 32, "optimiser": "adam", "learning_rate": 0.01, "decay": 1.0}
@@ -89,7 +91,22 @@ def _parser() -> argparse.ArgumentParser:
     how.add_argument("--rule", metavar="NAME", help="the learning rule (default: equilibrium-propagation)")
     how.add_argument("--beta", type=_positive, metavar="X", help=f"nudging strength {of_substrate}")
     how.add_argument(
-        "--variant", metavar="NAME", help=f"of the rule: positive, negative, centered, random {of_substrate}"
+        "--variant",
+        metavar="NAME",
+        help="of the rule: positive, negative, centered, random; of agnostic: optimistic, pessimistic, centered "
+        + of_substrate,
+    )
+    how.add_argument(
+        "--epsilon",
+        type=_positive,
+        metavar="X",
+        help=f"agnostic: how far a parameter yields to a unit of force {of_substrate}",
+    )
+    how.add_argument(
+        "--read-back",
+        action="store_true",
+        default=None,
+        help="agnostic: hold the parameters by reading them, as on a real system, not by what the simulation knows",
     )
     how.add_argument("--cost", choices=sorted(catalogue.COSTS), help=f"what the outputs are judged by {of_substrate}")
     how.add_argument(
@@ -142,8 +159,8 @@ def _list(options: argparse.Namespace) -> int:
 
 
 _RECORDED = (
-    "data", "sizes", "validation", "rule", "beta", "variant", "cost", "lenient", "batch_size", "optimiser",
-    "learning_rate", "decay", "seed", "precision",
+    "data", "sizes", "validation", "rule", "beta", "variant", "epsilon", "read_back", "cost", "lenient", "batch_size",
+    "optimiser", "learning_rate", "decay", "seed", "precision",
 )  # fmt: skip
 
 
@@ -162,9 +179,10 @@ def _train(options: argparse.Namespace) -> int:
     out = _claimed_folder(options, asked)
     try:
         substrate_class = catalogue.find(catalogue.SUBSTRATES, asked["substrate"])
-        precision = asked["precision"] or getattr(substrate_class, "training_precision", 32)
-        with jax.enable_x64(precision == 64):
-            return _train_in(out, options, asked, substrate_class)
+        rule_class = catalogue.find(catalogue.RULES, asked["rule"] or "equilibrium-propagation")
+        usual = 64 if _on_bench(rule_class) else getattr(substrate_class, "training_precision", 32)
+        with jax.enable_x64((asked["precision"] or usual) == 64):
+            return _train_in(out, options, asked, substrate_class, rule_class)
     finally:
         with contextlib.suppress(OSError):
             out.rmdir()  # only if nothing came of it
@@ -200,22 +218,26 @@ def _claimed_folder(options: argparse.Namespace, asked: dict[str, Any]) -> Path:
     return out
 
 
-def _train_in(out: Path, options: argparse.Namespace, asked: dict[str, Any], substrate_class: Any) -> int:
+def _train_in(
+    out: Path, options: argparse.Namespace, asked: dict[str, Any], substrate_class: Any, rule_class: Any
+) -> int:
     say = (lambda *_: None) if options.quiet else (lambda text: print(text, flush=True))
     if options.resume and read_config(out) is None:
         say(f"There is no run in {out} yet: it starts now.")
-    rule_class = catalogue.find(catalogue.RULES, asked["rule"] or "equilibrium-propagation")
     seed = asked["seed"] or 0
     part = 0.1 if asked["validation"] is None else asked["validation"]
     data = load_data(asked["data"] or "digits", seed=seed, validation=part)
     build_key, train_key = jax.random.split(jax.random.key(seed))
     sizes = None if asked["sizes"] is None else tuple(asked["sizes"])
     substrate = substrate_class.for_task(data.n_inputs, data.n_outputs, sizes=sizes, key=build_key)
-    settings = {**_FALLBACK, **substrate.training_defaults()}
-    settings |= {name: asked[name] for name in (*_FALLBACK, "beta", "variant", "cost") if asked.get(name) is not None}
+    settings = _settings(substrate, rule_class, asked)
     settings["epochs"] = options.epochs or settings["epochs"]
     settings["batch_size"] = min(settings["batch_size"], len(data.train[1]))
     rule = _rule(rule_class, asked, {name: settings.pop(name, None) for name in ("beta", "variant", "cost")})
+    system = substrate
+    if _on_bench(rule_class):
+        copies = None if settings["batch_size"] == 1 else settings["batch_size"]
+        system = Plant(substrate, settings["epsilon"], cost=rule.cost, copies=copies, inputs=data.n_inputs)
     batches = math.ceil(len(data.train[1]) / settings["batch_size"])
     epochs = settings.pop("epochs")
     say(data)
@@ -226,7 +248,7 @@ def _train_in(out: Path, options: argparse.Namespace, asked: dict[str, Any], sub
         rates = (settings["optimiser"], settings["learning_rate"], settings["decay"])
         optimiser = catalogue.optimiser(*rates, batches, substrate)
     run = fit(
-        substrate,
+        system,
         rule,
         data.train,
         optimiser=optimiser,
@@ -249,6 +271,37 @@ def _train_in(out: Path, options: argparse.Namespace, asked: dict[str, Any], sub
     return 130 if run.interrupted else 0
 
 
+def _on_bench(rule_class: Any) -> bool:
+    return issubclass(rule_class, Mover) and rule_class.on_bench
+
+
+def _settings(substrate: Any, rule_class: Any, asked: dict[str, Any]) -> dict[str, Any]:
+    """What the substrate is trained with: what was asked for, else its own defaults for the kind of rule."""
+    own = dict(substrate.training_defaults())
+    for_bench = own.pop("bench", {})
+    if _on_bench(rule_class):
+        given = {"epochs": 10, "batch_size": 1, **for_bench}
+        names = ("epochs", "batch_size", "epsilon", "beta", "variant", "cost")
+        meaningless = ("optimiser", "learning_rate", "decay")
+    else:
+        given, names, meaningless = (
+            {**_FALLBACK, **own},
+            (*_FALLBACK, "beta", "variant", "cost"),
+            ("epsilon", "read_back"),
+        )
+    for name in meaningless:
+        if asked.get(name) is not None:
+            raise _UsageError(
+                f"--{name.replace('_', '-')}: the rule {rule_class.__name__} has no use for it; leave it out"
+            )
+    settings = given | {name: asked[name] for name in names if asked.get(name) is not None}
+    if _on_bench(rule_class) and settings.get("epsilon") is None:
+        raise _UsageError(
+            "--epsilon: neither the substrate nor you say how far parameters yield; give one, such as 0.001"
+        )
+    return settings
+
+
 def _rule(rule_class: Any, asked: dict[str, Any], settings: dict[str, Any]) -> Any:
     fields = rule_class.__dataclass_fields__
     given = {name: value if name in fields else asked[name] for name, value in settings.items()}
@@ -256,6 +309,7 @@ def _rule(rule_class: Any, asked: dict[str, Any], settings: dict[str, Any]) -> A
     given |= {
         "cost": None if cost is None else catalogue.COSTS[cost](),
         "strict": False if asked["lenient"] else None,
+        "homeostat": SelfControl() if "homeostat" in fields and not asked.get("read_back") else None,
     }
     if "beta" in fields and settings["beta"] is None:
         raise _UsageError(
@@ -277,6 +331,8 @@ def _report(run: Run) -> str:
 
 
 def _describe(settings: dict[str, Any]) -> str:
+    if "learning_rate" not in settings:
+        return f"epsilon {settings['epsilon']:g}, {settings['batch_size']} copies"
     rate = settings["learning_rate"]
     shown = rate if isinstance(rate, float | int) else ", ".join(f"{name} {value:g}" for name, value in rate.items())
     decay = "" if settings["decay"] == 1 else f", times {settings['decay']:g} per epoch"

@@ -281,7 +281,8 @@ class Substrate(eqx.Module):
 
         `beta`, `variant` and `cost` (a name) of the rule, `epochs`, `batch_size`, `optimiser` (a name),
         `learning_rate`, `decay` (of the learning rate, a factor per epoch). A learning rate is one number, or a dict
-        from the paths of parameters ("conductance", "conductance[0]") to numbers.
+        from the paths of parameters ("conductance", "conductance[0]") to numbers. `bench` is a dict of what rules on
+        the bench are given instead: `epsilon`, `beta`, `variant`, `cost`, `epochs`, `batch_size` (copies of the plant).
         """
         return {}
 

@@ -227,3 +227,32 @@ def test_a_killed_command_resumes_to_the_same_end(tmp_path):
         costs.append([row["cost"] for row in rows])
     assert len(costs[0]) == 400
     assert costs[0] == costs[1]
+
+
+def test_a_rule_on_the_bench_trains_a_plant_around_the_substrate(command):
+    arguments = ("train", "hopfield", "--rule", "agnostic", "--data", "iris", "--sizes", "8", "--out", "run")
+    code, out, err = command(*arguments, "--epochs", "4")
+    assert (code, err) == (0, "")
+    assert "epsilon 0.01" in out
+    summary = json.loads(Path("run/summary.json").read_text())
+    assert summary["train_accuracy"] > 0.8
+    assert summary["unconverged"] == 0
+    assert json.loads(Path("run/config.json").read_text())["settings"] == {"epsilon": 0.01, "batch_size": 1}
+    code, _, err = command("train", "hopfield", "--out", "run", "--resume", "--epochs", "5")
+    assert (code, err) == (0, "")
+    assert json.loads(Path("run/summary.json").read_text())["epochs"] == 5
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--rule", "agnostic", "--beta", "1"), "--epsilon: neither the substrate nor you"),
+        (("--rule", "agnostic", "--epsilon", "0.1", "--learning-rate", "0.1"), "--learning-rate: the rule AgnosticEP"),
+        (("--epsilon", "0.1"), "--epsilon: the rule EquilibriumPropagation"),
+        (("--read-back",), "--read-back: the rule EquilibriumPropagation"),
+    ],
+)
+def test_options_of_another_kind_of_rule_are_refused(command, arguments, message):
+    code, _, err = train(command, *arguments)
+    assert code == 2
+    assert message in err

@@ -156,6 +156,7 @@ class HopfieldNetwork(Substrate):
             "optimiser": "sgd",
             "learning_rate": rates,
             "decay": 0.99,
+            "bench": {"epsilon": 0.01, "beta": 1.0, "epochs": 15},
         }
 
     # builders

@@ -161,6 +161,7 @@ def test_layers_carry_a_positive_and_a_negative_weight():
     assert signs[0] * signs[1] < 0
 
 
+@pytest.mark.slow
 def test_a_layered_network_learns_to_tell_wines_apart():
     data = load_data("wine", seed=0, validation=0)
     net = ElasticNetwork.for_task(data.n_inputs, data.n_outputs, sizes=(8,), key=jax.random.key(0))

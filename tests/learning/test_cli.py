@@ -137,7 +137,7 @@ def test_resume(command):
         ("train PLUGIN --seed x", "--seed: wanted a whole number"),
         ("train PLUGIN --data iris --learning-rate weight=0.1", "nothing for .*offset"),
         ("train PLUGIN --data iris --learning-rate weight=1,offset=1,mass=1", "no parameter mass; the parameters are"),
-        ("train PLUGIN --rule backprop", "rule: wanted one of equilibrium-propagation"),
+        ("train PLUGIN --rule backprop", "rule: wanted one of agnostic, equilibrium-propagation"),
         ("train PLUGIN --data iris --variant upside-down", "variant: wanted one of"),
         ("train PLUGIN --optimiser sgdd", "invalid choice: 'sgdd'"),
         ("train PLUGIN --out /proc/here", "cannot write in /proc/here"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import json
 import os
 from dataclasses import asdict, dataclass, fields
@@ -40,21 +41,8 @@ class Event:
     failure: tuple[str, str] | None = None
 
 
-class Recorder:
-    """A physical system that keeps every verb with its answer, for `replay`; the same five verbs.
-
-    Args:
-        system: what is inside. Its capabilities beyond the five verbs are not passed on.
-    """
-
-    def __init__(self, system: PhysicalSystem):
-        self._system = system
-        self.events: list[Event] = []
-
-    @property
-    def spec(self) -> Spec:
-        """Of the system inside."""
-        return self._system.spec
+class _Verbs(abc.ABC):
+    """The five verbs, each of which goes by its name and arguments through `_do`."""
 
     def set_knobs(self, u: Float[Array, "knobs"]) -> None:
         """Turns every knob."""
@@ -75,6 +63,26 @@ class Recorder:
     def read(self) -> Reading:
         """Reads what the meters show."""
         return self._do("read")
+
+    @abc.abstractmethod
+    def _do(self, verb: str, **arguments: Any) -> Any: ...
+
+
+class Recorder(_Verbs):
+    """A physical system that keeps every verb with its answer, for `replay`; the same five verbs.
+
+    Args:
+        system: what is inside. Its capabilities beyond the five verbs are not passed on.
+    """
+
+    def __init__(self, system: PhysicalSystem):
+        self._system = system
+        self.events: list[Event] = []
+
+    @property
+    def spec(self) -> Spec:
+        """Of the system inside."""
+        return self._system.spec
 
     def replay(self) -> Replay:
         """A system that answers as this one did, from the first verb on."""
@@ -103,7 +111,7 @@ class Recorder:
         return answer
 
 
-class Replay:
+class Replay(_Verbs):
     """A physical system that is not there: it answers from a protocol, if it is asked the very same.
 
     Raises ReplayError (a `LaboratoryError`) where a verb or an argument differs, or the protocol has ended.
@@ -125,26 +133,6 @@ class Replay:
     def spec(self) -> Spec:
         """Of the recorded system."""
         return self._spec
-
-    def set_knobs(self, u: Float[Array, "knobs"]) -> None:
-        """As recorded."""
-        self._do("set_knobs", u=u)
-
-    def clamp(self, x: Float[Array, "*copies inputs"] | None) -> None:
-        """As recorded."""
-        self._do("clamp", x=x)
-
-    def nudge(self, target: Float[Array, "*copies outputs"] | None, beta: float) -> None:
-        """As recorded."""
-        self._do("nudge", target=target, beta=beta)
-
-    def settle(self) -> Status:
-        """As recorded."""
-        return self._do("settle")
-
-    def read(self) -> Reading:
-        """As recorded."""
-        return self._do("read")
 
     def _do(self, verb: str, **arguments: Any) -> Any:
         if self.position == len(self.events):

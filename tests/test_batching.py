@@ -1,0 +1,34 @@
+"""Batches on a CPU: large factorisations go in turn, small ones at once, and either gives the same."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from substrates.solvers.batching import in_turn, only_where
+
+
+pytestmark = pytest.mark.skipif(jax.default_backend() != "cpu", reason="other devices take a batch at once")
+
+
+@pytest.mark.parametrize(("size", "at_once"), [(4, 64), (20, 12), (80, 1)])
+def test_a_batch_is_factorised_as_many_at_a_time_as_need_no_other_thread(size, at_once):
+    draw = np.random.default_rng(0).normal(size=(64, size, size))
+    matrices = jnp.asarray(draw @ draw.transpose(0, 2, 1) + size * np.eye(size))
+    factorise = jax.vmap(in_turn(jnp.linalg.cholesky))
+    shape = f"[{size},{size}]" if at_once == 1 else f"[{at_once},{size},{size}]"
+    assert f"{shape} = cholesky" in str(jax.make_jaxpr(factorise)(matrices))
+    np.testing.assert_allclose(factorise(matrices), np.linalg.cholesky(matrices), rtol=1e-5, atol=1e-5)
+
+
+def test_a_stage_runs_only_for_the_examples_that_need_it():
+    seen = []
+
+    def stage(x):
+        jax.debug.callback(lambda value: seen.append(float(value)), x)
+        return 10 * x
+
+    found = jax.jit(jax.vmap(lambda x: only_where(x > 1, stage, x)))(jnp.arange(4.0))
+    jax.effects_barrier()
+    assert found.tolist() == [0.0, 1.0, 20.0, 30.0]
+    assert sorted(seen) == [2.0, 3.0]

@@ -7,7 +7,6 @@ import pytest
 
 from substrates.solvers.batching import in_turn, only_where
 
-
 pytestmark = pytest.mark.skipif(jax.default_backend() != "cpu", reason="other devices take a batch at once")
 
 

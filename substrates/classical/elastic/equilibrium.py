@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import equinox as eqx
@@ -113,7 +114,7 @@ def _settled(
         outputs = curvature_at_outputs(objective, flat)
         finished &= is_certified(objective, flat, outputs, steering)
     carry = (point, steps, Softest.unknown(start))
-    search = lambda objective, bounds, steering, carry: _searched(solver, objective, bounds, steering, carry)
+    search = functools.partial(_searched, solver)
     (flat, _, _), steps, softest = only_where(~finished, search, objective, bounds, steering, carry)
     lost = eqx.tree_at(lambda s: s.eigenvalue, softest, jnp.where(bounds.gone(flat), -jnp.inf, softest.eigenvalue))
     return flat, steps, lost

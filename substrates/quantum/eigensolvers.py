@@ -26,8 +26,8 @@ GROUP = 1
 class GroundStateSolver(Solver):
     """Settles a quantum system to the eigenvector of its level, free or nudged.
 
-    Up to `dense` amplitudes by diagonalising the matrix; above, level after level by locally optimal conjugate
-    gradients, which need products with H only, a few vectors of memory, and few steps from a start that is nearly
+    Up to `dense` amplitudes by diagonalising the matrix; above, level after level by conjugate gradients,
+    which need products with H only, a few vectors of memory, and few steps from a start that is nearly
     right. The gap to the next level (and to the one before) is looked at in the free phase: below `degenerate` times
     the scale of the energies the status is `zero_mode`. The search for the next level starts from what simple operators
     make of the state, and stops as soon as the question is decided; `steps` does not count its products.
@@ -43,7 +43,8 @@ class GroundStateSolver(Solver):
         max_steps: the most products with H in one eigenproblem.
         degenerate: which part of the scale of the energies is no gap; 0 skips the search for the next level.
 
-    Source: Knyazev 2001, "Toward the optimal preconditioned eigensolver", for the gradients; Broyden 1965.
+    Source: Yang 1993, "Conjugate gradient methods for the Rayleigh quotient minimization of generalized eigenvalue
+    problems"; Broyden 1965.
     """
 
     absolute: float | None = None

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from substrates.quantum.observables import Observables
-from substrates.quantum.spin_hamiltonian import SpinHamiltonian, ising_diagonal
+from substrates.quantum.spin_hamiltonian import SpinHamiltonian, all_signs, ising_diagonal
 from substrates.quantum.system import QuantumSubstrate
 from substrates.wiring import Graph
 
@@ -124,11 +124,10 @@ class TransverseFieldIsing(QuantumSubstrate):
         tilt = jnp.where(tilt > 0, tilt, 1)
         angle = 0.5 * jnp.arctan2(tilt, field)
         signs = jnp.where(self.transverse_field < 0, -1, 1).astype(angle.dtype)
-        vector = jnp.ones(1, angle.dtype)
-        for spin in self.free:
-            amplitudes = jnp.stack([jnp.cos(angle[spin]), signs[spin] * jnp.sin(angle[spin])])
-            vector = (vector[:, None] * amplitudes).ravel()
-        return vector
+        up, down = jnp.cos(angle)[self.free], (signs * jnp.sin(angle))[self.free]
+        product = lambda spins: jnp.prod(jnp.where(all_signs(spins.size) > 0, up[spins], down[spins]), axis=1)
+        half = len(self.free) // 2
+        return jnp.outer(product(np.arange(half)), product(np.arange(half, len(self.free)))).ravel()
 
     def excitations(self, vector: Float[Array, "amplitudes"]) -> Float[Array, "amplitudes"]:
         """A random sum of single Z_i applied to the vector, and a little of every basis state."""
@@ -138,8 +137,9 @@ class TransverseFieldIsing(QuantumSubstrate):
         fields, coupling = jax.lax.optimization_barrier((fields, jnp.zeros((n, n), vector.dtype)))
         zero = jnp.zeros((), vector.dtype)
         random = ising_diagonal(coupling, fields, zero) * vector
-        chirp = jnp.cos(0.7 * jnp.arange(vector.size, dtype=vector.dtype) ** 2)
-        return random + 0.1 * jnp.sqrt(2 / vector.size) * chirp
+        scattered = jnp.arange(vector.size, dtype=jnp.uint32) * jnp.uint32(2654435769)
+        scattered = (scattered ^ (scattered >> 15)).astype(vector.dtype) / 2**31 - 1
+        return random + 0.1 * jnp.sqrt(3 / vector.size) * scattered
 
     def _checked(self, x: Any) -> Float[Array, "inputs"]:
         if jnp.shape(x) != (len(self.inputs),):

@@ -2,6 +2,7 @@
 
 from learning.agnostic import AgnosticEP
 from learning.averaging import Averaged
+from learning.calibration import Calibration, calibrate
 from learning.contrastive import EquilibriumPropagation
 from learning.costs import CrossEntropy, NegativeLogLikelihood, PhaseCost, PositionError, SquaredError
 from learning.data import Data, load_data
@@ -14,6 +15,7 @@ from learning.training import Run, fit
 __all__ = [
     "AgnosticEP",
     "Averaged",
+    "Calibration",
     "CrossEntropy",
     "Data",
     "EquilibriumPropagation",
@@ -27,6 +29,7 @@ __all__ = [
     "Run",
     "SelfControl",
     "SquaredError",
+    "calibrate",
     "evaluate",
     "fit",
     "load_data",

@@ -3,5 +3,15 @@
 from theory_checks.conformance import check_substrate
 from theory_checks.report import BrokenLawError, Law, Report
 from theory_checks.sealed import SealedSubstrate, SealedSystem, SealError
+from theory_checks.system_check import check_system
 
-__all__ = ["BrokenLawError", "Law", "Report", "SealError", "SealedSubstrate", "SealedSystem", "check_substrate"]
+__all__ = [
+    "BrokenLawError",
+    "Law",
+    "Report",
+    "SealError",
+    "SealedSubstrate",
+    "SealedSystem",
+    "check_substrate",
+    "check_system",
+]

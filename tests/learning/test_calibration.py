@@ -144,6 +144,12 @@ def test_dead_knobs_are_found_and_no_others(dead, noise):
     assert ("follow its knob" in "\n".join(found.problems)) == bool(dead)
 
 
+def test_dead_knobs_do_not_count_as_a_lack_of_reciprocity():
+    found = calibrate(Noisy(DRAWN(), dead=[3]), X, Y)
+    assert found.probing.reciprocity.number < 1e-8
+    assert found.nudge_reciprocity.number < 1e-8
+
+
 def test_dead_knobs_are_found_among_many():
     dead = [3, 77, 140]
     assert list(calibrate(Noisy(DRAWN(n_knobs=150), dead=dead), X, Y).probing.dead) == dead
@@ -246,10 +252,15 @@ def test_the_system_is_left_as_it_was_found_after_a_failure(at):
     assert_as_found(system, before)
 
 
-def test_knobs_at_rest_come_back_exactly():
+@pytest.mark.parametrize("at", [None, 20])
+def test_knobs_at_rest_come_back_exactly(at):
     system = DRAWN()
     before = system.read()
-    calibrate(system, X, Y)
+    if at is None:
+        calibrate(system, X, Y)
+    else:
+        with pytest.raises(LaboratoryError):
+            calibrate(Failing(system, at), X, Y)
     np.testing.assert_array_equal(system.read().knobs, before.knobs)
 
 

@@ -138,7 +138,7 @@ class Calibration:
             ("settles", str(self.settles)),
         ]
         verdict = ["usable"] if self.usable else ["not usable:", *(f"- {problem}" for problem in self.problems)]
-        return "\n".join([self.system, *(f"  {name:<36}{value}" for name, value in rows), *verdict])
+        return "\n".join([self.system, *(f"  {name:<38}{value}" for name, value in rows), *verdict])
 
 
 def calibrate(

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 from black_boxes import LinearSystem
 from linear_response import LinearResponse
+from spice_circuits import needs_ngspice
 
 from learning import AgnosticEP, calibrate
-from substrates import Noisy, Plant, Status
+from substrates import Noisy, Plant, SpiceCircuit, Status
 from substrates.laboratory.system import LaboratoryError, Reading, Terminals
 from theory_checks import SealedSystem
 
@@ -99,6 +100,18 @@ def test_the_noise_of_the_meters_is_estimated(output_noise):
     np.testing.assert_allclose(found.rest.output_noise, output_noise, rtol=0.1, atol=1e-12)
     np.testing.assert_allclose(found.rest.parameter_noise, 2e-4, rtol=0.07)
     assert found.rule.homeostat.noise > 3 * 2e-4
+
+
+@needs_ngspice
+@pytest.mark.parametrize("epsilon", [1e-7, 1e-5])
+def test_the_compliance_of_a_live_circuit_with_a_diode_is_found(epsilon):
+    resistors = "R1 a b 1k\nR2 b c 2k\nR3 b 0 3k\nR4 a d 4k\nR5 d b 5k\n"
+    deck = f"t\nV1 a 0 0\nV2 c 0 0\n{resistors}D1 d 0 m\n.model m D(IS=1n N=1.5)\n"
+    with SpiceCircuit.from_netlist(deck, inputs=["a", "c"], outputs=["b", "d"], epsilon=epsilon, floor=1e-7) as live:
+        found = calibrate(live, np.array([2.0, -1.0]), np.array([0.5, 0.2]))
+    assert found.usable
+    np.testing.assert_allclose(found.epsilon, epsilon, rtol=0.01)
+    assert found.nudge_reciprocity.number < 0.01
 
 
 # what is suggested

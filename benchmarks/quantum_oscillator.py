@@ -5,6 +5,7 @@
     python benchmarks/quantum_oscillator.py --separate               # exclusive or, rings, iris, by how inputs act
     python benchmarks/quantum_oscillator.py --separate --figure separation.png
     python benchmarks/quantum_oscillator.py --digits
+    python benchmarks/quantum_oscillator.py --slopes                 # EP beside finite differences, by beta
 
 --size is 1,000 oscillators on a 25 x 40 lattice with 1,935 random springs, float64: the ground state with its residual,
 and <(x_i - x_j)^2>/2 of every spring, compiled, without and with a batch of 64 different forces.
@@ -36,8 +37,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.flatten_util import ravel_pytree
+from slopes import central_differences, report_slopes
 
-from learning import CrossEntropy, EquilibriumPropagation, fit, load_data
+from learning import CrossEntropy, EquilibriumPropagation, PositionError, fit, load_data
 from substrates import QuantumOscillatorNetwork
 from substrates.substrate import relax_batch
 
@@ -218,12 +221,57 @@ def digits(seeds: int) -> None:
         print(f"digits, inputs as force, seed {seed}: test accuracy {100 * run.test.accuracy:.2f} %", flush=True)
 
 
+def slopes() -> None:
+    """The mean squared error of two positions, fluctuations included, of six oscillators in a random network."""
+    jax.config.update("jax_enable_x64", True)
+    n, draw = 6, np.random.default_rng(0)
+    edges = list(itertools.combinations(range(n), 2))
+    net = QuantumOscillatorNetwork.from_edges(
+        edges,
+        n,
+        inputs=[0],
+        outputs=[4, 5],
+        stiffness=draw.uniform(0.3, 1.5, len(edges)),
+        onsite_stiffness=draw.uniform(0.5, 2.0, n),
+        bias_force=draw.normal(size=n),
+        mass=draw.uniform(0.5, 2.0, n),
+        reading="moments",
+    )
+    mass, wanted_at = np.asarray(net.mass), np.array([0.6, -0.3])
+    x, y = jnp.ones((1, 1)), jnp.concatenate([wanted_at, wanted_at**2])[None]
+    at, unravel = ravel_pytree((net.bias_force, net.onsite_stiffness, net.stiffness))
+    for temperature in (0.0, 0.4):
+        warm = net.at_temperature(temperature)
+
+        def loss(values: np.ndarray, temperature=temperature) -> float:
+            force, onsite, stiffness = map(np.array, unravel(jnp.asarray(values)))
+            force[0] += 1
+            K = np.diag(onsite)
+            for k, (i, j) in zip(stiffness, edges, strict=True):
+                K[[i, j], [i, j]] += k
+                K[[i, j], [j, i]] -= k
+            squares, modes = np.linalg.eigh(K / np.sqrt(np.outer(mass, mass)))
+            frequency = np.sqrt(squares)
+            occupied = 1 / np.tanh(frequency / (2 * temperature)) if temperature else 1.0
+            variance = np.sum(modes**2 * occupied / (2 * frequency), axis=1) / mass
+            mean = np.linalg.solve(K, force)
+            return 0.5 * np.sum((mean[4:] - wanted_at) ** 2 + variance[4:])
+
+        def gradient(variant: str, beta: float, warm=warm) -> np.ndarray:
+            found = EquilibriumPropagation(jnp.asarray(beta), variant, PositionError())(warm, x, y).gradient
+            return np.asarray(ravel_pytree((found.bias_force, found.onsite_stiffness, found.stiffness))[0])
+
+        wanted = central_differences(loss, np.asarray(at), step=1e-3)
+        report_slopes(f"{n} oscillators at temperature {temperature}", gradient, wanted)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size", action="store_true", help="time 1,000 oscillators, and a batch")
     parser.add_argument("--choose", action="store_true", help="try settings for iris on validation data")
     parser.add_argument("--separate", action="store_true", help="what can be separated, by how inputs act")
     parser.add_argument("--digits", action="store_true", help="8 x 8 digits, inputs as forces")
+    parser.add_argument("--slopes", action="store_true", help="how the error of the gradient falls with beta")
     parser.add_argument("--figure", metavar="FILE", help="where --separate draws what it found")
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--rounds", type=int, default=5)
@@ -236,8 +284,10 @@ def main() -> None:
         separate(options.seeds, options.figure)
     if options.digits:
         digits(min(options.seeds, 3))
-    if not any((options.size, options.choose, options.separate, options.digits)):
-        parser.error("ask for --size, --choose, --separate or --digits")
+    if options.slopes:
+        slopes()
+    if not any((options.size, options.choose, options.separate, options.digits, options.slopes)):
+        parser.error("ask for --size, --choose, --separate, --digits or --slopes")
 
 
 if __name__ == "__main__":

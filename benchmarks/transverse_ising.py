@@ -1,8 +1,9 @@
-"""Spins in a transverse field: ground states beside QuTiP, large systems, nudges, free fermions, and iris.
+"""Spins in a transverse field: ground states beside QuTiP, large systems, nudges, gradients, free fermions, iris.
 
     python benchmarks/transverse_ising.py --speed      # 16 spins beside QuTiP's sparse groundstate
     python benchmarks/transverse_ising.py --large 20   # time and memory of one ground state; 20 or 22 spins
     python benchmarks/transverse_ising.py --nudged     # products with H, free and nudged
+    python benchmarks/transverse_ising.py --slopes     # EP beside finite differences, over five decades of beta
     python benchmarks/transverse_ising.py --fermions   # a chain of 2,000 spins and its gradient
     python benchmarks/transverse_ising.py --batch      # 100 inputs on 12 spins beside QuTiP
     python benchmarks/transverse_ising.py --iris       # 4 clamped inputs and 6 free spins, test accuracy of 10 seeds
@@ -25,6 +26,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.flatten_util import ravel_pytree
+from scipy.special import softmax
+from slopes import central_differences, report_slopes
 
 from learning import EquilibriumPropagation, SquaredError, evaluate, fit, load_data
 from substrates import Nudge, TransverseFieldIsing
@@ -56,14 +60,19 @@ def spins(n: int, seed: int, **options) -> TransverseFieldIsing:
     return TransverseFieldIsing.from_edges(values.pop("edges"), n, **values, **options)
 
 
-def qutip_hamiltonian(n: int, seed: int):
+def qutip_operators(n: int, edges: list) -> list:
+    """-dH/dtheta of every coupling, longitudinal and transverse field."""
     import qutip
 
-    values = parameters(n, seed)
     place = lambda op, *at: qutip.tensor([op if i in at else qutip.qeye(2) for i in range(n)])
-    terms = [-J * place(qutip.sigmaz(), i, j) for J, (i, j) in zip(values["coupling"], values["edges"], strict=True)]
-    terms += [-b * place(qutip.sigmaz(), i) for i, b in enumerate(values["longitudinal_field"])]
-    terms += [-h * place(qutip.sigmax(), i) for i, h in enumerate(values["transverse_field"])]
+    fields = [place(op, i) for op in (qutip.sigmaz(), qutip.sigmax()) for i in range(n)]
+    return [place(qutip.sigmaz(), i, j) for i, j in edges] + fields
+
+
+def qutip_hamiltonian(n: int, seed: int):
+    values = parameters(n, seed)
+    operators = qutip_operators(n, values.pop("edges"))
+    terms = [-value * term for value, term in zip(np.concatenate(list(values.values())), operators, strict=True)]
     return sum(terms[1:], terms[0])
 
 
@@ -115,6 +124,39 @@ def nudged() -> None:
             print(f"{n} spins, cost {name:<6} free {free_steps} products; nudged, parts of that: at 1e-8 at most "
                   f"{max(tight):.2f}, mean {np.mean(tight):.2f} (0.7); at 1e-4 beta at most {max(loose):.2f}, mean "
                   f"{np.mean(loose):.2f} (0.5)")  # fmt: skip
+
+
+def slopes() -> None:
+    """<Z_5>, <X_2>, <Z_0 Z_1> of 6 spins, squared error; the exact loss by diagonalising QuTiP's matrices."""
+    n, temperature, target = 6, 0.5, np.array([0.5, -0.2, 0.3])
+    values = parameters(n, 0)
+    edges = values.pop("edges")
+    operators = np.array([operator.full().real for operator in qutip_operators(n, edges)])
+    read = operators[[len(edges) + 5, len(edges) + n + 2, edges.index((0, 1))]]
+    net = spins(n, 0, outputs=(5, "X2", "Z0 Z1"))
+    excited = spins(n, 0, outputs=(5, "X2", "Z0 Z1"), level=1)
+    only = lambda level: lambda levels: np.arange(levels.size) == level
+    cases = {
+        "ground state": (net, only(0)),
+        "first excited state": (excited, only(1)),
+        f"Gibbs state at T = {temperature}": (
+            net.ensemble(temperature),
+            lambda e: softmax(-e / temperature),
+        ),
+    }
+    for name, (system, occupation) in cases.items():
+
+        def loss(theta: np.ndarray, occupation=occupation) -> float:
+            levels, vectors = np.linalg.eigh(-np.tensordot(theta, operators, axes=1))
+            means = np.sum(vectors * (read @ vectors), axis=1) @ occupation(levels)
+            return 0.5 * np.sum((means - target) ** 2)
+
+        def gradient(variant: str, beta: float, system=system) -> np.ndarray:
+            found = EquilibriumPropagation(jnp.asarray(beta), variant)(system, jnp.zeros((1, 0)), target[None]).gradient
+            return np.asarray(ravel_pytree(found)[0])
+
+        wanted = central_differences(loss, np.concatenate(list(values.values())), step=1e-3)
+        report_slopes(f"{n} spins, {name}", gradient, wanted)
 
 
 def fermions(n: int, clock: Callable[[], float]) -> None:
@@ -182,6 +224,7 @@ def main() -> None:
     parser.add_argument("--speed", action="store_true")
     parser.add_argument("--large", type=int, metavar="N")
     parser.add_argument("--nudged", action="store_true")
+    parser.add_argument("--slopes", action="store_true")
     parser.add_argument("--fermions", action="store_true")
     parser.add_argument("--batch", action="store_true")
     parser.add_argument("--iris", action="store_true")
@@ -202,6 +245,8 @@ def main() -> None:
         large(options.large, clock)
     if options.nudged:
         nudged()
+    if options.slopes:
+        slopes()
     if options.fermions:
         fermions(2000, clock)
     if options.batch:

@@ -32,8 +32,8 @@ def task_network(
 
     The answer is linear: softmax regression by displacements with the cross-entropy, which is the default; with the
     squared error linear regression, which masks a class between two others. Hidden oscillators (`sizes`, by default
-    none) add springs and no nonlinearity. `drive="stiffness"` would be nonlinear, at the price of one eigenvalue problem
-    per example.
+    none) add springs and no nonlinearity. `drive="stiffness"` would be nonlinear, at the price of one eigenvalue
+    problem per example.
     """
     hidden = sum(sizes or ())
     n = n_inputs + hidden + n_outputs

@@ -187,7 +187,7 @@ class Bench:
         key = jax.random.fold_in(self.key, seed)
         leaves, structure = jax.tree.flatten(self.free.state)
         keys = jax.random.split(key, len(leaves))
-        size = lambda leaf: jnp.maximum(jnp.max(jnp.abs(leaf)), 0.1)
+        size = lambda leaf: jnp.maximum(jnp.max(jnp.abs(leaf), initial=0.0), 0.1)
         moved = [
             s + distance * size(s) * jax.random.normal(k, s.shape, s.dtype) for s, k in zip(leaves, keys, strict=True)
         ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -87,7 +88,8 @@ class GroundStateSolver(Solver):
 
     def _by_products(self, substrate, operator, start, limit, x, nudge) -> tuple[Array, Array, Array]:
         below, steps = [], jnp.zeros((), jnp.int32)
-        enough = lambda energy, residual: residual <= limit
+        # what the vectors below leave of an excited state's residual adds up
+        enough = lambda energy, residual: residual <= limit / math.sqrt(substrate.level + 1)
         levels = []
         for level in range(substrate.level + 1):
             first = substrate.excitations(start) if level < substrate.level else start

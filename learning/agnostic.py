@@ -130,9 +130,11 @@ class AgnosticEP(Mover):
             system.nudge(None if second == 0 else y, second)
             status = system.settle()
             moved = checked_reading(system.spec, system.read()).parameters
+            if held.at_noise or not held.settled or attempt == _ATTEMPTS:
+                break
             # how finely the parameters must be held is known once the nudge has shown how far it moves them
             tolerance = self.precision * float(np.max(np.abs(moved - held.reading.parameters)))
-            if held.error <= tolerance or held.at_noise or not held.settled or attempt == _ATTEMPTS:
+            if held.error <= tolerance:
                 break
             tolerance /= 2
             system.nudge(None if first == 0 else y, first)
@@ -146,9 +148,9 @@ def inside(system: PhysicalSystem, reading: Reading, margin: float) -> Float[Arr
     """The parameters, those at a limit moved inside by a part `margin` of their root mean square distance from it."""
     theta = reading.parameters
     for limit, sign in ((system.spec.parameters.lower, 1), (system.spec.parameters.upper, -1)):
-        limit = np.broadcast_to(limit, theta.shape)
-        bounded = np.isfinite(limit)
-        if np.any(bounded):
+        if np.any(np.isfinite(limit)):
+            limit = np.broadcast_to(limit, theta.shape)
+            bounded = np.isfinite(limit)
             distance = sign * (theta - limit)[bounded]
             least = limit + sign * margin * float(np.sqrt(np.mean(distance**2)))
             theta = np.where(bounded, np.maximum(theta, least) if sign > 0 else np.minimum(theta, least), theta)

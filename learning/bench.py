@@ -90,7 +90,8 @@ class BenchTrainer:
 
     def _stand(self, tally: Tally) -> Stand:
         reading = self.bench.read()
-        return Stand(reading.parameters.copy(), reading.knobs.copy(), tally)
+        kept = lambda values: values.copy() if values.flags.writeable else values
+        return Stand(kept(reading.parameters), kept(reading.knobs), tally)
 
 
 def evaluate_on_bench(

@@ -161,7 +161,8 @@ class SelfControl(Homeostat):
             )
         status = known.hold(theta)
         reading = checked_reading(system.spec, system.read())
-        error = float(np.max(np.abs(theta - reading.parameters)))
+        at_hand = reading.parameters
+        error = 0.0 if at_hand is theta else float(np.max(np.abs(theta - at_hand)))
         return Held(reading, error, _at_rest(status), 1, 0, True, status)
 
 

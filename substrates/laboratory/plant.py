@@ -93,6 +93,7 @@ class Plant:
         self._target: Any = None
         self._beta = 0.0
         self._states: PyTree = None
+        self._numbers: list[tuple[PyTree, Array]] = []
         self.status = Status.converged
 
     # the five verbs
@@ -121,7 +122,7 @@ class Plant:
         if self._states is None:
             self._states = jax.vmap(self._system().initial_state)(self._x)
         outputs = np.asarray(_read(self._system(), self._states, self._x), float)
-        parameters, knobs = (np.asarray(self._flat(tree), float) for tree in (self._parameters, self._knobs))
+        parameters, knobs = self._shown(self._parameters), self._shown(self._knobs)
         error = float(rest_threshold(self._dtype) * np.max(np.abs(parameters)))
         return Reading(outputs.reshape(*self.spec.leading, -1), parameters, knobs, parameter_error=error)
 
@@ -132,7 +133,7 @@ class Plant:
 
         An experimenter finds these knobs by feedback; a simulation knows them. Nothing here looks at a nudge's cost.
         """
-        if theta is not None:
+        if theta is not None and theta is not self._shown(self._parameters):
             held = jnp.asarray(theta, self._flat(self._parameters).dtype)
             self._parameters = self._unravel(held)
         found, self._knobs = _hold(self._system(), self._control, self._conditions())
@@ -179,6 +180,17 @@ class Plant:
         self.status = found.status
         return found.status
 
+    def _shown(self, tree: PyTree) -> Array:
+        """A tree as a read-only vector of numpy; the trees at hand are turned into numbers once."""
+        at_hand = [pair for pair in self._numbers if pair[0] is self._parameters or pair[0] is self._knobs]
+        found = next((numbers for known, numbers in at_hand if known is tree), None)
+        if found is None:
+            found = np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(tree)], dtype=float)
+            found.flags.writeable = False
+            at_hand.append((tree, found))
+        self._numbers = at_hand
+        return found
+
     def _flat(self, tree: PyTree) -> jax.Array:
         return ravel_pytree(tree)[0]
 
@@ -198,11 +210,12 @@ class Plant:
             copies=self._copies,
         )
 
-    def _limit(self, flat: jax.Array, far: float) -> Array:
-        """The physical limit of each parameter on one side, infinite where there is none."""
+    def _limit(self, flat: jax.Array, far: float) -> Array | float:
+        """The physical limit of each parameter on one side, infinite where there is none; one number where all are."""
         pushed = eqx.combine(self._unravel(jnp.full_like(flat, far)), self._rest).constrained()
         stopped = np.asarray(self._flat(split_parameters(pushed)[0]), float)
-        return np.where(np.abs(stopped) >= 0.99e30, np.sign(far) * np.inf, stopped)
+        limit = np.where(np.abs(stopped) >= 0.99e30, np.sign(far) * np.inf, stopped)
+        return limit if np.any(np.isfinite(limit)) else np.sign(far) * np.inf
 
 
 @eqx.filter_jit

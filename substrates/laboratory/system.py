@@ -191,7 +191,7 @@ def checked_reading(spec: Spec, reading: Reading) -> Reading:
         values = np.asarray(getattr(reading, name))
         if values.shape != shape:
             raise LaboratoryError(f"{name}: wanted a reading of shape {shape}, got {values.shape}")
-        if not np.all(np.isfinite(values)):
+        if not np.isfinite(np.sum(values)) and not np.all(np.isfinite(values)):  # a sum is quicker
             bad = np.argwhere(~np.isfinite(values))[0].tolist()
             raise LaboratoryError(f"{name}: wanted finite readings, got {values[tuple(bad)]} at {bad}")
     return reading

@@ -131,7 +131,7 @@ class _Layers:
         order = range(self.last + 1)
         for k in order if self.nudge is None else reversed(order):
             if k == self.last:
-                state[k] = self.output(state[k], self.from_before(lifts, k))
+                state[k] = output_at_rest(state[k], self.from_before(lifts, k), self.nudge)
             else:
                 before = self.from_before(lifts, k)
                 moved = jnp.clip(before + self.from_after(state, lifts, k), 0, 1)
@@ -140,18 +140,6 @@ class _Layers:
                     moved, lift = self.not_uphill(before, state[k + 1], (state[k], lifts[k]), (moved, lift), k)
                 state[k], lifts[k] = moved, lift
         return tuple(state), tuple(lifts)
-
-    def output(self, o: Array, a: Array) -> Array:
-        if self.nudge is None:
-            return a
-        if isinstance(self.nudge, Pin):
-            return o
-        nudge = self.nudge
-        energy = lambda o: jnp.sum(0.5 * o**2 - a * o) + nudge.energy(o)
-        curvature = 1 + nudge.stiffness(o)
-        step = (a - o + nudge.pull(o)) / jnp.where(curvature > 0, curvature, 1)
-        size = jnp.sum(0.5 * o**2 + jnp.abs(a * o)) + jnp.abs(nudge.energy(o))
-        return o + _downhill(lambda t: energy(o + t * step), energy(o), size) * step
 
     def not_uphill(self, before: Array, after: Array, old: tuple, new: tuple, k: int) -> tuple[Array, Array]:
         """The way from an old to a new layer, with its lift, halved until the energy does not rise."""
@@ -195,6 +183,19 @@ class _Layers:
         if not isinstance(self.nudge, Nudge):
             return jnp.asarray(False)
         return jnp.any(1 + self.nudge.stiffness(state[-1]) <= 0)
+
+
+def output_at_rest(o: Float[Array, "outputs"], a: Float[Array, "outputs"], nudge: Nudge | Pin | None) -> Array:
+    """Where the outputs go that feel the field a, from o; see `BlockDescent`."""
+    if nudge is None:
+        return a
+    if isinstance(nudge, Pin):
+        return o
+    energy = lambda o: jnp.sum(0.5 * o**2 - a * o) + nudge.energy(o)
+    curvature = 1 + nudge.stiffness(o)
+    step = (a - o + nudge.pull(o)) / jnp.where(curvature > 0, curvature, 1)
+    size = jnp.sum(0.5 * o**2 + jnp.abs(a * o)) + jnp.abs(nudge.energy(o))
+    return o + _downhill(lambda t: energy(o + t * step), energy(o), size) * step
 
 
 def _lift(coupling: Dense | Convolution, layer: Array) -> Array:

@@ -6,12 +6,15 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
 from substrates.classical.hopfield.block_descent import BlockDescent
+from substrates.classical.hopfield.joint import relax_with_couplings
 from substrates.nudge import Nudge, Pin
+from substrates.solvers.joint import Control, JointEquilibrium, SpringControl
 from substrates.substrate import Equilibrium, Solver, Substrate
 from substrates.wiring import Convolution, Dense, Pooling, chain_of_groups
 
@@ -132,6 +135,23 @@ class HopfieldNetwork(Substrate):
                 "continuation"
             )
         return Substrate.relax(self, x, nudge, start, key=key, solver=solver)
+
+    def relax_jointly(
+        self,
+        control: Control,
+        knobs: PyTree,
+        xs: Float[Array, "batch ..."],
+        nudges: Nudge | None = None,
+        starts: State | None = None,
+        keys: PRNGKeyArray | None = None,
+        *,
+        max_rounds: int = 1000,
+    ) -> JointEquilibrium:
+        """`Substrate.relax_jointly`; dense couplings held by springs are eliminated, and a round is one sweep."""
+        if not isinstance(control, SpringControl) or not all(isinstance(c, Dense) for c in self.coupling):
+            return Substrate.relax_jointly(self, control, knobs, xs, nudges, starts, keys, max_rounds=max_rounds)
+        starts = jax.vmap(self.initial_state)(xs) if starts is None else starts
+        return relax_with_couplings(self, control, knobs, xs, nudges, starts, max_rounds)
 
     def force_scale(self, state: State, x: Float[Array, "..."]) -> Float[Array, ""]:
         """The largest field of the inputs, at least 1, which is the force of a saturated unit's own energy."""

@@ -1,0 +1,133 @@
+"""Dense Hopfield networks whose couplings and biases settle with their activities, held by springs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PyTree
+
+from substrates.classical.hopfield.block_descent import output_at_rest
+from substrates.nudge import Nudge, batch_axes
+from substrates.solvers.joint import JointEquilibrium, SpringControl, joint_status
+from substrates.solvers.solver import Equilibrium, Status, tolerance
+
+State = tuple[Float[Array, "batch units"], ...]
+
+
+def relax_with_couplings(
+    net: Any, control: SpringControl, knobs: PyTree, xs: Array, nudges: Nudge | None, starts: State, max_rounds: int
+) -> JointEquilibrium:
+    """The minimum over couplings, biases and the activities of every copy, without a coupling in any sweep.
+
+    The couplings at rest are known in terms of the activities, W_k = u_k + (epsilon/B) sum_b s_(k-1),b s_k,b', so that
+    copy b of layer k feels from the layer before
+
+        a_b = s_(k-1),b u_k + sum_c K_bc s_k,c,   K_bc = (epsilon <s_(k-1),b, s_(k-1),c> + epsilon_bias)/B,
+
+    besides the bias's knob, and a term of the same form from the layer after. K is positive semidefinite: moving a
+    layer to clip(a, 0, 1) minimises a bound that touches the joint energy at the activities at hand, so that no sweep
+    raises it. Where epsilon times the largest eigenvalue of the mean of x x' exceeds 1 there is no minimum but at the
+    bounds.
+
+    Source: Scellier, Mishra, Bengio and Ollivier 2022, arXiv 2205.15021, for the joint minimum; Yuille and Rangarajan
+    2003, "The concave-convex procedure".
+    """
+    layers = _JointLayers(net, control, knobs, xs, nudges)
+    axes = (0, 0, batch_axes(nudges))
+    limits = jax.vmap(lambda s, x, n: tolerance(net, s, x, n), in_axes=axes)(starts, xs, nudges)
+
+    def going(carry):
+        _, residual, sweep = carry
+        return jnp.any(residual > limits) & (sweep < max_rounds)
+
+    def advance(carry):
+        moved = layers.sweep(carry[0])
+        return moved, layers.residual(moved), carry[2] + 1
+
+    start = (starts, jnp.full_like(limits, jnp.inf), jnp.zeros((), jnp.int32))
+    state, residual, sweeps = jax.lax.while_loop(going, advance, start)
+    found = jax.vmap(_judged, in_axes=(0, 0, 0, None, 0))(state, layers.energy(state), residual, sweeps, limits)
+    at_rest = jnp.zeros((), limits.dtype)
+    return JointEquilibrium(layers.at_rest(state), found, sweeps, joint_status(found, at_rest, at_rest))
+
+
+def _judged(state: State, energy: Array, residual: Array, sweeps: Array, limit: Array) -> Equilibrium:
+    status = Status.where(residual <= limit, Status.converged, Status.out_of_steps)
+    return Equilibrium(state, energy, residual, sweeps, Status.where(jnp.isfinite(residual), status, Status.not_finite))
+
+
+class _JointLayers:
+    """The activities of a batch, and what they feel once couplings and biases have followed them."""
+
+    def __init__(self, net: Any, control: SpringControl, knobs: Any, xs: Array, nudges: Nudge | None):
+        shared = jax.tree.structure(control.epsilon) == jax.tree.structure(0.0)
+        self.yields: Any = jax.tree.map(lambda _: control.epsilon, knobs) if shared else control.epsilon
+        self.net, self.knobs, self.nudges = net, knobs, nudges
+        self.last = len(net.bias) - 1
+        self.batch = xs.shape[0]
+        self.inputs = jax.vmap(net.clamped)(xs)
+        self.driven = self.inputs @ knobs.coupling[0].weight
+        self.gram = self.inputs @ self.inputs.T
+
+    def from_before(self, state: Any, k: int) -> Array:
+        """The bias and what the layer before sends."""
+        if k == 0:
+            sent, gram = self.driven, self.gram
+        else:
+            sent, gram = state[k - 1] @ self.knobs.coupling[k].weight, state[k - 1] @ state[k - 1].T
+        mutual = (self.yields.coupling[k].weight * gram + self.yields.bias[k]) / self.batch
+        return self.knobs.bias[k] + sent + mutual @ state[k]
+
+    def from_after(self, state: Any, k: int) -> Array:
+        """What the layer after sends back."""
+        after = state[k + 1]
+        mutual = self.yields.coupling[k + 1].weight / self.batch * (after @ after.T)
+        return after @ self.knobs.coupling[k + 1].weight.T + mutual @ state[k]
+
+    def sweep(self, state: State) -> State:
+        moved = list(state)
+        order = range(self.last + 1)
+        for k in order if self.nudges is None else reversed(order):
+            felt = self.from_before(moved, k)
+            if k < self.last:
+                moved[k] = jnp.clip(felt + self.from_after(moved, k), 0, 1)
+            else:
+                axes = (0, 0, batch_axes(self.nudges))
+                moved[k] = jax.vmap(output_at_rest, in_axes=axes)(moved[k], felt, self.nudges)
+        return tuple(moved)
+
+    def residual(self, state: State) -> Float[Array, "batch"]:
+        """The largest force that is left over in each copy: the substrate's own residual."""
+        worst = []
+        for k, s in enumerate(state):
+            force = self.from_before(state, k) - s
+            if k < self.last:
+                force = jnp.clip(force + self.from_after(state, k), 0 - s, 1 - s)
+            elif self.nudges is not None:
+                force += jax.vmap(lambda o, nudge: nudge.pull(o), in_axes=(0, batch_axes(self.nudges)))(s, self.nudges)
+            worst.append(jnp.max(jnp.abs(force), axis=1))
+        return jnp.max(jnp.stack(worst), axis=0)
+
+    def energy(self, state: State) -> Float[Array, "batch"]:
+        """The total energy of each copy at the couplings at rest."""
+        total = jnp.zeros(self.batch, state[0].dtype)
+        for k, s in enumerate(state):
+            total += jnp.sum(0.5 * s**2 - self.from_before(state, k) * s, axis=1)
+        if self.nudges is None:
+            return total
+        axes = (0, batch_axes(self.nudges))
+        return total + jax.vmap(lambda o, nudge: nudge.energy(o), in_axes=axes)(state[-1], self.nudges)
+
+    def at_rest(self, state: State) -> Any:
+        """The network with its couplings and biases at rest."""
+        befores = (self.inputs, *state[:-1])
+        weights, biases = [], []
+        for k, (before, s) in enumerate(zip(befores, state, strict=True)):
+            share = self.yields.coupling[k].weight / self.batch
+            weights.append(self.knobs.coupling[k].weight + share * (before.T @ s))
+            biases.append(self.knobs.bias[k] + self.yields.bias[k] * jnp.mean(s, axis=0))
+        where = lambda net: [coupling.weight for coupling in net.coupling] + list(net.bias)
+        return eqx.tree_at(where, self.net, weights + biases)

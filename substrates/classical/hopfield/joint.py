@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, PyTree
 from substrates.classical.hopfield.block_descent import output_at_rest
 from substrates.nudge import Nudge, batch_axes
 from substrates.solvers.joint import JointEquilibrium, SpringControl, joint_status
-from substrates.solvers.solver import Equilibrium, Status, tolerance
+from substrates.solvers.solver import Equilibrium, Status, max_norm, tolerance
 
 State = tuple[Float[Array, "batch units"], ...]
 
@@ -39,16 +39,27 @@ def relax_with_couplings(
     axes = (0, 0, batch_axes(nudges))
     limits = jax.vmap(lambda s, x, n: tolerance(net, s, x, n), in_axes=axes)(starts, xs, nudges)
 
-    def going(carry):
-        _, residual, sweep = carry
+    least = jnp.min(limits)
+
+    def moving(inner):
+        _, change, sweep = inner
+        return (change > least) & (sweep < max_rounds)
+
+    def advance(inner):
+        moved = layers.sweep(inner[0])
+        return moved, max_norm(jax.tree.map(jnp.subtract, moved, inner[0])), inner[2] + 1
+
+    def unsettled(outer):
+        _, residual, sweep = outer
         return jnp.any(residual > limits) & (sweep < max_rounds)
 
-    def advance(carry):
-        moved = layers.sweep(carry[0])
-        return moved, layers.residual(moved), carry[2] + 1
+    def settle(outer):
+        state, residual, sweep = outer
+        state, _, sweep = jax.lax.while_loop(moving, advance, (state, jnp.full_like(least, jnp.inf), sweep))
+        return state, layers.residual(state), sweep
 
     start = (starts, jnp.full_like(limits, jnp.inf), jnp.zeros((), jnp.int32))
-    state, residual, sweeps = jax.lax.while_loop(going, advance, start)
+    state, residual, sweeps = jax.lax.while_loop(unsettled, settle, start)
     found = jax.vmap(_judged, in_axes=(0, 0, 0, None, 0))(state, layers.energy(state), residual, sweeps, limits)
     at_rest = jnp.zeros((), limits.dtype)
     return JointEquilibrium(layers.at_rest(state), found, sweeps, joint_status(found, at_rest, at_rest))

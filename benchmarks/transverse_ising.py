@@ -97,8 +97,8 @@ def speed(rounds: int, clock: Callable[[], float]) -> None:
         times["qutip"].append(theirs)
         ratios.append(theirs / ours)
         firsts.append(theirs / calls[0][0])
-        print(f"seed {seed}: ours {ours:.4f} s ({calls[0][0]:.4f} the first of three calls), {int(found.steps)} products; "
-              f"QuTiP {theirs:.3f} s; energies differ by {abs(float(found.energy) - energy):.1e}, residual "
+        print(f"seed {seed}: ours {ours:.4f} s ({calls[0][0]:.4f} the first call), {int(found.steps)} products; QuTiP "
+              f" {theirs:.3f} s; energies differ by {abs(float(found.energy) - energy):.1e}, residual "
               f"{float(found.residual):.1e}")  # fmt: skip
     print(f"medians: ours {statistics.median(times['ours']):.4f} s, QuTiP {statistics.median(times['qutip']):.3f} s, "
           f"ratio {statistics.median(ratios):.1f} (wanted 15, better 25), smallest {min(ratios):.1f}; with the first "

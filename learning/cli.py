@@ -332,11 +332,14 @@ def _report(run: Run) -> str:
 
 def _describe(settings: dict[str, Any]) -> str:
     if "learning_rate" not in settings:
-        return f"epsilon {settings['epsilon']:g}, {settings['batch_size']} copies"
-    rate = settings["learning_rate"]
-    shown = rate if isinstance(rate, float | int) else ", ".join(f"{name} {value:g}" for name, value in rate.items())
+        return f"epsilon {_listed(settings['epsilon'])}, {settings['batch_size']} copies"
+    shown = _listed(settings["learning_rate"])
     decay = "" if settings["decay"] == 1 else f", times {settings['decay']:g} per epoch"
     return f"{settings['optimiser']}, learning rate {shown}{decay}, batches of {settings['batch_size']}"
+
+
+def _listed(value: float | dict[str, float]) -> str:
+    return f"{value:g}" if isinstance(value, float | int) else ", ".join(f"{k} {v:g}" for k, v in value.items())
 
 
 def _count_parameters(substrate: Any) -> int:

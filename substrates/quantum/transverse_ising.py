@@ -284,4 +284,12 @@ class TransverseFieldIsing(QuantumSubstrate):
 
     def training_defaults(self) -> dict[str, Any]:
         """Weak centred nudges: at 0.1 a squared error may have no self-consistent state."""
-        return {"beta": 0.02, "epochs": 50, "batch_size": 10, "optimiser": "adam", "learning_rate": 0.03, "decay": 0.95}
+        return {
+            "beta": 0.02,
+            "epochs": 50,
+            "batch_size": 10,
+            "optimiser": "adam",
+            "learning_rate": 0.03,
+            "decay": 0.95,
+            "bench": {"epsilon": 0.05, "beta": 0.5, "epochs": 15},
+        }

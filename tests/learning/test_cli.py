@@ -9,10 +9,12 @@ import sys
 import time
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 
-from learning import cli, fit
+from learning import catalogue, cli, fit
+from substrates import Plant
 
 PLUGIN = f"{Path(__file__).parent.parent / 'helpers' / 'linear_response.py'}:LinearResponse"
 
@@ -238,6 +240,16 @@ def test_a_rule_on_the_bench_trains_a_plant_around_the_substrate(command):
     assert summary["train_accuracy"] > 0.8
     assert summary["unconverged"] == 0
     assert json.loads(Path("run/config.json").read_text())["settings"] == {"epsilon": 0.01, "batch_size": 1}
+
+
+def test_every_substrate_with_an_energy_has_settings_for_the_bench():
+    """A plant can be put together from them, and a dictionary of compliances names every parameter."""
+    for name in catalogue.names(catalogue.SUBSTRATES):
+        substrate = catalogue.find(catalogue.SUBSTRATES, name).for_task(3, 2, key=jax.random.key(0))
+        if name != "predictive-coding":  # its settings for the bench are not known yet
+            settings = substrate.training_defaults()["bench"]
+            assert settings["beta"] > 0
+            Plant(substrate, settings["epsilon"], inputs=3)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import pytest
 import scipy.optimize
 from jax.flatten_util import ravel_pytree
 
-from learning import AgnosticEP, EquilibriumPropagation, IntegralControl, SquaredError
+from learning import AgnosticEP, CrossEntropy, EquilibriumPropagation, IntegralControl, SquaredError
 from substrates import HopfieldNetwork, Nudge, PhysicalSystem, Plant, Status, Substrate
 from substrates.laboratory.system import ConjugateReadout, Reading, SelfHolding, Spec, Terminals, checked_reading
 from substrates.solvers.joint import PotentialControl, SpringControl
@@ -293,3 +293,61 @@ def test_a_joint_relaxation_that_runs_out_of_rounds_says_so():
     plant.set_knobs(flat(CHAIN) + 1.0)
     plant.clamp(X)
     assert plant.settle() == Status.out_of_steps
+
+
+# Hopfield networks settle with their couplings in closed form
+
+DEEP = HopfieldNetwork.layered((3, 6, 5, 2), key=jax.random.key(2))
+INPUTS = jax.random.normal(jax.random.key(3), (4, 3))
+TARGETS = jax.random.normal(jax.random.key(4), (4, 2))
+LABELS = jnp.eye(2)[jnp.array([0, 1, 1, 0])]
+NUDGES = [None, Nudge(SquaredError(), TARGETS, jnp.asarray(0.5)), Nudge(CrossEntropy(), LABELS, jnp.asarray(-0.5))]
+
+
+@pytest.mark.parametrize("nudges", NUDGES, ids=["free", "squared error", "cross-entropy"])
+@pytest.mark.parametrize("shared", [True, False])
+def test_couplings_that_are_eliminated_rest_where_alternation_leads(nudges, shared):
+    knobs = split_parameters(DEEP)[0]
+    epsilon = 0.1 if shared else jax.tree.map(lambda leaf: jnp.asarray(0.08 * leaf.ndim), knobs)
+    control = SpringControl(epsilon)
+    found = DEEP.relax_jointly(control, knobs, INPUTS, nudges)
+    wanted = Substrate.relax_jointly(DEEP, control, knobs, INPUTS, nudges)
+    assert found.status == Status.converged
+    np.testing.assert_allclose(flat(found.system), flat(wanted.system), atol=1e-9)
+    for ours, theirs in zip(found.states.state, wanted.states.state, strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=1e-9)
+    np.testing.assert_allclose(found.states.energy, wanted.states.energy, atol=1e-9)
+
+
+@pytest.mark.parametrize("nudges", NUDGES[:2], ids=["free", "nudged"])
+def test_no_sweep_of_eliminated_couplings_raises_the_joint_energy(nudges):
+    """From states far away, and with knobs so soft that the common minimum lies at the bounds."""
+    control, knobs = SpringControl(jnp.asarray(0.6)), split_parameters(DEEP)[0]
+    starts = tuple(jax.random.uniform(jax.random.key(k), (4, size)) for k, size in enumerate((6, 5, 2)))
+    energies = []
+    for sweeps in range(1, 12):
+        found = DEEP.relax_jointly(control, knobs, INPUTS, nudges, starts, max_rounds=sweeps)
+        theta = split_parameters(found.system)[0]
+        energies.append(float(control.energy(knobs, theta) + jnp.mean(found.states.energy)))
+    assert np.all(np.diff(energies) <= 1e-12), energies
+    assert energies[-1] < energies[0] - 1e-3
+    assert found.status == Status.out_of_steps
+
+
+def test_a_nudge_harder_than_the_outputs_hold_themselves_is_unstable():
+    nudges = Nudge(SquaredError(), TARGETS, jnp.asarray(-1.5))
+    found = DEEP.relax_jointly(SpringControl(jnp.asarray(0.05)), split_parameters(DEEP)[0], INPUTS, nudges)
+    assert found.status == Status.unstable
+
+
+def test_readings_cannot_be_written_to_and_follow_the_plant():
+    plant = Plant(DEEP, 0.05)
+    first = plant.read()
+    with pytest.raises(ValueError, match="read-only"):
+        first.parameters[0] = 1.0
+    plant.set_knobs(first.knobs + 0.1)
+    np.testing.assert_allclose(plant.read().knobs, first.knobs + 0.1, rtol=1e-15)
+    np.testing.assert_array_equal(plant.read().parameters, first.parameters)
+    plant.clamp(np.array(INPUTS[0]))
+    plant.settle()
+    assert np.all(plant.read().parameters != first.parameters)

@@ -20,6 +20,7 @@ TRAINING_DEFAULTS: dict[str, Any] = {
     "optimiser": "adam",
     "learning_rate": {"stiffness": 0.004, "rest_length": 0.004},
     "decay": 0.9,
+    "bench": {"epsilon": 0.3, "beta": 3e-3, "variant": "centered", "epochs": 8, "cost": "cross-entropy"},
 }
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import Array, Bool, Float, PyTree
 
 from substrates.classical.hopfield.block_descent import output_at_rest
 from substrates.nudge import Nudge, batch_axes
@@ -54,20 +54,23 @@ def relax_with_couplings(
         return jnp.any(residual > limits) & (sweep < max_rounds)
 
     def settle(outer):
-        state, residual, sweep = outer
+        state, _, sweep = outer
         state, _, sweep = jax.lax.while_loop(moving, advance, (state, jnp.full_like(least, jnp.inf), sweep))
         return state, layers.residual(state), sweep
 
     start = (starts, jnp.full_like(limits, jnp.inf), jnp.zeros((), jnp.int32))
     state, residual, sweeps = jax.lax.while_loop(unsettled, settle, start)
-    found = jax.vmap(_judged, in_axes=(0, 0, 0, None, 0))(state, layers.energy(state), residual, sweeps, limits)
+    unstable = layers.runaway(state)
+    axes = (0, 0, 0, None, 0, 0)
+    found = jax.vmap(_judged, in_axes=axes)(state, layers.energy(state), residual, sweeps, limits, unstable)
     at_rest = jnp.zeros((), limits.dtype)
     return JointEquilibrium(layers.at_rest(state), found, sweeps, joint_status(found, at_rest, at_rest))
 
 
-def _judged(state: State, energy: Array, residual: Array, sweeps: Array, limit: Array) -> Equilibrium:
+def _judged(state: State, energy: Array, residual: Array, sweeps: Array, limit: Array, unstable: Array) -> Equilibrium:
     status = Status.where(residual <= limit, Status.converged, Status.out_of_steps)
-    return Equilibrium(state, energy, residual, sweeps, Status.where(jnp.isfinite(residual), status, Status.not_finite))
+    status = Status.where(jnp.isfinite(residual), status, Status.not_finite)
+    return Equilibrium(state, energy, residual, sweeps, Status.where(unstable, Status.unstable, status))
 
 
 class _JointLayers:
@@ -131,6 +134,13 @@ class _JointLayers:
             return total
         axes = (0, batch_axes(self.nudges))
         return total + jax.vmap(lambda o, nudge: nudge.energy(o), in_axes=axes)(state[-1], self.nudges)
+
+    def runaway(self, state: State) -> Bool[Array, "batch"]:
+        """Whether a negative nudge pushes an output of a copy harder than its own energy o^2/2 holds it."""
+        if self.nudges is None:
+            return jnp.zeros(self.batch, bool)
+        axes = (0, batch_axes(self.nudges))
+        return jax.vmap(lambda o, nudge: jnp.any(1 + nudge.stiffness(o) <= 0), in_axes=axes)(state[-1], self.nudges)
 
     def at_rest(self, state: State) -> Any:
         """The network with its couplings and biases at rest."""

@@ -152,7 +152,15 @@ class LayeredOscillators(OscillatorNetwork):
 
     def training_defaults(self) -> dict[str, Any]:
         """Centred nudges on squared errors of the sines, by Adam."""
-        return {"beta": 0.5, "epochs": 30, "batch_size": 20, "optimiser": "adam", "learning_rate": 0.003, "decay": 0.95}
+        return {
+            "beta": 0.5,
+            "epochs": 30,
+            "batch_size": 20,
+            "optimiser": "adam",
+            "learning_rate": 0.003,
+            "decay": 0.95,
+            "bench": {"epsilon": 0.01, "beta": 1.0, "variant": "centered", "epochs": 15},
+        }
 
     # what the solver asks
 

@@ -22,7 +22,7 @@ TRAINING_DEFAULTS: dict[str, Any] = {
     "optimiser": "adam",
     "learning_rate": 0.02,
     "decay": 0.95,
-    "bench": {"epsilon": 3e-5, "beta": 10.0, "epochs": 15, "cost": "cross-entropy"},
+    "bench": {"epsilon": 1e-5, "beta": 30.0, "epochs": 20, "cost": "cross-entropy"},
 }
 
 

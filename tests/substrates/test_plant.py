@@ -304,8 +304,9 @@ LABELS = jnp.eye(2)[jnp.array([0, 1, 1, 0])]
 NUDGES = [None, Nudge(SquaredError(), TARGETS, jnp.asarray(0.5)), Nudge(CrossEntropy(), LABELS, jnp.asarray(-0.5))]
 
 
-@pytest.mark.parametrize("nudges", NUDGES, ids=["free", "squared error", "cross-entropy"])
-@pytest.mark.parametrize("shared", [True, False])
+@pytest.mark.parametrize(
+    ("nudges", "shared"), zip(NUDGES, [True, False, False], strict=True), ids=["free", "squared error", "cross-entropy"]
+)
 def test_couplings_that_are_eliminated_rest_where_alternation_leads(nudges, shared):
     knobs = split_parameters(DEEP)[0]
     epsilon = 0.1 if shared else jax.tree.map(lambda leaf: jnp.asarray(0.08 * leaf.ndim), knobs)
@@ -325,7 +326,7 @@ def test_no_sweep_of_eliminated_couplings_raises_the_joint_energy(nudges):
     control, knobs = SpringControl(jnp.asarray(0.6)), split_parameters(DEEP)[0]
     starts = tuple(jax.random.uniform(jax.random.key(k), (4, size)) for k, size in enumerate((6, 5, 2)))
     energies = []
-    for sweeps in range(1, 12):
+    for sweeps in (1, 2, 3, 5, 8):
         found = DEEP.relax_jointly(control, knobs, INPUTS, nudges, starts, max_rounds=sweeps)
         theta = split_parameters(found.system)[0]
         energies.append(float(control.energy(knobs, theta) + jnp.mean(found.states.energy)))

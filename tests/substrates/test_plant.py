@@ -305,7 +305,9 @@ NUDGES = [None, Nudge(SquaredError(), TARGETS, jnp.asarray(0.5)), Nudge(CrossEnt
 
 
 @pytest.mark.parametrize(
-    ("nudges", "shared"), zip(NUDGES, [True, False, False], strict=True), ids=["free", "squared error", "cross-entropy"]
+    ("nudges", "shared"),
+    list(zip(NUDGES, [True, False, False], strict=True)),
+    ids=["free", "squared error", "cross-entropy"],
 )
 def test_couplings_that_are_eliminated_rest_where_alternation_leads(nudges, shared):
     knobs = split_parameters(DEEP)[0]

@@ -6,15 +6,15 @@
     python benchmarks/agnostic.py --digits 0    # resistors 64-512-10, seed 0: test accuracy (20 minutes)
     python benchmarks/agnostic.py --mnist 0     # Hopfield network 784-2048-10, seed 0: test error (half an hour)
 
-Slopes: one example, float64, knobs known in closed form (`SelfControl`). In epsilon, at beta = 0.1 of the last column,
-against the estimate of equilibrium propagation between the same two nudges; in beta, at the least epsilon, against the
-exact gradient by the implicit function theorem. Errors are relative 2-norms over all parameters.
+Slopes: one example, float64, knobs known in closed form (`SelfControl`). In epsilon, at a tenth of the largest
+beta, against the estimate of equilibrium propagation between the same two nudges; in beta, at 1e-4 of the largest
+epsilon, against the exact gradient by the implicit function theorem. Errors are relative 2-norms over all parameters.
 
 Noise: a Hopfield network 4-16-3 behind imperfect meters and knobs from -4 to 4; 108 flowers to learn from, three
 epochs, parameters held by read-back alone; accuracy of the network that results on 30 test flowers, mean of three
-seeds.
-Order zero is simultaneous perturbation of all knobs of the same system on the cost that its meters show, two settles
-each time, for as many settles as agnostic learning took; its steps were chosen on validation flowers without noise.
+seeds. Order zero is simultaneous perturbation of all knobs of the same system on the cost that its meters show, two
+settles each time, for as many settles as agnostic learning took; its steps were chosen on validation flowers without
+noise.
 
 Digits: one example per step, knobs that become stiffer by 10 % per epoch; settings chosen by the validation error of
 ordinary equilibrium propagation with plain descent at the same rates.

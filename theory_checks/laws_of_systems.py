@@ -10,24 +10,17 @@ from typing import Any
 import jax
 import numpy as np
 
-from learning.agnostic import AgnosticEP
 from learning.calibration import Calibration
 from learning.homeostat import HomeostasisError
 from learning.nudging import each
 from learning.operator import Operator
+from learning.probing import DEFECT, HIDDEN
 from substrates.laboratory.system import Reading, Spec
-from substrates.substrate import Cost
 from theory_checks.report import Law, at_least, at_most, broken, does_not_apply
 
 Array = np.ndarray
 
 _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(3)
-_HIDDEN = 0.1
-"""Noise that is a larger part of a number hides what the number would tell."""
-
-_CLOSE = 0.05
-"""How unequal numbers may be that should be equal, for steps that are small but not infinitely so."""
-
 _READINGS = 5
 """How many readings are taken in a row."""
 
@@ -39,18 +32,14 @@ class Trial:
     Attributes:
         operator: of the system, which stays at its input.
         calibration: at this input and target.
-        rule: the one that the calibration suggests.
         x, y: input and target.
-        cost: what the nudge adds.
         softness: the relative compliances of the knobs, shape (knobs,).
     """
 
     operator: Operator
     calibration: Calibration
-    rule: AgnosticEP
     x: Array
     y: Array
-    cost: Cost
     softness: Array
 
     @property
@@ -64,18 +53,18 @@ class Trial:
 
     def costs(self, reading: Reading) -> float:
         """The mean over copies."""
-        return float(np.mean(each(self.cost, self.rows(reading.outputs), self.rows(self.y))))
+        return float(np.mean(each(self.calibration.cost, self.rows(reading.outputs), self.rows(self.y))))
 
     def slope(self, reading: Reading) -> Array:
         """dC/do, the mean over copies, shape (outputs of all copies,)."""
-        slopes = each(jax.grad(self.cost), self.rows(reading.outputs), self.rows(self.y))
+        slopes = each(jax.grad(self.calibration.cost), self.rows(reading.outputs), self.rows(self.y))
         return slopes.ravel() / (self.spec.copies or 1)
 
     def held(self, theta: Array, beta: float = 0.0) -> Reading:
         """What is shown under a nudge with the parameters held. Raises HomeostasisError where they cannot be."""
         self.operator.system.nudge(self.y, beta)
         tolerance = self.calibration.precision * self.calibration.step
-        found = self.operator.hold(self.rule.homeostat, theta, tolerance)
+        found = self.operator.hold(self.calibration.homeostat, theta, tolerance)
         if not found.settled:
             raise HomeostasisError(f"a parameter is {found.error:.2g} from where it should be held")
         return found.reading
@@ -83,7 +72,7 @@ class Trial:
     def step(self) -> Array:
         """The parameters after a step of the rule."""
         batch = (self.x, self.y) if self.spec.copies else (self.x[None], self.y[None])
-        self.rule.step(self.operator.system, *batch)
+        self.calibration.rule.step(self.operator.system, *batch)
         return self.operator.system.read().parameters
 
 
@@ -225,7 +214,7 @@ def _bias(trial: Trial) -> Law:
     trial.operator.settle()
     first, second = (float(np.linalg.norm(a - b)) for a, b in itertools.pairwise(slopes))
     noise = 4 * trial.calibration.rest.parameter_resolution * slopes[0].size ** 0.5 / beta
-    if second * _HIDDEN < noise:
+    if second * HIDDEN < noise:
         return does_not_apply("bias", "The bias of centred nudges is below the noise.")
     return at_least("bias", "The order in beta of the error of centred nudges.", np.log2(first / second), 1.7)
 
@@ -241,7 +230,7 @@ def _one_step(trial: Trial, theta: Array) -> Iterator[Law]:
         rest.output_resolution * float(np.linalg.norm(slope)) * (2 * rises.size) ** 0.5 / max(size, 1e-300),
         rest.parameter_resolution * float(np.linalg.norm(probing.parameters)) * 2**0.5 / max(square**0.5, 1e-300),
     )
-    if noise > _HIDDEN:
+    if noise > HIDDEN:
         yield does_not_apply("gradient", "Noise hides the step, or what it should be compared with.")
     else:
         rate = float(rises @ promised) / square
@@ -250,7 +239,7 @@ def _one_step(trial: Trial, theta: Array) -> Iterator[Law]:
             "gradient",
             "The step with differences of the cost along random directions of the parameters.",
             np.linalg.norm(rises - rate * promised) / size if rate > 0 else np.inf,
-            _CLOSE + follow + 2 * calibration.precision + 3 * noise,
+            DEFECT + follow + 2 * calibration.precision + 3 * noise,
         )
     after, before = trial.held(theta + moved), trial.held(theta)
     if calibration.epsilon is None or not calibration.epsilon > 0:
@@ -262,11 +251,11 @@ def _one_step(trial: Trial, theta: Array) -> Iterator[Law]:
     turned = (after.knobs - before.knobs) / trial.softness
     wanted = float(turned @ moved) / (calibration.epsilon * calibration.beta)
     share = _cost_noise(trial) / max(abs(wanted), 1e-300)
-    if share > _HIDDEN:
+    if share > HIDDEN:
         yield does_not_apply("descent", "Noise hides the fall of the cost.")
     else:
         drop = trial.costs(before) - trial.costs(after)
-        bound = 2 * _CLOSE + abs(wanted) / calibration.nudging.cost + 2 * calibration.precision + 3 * share
+        bound = 2 * DEFECT + abs(wanted) / calibration.nudging.cost + 2 * calibration.precision + 3 * share
         compared = "The fall of the cost in a step with <step, knobs that hold it> / (epsilon beta), less one."
         yield at_most("descent", compared, abs(drop / wanted - 1), bound)
 

@@ -6,7 +6,6 @@ import numpy as np
 from jaxtyping import Float
 
 from learning.calibration import calibrate
-from learning.costs import SquaredError
 from learning.operator import Operator
 from substrates.laboratory.system import LaboratoryError, PhysicalSystem
 from substrates.substrate import Cost
@@ -46,15 +45,13 @@ def check_system(
     """
     if not isinstance(steps, int) or steps < 1:
         raise ValueError(f"steps: wanted a whole number from 1, got {steps!r}")
-    cost = SquaredError() if cost is None else cost
     name = f"{type(system).__name__}: {system.spec.knobs.size} knobs"
     try:
         calibration = calibrate(system, x, y, cost=cost, compliance=compliance, seed=seed)
         softness = np.broadcast_to(np.asarray(compliance, float), (system.spec.knobs.size,))
         with Operator(system) as operator:
             operator.noise = calibration.hold_error
-            rule = calibration.rule
-            trial = laws.Trial(operator, calibration, rule, np.asarray(x, float), np.asarray(y, float), cost, softness)
+            trial = laws.Trial(operator, calibration, np.asarray(x, float), np.asarray(y, float), softness)
             system.clamp(x)
             found = [*laws.calibrated(trial), *laws.verbs(trial), *laws.learning(trial, steps)]
     except LaboratoryError as error:

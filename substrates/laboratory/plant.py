@@ -93,7 +93,7 @@ class Plant:
         self._target: Any = None
         self._beta = 0.0
         self._states: PyTree = None
-        self._numbers: list[tuple[PyTree, Array]] = []
+        self._numbers: dict[str, tuple[PyTree, Array]] = {}
         self.status = Status.converged
 
     # the five verbs
@@ -122,7 +122,7 @@ class Plant:
         if self._states is None:
             self._states = jax.vmap(self._system().initial_state)(self._x)
         outputs = np.asarray(_read(self._system(), self._states, self._x), float)
-        parameters, knobs = self._shown(self._parameters), self._shown(self._knobs)
+        parameters, knobs = self._shown("_parameters"), self._shown("_knobs")
         error = float(rest_threshold(self._dtype) * np.max(np.abs(parameters)))
         return Reading(outputs.reshape(*self.spec.leading, -1), parameters, knobs, parameter_error=error)
 
@@ -133,7 +133,7 @@ class Plant:
 
         An experimenter finds these knobs by feedback; a simulation knows them. Nothing here looks at a nudge's cost.
         """
-        if theta is not None and theta is not self._shown(self._parameters):
+        if theta is not None and theta is not self._shown("_parameters"):
             held = jnp.asarray(theta, self._flat(self._parameters).dtype)
             self._parameters = self._unravel(held)
         found, self._knobs = _hold(self._system(), self._control, self._conditions())
@@ -180,16 +180,15 @@ class Plant:
         self.status = found.status
         return found.status
 
-    def _shown(self, tree: PyTree) -> Array:
-        """A tree as a read-only vector of numpy; the trees at hand are turned into numbers once."""
-        at_hand = [pair for pair in self._numbers if pair[0] is self._parameters or pair[0] is self._knobs]
-        found = next((numbers for known, numbers in at_hand if known is tree), None)
-        if found is None:
-            found = np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(tree)], dtype=float)
-            found.flags.writeable = False
-            at_hand.append((tree, found))
-        self._numbers = at_hand
-        return found
+    def _shown(self, name: str) -> Array:
+        """One of its trees as a read-only vector of numpy, made once for every tree."""
+        tree = getattr(self, name)
+        known, numbers = self._numbers.get(name, (None, None))
+        if numbers is None or known is not tree:
+            numbers = np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(tree)], dtype=float)
+            numbers.flags.writeable = False
+            self._numbers[name] = tree, numbers
+        return numbers
 
     def _flat(self, tree: PyTree) -> jax.Array:
         return ravel_pytree(tree)[0]

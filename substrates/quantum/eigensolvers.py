@@ -27,11 +27,11 @@ GROUP = 1
 class GroundStateSolver(Solver):
     """Settles a quantum system to the eigenvector of its level, free or nudged.
 
-    Up to `dense` amplitudes by diagonalising the matrix; above, level after level by conjugate gradients,
-    which need products with H only, a few vectors of memory, and few steps from a start that is nearly
-    right. The gap to the next level (and to the one before) is looked at in the free phase: below `degenerate` times
-    the scale of the energies the status is `zero_mode`. The search for the next level starts from what simple operators
-    make of the state, and stops as soon as the question is decided; `steps` does not count its products.
+    Up to `dense` amplitudes by diagonalising the matrix; above, level after level by conjugate gradients, which need
+    products with H only, a few vectors of memory, and few steps from a start that is nearly right. The gap to the next
+    level (and to the one before) is looked at in the free phase: below `degenerate` times the scale of the energies the
+    status is `zero_mode`. The search for the next level starts from what simple operators make of the state, and stops
+    as soon as the question is decided; `steps` does not count its products.
 
     A nudge whose cost is not linear acts through the outputs that it changes. The outputs are then the root of
     o = <O>(psi of H - sum pull_k(o) O_k), found by Broyden's method from the start's outputs, with as many

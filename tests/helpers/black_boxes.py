@@ -6,7 +6,20 @@ from substrates import Status
 from substrates.laboratory.system import Reading, Spec, Terminals, checked_input, checked_knobs, checked_nudge
 
 
-class SpringScale:
+class BlackBox:
+    """The three verbs that only set something."""
+
+    def set_knobs(self, u):
+        self.u = checked_knobs(self.spec, u)
+
+    def clamp(self, x):
+        self.x = checked_input(self.spec, x)
+
+    def nudge(self, target, beta):
+        self.y, self.beta = checked_nudge(self.spec, target, beta)
+
+
+class SpringScale(BlackBox):
     """One mass on a spring that hangs from a lever: E = k/2 (s - theta.x)^2 + c.theta, jointly convex in (theta, s).
 
     With springs on the knobs, U = |u - theta|^2/2, and C = |s - y|^2/2 all of it is linear.
@@ -20,15 +33,6 @@ class SpringScale:
         self.spec = Spec(Terminals(n, "", *knob_range), Terminals(n), Terminals(n), Terminals(1))
         self.u, self.x, self.y, self.beta, self.s = self.theta.copy(), np.zeros(n), np.zeros(1), 0.0, 0.0
         self.settled = 0
-
-    def set_knobs(self, u):
-        self.u = checked_knobs(self.spec, u)
-
-    def clamp(self, x):
-        self.x = checked_input(self.spec, x)
-
-    def nudge(self, target, beta):
-        self.y, self.beta = checked_nudge(self.spec, target, beta)
 
     def settle(self):
         self.settled += 1
@@ -53,7 +57,7 @@ class SpringScale:
         return (least(second) - least(first)) / (second - first)
 
 
-class LinearSystem:
+class LinearSystem(BlackBox):
     """Parameters and states on springs: at rest (H + D/epsilon + beta O) z = (u/epsilon, B x + beta y), z = (theta, s).
 
     H is the second derivative of an energy if it is symmetric; D picks the parameters, O the outputs, the last states.
@@ -68,15 +72,6 @@ class LinearSystem:
         self.u, self.x, self.y, self.beta = np.ones(n_knobs), np.zeros(drive.shape[1]), np.zeros(n_outputs), 0.0
         self.settled = 0
         self.settle()
-
-    def set_knobs(self, u):
-        self.u = checked_knobs(self.spec, u)
-
-    def clamp(self, x):
-        self.x = checked_input(self.spec, x)
-
-    def nudge(self, target, beta):
-        self.y, self.beta = checked_nudge(self.spec, target, beta)
 
     def settle(self):
         self.settled += 1

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal, get_args
+from typing import Any, ClassVar, Literal, NamedTuple, get_args
 
 import equinox as eqx
 import jax
 import numpy as np
-from jaxtyping import Float, PRNGKeyArray
+from jaxtyping import PRNGKeyArray
 
 from learning.costs import SquaredError
-from learning.homeostat import Held, HomeostasisError, Homeostat, IntegralControl, describe
+from learning.homeostat import HomeostasisError, Homeostat, IntegralControl, SelfControl, at_rest, describe
 from learning.rule import Moved, Mover
-from substrates.laboratory.system import PhysicalSystem, Reading, checked_reading
+from substrates.laboratory.system import LaboratoryError, PhysicalSystem, SelfMoving, checked_reading, inside
 from substrates.substrate import Cost, Status, as_tree
 
 Array = np.ndarray
@@ -20,6 +20,14 @@ Variant = Literal["optimistic", "pessimistic", "centered"]
 
 _ATTEMPTS = 4
 """How often the homeostatic phase is repeated, each time held more finely, to reach the precision."""
+
+
+class _Step(NamedTuple):
+    """The outputs when held, how far a parameter was from where it should be then, and how many phases failed."""
+
+    outputs: Array
+    error: float
+    unsettled: int
 
 
 class AgnosticEP(Mover):
@@ -89,11 +97,11 @@ class AgnosticEP(Mover):
         return {"optimistic": (0.0, beta), "pessimistic": (-beta, 0.0), "centered": (-beta / 2, beta / 2)}[self.variant]
 
     def step(self, system: PhysicalSystem, x: Any, y: Any, *, key: PRNGKeyArray | None = None) -> Moved:
-        """One step for each example, or one for all where the system has as many copies.
+        """One step for each example, or for as many examples as the system has copies, one step after another.
 
         Args:
             system: on the bench; its parameters are moved.
-            x, y: inputs and targets with a leading axis of examples.
+            x, y: inputs and targets with a leading axis of examples, a multiple of the copies.
             key: not used; randomness is the system's own.
 
         Raises:
@@ -102,23 +110,49 @@ class AgnosticEP(Mover):
         """
         xs, ys = np.asarray(x, float), np.asarray(y, float)
         copies = system.spec.copies
-        if copies is not None and len(xs) != copies:
-            raise ValueError(f"x: wanted {copies} examples, one for each copy of the system, got {len(xs)}")
-        pairs = zip(xs, ys, strict=True) if copies is None else [(xs, ys)]
-        steps = [self._step(system, *pair) for pair in pairs]
-        outputs = np.concatenate([held.reading.outputs.reshape(-1, ys.shape[-1]) for held, _ in steps])
+        if copies is not None:
+            if len(xs) % copies:
+                raise ValueError(
+                    f"x: wanted {copies} examples for each step, one for each copy of the system, got {len(xs)}"
+                )
+            xs, ys = (values.reshape(-1, copies, *values.shape[1:]) for values in (xs, ys))
+        if self.steps_itself(system):
+            done = self._made_by_itself(system, xs, ys)
+        else:
+            done = [self._step(system, *pair) for pair in zip(xs, ys, strict=True)]
+        outputs = np.stack([each.outputs for each in done])
         return Moved(
             system,
-            cost=float(np.mean(_costs(self.cost, outputs, ys))),
-            output=outputs,
-            residual=max(held.error for held, _ in steps),
-            unconverged=sum(not held.settled for held, _ in steps) + sum(not settled for _, settled in steps),
+            cost=np.mean(_costs(self.cost, outputs.reshape(-1, ys.shape[-1]), ys.reshape(-1, ys.shape[-1]))),
+            output=outputs.reshape(-1, ys.shape[-1]),
+            residual=max(each.error for each in done),
+            unconverged=sum(each.unsettled for each in done),
         )
 
-    def _step(self, system: PhysicalSystem, x: Array, y: Array) -> tuple[Held, bool]:
-        """(what was held, whether the clamped phase came to rest) for one example."""
+    def steps_itself(self, system: Any) -> bool:
+        """Whether the system makes the steps by itself: a simulation that knows the knobs which hold it."""
+        return isinstance(self.homeostat, SelfControl) and isinstance(system, SelfMoving)
+
+    def _made_by_itself(self, system: Any, xs: Array, ys: Array) -> list[_Step]:
+        """The steps of a system that makes them by itself."""
+        found = system.make_steps(xs, ys, self.nudges, self.margin, self.strict)
+        for phase, status, fine in zip(("homeostatic", "clamped"), found.last, found.at_rest[-1], strict=True):
+            if not fine and bool(status == Status.not_finite):
+                raise LaboratoryError(f"{phase} phase: wanted finite readings. {Status[status]}")
+            if not fine and self.strict:
+                raise HomeostasisError(
+                    f"{phase} phase: the system did not settle ({Status[status]}): give it more time, or a weaker nudge"
+                )
+        steps = zip(found.outputs, found.at_rest, strict=True)
+        return [_Step(outputs, 0.0, int(np.sum(~fine))) for outputs, fine in steps]
+
+    def _step(self, system: PhysicalSystem, x: Array, y: Array) -> _Step:
+        """One example by the five verbs."""
         before = checked_reading(system.spec, system.read())
-        theta = inside(system, before, self.margin)
+        limits = system.spec.parameters
+        theta = before.parameters
+        if limits.limited:
+            theta = inside(theta, limits.lower, limits.upper, self.margin)
         first, second = self.nudges
         system.clamp(x)
         system.nudge(None if first == 0 else y, first)
@@ -138,23 +172,10 @@ class AgnosticEP(Mover):
                 break
             tolerance /= 2
             system.nudge(None if first == 0 else y, first)
-        settled = bool((status == Status.converged) | (status == Status.truncated))
+        settled = at_rest(status)
         if not settled and self.strict:
             raise HomeostasisError(f"clamped phase: the system did not settle ({Status[status]})")
-        return held, settled
-
-
-def inside(system: PhysicalSystem, reading: Reading, margin: float) -> Float[Array, "parameters"]:
-    """The parameters, those at a limit moved inside by a part `margin` of their root mean square distance from it."""
-    theta = reading.parameters
-    for limit, sign in ((system.spec.parameters.lower, 1), (system.spec.parameters.upper, -1)):
-        if np.any(np.isfinite(limit)):
-            limit = np.broadcast_to(limit, theta.shape)
-            bounded = np.isfinite(limit)
-            distance = sign * (theta - limit)[bounded]
-            least = limit + sign * margin * float(np.sqrt(np.mean(distance**2)))
-            theta = np.where(bounded, np.maximum(theta, least) if sign > 0 else np.minimum(theta, least), theta)
-    return theta
+        return _Step(held.reading.outputs, held.error, [held.settled, settled].count(False))
 
 
 @eqx.filter_jit

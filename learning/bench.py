@@ -64,12 +64,13 @@ class BenchTrainer:
     def advance(self, moving: Stand, order: tuple[Array, PRNGKeyArray], start: int, stop: int) -> tuple[int, Stand]:
         """The next batches of an epoch."""
         self.last = (start, moving)
-        for at in range(start, stop):
-            index = order[0][at * self.batch_size : (at + 1) * self.batch_size]
+        together = stop - start if self.rule.steps_itself(self.bench) else 1
+        for at in range(start, stop, together):
+            index = order[0][at * self.batch_size : (at + together) * self.batch_size]
             x, y = self.examples.x[index], self.examples.y[index]
             found = self.rule.step(self.bench, x, y, key=jax.random.fold_in(order[1], at))
-            tally = self.last[1].tally.add_moved(found, jnp.asarray(y), self.examples.labelled)
-            self.last = (at + 1, self._stand(tally))
+            tally = self.last[1].tally.add_moved(found, jnp.asarray(y), self.examples.labelled, together)
+            self.last = (at + together, self._stand(tally))
         return self.last
 
     def system(self, moving: Stand) -> PhysicalSystem:

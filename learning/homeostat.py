@@ -138,7 +138,7 @@ class IntegralControl(Homeostat):
         return Held(
             reading,
             error,
-            settled=settled and _at_rest(status),
+            settled=settled and at_rest(status),
             rounds=rounds,
             saturated=0 if settled else saturated,
             at_noise=noise > wanted,
@@ -163,12 +163,12 @@ class SelfControl(Homeostat):
         reading = checked_reading(system.spec, system.read())
         at_hand = reading.parameters
         error = 0.0 if at_hand is theta else float(np.max(np.abs(theta - at_hand)))
-        return Held(reading, error, _at_rest(status), 1, 0, True, status)
+        return Held(reading, error, at_rest(status), 1, 0, True, status)
 
 
 def describe(held: Held) -> str:
     """Why a homeostat that did not settle failed, and what to do."""
-    if not _at_rest(held.status):
+    if not at_rest(held.status):
         return f"the system did not settle ({Status[held.status]}): give it more time, or a weaker nudge"
     if held.saturated:
         return (
@@ -181,7 +181,8 @@ def describe(held: Held) -> str:
     )
 
 
-def _at_rest(status: Status) -> bool:
+def at_rest(status: Status) -> bool:
+    """Whether a settling ended at rest."""
     return bool((status == Status.converged) | (status == Status.truncated))
 
 

@@ -87,6 +87,10 @@ class Mover(eqx.Module):
     @abc.abstractmethod
     def step(self, system: Any, x: PyTree, y: PyTree, *, key: PRNGKeyArray | None = None) -> Moved: ...
 
+    def steps_itself(self, system: Any) -> bool:
+        """Whether a physical system makes many steps at once by itself, so that several batches may come together."""
+        return False
+
 
 def require_usable(estimate: Estimate) -> Estimate:
     """The same estimate, unless one of its equilibria is unusable: then ConvergenceError, also from compiled code."""

@@ -50,11 +50,11 @@ class Tally(eqx.Module):
             self.failures + jnp.stack([jnp.asarray(f, jnp.int32) for f in failures]),
         )
 
-    def add_moved(self, moved: Moved, target: PyTree, labelled: bool) -> Tally:
-        """The same for a mover, which judges its phases itself."""
+    def add_moved(self, moved: Moved, target: PyTree, labelled: bool, batches: int = 1) -> Tally:
+        """The same for a mover, which judges its phases itself, and what it made of several batches at once."""
         wrong = jnp.sum(count_misses(moved.output, target)) if labelled else 0
         return Tally(
-            self.cost + jnp.asarray(moved.cost, self.cost.dtype),
+            self.cost + batches * jnp.asarray(moved.cost, self.cost.dtype),
             self.wrong + jnp.asarray(wrong, jnp.int32),
             jnp.maximum(self.residual, jnp.asarray(moved.residual, self.residual.dtype)),
             self.unconverged + jnp.asarray(moved.unconverged, jnp.int32),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Any
 
 import equinox as eqx
@@ -12,11 +13,20 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Float, PRNGKeyArray, PyTree
 
-from substrates.laboratory.system import Reading, Spec, Terminals, checked_input, checked_knobs, checked_nudge
-from substrates.nudge import Cost, Nudge, SquaredError, as_tree
-from substrates.solvers.joint import Control, JointEquilibrium, SpringControl, joint_status, rest_threshold
+from substrates.laboratory.phases import STEPS_AT_ONCE, Apparatus, hold, make_steps, settle
+from substrates.laboratory.system import (
+    Reading,
+    Spec,
+    Steps,
+    Terminals,
+    checked_input,
+    checked_knobs,
+    checked_nudge,
+)
+from substrates.nudge import Cost, SquaredError, as_tree
+from substrates.solvers.joint import Control, SpringControl, rest_threshold
 from substrates.solvers.solver import Status
-from substrates.substrate import Substrate, match_paths, parameter_dtype, relax_batch, split_parameters
+from substrates.substrate import Substrate, match_paths, parameter_dtype, split_parameters
 
 Array = np.ndarray
 
@@ -77,54 +87,56 @@ class Plant:
             )
         parameters, self._rest = split_parameters(substrate)
         flat, self._unravel = ravel_pytree(parameters)
+        self._parameter_dtype = flat.dtype
         if not flat.size:
             raise ValueError("substrate: wanted at least one trainable parameter, got none")
         if (epsilon is None) == (control is None):
             raise ValueError("epsilon, control: wanted one of the two")
-        self._control = SpringControl(_compliance(epsilon, parameters)) if control is None else control
-        self._control = jax.tree.map(lambda leaf: jnp.asarray(leaf, flat.dtype), self._control)
-        self._dtype = parameter_dtype(substrate)
-        self._cost, self._max_rounds, self._copies = as_tree(cost or SquaredError()), max_rounds, copies
-        self._key, self._examples = key, 0
-        self._parameters = self._knobs = parameters
+        control = SpringControl(_compliance(epsilon, parameters)) if control is None else control
+        self._dtype, self._copies, self._examples = parameter_dtype(substrate), copies, 0
+        self._parameters = self._knobs = _Vector(parameters)
         self._substrate_type = type(substrate)
         self.spec = self._specify(substrate, flat, inputs, knob_range)
-        self._x = jnp.asarray(checked_input(self.spec, None).reshape(-1, self.spec.inputs.size), self._dtype)
+        limits, number = self.spec.parameters, lambda value: jnp.asarray(value, flat.dtype)
+        self._apparatus = Apparatus(
+            jax.tree.map(number, control),
+            as_tree(cost or SquaredError()),
+            (number(limits.lower), number(limits.upper)) if limits.limited else None,
+            key,
+            max_rounds,
+        )
+        self._x = checked_input(self.spec, None).reshape(-1, self.spec.inputs.size).astype(self._dtype)
         self._target: Any = None
         self._beta = 0.0
         self._states: PyTree = None
-        self._numbers: dict[str, tuple[PyTree, Array]] = {}
         self.status = Status.converged
 
     # the five verbs
 
     def set_knobs(self, u: Float[Array, "knobs"]) -> None:
         values = checked_knobs(self.spec, u)
-        self._knobs = self._unravel(jnp.asarray(values, self._flat(self._knobs).dtype))
+        self._knobs = self._vector(values)
 
     def clamp(self, x: Float[Array, "*copies inputs"] | None) -> None:
         values = checked_input(self.spec, x).reshape(-1, self.spec.inputs.size)
-        self._x = jnp.asarray(values, self._dtype)
+        self._x = values.astype(self._dtype)
         self._states = None
         self._examples += 1
 
     def nudge(self, target: Float[Array, "*copies outputs"] | None, beta: float) -> None:
         target, self._beta = checked_nudge(self.spec, target, beta)
-        self._target = jnp.asarray(target.reshape(-1, self.spec.outputs.size), self._dtype)
+        self._target = target.reshape(-1, self.spec.outputs.size).astype(self._dtype)
 
     def settle(self) -> Status:
-        conditions = self._conditions()
-        found = _settle_jointly(self._system(), self._control, self._knobs, conditions, self._max_rounds)
-        self._parameters = split_parameters(found.system)[0]
-        return self._at_rest(found)
+        found = settle(self._system(), self._apparatus, self._knobs.tree, *self._conditions())
+        self._parameters = _Vector(split_parameters(found.system)[0])
+        return self._at_rest(found.states.state, found.status)
 
     def read(self) -> Reading:
         if self._states is None:
             self._states = jax.vmap(self._system().initial_state)(self._x)
         outputs = np.asarray(_read(self._system(), self._states, self._x), float)
-        parameters, knobs = self._shown("_parameters"), self._shown("_knobs")
-        error = float(rest_threshold(self._dtype) * np.max(np.abs(parameters)))
-        return Reading(outputs.reshape(*self.spec.leading, -1), parameters, knobs, parameter_error=error)
+        return _PlantReading(outputs.reshape(*self.spec.leading, -1), self._parameters, self._knobs)
 
     # what a simulation can do besides
 
@@ -133,11 +145,57 @@ class Plant:
 
         An experimenter finds these knobs by feedback; a simulation knows them. Nothing here looks at a nudge's cost.
         """
-        if theta is not None and theta is not self._shown("_parameters"):
-            held = jnp.asarray(theta, self._flat(self._parameters).dtype)
-            self._parameters = self._unravel(held)
-        found, self._knobs = _hold(self._system(), self._control, self._conditions())
-        return self._at_rest(found)
+        if theta is not None and theta is not self._parameters.numbers:
+            self._parameters = self._vector(theta)
+        found, knobs = hold(self._system(), self._apparatus, *self._conditions())
+        self._knobs = _Vector(knobs)
+        return self._at_rest(found.state, found.status)
+
+    def make_steps(
+        self,
+        xs: Float[Array, "steps *copies inputs"],
+        targets: Float[Array, "steps *copies outputs"],
+        nudges: tuple[float, float],
+        margin: float,
+        strict: bool,
+    ) -> Steps:
+        """`hold` at the first of two nudges and `settle` at the second, for one example after another, compiled."""
+        inputs = np.stack([checked_input(self.spec, x) for x in xs])
+        wanted = np.stack([checked_nudge(self.spec, target, nudges[1])[0] for target in targets])
+        found: list[Steps] = []
+        for start in range(0, len(inputs), STEPS_AT_ONCE):
+            part = slice(start, start + STEPS_AT_ONCE)
+            found.append(self._make_block(inputs[part], wanted[part], nudges, margin, strict))
+            if len(found[-1].outputs) < len(inputs[part]):
+                break
+        outputs, at_rest = (np.concatenate([getattr(each, name) for each in found]) for name in ("outputs", "at_rest"))
+        return Steps(outputs, at_rest, found[-1].last)
+
+    def _make_block(
+        self, inputs: Array, targets: Array, nudges: tuple[float, float], margin: float, strict: bool
+    ) -> Steps:
+        """So many steps as one call makes, or up to the first that is bad."""
+        count = len(inputs)
+        parts = [values.reshape(count, -1, values.shape[-1]).astype(self._dtype) for values in (inputs, targets)]
+        xs, wanted = (np.pad(part, ((0, STEPS_AT_ONCE - count), (0, 0), (0, 0))) for part in parts)
+        done, seen, last, kept = make_steps(
+            self._system(),
+            self._apparatus,
+            xs,
+            wanted,
+            tuple(self._strength(beta) for beta in nudges),
+            np.array([self._examples, count], np.int32),
+            margin,
+            strict,
+        )
+        parameters, knobs, self._states = kept
+        self._parameters, self._knobs = _Vector(parameters), _Vector(knobs)
+        self.status = last[1]
+        done, (outputs, at_rest) = jax.device_get((done, seen))
+        self._x, self._target = (part[done - 1] for part in parts)
+        self._beta, self._examples = nudges[1], self._examples + int(done)
+        shape = (int(done), *self.spec.leading, self.spec.outputs.size)
+        return Steps(outputs[:done].astype(float).reshape(shape), at_rest[:done], last)
 
     def read_conjugate(self) -> Float[Array, "parameters"]:
         """dE/dtheta at the state at hand, averaged over copies."""
@@ -152,7 +210,7 @@ class Plant:
     @property
     def epsilon(self) -> Any:
         """The compliance of the knobs' springs: one number, or a tree like the parameters."""
-        return getattr(self._control, "epsilon", None)
+        return getattr(self._apparatus.control, "epsilon", None)
 
     def __repr__(self) -> str:
         spec = self.spec
@@ -165,30 +223,22 @@ class Plant:
     # inside
 
     def _system(self) -> Any:
-        return eqx.combine(self._parameters, self._rest)
+        return eqx.combine(self._parameters.tree, self._rest)
 
     def _conditions(self) -> tuple[Any, ...]:
         """(inputs, nudge, start, keys) of a relaxation."""
-        nudge = None if self._beta == 0 else Nudge(self._cost, self._target, jnp.asarray(self._beta, self._dtype))
-        keys = None
-        if self._key is not None:
-            keys = jax.random.split(jax.random.fold_in(self._key, self._examples), self._x.shape[0])
-        return self._x, nudge, self._states, keys
+        nudge = self._apparatus.nudge(self._target, self._strength(self._beta))
+        return self._x, nudge, self._states, self._apparatus.keys(self._examples, self._x.shape[0])
 
-    def _at_rest(self, found: JointEquilibrium) -> Status:
-        self._states = found.states.state
-        self.status = found.status
-        return found.status
+    def _strength(self, beta: float) -> Array | None:
+        return None if beta == 0 else np.asarray(beta, self._dtype)
 
-    def _shown(self, name: str) -> Array:
-        """One of its trees as a read-only vector of numpy, made once for every tree."""
-        tree = getattr(self, name)
-        known, numbers = self._numbers.get(name, (None, None))
-        if numbers is None or known is not tree:
-            numbers = np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(tree)], dtype=float)
-            numbers.flags.writeable = False
-            self._numbers[name] = tree, numbers
-        return numbers
+    def _at_rest(self, states: PyTree, status: Status) -> Status:
+        self._states, self.status = states, status
+        return status
+
+    def _vector(self, values: Array) -> _Vector:
+        return _Vector(self._unravel(jnp.asarray(values, self._parameter_dtype)))
 
     def _flat(self, tree: PyTree) -> jax.Array:
         return ravel_pytree(tree)[0]
@@ -217,20 +267,40 @@ class Plant:
         return limit if np.any(np.isfinite(limit)) else np.sign(far) * np.inf
 
 
-@eqx.filter_jit
-def _settle_jointly(system, control, knobs, conditions, max_rounds) -> JointEquilibrium:
-    xs, nudge, starts, keys = conditions
-    return system.relax_jointly(control, knobs, xs, nudge, starts, keys, max_rounds=max_rounds)
+class _Vector:
+    """A tree of parameters, never changed, that becomes a vector of numpy when somebody looks."""
+
+    def __init__(self, tree: PyTree):
+        self.tree = tree
+
+    @cached_property
+    def numbers(self) -> Array:
+        numbers = np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(self.tree)], dtype=float)
+        numbers.flags.writeable = False
+        return numbers
 
 
-@eqx.filter_jit
-def _hold(system, control, conditions) -> tuple[JointEquilibrium, PyTree]:
-    xs, nudge, starts, keys = conditions
-    found = relax_batch(system, xs, nudge, starts, keys)
-    force = split_parameters(system.measure(found.state, xs, nudge))[0]
-    knobs = control.holding(split_parameters(system)[0], force)
-    at_rest = jnp.zeros((), parameter_dtype(system))
-    return JointEquilibrium(system, found, jnp.ones((), jnp.int32), joint_status(found, at_rest, at_rest)), knobs
+class _PlantReading(Reading):
+    """A reading whose large vectors are made when somebody looks at them."""
+
+    vectors: tuple[_Vector, _Vector]
+
+    def __init__(self, outputs: Array, parameters: _Vector, knobs: _Vector):
+        self.__dict__.update(outputs=outputs, output_error=None, vectors=(parameters, knobs))
+
+    @cached_property
+    def parameters(self) -> Array:
+        return self.vectors[0].numbers
+
+    @cached_property
+    def knobs(self) -> Array:
+        return self.vectors[1].numbers
+
+    @cached_property
+    def parameter_error(self) -> float:
+        """What a joint relaxation leaves open."""
+        largest = max(float(np.max(self.parameters)), -float(np.min(self.parameters)))
+        return rest_threshold(jax.tree.leaves(self.vectors[0].tree)[0].dtype) * largest
 
 
 @eqx.filter_jit

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
+import jax
+import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from substrates.solvers.solver import Status
 
@@ -31,6 +33,11 @@ class Terminals:
     unit: str = ""
     lower: Float[Array, "size"] | float = -np.inf
     upper: Float[Array, "size"] | float = np.inf
+
+    @property
+    def limited(self) -> bool:
+        """Whether any of them has a limit."""
+        return bool(np.any(np.isfinite(self.lower)) or np.any(np.isfinite(self.upper)))
 
     def __post_init__(self):
         if not isinstance(self.size, int) or self.size < 1:
@@ -78,7 +85,7 @@ class Spec:
 
 @dataclass(frozen=True)
 class Reading:
-    """What the meters show.
+    """What the meters show; it does not change when the system does.
 
     Attributes:
         outputs: shape (outputs,), with a leading axis of copies where there are copies.
@@ -147,6 +154,60 @@ class SelfHolding(Protocol):
     def hold(self, theta: Float[Array, "parameters"] | None = None) -> Status:
         """Settles with the parameters held at theta (None: where they are), then sets the knobs that hold them."""
         ...
+
+
+@dataclass(frozen=True)
+class Steps:
+    """What came of steps of agnostic equilibrium propagation that a system made by itself.
+
+    Attributes:
+        outputs: at the end of each homeostatic phase, shape (steps, outputs), (steps, copies, outputs) where there are
+            copies.
+        at_rest: whether the homeostatic and the clamped phase of each came to rest, shape (steps, 2).
+        last: how both phases of the last step ended.
+    """
+
+    outputs: Float[Array, "steps *copies outputs"]
+    at_rest: Bool[Array, "steps 2"]
+    last: tuple[Status, Status]
+
+
+@runtime_checkable
+class SelfMoving(SelfHolding, Protocol):
+    """Capability of simulated systems: whole steps of agnostic equilibrium propagation, one after another."""
+
+    def make_steps(
+        self,
+        xs: Float[Array, "steps *copies inputs"],
+        targets: Float[Array, "steps *copies outputs"],
+        nudges: tuple[float, float],
+        margin: float,
+        strict: bool,
+    ) -> Steps:
+        """For each x: holds the parameters `inside` their limits at the first nudge, lets them go at the second.
+
+        `strict` ends at the first step with a phase that did not come to rest, and takes that step back; one that is
+        not finite does so anyway. Only the steps made are reported, the one taken back among them.
+        """
+        ...
+
+
+def inside(theta: Any, lower: Any, upper: Any, margin: float) -> Any:
+    """The parameters, those at a limit moved inside by a part `margin` of their root mean square distance from it.
+
+    Args:
+        theta: shape (parameters,), of numpy, or of JAX in compiled code.
+        lower, upper: the limits, numbers or shape (parameters,); infinite where there is none.
+        margin: a small part of 1.
+    """
+    library = jnp if isinstance(theta, jax.Array) else np
+    for limit, sign, further in ((lower, 1, library.maximum), (upper, -1, library.minimum)):
+        bounded = library.broadcast_to(library.isfinite(limit), theta.shape)
+        edge = library.where(bounded, limit, 0)
+        count = library.maximum(bounded.sum(), 1).astype(theta.dtype)
+        distance = library.sqrt(library.sum((theta - edge) ** 2, where=bounded) / count)
+        theta = library.where(bounded, further(theta, edge + sign * margin * distance), theta)
+    return theta
 
 
 def checked_knobs(spec: Spec, u: Float[Array, "knobs"]) -> Float[Array, "knobs"]:

@@ -170,7 +170,8 @@ def test_a_parameter_at_its_floor_can_leave_it():
     moved = {}
     for margin in (0.0, 1e-3):
         system = Plant(net, 0.5, inputs=2)
-        held = inside(system, system.read(), margin)
+        limits = system.spec.parameters
+        held = inside(system.read().parameters, limits.lower, limits.upper, margin)
         _, before, after = one_step(system, AgnosticEP(0.5, margin=margin), X, target)
         assert before[0] == NET.floor
         moved[margin] = after[0] - held[0]
@@ -181,7 +182,7 @@ def test_a_parameter_at_its_floor_can_leave_it():
 def test_inside_moves_only_what_is_at_a_limit():
     system = Plant(NET, 0.5, inputs=2)
     theta = np.linspace(0.0, 1.0, 9) + NET.floor
-    held = inside(system, Reading(np.zeros(1), theta, theta), 0.01)
+    held = inside(theta, system.spec.parameters.lower, np.inf, 0.01)
     np.testing.assert_allclose(held[1:], theta[1:])
     np.testing.assert_allclose(held[0] - NET.floor, 0.01 * np.sqrt(np.mean((theta - NET.floor) ** 2)))
 
@@ -271,7 +272,7 @@ def test_copies_learn_the_mean_of_their_examples(key):
     before = system.read().parameters
     rule.step(system, x, y)
     np.testing.assert_allclose((system.read().parameters - before) / -2e-5, slope, atol=2e-3 * np.abs(slope).max())
-    with pytest.raises(ValueError, match="wanted 2 examples, one for each copy"):
+    with pytest.raises(ValueError, match="wanted 2 examples for each step, one for each copy"):
         rule.step(system, x[:1], y[:1])
 
 

@@ -69,7 +69,7 @@ class BenchTrainer:
             index = order[0][at * self.batch_size : (at + together) * self.batch_size]
             x, y = self.examples.x[index], self.examples.y[index]
             found = self.rule.step(self.bench, x, y, key=jax.random.fold_in(order[1], at))
-            tally = self.last[1].tally.add_moved(found, jnp.asarray(y), self.examples.labelled, together)
+            tally = self.last[1].tally.add_moved(found, y, self.examples.labelled, together)
             self.last = (at + together, self._stand(tally))
         return self.last
 
@@ -125,7 +125,7 @@ def evaluate_on_bench(
         shown.append(reading.outputs.reshape(width, -1))
     output = np.concatenate(shown)[: examples.size]
     costs = jax.vmap(cost)(jnp.asarray(output), jnp.asarray(examples.y))
-    wrong = count_misses(jnp.asarray(output), jnp.asarray(examples.y))
+    wrong = count_misses(output, examples.y)
     return Evaluation(
         cost=float(jnp.mean(costs)),
         error=float(jnp.mean(wrong)) if examples.labelled else None,

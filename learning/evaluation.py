@@ -9,7 +9,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, PRNGKeyArray, PyTree
+from jaxtyping import Float, PRNGKeyArray
 
 from learning.costs import SquaredError
 from learning.examples import Examples, prepare
@@ -124,9 +124,9 @@ def evaluate_examples(
     )
 
 
-def count_misses(output: Array, target: PyTree) -> Array:
+def count_misses(output: Any, target: Any) -> Any:
     """Whether the largest output of each example is not the one of its label, for targets of the outputs' shape."""
-    return jnp.argmax(output, axis=-1) != jnp.argmax(target, axis=-1)
+    return output.argmax(axis=-1) != target.argmax(axis=-1)
 
 
 @eqx.filter_jit

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import abc
-import itertools
 from dataclasses import dataclass
 from typing import Any
 
@@ -102,6 +101,7 @@ class IntegralControl(Homeostat):
     def hold(self, system: PhysicalSystem, theta: Float[Array, "parameters"], tolerance: float | None = None) -> Held:
         spec = system.spec
         gain, best, push = self.gain, None, np.ones(spec.knobs.size)
+        before: tuple[Array, Array] | None = None
         secants: list[tuple[Array, Array]] = []
         held = self._judge(system, theta, tolerance, 1)
         tolerance = self.relative * held.error if tolerance is None else tolerance
@@ -110,16 +110,18 @@ class IntegralControl(Homeostat):
             stuck = _stuck(spec.parameters, held.reading.parameters, left)
             push = np.where(stuck, 2 * push, 1.0)
             if np.any(stuck):  # rounds before a parameter leaves its limit tell nothing about those after
-                best, secants = None, []
+                best, before, secants = None, None, []
                 asked = knobs + gain * push * left
             elif best is not None and held.error > _GROWTH * best[0]:
-                gain, secants = gain / 2, []
+                gain, before, secants = gain / 2, None, []
                 asked = best[1] + gain * best[2]
             else:
                 if best is None or held.error < best[0]:
                     best = (held.error, knobs, left)
-                secants = [*secants, (knobs, left)][-_SECANTS - 1 :]
-                asked = _secant_step(secants, gain)
+                if before is not None:
+                    secants = [*secants, (knobs - before[0], left - before[1])][-_SECANTS:]
+                before = knobs, left
+                asked = _secant_step(knobs, left, secants, gain)
             reachable = np.clip(asked, spec.knobs.lower, spec.knobs.upper)
             system.set_knobs(reachable)
             held = self._judge(system, theta, tolerance, held.rounds + 1, int(np.sum(reachable != asked)))
@@ -191,12 +193,15 @@ def _stuck(limits: Terminals, parameters: Array, left: Array) -> Array:
     return ((left > 0) & (parameters <= limits.lower)) | ((left < 0) & (parameters >= limits.upper))
 
 
-def _secant_step(rounds: list[tuple[Array, Array]], gain: float) -> Array:
-    """The knobs at which secants through the rounds, pairs (knobs, what is left), foretell that nothing is left."""
-    knobs, left = rounds[-1]
-    if len(rounds) == 1:
-        return knobs + gain * left
-    knob_changes = np.stack([b[0] - a[0] for a, b in itertools.pairwise(rounds)], axis=1)
-    left_changes = np.stack([b[1] - a[1] for a, b in itertools.pairwise(rounds)], axis=1)
-    weights = np.linalg.lstsq(left_changes, left, rcond=_LEAST_SECANT)[0]
-    return knobs + gain * left - (knob_changes + gain * left_changes) @ weights
+def _secant_step(knobs: Array, left: Array, secants: list[tuple[Array, Array]], gain: float) -> Array:
+    """The knobs at which secants, changes of (knobs, what is left), foretell that nothing is left."""
+    step = gain * left
+    if secants:
+        # the normal equations: a decomposition of the tall matrix of the changes would take far longer
+        gram = np.array([[one @ other for _, other in secants] for _, one in secants])
+        weights = np.linalg.pinv(gram, rcond=_LEAST_SECANT**2, hermitian=True) @ [
+            change @ left for _, change in secants
+        ]
+        for weight, (knob_change, left_change) in zip(weights, secants, strict=True):
+            step -= weight * (knob_change + gain * left_change)
+    return knobs + step

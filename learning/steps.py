@@ -52,7 +52,7 @@ class Tally(eqx.Module):
 
     def add_moved(self, moved: Moved, target: PyTree, labelled: bool, batches: int = 1) -> Tally:
         """The same for a mover, which judges its phases itself, and what it made of several batches at once."""
-        wrong = jnp.sum(count_misses(moved.output, target)) if labelled else 0
+        wrong = count_misses(moved.output, target).sum() if labelled else 0
         return Tally(
             self.cost + batches * jnp.asarray(moved.cost, self.cost.dtype),
             self.wrong + jnp.asarray(wrong, jnp.int32),

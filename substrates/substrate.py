@@ -70,6 +70,10 @@ class Substrate(eqx.Module):
     training_precision: ClassVar[int] = 32
     """The bits of a number with which the command trains this system where nothing else is asked for."""
 
+    linear_in_parameters: ClassVar[bool] = False
+    """Whether the energy is linear in every trainable parameter, each with limits of its own. Parameters that settle
+    with the state then reach their minimum at a given state in one step, which nobody needs to check."""
+
     # what a plug-in writes
 
     def energy(self, state: PyTree, x: PyTree) -> Inexact[Array, ""]:

@@ -8,7 +8,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
-from jaxtyping import Array, Int, PRNGKeyArray, PyTree
+from jaxtyping import Array, Bool, Int, PRNGKeyArray, PyTree
 
 from substrates.laboratory.system import inside
 from substrates.nudge import Cost, Nudge
@@ -82,7 +82,7 @@ def make_steps(
     counts: Any,
     margin: float,
     strict: bool,
-) -> tuple[Int[Array, ""], tuple[Array, Array], tuple[Status, Status], tuple[PyTree, PyTree, PyTree]]:
+) -> tuple[Int[Array, ""], tuple[Array, Array], tuple[Status, Status], Bool[Array, ""], tuple[PyTree, PyTree, PyTree]]:
     """Steps of agnostic equilibrium propagation, example after example; see `SelfMoving.make_steps`.
 
     Args:
@@ -92,7 +92,7 @@ def make_steps(
         margin, strict: see `SelfMoving`.
 
     Returns (how many steps were made; the outputs of each homeostatic phase, and whether both phases came to rest; how
-    those of the last step ended; parameters, knobs and states, before the last step where it is taken back).
+    those of the last step ended; whether that step is good; parameters, knobs and states at its end).
     """
     first, rest = split_parameters(system)
 
@@ -111,20 +111,20 @@ def make_steps(
         return seen, (held.status, moved.status), (split_parameters(moved.system)[0], knobs, moved.states.state)
 
     def advance(carry):
-        k, kept, seen, *_ = carry
-        shown, last, moved = step(k, kept[0])
+        k, (parameters, *_), seen, *_ = carry
+        shown, last, moved = step(k, parameters)
         seen = jax.tree.map(lambda all, each: all.at[k].set(each), seen, shown)
         finite = [status != Status.not_finite for status in last]
         good = jnp.all(shown[1]) if strict else finite[0] & finite[1]
-        return k + 1, jax.tree.map(lambda new, old: jnp.where(good, new, old), moved, kept), seen, last, good
+        return k + 1, moved, seen, last, good
 
     shapes = jax.eval_shape(step, counts[0], first)
     empty = lambda tree, *axes: jax.tree.map(lambda leaf: jnp.zeros((*axes, *leaf.shape), leaf.dtype), tree)
     kept = first, first, empty(shapes[2][2])
     start = counts[0] * 0, kept, empty(shapes[0], inputs.shape[0]), empty(shapes[1]), jnp.ones((), bool)
     going = lambda carry: carry[-1] & (carry[0] < counts[1])
-    done, kept, seen, last, _ = jax.lax.while_loop(going, advance, start)
-    return done, seen, last, kept
+    done, kept, seen, last, good = jax.lax.while_loop(going, advance, start)
+    return done, seen, last, good, kept
 
 
 def _at_rest(status: Status) -> Array:

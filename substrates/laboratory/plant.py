@@ -178,20 +178,23 @@ class Plant:
         count = len(inputs)
         parts = [values.reshape(count, -1, values.shape[-1]).astype(self._dtype) for values in (inputs, targets)]
         xs, wanted = (np.pad(part, ((0, STEPS_AT_ONCE - count), (0, 0), (0, 0))) for part in parts)
-        done, seen, last, kept = make_steps(
+        make = lambda count: make_steps(
             self._system(),
             self._apparatus,
             xs,
             wanted,
-            tuple(self._strength(beta) for beta in nudges),
+            (self._strength(nudges[0]), self._strength(nudges[1])),
             np.array([self._examples, count], np.int32),
             margin,
             strict,
         )
+        done, seen, last, good, kept = make(count)
+        done, (outputs, at_rest) = jax.device_get((done, seen))
+        if not good:  # the steps before it once more, without it
+            kept = make(done - 1)[-1]
         parameters, knobs, self._states = kept
         self._parameters, self._knobs = _Vector(parameters), _Vector(knobs)
         self.status = last[1]
-        done, (outputs, at_rest) = jax.device_get((done, seen))
         self._x, self._target = (part[done - 1] for part in parts)
         self._beta, self._examples = nudges[1], self._examples + int(done)
         shape = (int(done), *self.spec.leading, self.spec.outputs.size)

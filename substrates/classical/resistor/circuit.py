@@ -56,6 +56,7 @@ class CircuitNetwork(ResistorNetwork):
     floor: float = eqx.field(static=True, default=0.0)
 
     contrast_points: ClassVar[int] = 1
+    linear_in_parameters: ClassVar[bool] = True
     solver: ClassVar[Any] = OperatingPoint()
 
     # the structure

@@ -15,7 +15,7 @@ import statistics
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -29,9 +29,6 @@ from substrates import ResistorNetwork, Shockley, SpiceCircuit, Status
 DIODE = {"saturation_current": 3e-6, "emission_voltage": 0.0274}
 """A zero-bias Schottky diode: 0.16 V at 1 mA. Diodes that conduct late leave a circuit of few volts nearly linear."""
 
-
-MARGIN = 0.1
-"""How far above the floor agnostic EP holds conductances: a knob pressed below it answers only once it is lifted."""
 
 PARTS = ("train", "validation", "test")
 
@@ -118,8 +115,11 @@ class Task(NamedTuple):
     """Examples, inputs in volts with their negatives beside them and labels, and what trains them.
 
     Attributes:
-        epsilon, beta: of agnostic EP, in S/V^2 and S.
+        hidden: how many nodes with diodes.
+        epochs: of ordinary EP.
         rate: of ordinary EP, in S^2/V^2.
+        agnostic: epochs of agnostic EP, its epsilon in S/V^2, beta in S, and variant; how far above the floor it holds
+            conductances, `margin`: a knob pressed below it answers only once it is lifted.
     """
 
     train: tuple[np.ndarray, np.ndarray]
@@ -127,16 +127,16 @@ class Task(NamedTuple):
     test: tuple[np.ndarray, np.ndarray]
     hidden: int
     epochs: int
-    epsilon: float
-    beta: float
     rate: float
+    agnostic: dict[str, Any]
 
 
 def xor(seed: int) -> Task:
     """Exclusive or at +-1, as volts."""
     x = np.array([[-1.0, -1.0], [-1.0, 1.0], [1.0, -1.0], [1.0, 1.0]])
     examples = (6.0 * np.concatenate([x, -x], axis=1), np.array([0, 1, 1, 0]))
-    return Task(examples, examples, examples, hidden=16, epochs=200, epsilon=3e-6, beta=0.02, rate=2e-7)
+    agnostic = {"epochs": 200, "epsilon": 3e-6, "beta": 0.02, "variant": "optimistic", "margin": 0.1}
+    return Task(examples, examples, examples, hidden=16, epochs=200, rate=2e-7, agnostic=agnostic)
 
 
 def iris(seed: int) -> Task:
@@ -151,7 +151,8 @@ def iris(seed: int) -> Task:
     volts = lambda x: np.concatenate([z := 4.0 * (x - mean) / scale, -z], axis=1)
     return Task(
         (volts(x_train), y_train), (volts(x_val), y_val), (volts(x_test), y_test),
-        hidden=6, epochs=90, epsilon=4e-6, beta=0.02, rate=1e-7,
+        hidden=6, epochs=90, rate=1e-7,
+        agnostic={"epochs": 110, "epsilon": 1.5e-5, "beta": 0.003, "variant": "centered", "margin": 0.03},
     )  # fmt: skip
 
 
@@ -180,14 +181,16 @@ def learn(name: str, seed: int, rule: str, epochs: int | None = None, epsilon: f
           beta: float | None = None) -> dict[str, float]:  # fmt: skip
     """Trains a live circuit from scratch; the parts of wrong answers."""
     task = {"xor": xor, "iris": iris}[name](seed)
-    task = task._replace(**{k: v for k, v in {"epochs": epochs, "epsilon": epsilon, "beta": beta}.items() if v})
+    asked = {name: value for name, value in {"epochs": epochs, "epsilon": epsilon, "beta": beta}.items() if value}
+    how = task.agnostic | asked
+    task = task._replace(epochs=epochs or task.epochs)
     classes = int(task.train[1].max()) + 1
     net = layered(task.train[0].shape[1], task.hidden, classes, seed)
     start = time.perf_counter()
-    with SpiceCircuit.from_network(net, epsilon=task.epsilon if rule == "agnostic" else 0.0) as live:
+    with SpiceCircuit.from_network(net, epsilon=how["epsilon"] if rule == "agnostic" else 0.0) as live:
         if rule == "agnostic":
-            agnostic = AgnosticEP(beta=task.beta, margin=MARGIN)
-            fit(live, agnostic, task.train, epochs=task.epochs, key=jax.random.key(seed), progress=False)
+            agnostic = AgnosticEP(how["beta"], how["variant"], margin=how["margin"])
+            fit(live, agnostic, task.train, epochs=how["epochs"], key=jax.random.key(seed), progress=False)
             errors = {
                 part: evaluate_on_bench(
                     live, prepare(live, getattr(task, part)), agnostic.cost, agnostic.homeostat

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from functools import cached_property
 from typing import Any
@@ -30,6 +31,9 @@ from substrates.substrate import Substrate, match_paths, parameter_dtype, split_
 
 Array = np.ndarray
 
+_FAR = 1e15
+"""So far no physical limit lies; its square is a number in single precision."""
+
 
 class Plant:
     """A substrate whose parameters settle together with its state, held softly by one knob each.
@@ -57,7 +61,7 @@ class Plant:
         copies: int | None = None,
         inputs: int | None = None,
         knob_range: tuple[Any, Any] = (-np.inf, np.inf),
-        max_rounds: int = 1000,
+        max_rounds: int = 10_000,
         key: PRNGKeyArray | None = None,
     ):
         """Puts a substrate on the bench, its knobs where its parameters are.
@@ -252,7 +256,7 @@ class Plant:
             raise ValueError(f"inputs: {type(substrate).__name__} does not tell how many inputs it has; give inputs=")
         x = jnp.zeros(size, self._dtype)
         outputs = eqx.filter_eval_shape(lambda net, x: net.read(net.initial_state(x), x), substrate, x).shape
-        lower, upper = (self._limit(flat, sign * 1e30) for sign in (-1, 1))
+        lower, upper = self._limit(flat, -1), self._limit(flat, 1)
         count = int(flat.size)
         return Spec(
             knobs=Terminals(count, "", *knob_range),
@@ -262,12 +266,20 @@ class Plant:
             copies=self._copies,
         )
 
-    def _limit(self, flat: jax.Array, far: float) -> Array | float:
-        """The physical limit of each parameter on one side, infinite where there is none; one number where all are."""
-        pushed = eqx.combine(self._unravel(jnp.full_like(flat, far)), self._rest).constrained()
-        stopped = np.asarray(self._flat(split_parameters(pushed)[0]), float)
-        limit = np.where(np.abs(stopped) >= 0.99e30, np.sign(far) * np.inf, stopped)
-        return limit if np.any(np.isfinite(limit)) else np.sign(far) * np.inf
+    def _limit(self, flat: jax.Array, sign: int) -> Array | float:
+        """The physical limit of each parameter on one side, infinite where there is none; one number where all are.
+
+        Where limits depend on each other it is the limit of parameters of one kind while all others are large.
+        """
+        kinds = jax.tree.leaves(self._unravel(flat))
+        ends = np.cumsum([0, *(leaf.size for leaf in kinds)])
+        limit = np.full(flat.size, sign * np.inf)
+        for start, stop in itertools.pairwise(ends):
+            pushed = jnp.full_like(flat, _FAR**2).at[start:stop].set(sign * _FAR)
+            held = eqx.combine(self._unravel(pushed), self._rest).constrained()
+            stopped = np.asarray(self._flat(split_parameters(held)[0]), float)[start:stop]
+            limit[start:stop] = np.where(np.abs(stopped) >= 0.99 * _FAR, sign * np.inf, stopped)
+        return limit if np.any(np.isfinite(limit)) else sign * np.inf
 
 
 class _Vector:

@@ -17,6 +17,7 @@ from substrates.quantum.oscillator.closed_form import ClosedForm
 from substrates.quantum.oscillator.modes import GaussianState, Modes, pack, unpack
 from substrates.quantum.oscillator.single import SingleOscillator
 from substrates.quantum.oscillator.spectral import trace_of
+from substrates.quantum.oscillator.stability import nearest_stable
 from substrates.substrate import Equilibrium, Solver, Substrate, fixed
 from substrates.wiring import Bonds, Graph
 
@@ -283,15 +284,13 @@ class QuantumOscillatorNetwork(Substrate):
         return jnp.max(springs + jnp.abs(self.total_bias(x)))
 
     def constrained(self) -> Self:
-        """The network with stiffnesses at or above their floors, on-site ones high enough that K is positive definite.
+        """The nearest network with stiffnesses at or above their floors whose matrix K is positive definite.
 
-        By Gershgorin's circles: k_i >= onsite_floor + 2 sum_j max(0, -k_ij).
+        By Gershgorin's circles: k_i >= onsite_floor + 2 sum_j max(0, -k_ij); see `nearest_stable`.
         """
-        stiffness = jnp.maximum(self.stiffness, self.stiffness_floor)
-        i, j = self.graph.edges.T
-        pushed = jnp.maximum(-stiffness, 0)
-        floor = jnp.full_like(self.onsite_stiffness, self.onsite_floor).at[i].add(2 * pushed).at[j].add(2 * pushed)
-        onsite = jnp.maximum(self.onsite_stiffness, floor)
+        stiffness, onsite = nearest_stable(
+            self.stiffness, self.onsite_stiffness, self.graph.edges, self.stiffness_floor, self.onsite_floor
+        )
         return eqx.tree_at(lambda net: (net.stiffness, net.onsite_stiffness), self, (stiffness, onsite))
 
     # the physics

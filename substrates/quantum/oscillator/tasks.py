@@ -22,7 +22,7 @@ TRAINING_DEFAULTS: dict[str, Any] = {
     "optimiser": "adam",
     "learning_rate": 0.02,
     "decay": 0.95,
-    "bench": {"epsilon": 1e-5, "beta": 30.0, "epochs": 20, "cost": "cross-entropy"},
+    "bench": {"epsilon": 3e-5, "beta": 15.0, "epochs": 150, "cost": "cross-entropy"},
 }
 
 
@@ -49,7 +49,7 @@ def task_network(
         inputs=range(n_inputs),
         outputs=range(n - n_outputs, n),
         stiffness=draw,
-        onsite_stiffness=jnp.asarray(np.maximum(1.0, 0.05 + pushed), draw.dtype),
+        onsite_stiffness=jnp.asarray(np.maximum(1.0, 0.1 + pushed), draw.dtype),
         bias_force=jnp.zeros(n, draw.dtype),
         mass=1.0,
         drive="force",
@@ -58,5 +58,5 @@ def task_network(
         temperature=0.0,
         gain=10.0,
         stiffness_floor=-math.inf,
-        onsite_floor=0.05,
+        onsite_floor=0.1,
     )

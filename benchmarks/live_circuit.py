@@ -115,11 +115,9 @@ class Task(NamedTuple):
     """Examples, inputs in volts with their negatives beside them and labels, and what trains them.
 
     Attributes:
-        hidden: how many nodes with diodes.
-        epochs: of ordinary EP.
-        rate: of ordinary EP, in S^2/V^2.
-        agnostic: epochs of agnostic EP, its epsilon in S/V^2, beta in S, and variant; how far above the floor it holds
-            conductances, `margin`: a knob pressed below it answers only once it is lifted.
+        hidden, epochs, rate: of ordinary EP: nodes with diodes, epochs, and the step in S^2/V^2.
+        agnostic: of agnostic EP: nodes with diodes, epochs, epsilon in S/V^2, beta in S, and variant; how far above the
+            floor it holds conductances, `margin`: a knob pressed below it answers only once it is lifted.
     """
 
     train: tuple[np.ndarray, np.ndarray]
@@ -135,7 +133,7 @@ def xor(seed: int) -> Task:
     """Exclusive or at +-1, as volts."""
     x = np.array([[-1.0, -1.0], [-1.0, 1.0], [1.0, -1.0], [1.0, 1.0]])
     examples = (6.0 * np.concatenate([x, -x], axis=1), np.array([0, 1, 1, 0]))
-    agnostic = {"epochs": 200, "epsilon": 3e-6, "beta": 0.02, "variant": "optimistic", "margin": 0.1}
+    agnostic = {"hidden": 16, "epochs": 200, "epsilon": 3e-6, "beta": 0.02, "variant": "optimistic", "margin": 0.1}
     return Task(examples, examples, examples, hidden=16, epochs=200, rate=2e-7, agnostic=agnostic)
 
 
@@ -152,7 +150,7 @@ def iris(seed: int) -> Task:
     return Task(
         (volts(x_train), y_train), (volts(x_val), y_val), (volts(x_test), y_test),
         hidden=6, epochs=90, rate=1e-7,
-        agnostic={"epochs": 110, "epsilon": 1.5e-5, "beta": 0.003, "variant": "centered", "margin": 0.03},
+        agnostic={"hidden": 8, "epochs": 100, "epsilon": 1e-5, "beta": 0.005, "variant": "centered", "margin": 0.1},
     )  # fmt: skip
 
 
@@ -185,7 +183,7 @@ def learn(name: str, seed: int, rule: str, epochs: int | None = None, epsilon: f
     how = task.agnostic | asked
     task = task._replace(epochs=epochs or task.epochs)
     classes = int(task.train[1].max()) + 1
-    net = layered(task.train[0].shape[1], task.hidden, classes, seed)
+    net = layered(task.train[0].shape[1], how["hidden"] if rule == "agnostic" else task.hidden, classes, seed)
     start = time.perf_counter()
     with SpiceCircuit.from_network(net, epsilon=how["epsilon"] if rule == "agnostic" else 0.0) as live:
         if rule == "agnostic":

@@ -109,10 +109,9 @@ class IntegralControl(Homeostat):
             knobs, left = held.reading.knobs, theta - held.reading.parameters
             stuck = _stuck(spec.parameters, held.reading.parameters, left)
             push = np.where(stuck, 2 * push, 1.0)
-            if np.any(stuck):  # rounds before a parameter leaves its limit tell nothing about those after
-                best, before, secants = None, None, []
-                asked = knobs + gain * push * left
-            elif best is not None and held.error > _GROWTH * best[0]:
+            if np.any(stuck) and best is None:  # a parameter at its limit does not answer until its knob has gone far
+                asked = knobs + np.where(stuck, gain * push * left, 0)
+            elif best is not None and (np.any(stuck) or held.error > _GROWTH * best[0]):
                 gain, before, secants = gain / 2, None, []
                 asked = best[1] + gain * best[2]
             else:

@@ -194,6 +194,41 @@ MUTATIONS = (
         "self._observables(states, states, xs, 1.0, sources_differ=True)",
         "tests/substrates/test_layered.py::test_measurements_are_the_derived_ones",
     ),
+    Mutation(
+        "a spring that pushes needs half as much",
+        "substrates/quantum/oscillator/stability.py",
+        "pushed = 2 * jnp.maximum(-springs, 0)",
+        "pushed = jnp.maximum(-springs, 0)",
+        "tests/substrates/test_plant_steps.py::test_the_nearest_stable_stiffnesses",
+    ),
+    Mutation(
+        "hold the parameters at the stronger nudge",
+        "substrates/laboratory/phases.py",
+        "hold(net, apparatus, x, nudge, None, keys)",
+        "hold(net, apparatus, x, stronger, None, keys)",
+        "tests/substrates/test_plant_steps.py::test_they_are_those_of_the_verbs",
+    ),
+    Mutation(
+        "keep the step that went wrong",
+        "substrates/laboratory/plant.py",
+        "kept = make(done - 1)[-1]",
+        "kept = make(done)[-1]",
+        "tests/substrates/test_plant_steps.py::test_a_step_that_does_not_come_to_rest_is_taken_back",
+    ),
+    Mutation(
+        "forget physical limits where nothing is checked",
+        "substrates/solvers/joint.py",
+        "            return physical(goal)",
+        "            return goal",
+        "tests/substrates/test_plant.py::test_every_parameter_balances_its_knob_or_stands_at_its_limit",
+    ),
+    Mutation(
+        "knobs that hold nothing",
+        "substrates/solvers/joint.py",
+        "lambda e, t, f: t + e * f, parameters, force",
+        "lambda e, t, f: t - e * f, parameters, force",
+        "tests/substrates/test_plant.py::test_holding_sets_the_knobs_of_the_formula_and_moves_nothing",
+    ),
 )
 
 

@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import minimize
 
@@ -68,6 +68,7 @@ def test_operating_point_solves_the_bounded_quadratic_program(seed):
 
 
 @given(seeds)
+@settings(max_examples=8)
 def test_layer_descent_agrees_with_the_generic_solver(seed):
     net, x = network(seed), inputs(seed)
     ours = relax(net, x)

@@ -65,6 +65,7 @@ def test_phase_cost_pulls_by_its_own_slope_and_is_periodic(output, target, softe
 # gradients
 
 
+@pytest.mark.slow
 def test_a_graph_with_everything_obeys_every_law():
     check_substrate(ANY, XS, YS, cost=PhaseCost()).raise_if_failed()
 

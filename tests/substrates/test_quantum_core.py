@@ -60,6 +60,7 @@ def test_the_polar_factor_has_the_energy_the_gap_and_the_correlators_of_the_matr
     np.testing.assert_allclose(fermions.bond_means(found.state), pairs, atol=tolerance)
 
 
+@pytest.mark.slow
 def test_a_chain_of_fermions_keeps_the_contract():
     fermions = FreeFermionChain.chain(4, **open_chain(3, 4, inputs=(1,), outputs=("X2", "Z0 Z1")))
     x, y = jnp.array([[0.3], [-0.2]]), jnp.array([[0.2, 0.5], [-0.4, 0.1]])

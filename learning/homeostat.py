@@ -70,9 +70,10 @@ class IntegralControl(Homeostat):
 
     At its fixed point the knobs are u = theta + epsilon dE/dtheta (springs), whatever E is, though neither is known.
     How the parameters answer to the knobs, which depends on how hard the rest of the system pushes back, is learned
-    from secants through the last rounds (Anderson's method); where an error grew they are forgotten, the knobs return
-    to the best round so far and the gain is halved. A parameter that rests at its physical limit does not answer at
-    all: its knob takes steps that double. Knobs are never asked beyond their range.
+    from secants through the last rounds (Anderson's method); where an error grew, or a parameter fell to its physical
+    limit, they are forgotten, the knobs return to the best round so far and the gain is halved. A parameter that rests
+    at its limit from the beginning does not answer at all: its knob takes steps that double, the others wait. Knobs are
+    never asked beyond their range.
 
     Attributes:
         gain: G of the first round; 1 suits knobs that are much stiffer than what they hold.

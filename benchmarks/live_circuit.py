@@ -1,7 +1,7 @@
 """A live ngspice circuit on the bench: how often it settles, what it leaks, and what it learns.
 
     python benchmarks/live_circuit.py --speed            # settles per second and memory (a minute or two)
-    python benchmarks/live_circuit.py --learn xor iris   # by agnostic EP and by EP on conjugate read-outs (half an hour)
+    python benchmarks/live_circuit.py --learn xor iris   # by agnostic EP, and by EP on conjugate read-outs
 
 Speed: 30 nodes, 61 resistors, 10 real diodes; one core if pinned to it. Times are medians. Learning: a hidden layer
 of real diodes; agnostic EP sees the five verbs and holds the parameters by read-back alone. Iris: 75

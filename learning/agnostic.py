@@ -11,10 +11,10 @@ import numpy as np
 from jaxtyping import PRNGKeyArray
 
 from learning.costs import SquaredError
-from learning.homeostat import HomeostasisError, Homeostat, IntegralControl, SelfControl, at_rest, describe
+from learning.homeostat import HomeostasisError, Homeostat, IntegralControl, SelfControl, describe, unsettled
 from learning.rule import Moved, Mover
 from substrates.laboratory.system import LaboratoryError, PhysicalSystem, SelfMoving, checked_reading, inside
-from substrates.substrate import Cost, Status, as_tree
+from substrates.substrate import Cost, Status, as_tree, at_rest
 
 Array = np.ndarray
 Variant = Literal["optimistic", "pessimistic", "centered"]
@@ -141,9 +141,7 @@ class AgnosticEP(Mover):
             if not fine and bool(status == Status.not_finite):
                 raise LaboratoryError(f"{phase} phase: wanted finite readings. {Status[status]}")
             if not fine and self.strict:
-                raise HomeostasisError(
-                    f"{phase} phase: the system did not settle ({Status[status]}): give it more time, or a weaker nudge"
-                )
+                raise HomeostasisError(f"{phase} phase: {unsettled(status)}")
         steps = zip(found.outputs, found.at_rest, strict=True)
         return [_Step(outputs, 0.0, int(np.sum(~fine))) for outputs, fine in steps]
 
@@ -173,9 +171,9 @@ class AgnosticEP(Mover):
                 break
             tolerance /= 2
             system.nudge(None if first == 0 else y, first)
-        settled = at_rest(status)
+        settled = bool(at_rest(status))
         if not settled and self.strict:
-            raise HomeostasisError(f"clamped phase: the system did not settle ({Status[status]})")
+            raise HomeostasisError(f"clamped phase: {unsettled(status)}")
         return _Step(held.reading.outputs, held.error, [held.settled, settled].count(False))
 
 

@@ -12,7 +12,7 @@ from jaxtyping import Float
 
 from learning.rule import ConvergenceError
 from substrates.laboratory.system import PhysicalSystem, Reading, SelfHolding, Terminals, checked_reading
-from substrates.substrate import Status
+from substrates.substrate import Status, at_rest
 
 Array = np.ndarray
 
@@ -140,7 +140,7 @@ class IntegralControl(Homeostat):
         return Held(
             reading,
             error,
-            settled=settled and at_rest(status),
+            settled=settled and bool(at_rest(status)),
             rounds=rounds,
             saturated=0 if settled else saturated,
             at_noise=noise > wanted,
@@ -165,13 +165,13 @@ class SelfControl(Homeostat):
         reading = checked_reading(system.spec, system.read())
         at_hand = reading.parameters
         error = 0.0 if at_hand is theta else float(np.max(np.abs(theta - at_hand)))
-        return Held(reading, error, at_rest(status), 1, 0, True, status)
+        return Held(reading, error, bool(at_rest(status)), 1, 0, True, status)
 
 
 def describe(held: Held) -> str:
     """Why a homeostat that did not settle failed, and what to do."""
     if not at_rest(held.status):
-        return f"the system did not settle ({Status[held.status]}): give it more time, or a weaker nudge"
+        return unsettled(held.status)
     if held.saturated:
         return (
             f"{held.saturated} knobs stand at the end of their range and {held.error:.2e} of a parameter is left: "
@@ -183,9 +183,9 @@ def describe(held: Held) -> str:
     )
 
 
-def at_rest(status: Status) -> bool:
-    """Whether a settling ended at rest."""
-    return bool((status == Status.converged) | (status == Status.truncated))
+def unsettled(status: Status) -> str:
+    """That a system did not come to rest, how, and what to do."""
+    return f"the system did not settle ({Status[status]}): give it more time, or a weaker nudge"
 
 
 def _stuck(limits: Terminals, parameters: Array, left: Array) -> Array:

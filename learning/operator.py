@@ -9,7 +9,7 @@ from jaxtyping import Float
 
 from learning.homeostat import Held, Homeostat, IntegralControl
 from substrates.laboratory.system import LaboratoryError, PhysicalSystem, Reading, checked_reading
-from substrates.substrate import Status
+from substrates.substrate import at_rest
 
 Array = np.ndarray
 
@@ -53,7 +53,7 @@ class Operator:
         self.system.nudge(target, beta)
         status = self.system.settle()
         self.settles += 1
-        self.at_rest = bool((status == Status.converged) | (status == Status.truncated))
+        self.at_rest = bool(at_rest(status))
         self.unsettled += beta == 0 and not self.at_rest
         return checked_reading(self.system.spec, self.system.read())
 

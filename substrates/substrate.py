@@ -20,7 +20,7 @@ from jaxtyping import Array, Float, Inexact, PRNGKeyArray, PyTree
 from substrates.nudge import Cost, Nudge, Pin, SquaredError, as_tree, batch_axes
 from substrates.solvers.generic import DescendThenPolish
 from substrates.solvers.joint import Control, JointEquilibrium, relax_alternately
-from substrates.solvers.solver import Equilibrium, Solver, Status, cast_like, max_norm
+from substrates.solvers.solver import Equilibrium, Solver, Status, at_rest, cast_like, max_norm
 
 T = TypeVar("T")
 
@@ -34,6 +34,7 @@ __all__ = [
     "Status",
     "Substrate",
     "as_tree",
+    "at_rest",
     "fixed",
     "match_paths",
     "parameter_dtype",

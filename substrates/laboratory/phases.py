@@ -13,7 +13,7 @@ from jaxtyping import Array, Bool, Int, PRNGKeyArray, PyTree
 from substrates.laboratory.system import inside
 from substrates.nudge import Cost, Nudge
 from substrates.solvers.joint import Control, JointEquilibrium, joint_status
-from substrates.solvers.solver import Equilibrium, Status
+from substrates.solvers.solver import Equilibrium, Status, at_rest
 from substrates.substrate import Substrate, parameter_dtype, relax_batch, split_parameters
 
 STEPS_AT_ONCE = 16
@@ -54,8 +54,8 @@ def hold(
     found = relax_batch(system, xs, nudge, starts, keys)
     force = split_parameters(system.measure(found.state, xs, nudge))[0]
     knobs = apparatus.control.holding(split_parameters(system)[0], force)
-    at_rest = jnp.zeros((), parameter_dtype(system))
-    return eqx.tree_at(lambda e: e.status, found, joint_status(found, at_rest, at_rest)), knobs
+    still = jnp.zeros((), parameter_dtype(system))
+    return eqx.tree_at(lambda e: e.status, found, joint_status(found, still, still)), knobs
 
 
 @eqx.filter_jit
@@ -106,7 +106,7 @@ def make_steps(
         nudge, stronger = (apparatus.nudge(target, beta) for beta in nudges)
         held, knobs = hold(net, apparatus, x, nudge, None, keys)
         moved = settle(net, apparatus, knobs, x, stronger, held.state, keys)
-        settled = jnp.stack([_at_rest(held.status), _at_rest(moved.status)])
+        settled = jnp.stack([at_rest(held.status), at_rest(moved.status)])
         seen = jax.vmap(net.read)(held.state, x), settled
         return seen, (held.status, moved.status), (split_parameters(moved.system)[0], knobs, moved.states.state)
 
@@ -125,7 +125,3 @@ def make_steps(
     going = lambda carry: carry[-1] & (carry[0] < counts[1])
     done, kept, seen, last, good = jax.lax.while_loop(going, advance, start)
     return done, seen, last, good, kept
-
-
-def _at_rest(status: Status) -> Array:
-    return (status == Status.converged) | (status == Status.truncated)

@@ -194,13 +194,15 @@ class Plant:
         )
         done, seen, last, good, kept = make(count)
         done, (outputs, at_rest) = jax.device_get((done, seen))
-        if not good:  # the steps before it once more, without it
-            kept = make(done - 1)[-1]
-        parameters, knobs, self._states = kept
-        self._parameters, self._knobs = _Vector(parameters), _Vector(knobs)
-        self.status = last[1]
-        self._x, self._target = (part[done - 1] for part in parts)
-        self._beta, self._examples = nudges[1], self._examples + int(done)
+        lasting = int(done) if good else int(done) - 1
+        if lasting:
+            if not good:  # the steps before it once more, without it
+                kept = make(done - 1)[-1]
+            parameters, knobs, self._states = kept
+            self._parameters, self._knobs = _Vector(parameters), _Vector(knobs)
+            self._x, self._target = (part[lasting - 1] for part in parts)
+            self._beta = nudges[1]
+        self.status, self._examples = last[1], self._examples + int(done)
         shape = (int(done), *self.spec.leading, self.spec.outputs.size)
         return Steps(outputs[:done].astype(float).reshape(shape), at_rest[:done], last)
 

@@ -166,17 +166,16 @@ def relax_alternately(
         found = relax_batch(with_parameters(parameters), xs, nudges, states, keys)
         return eqx.tree_at(lambda e: e.energy, found, None)
 
-    limit = rest_threshold(dtype) * max_norm(knobs)
-
     def going(carry):
-        *_, change, round_ = carry
-        return (change > limit) & (round_ < max_rounds)
+        _, _, change, size, round_ = carry
+        return (change > rest_threshold(dtype) * size) & (round_ < max_rounds)
 
     def advance(carry):
-        parameters, found, _, round_ = carry
+        parameters, found, _, size, round_ = carry
         found = settled(parameters, found.state)
         moved = yielded(parameters, found.state)
-        return moved, found, _largest(jax.tree.map(jnp.subtract, moved, parameters)), round_ + 1
+        change = _largest(jax.tree.map(jnp.subtract, moved, parameters))
+        return moved, found, change, jnp.maximum(size, change), round_ + 1
 
     like = jax.eval_shape(settled, theta, starts)
     empty = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), like)
@@ -184,13 +183,14 @@ def relax_alternately(
         theta,
         eqx.tree_at(lambda e: e.state, empty, starts),
         jnp.asarray(jnp.inf, dtype),
+        jnp.maximum(max_norm(knobs), max_norm(theta)).astype(dtype),
         jnp.zeros((), jnp.int32),
     )
-    parameters, found, change, rounds = jax.lax.while_loop(going, advance, first)
+    parameters, found, change, size, rounds = jax.lax.while_loop(going, advance, first)
     net = with_parameters(parameters)
     energies = jax.vmap(lambda s, x, n: net.total_energy(s, x, n), in_axes=(0, 0, batch_axes(nudges)))
     found = eqx.tree_at(lambda e: e.energy, found, energies(found.state, xs, nudges), is_leaf=lambda e: e is None)
-    return JointEquilibrium(net, found, rounds, joint_status(found, change, limit))
+    return JointEquilibrium(net, found, rounds, joint_status(found, change, rest_threshold(dtype) * size))
 
 
 def _largest(tree: PyTree) -> Float[Array, ""]:

@@ -25,6 +25,11 @@ class Status(eqx.Enumeration):
     infeasible = "No solution: the sources force a current through ideal elements without limit."
 
 
+def at_rest(status: Status) -> Bool[Array, "..."]:
+    """Whether a relaxation came to rest: converged, or truncated on request."""
+    return (status == Status.converged) | (status == Status.truncated)
+
+
 class Equilibrium(eqx.Module):
     """Where a relaxation ended.
 
@@ -50,7 +55,7 @@ class Equilibrium(eqx.Module):
     @property
     def usable(self) -> Bool[Array, "..."]:
         """Whether a rule may learn from it: converged, or truncated on request."""
-        return self.converged | (self.status == Status.truncated)
+        return at_rest(self.status)
 
     def __str__(self) -> str:
         sizes = ", ".join(str(jnp.shape(leaf)) for leaf in jax.tree.leaves(self.state))

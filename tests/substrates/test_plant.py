@@ -127,6 +127,14 @@ def test_no_round_raises_the_joint_energy():
     assert energies[-1] < energies[0] - 1e-3
 
 
+def test_parameters_come_to_rest_also_where_all_knobs_are_zero():
+    plant = Plant(CHAIN, 0.3, max_rounds=200)
+    plant.set_knobs(np.zeros(8))
+    plant.clamp(X)
+    assert plant.settle() == Status.converged
+    assert np.abs(plant.read().parameters[4:]).min() > 1e-3
+
+
 def test_holding_sets_the_knobs_of_the_formula_and_moves_nothing():
     plant = Plant(CHAIN, 0.3)
     theta = flat(CHAIN)

@@ -10,12 +10,11 @@ from hypothesis import strategies as st
 from jax.flatten_util import ravel_pytree
 
 from learning import AgnosticEP, SelfControl, fit
-from learning.agnostic import inside
 from learning.homeostat import HomeostasisError
 from learning.training import TrainingError
 from substrates import HopfieldNetwork, Plant, QuantumOscillatorNetwork, ResistorNetwork
 from substrates.laboratory.phases import STEPS_AT_ONCE
-from substrates.laboratory.system import LaboratoryError, SelfMoving
+from substrates.laboratory.system import LaboratoryError, SelfMoving, inside
 from substrates.quantum.oscillator.stability import nearest_stable
 from substrates.solvers.solver import Status
 from substrates.substrate import split_parameters
@@ -99,6 +98,16 @@ def test_a_step_that_does_not_come_to_rest_is_taken_back():
     found = AgnosticEP(0.3, homeostat=SelfControl(), strict=False).step(lenient, x, y)
     assert found.unconverged == 2
     assert len(found.output) == len(x)
+
+
+def test_a_first_step_that_is_taken_back_leaves_everything_where_it_was():
+    plant = Plant(stubborn(), 0.05)
+    plant.set_knobs(np.linspace(0.6, 1.6, 6))
+    before = plant.read()
+    with pytest.raises(HomeostasisError):
+        AgnosticEP(0.3, homeostat=SelfControl()).step(plant, np.array([[-1.0, 0.5]]), np.array([[0.1]]))
+    for name in ("parameters", "knobs", "outputs"):
+        np.testing.assert_array_equal(getattr(plant.read(), name), getattr(before, name))
 
 
 def test_numbers_without_end_stop_the_run_and_keep_what_was():

@@ -98,6 +98,9 @@ class LinearReadout(Substrate):
     def constrained(self) -> LinearReadout:
         return LinearReadout(self.inner.constrained(), self.weight)
 
+    def nearest_physical(self, compliance: LinearReadout) -> LinearReadout:
+        return LinearReadout(self.inner.nearest_physical(compliance.inner), self.weight)
+
     def _inside(self, nudge: Nudge | Pin | None) -> Nudge | None:
         """The nudge as the inner outputs feel it; a pin adds no energy."""
         return nudge.through(_Linear(self.weight)) if isinstance(nudge, Nudge) else None

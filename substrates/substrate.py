@@ -271,6 +271,13 @@ class Substrate(eqx.Module):
         """The nearest substrate whose parameters are physical (conductances at or above their floor, ...)."""
         return self
 
+    def nearest_physical(self, compliance: Self) -> Self:
+        """`constrained`, nearest by sum_k (theta_k - theta'_k)^2 / compliance_k: where soft parameters come to rest.
+
+        The same wherever limits act on one parameter at a time; override it where they tie parameters to each other.
+        """
+        return self.constrained()
+
     @classmethod
     def for_task(
         cls, n_inputs: int, n_outputs: int, *, sizes: tuple[int, ...] | None = None, key: PRNGKeyArray

@@ -73,6 +73,9 @@ class SealedSubstrate(Substrate):
     def constrained(self):
         return SealedSubstrate(self._contents.constrained())
 
+    def nearest_physical(self, compliance):
+        return SealedSubstrate(self._contents.nearest_physical(compliance._contents))
+
     @property
     def conservative(self) -> NoReturn:
         raise _broken("conservative")

@@ -291,5 +291,5 @@ class TransverseFieldIsing(QuantumSubstrate):
             "optimiser": "adam",
             "learning_rate": 0.03,
             "decay": 0.95,
-            "bench": {"epsilon": 0.01, "beta": 1.0, "variant": "centered", "epochs": 20},
+            "bench": {"epsilon": 0.02, "beta": 1.0, "epochs": 40},
         }

@@ -56,6 +56,10 @@ class SpringControl(Control):
         """theta = u - epsilon dE/dtheta."""
         return self._map(lambda e, u, f: u - e * f, knobs, force)
 
+    def compliance(self, parameters: PyTree) -> PyTree:
+        """epsilon of every parameter, arrays of their shapes."""
+        return self._map(lambda e, t: jnp.broadcast_to(jnp.asarray(e, t.dtype), t.shape), parameters)
+
     def _map(self, function: Callable, *trees: PyTree) -> PyTree:
         if jax.tree.structure(self.epsilon) == jax.tree.structure(0.0):
             return jax.tree.map(lambda *leaves: function(self.epsilon, *leaves), *trees)
@@ -132,15 +136,22 @@ def relax_alternately(
 
     The states settle at fixed parameters; then the parameters yield to dF/dtheta at fixed states, in one step where F
     is linear in theta and U quadratic, by a step that is halved until the energy does not rise elsewhere. Physical
-    limits are those of `constrained`. No round raises the energy. It ends when parameters at rest have yielded once
-    more, by less than `rest_threshold`.
+    limits are those of `nearest_physical`. No round raises the energy. It ends when parameters at rest have yielded
+    once more, by less than `rest_threshold`.
     """
     from substrates.substrate import parameter_dtype, relax_batch, split_parameters
 
     theta, rest = split_parameters(system)
     dtype = parameter_dtype(system)
     with_parameters = lambda parameters: eqx.combine(parameters, rest)
-    physical = lambda parameters: split_parameters(with_parameters(parameters).constrained())[0]
+
+    def physical(parameters: PyTree) -> PyTree:
+        net = with_parameters(parameters)
+        if isinstance(control, SpringControl):
+            net = net.nearest_physical(with_parameters(control.compliance(parameters)))
+        else:
+            net = net.constrained()
+        return split_parameters(net)[0]
 
     def yielded(parameters: PyTree, states: PyTree) -> PyTree:
         net = with_parameters(parameters)

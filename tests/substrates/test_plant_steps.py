@@ -16,6 +16,7 @@ from substrates import HopfieldNetwork, Plant, QuantumOscillatorNetwork, Resisto
 from substrates.laboratory.phases import STEPS_AT_ONCE
 from substrates.laboratory.system import LaboratoryError, SelfMoving, inside
 from substrates.quantum.oscillator.stability import nearest_stable
+from substrates.solvers.joint import SpringControl
 from substrates.solvers.solver import Status
 from substrates.substrate import split_parameters
 
@@ -174,18 +175,19 @@ def test_energies_said_to_be_linear_in_their_parameters_are(net, seed):
 
 
 ALL_PAIRS = np.array([(i, j) for i in range(5) for j in range(i)])
-stable = jax.jit(lambda k, onsite, floor: nearest_stable(k, onsite, ALL_PAIRS, floor, 0.05))
+stable = jax.jit(lambda k, onsite, floor, c: nearest_stable(k, onsite, ALL_PAIRS, floor, 0.05, compliance=c))
 
 
-@given(seeds, st.sampled_from([-np.inf, -0.3, 0.1]))
-@settings(max_examples=40)
-def test_the_nearest_stable_stiffnesses(seed, floor):
+@given(seeds, st.sampled_from([-np.inf, -0.3, 0.1]), st.sampled_from([0.0, 1.0]))
+@settings(max_examples=60)
+def test_the_nearest_stable_stiffnesses(seed, floor, decades):
     """Projection on a convex set: it lies inside, nothing inside is nearer, and it is its own projection."""
     draw, n, edges = np.random.default_rng(seed), 5, ALL_PAIRS
+    yields, sags = (10 ** (decades * draw.uniform(-2, 0, size)) for size in (len(edges), n))
     at = np.array([[vertex in edge for edge in edges] for vertex in range(n)])
 
     def project(k, o):
-        return [np.asarray(part) for part in stable(jnp.asarray(k), jnp.asarray(o), floor)]
+        return [np.asarray(part) for part in stable(jnp.asarray(k), jnp.asarray(o), floor, (yields, sags))]
 
     needed = lambda k: 0.05 + 2 * at @ np.maximum(-k, 0)
     k, onsite = draw.normal(size=len(edges)), 1 + draw.normal(size=n)
@@ -195,7 +197,9 @@ def test_the_nearest_stable_stiffnesses(seed, floor):
     for _ in range(20):
         other = np.maximum(held + draw.normal(size=k.size) * draw.choice([1e-3, 1]), floor)
         above = needed(other) + draw.choice([0, 1e-3, 1]) * draw.random(n)
-        assert (k - held) @ (other - held) + (onsite - own) @ (above - own) <= 1e-9
+        assert (k - held) / yields @ (other - held) + (onsite - own) / sags @ (above - own) <= 1e-9 / min(
+            yields.min(), sags.min()
+        )
     again = project(held, own)
     np.testing.assert_allclose(np.concatenate(again), np.concatenate([held, own]), atol=1e-12)
 
@@ -207,3 +211,33 @@ def test_limits_of_oscillators_that_depend_on_each_other():
     springs = net.stiffness.size
     assert np.all(np.isinf(lower[:springs]))
     np.testing.assert_allclose(lower[springs : springs + net.n], net.onsite_floor)
+
+
+@given(seeds)
+@settings(max_examples=10)
+def test_parameters_that_yield_unequally_rest_at_their_common_limit(seed):
+    """Knobs ask for more softness than there may be: no allowed parameters nearby have a lower joint energy."""
+    draw = np.random.default_rng(seed)
+    net = QuantumOscillatorNetwork.for_task(2, 2, key=jax.random.key(seed))
+    epsilon = {"stiffness": 1e-4, "onsite_stiffness": 2e-6, "bias_force": 1e-2}
+    plant = Plant(net, epsilon)
+    knobs = plant.read().knobs + np.where(np.arange(plant.spec.knobs.size) < net.stiffness.size, -0.5, 0.0)
+    plant.set_knobs(knobs)
+    x = draw.normal(size=2)
+    plant.clamp(x)
+    assert plant.settle() == Status.converged
+    compliance = SpringControl(plant.epsilon).compliance(split_parameters(net)[0])
+    softness = ravel_pytree(compliance)[0]
+
+    def joint(held):
+        theta = ravel_pytree(split_parameters(held)[0])[0]
+        return float(jnp.sum((knobs - theta) ** 2 / (2 * softness)) + held.free_energy(x))
+
+    found = plant.substrate
+    pushed = 2 * jnp.zeros(net.n).at[found.graph.edges.T].add(jnp.maximum(-found.stiffness, 0))
+    assert float(jnp.min(found.onsite_stiffness - pushed)) == pytest.approx(net.onsite_floor)
+    flat, unravel = ravel_pytree(split_parameters(found)[0])
+    rest, least = split_parameters(found)[1], joint(found)
+    for size in (1e-4, 1e-2):
+        moved = unravel(flat + size * np.sqrt(softness / softness.max()) * draw.normal(size=flat.size))
+        assert joint(eqx.combine(moved, rest).constrained()) >= least - 1e-9 * abs(least)

@@ -169,7 +169,7 @@ class LayeredSpins(IsingModel):
             "optimiser": "adam",
             "learning_rate": 0.005,
             "decay": 0.85,
-            "bench": {"epsilon": 1e-3, "beta": 5.0, "epochs": 15},
+            "bench": {"epsilon": 1e-3, "beta": 15.0, "epochs": 15},
         }
 
 

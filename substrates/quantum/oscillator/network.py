@@ -288,8 +288,15 @@ class QuantumOscillatorNetwork(Substrate):
 
         By Gershgorin's circles: k_i >= onsite_floor + 2 sum_j max(0, -k_ij); see `nearest_stable`.
         """
+        return self._stable(None)
+
+    def nearest_physical(self, compliance: Self) -> Self:
+        return self._stable((compliance.stiffness, compliance.onsite_stiffness))
+
+    def _stable(self, compliance: tuple[Array, Array] | None) -> Self:
+        floors = self.stiffness_floor, self.onsite_floor
         stiffness, onsite = nearest_stable(
-            self.stiffness, self.onsite_stiffness, self.graph.edges, self.stiffness_floor, self.onsite_floor
+            self.stiffness, self.onsite_stiffness, self.graph.edges, *floors, compliance=compliance
         )
         return eqx.tree_at(lambda net: (net.stiffness, net.onsite_stiffness), self, (stiffness, onsite))
 

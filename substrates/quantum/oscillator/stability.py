@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-_MOST_STEPS = 2000
+_MOST_STEPS = 20_000
 
 
 def nearest_stable(
@@ -16,24 +16,30 @@ def nearest_stable(
     edges: Int[np.ndarray, "springs 2"],
     stiffness_floor: float,
     onsite_floor: float,
+    compliance: tuple[Float[Array, "springs"], Float[Array, "n"]] | None = None,
 ) -> tuple[Float[Array, "springs"], Float[Array, "n"]]:
     """The point nearest to (k_ij, k_i) with k_ij >= stiffness_floor and k_i >= onsite_floor + 2 sum_j max(0, -k_ij).
 
     There every circle of Gershgorin lies above zero, and the stiffness matrix is positive definite. The set is convex.
+    Distances are sum_ij (k_ij - k'_ij)^2 / c_ij + sum_i (k_i - k'_i)^2 / c_i with the compliances c, 1 by default.
     With a multiplier lambda_i >= 0 of each oscillator's inequality the nearest point is
 
-        k_i + lambda_i,   k_ij + 2 (lambda_i + lambda_j) but not above 0 where k_ij < 0,
+        k_i + c_i lambda_i,   k_ij + 2 c_ij (lambda_i + lambda_j) but not above 0 where k_ij < 0,
 
     and the multipliers maximise a concave function whose gradient is what is missing, found by accelerated ascent
     (Nesterov 2004, "Introductory Lectures on Convex Optimization"). Nothing is done where nothing is missing.
     """
     i, j = edges.T
     degree = int(np.max(np.bincount(edges.ravel(), minlength=onsite.shape[0]), initial=0))
-    condition = 1.0 + 8 * degree  # of the Hessian I + 4 (D + A), with D the degrees and A the adjacency
-    momentum = (np.sqrt(condition) - 1) / (np.sqrt(condition) + 1)
+    yields, sags = (jnp.ones_like(stiffness), jnp.ones_like(onsite)) if compliance is None else compliance
+    least = jnp.min(sags, initial=jnp.inf)
+    steepest = jnp.max(sags, initial=0) + 8 * degree * jnp.max(yields, initial=0)  # a bound on the Hessian
+    root = jnp.sqrt(steepest / least)
+    momentum = (root - 1) / (root + 1)
 
     def springs(multiplier):
-        pushed = jnp.where(stiffness < 0, jnp.minimum(stiffness + 2 * (multiplier[i] + multiplier[j]), 0), stiffness)
+        given = 2 * yields * (multiplier[i] + multiplier[j])
+        pushed = jnp.where(stiffness < 0, jnp.minimum(stiffness + given, 0), stiffness)
         return jnp.maximum(pushed, stiffness_floor)
 
     def needed(springs):
@@ -42,9 +48,9 @@ def nearest_stable(
 
     def advance(carry):
         multiplier, ahead, _, step = carry
-        missing = needed(springs(ahead)) - onsite - ahead
-        new = jnp.maximum(ahead + missing / condition, 0)
-        return new, new + momentum * (new - multiplier), jnp.max(jnp.abs(new - ahead)), step + 1
+        missing = needed(springs(ahead)) - onsite - sags * ahead
+        new = jnp.maximum(ahead + missing / steepest, 0)
+        return new, new + momentum * (new - multiplier), least * jnp.max(jnp.abs(new - ahead)), step + 1
 
     def going(carry):
         return (carry[2] > enough) & (carry[3] < _MOST_STEPS)
@@ -55,4 +61,4 @@ def nearest_stable(
     start = (zero, zero, jnp.where(missing > 0, jnp.inf, 0).astype(onsite.dtype), jnp.zeros((), jnp.int32))
     found, *_ = jax.lax.while_loop(going, advance, start)
     held = springs(found)
-    return held, jnp.maximum(onsite + found, needed(held))
+    return held, jnp.maximum(onsite + sags * found, needed(held))

@@ -22,7 +22,12 @@ TRAINING_DEFAULTS: dict[str, Any] = {
     "optimiser": "adam",
     "learning_rate": 0.02,
     "decay": 0.95,
-    "bench": {"epsilon": 3e-5, "beta": 15.0, "epochs": 150, "cost": "cross-entropy"},
+    "bench": {
+        "epsilon": {"stiffness": 2e-5, "onsite_stiffness": 2e-5, "bias_force": 2e-3},
+        "beta": 60.0,
+        "epochs": 150,
+        "cost": "cross-entropy",
+    },
 }
 
 
@@ -49,7 +54,7 @@ def task_network(
         inputs=range(n_inputs),
         outputs=range(n - n_outputs, n),
         stiffness=draw,
-        onsite_stiffness=jnp.asarray(np.maximum(1.0, 0.1 + pushed), draw.dtype),
+        onsite_stiffness=jnp.asarray(np.maximum(1.0, 0.2 + pushed), draw.dtype),
         bias_force=jnp.zeros(n, draw.dtype),
         mass=1.0,
         drive="force",
@@ -58,5 +63,5 @@ def task_network(
         temperature=0.0,
         gain=10.0,
         stiffness_floor=-math.inf,
-        onsite_floor=0.1,
+        onsite_floor=0.2,
     )

@@ -246,10 +246,9 @@ def test_every_substrate_with_an_energy_has_settings_for_the_bench():
     """A plant can be put together from them, and a dictionary of compliances names every parameter."""
     for name in catalogue.names(catalogue.SUBSTRATES):
         substrate = catalogue.find(catalogue.SUBSTRATES, name).for_task(3, 2, key=jax.random.key(0))
-        if name != "predictive-coding":  # its settings for the bench are not known yet
-            settings = substrate.training_defaults()["bench"]
-            assert settings["beta"] > 0
-            Plant(substrate, settings["epsilon"], inputs=3)
+        settings = substrate.training_defaults()["bench"]
+        assert settings["beta"] > 0
+        Plant(substrate, settings["epsilon"], inputs=3)
 
 
 @pytest.mark.parametrize(

@@ -234,6 +234,7 @@ def test_parameters_that_yield_unequally_rest_at_their_common_limit(seed):
         return float(jnp.sum((knobs - theta) ** 2 / (2 * softness)) + held.free_energy(x))
 
     found = plant.substrate
+    assert isinstance(found, QuantumOscillatorNetwork)
     pushed = 2 * jnp.zeros(net.n).at[found.graph.edges.T].add(jnp.maximum(-found.stiffness, 0))
     assert float(jnp.min(found.onsite_stiffness - pushed)) == pytest.approx(net.onsite_floor)
     flat, unravel = ravel_pytree(split_parameters(found)[0])

@@ -194,6 +194,7 @@ class PredictiveCodingNetwork(Substrate):
             "optimiser": "adam",
             "learning_rate": 1e-3,
             "decay": 0.95,
+            "bench": {"epsilon": 0.01, "beta": 1.0, "epochs": 15},
         }
 
     # the physics

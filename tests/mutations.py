@@ -202,6 +202,13 @@ MUTATIONS = (
         "tests/substrates/test_plant_steps.py::test_the_nearest_stable_stiffnesses",
     ),
     Mutation(
+        "meet common limits as if all stiffnesses yielded alike",
+        "substrates/quantum/oscillator/network.py",
+        "self._stable((compliance.stiffness, compliance.onsite_stiffness))",
+        "self._stable(None)",
+        "tests/substrates/test_plant_steps.py::test_parameters_that_yield_unequally_rest_at_their_common_limit",
+    ),
+    Mutation(
         "hold the parameters at the stronger nudge",
         "substrates/laboratory/phases.py",
         "hold(net, apparatus, x, nudge, None, keys)",

@@ -213,14 +213,13 @@ def test_limits_of_oscillators_that_depend_on_each_other():
     np.testing.assert_allclose(lower[springs : springs + net.n], net.onsite_floor)
 
 
-@given(seeds)
-@settings(max_examples=10)
+@pytest.mark.parametrize("seed", range(4))
 def test_parameters_that_yield_unequally_rest_at_their_common_limit(seed):
     """Knobs ask for more softness than there may be: no allowed parameters nearby have a lower joint energy."""
     draw = np.random.default_rng(seed)
     net = QuantumOscillatorNetwork.for_task(2, 2, key=jax.random.key(seed))
     epsilon = {"stiffness": 1e-4, "onsite_stiffness": 2e-6, "bias_force": 1e-2}
-    plant = Plant(net, epsilon)
+    plant = Plant(net, epsilon, max_rounds=200)
     knobs = plant.read().knobs + np.where(np.arange(plant.spec.knobs.size) < net.stiffness.size, -0.5, 0.0)
     plant.set_knobs(knobs)
     x = draw.normal(size=2)

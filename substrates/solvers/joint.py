@@ -136,8 +136,8 @@ def relax_alternately(
 
     The states settle at fixed parameters; then the parameters yield to dF/dtheta at fixed states, in one step where F
     is linear in theta and U quadratic, by a step that is halved until the energy does not rise elsewhere. Physical
-    limits are those of `nearest_physical`. No round raises the energy. It ends when parameters at rest have yielded
-    once more, by less than `rest_threshold`.
+    limits are those of `nearest_physical`, under a general U those of `constrained`. No round raises the energy. It
+    ends when parameters at rest have yielded once more, by less than `rest_threshold`.
     """
     from substrates.substrate import parameter_dtype, relax_batch, split_parameters
 

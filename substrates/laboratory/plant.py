@@ -300,24 +300,34 @@ class _Vector:
 class _PlantReading(Reading):
     """A reading whose large vectors are made when somebody looks at them."""
 
-    vectors: tuple[_Vector, _Vector]
+    vectors: dict[str, _Vector]
 
-    def __init__(self, outputs: Array, parameters: _Vector, knobs: _Vector):
-        self.__dict__.update(outputs=outputs, output_error=None, vectors=(parameters, knobs))
+    def __init__(
+        self,
+        outputs: Array,
+        parameters: _Vector | Array,
+        knobs: _Vector | Array,
+        output_error: float | None = None,
+        parameter_error: float | None = None,
+    ):
+        given = {"parameters": parameters, "knobs": knobs, "parameter_error": parameter_error}
+        vectors = {name: value for name, value in given.items() if isinstance(value, _Vector)}
+        numbers = {name: value for name, value in given.items() if value is not None and name not in vectors}
+        self.__dict__.update(outputs=outputs, output_error=output_error, vectors=vectors, **numbers)
 
     @cached_property
     def parameters(self) -> Array:
-        return self.vectors[0].numbers
+        return self.vectors["parameters"].numbers
 
     @cached_property
     def knobs(self) -> Array:
-        return self.vectors[1].numbers
+        return self.vectors["knobs"].numbers
 
     @cached_property
     def parameter_error(self) -> float:
         """What a joint relaxation leaves open."""
         largest = max(float(np.max(self.parameters)), -float(np.min(self.parameters)))
-        return rest_threshold(jax.tree.leaves(self.vectors[0].tree)[0].dtype) * largest
+        return rest_threshold(jax.tree.leaves(self.vectors["parameters"].tree)[0].dtype) * largest
 
 
 @eqx.filter_jit

@@ -1,5 +1,8 @@
 """Imperfect laboratories: each imperfection against its own definition."""
 
+import dataclasses
+
+import jax
 import numpy as np
 import pytest
 from black_boxes import SpringScale
@@ -7,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from learning import AgnosticEP, IntegralControl
-from substrates import Noisy, PhysicalSystem
+from substrates import HopfieldNetwork, Noisy, Patience, PhysicalSystem, Plant, Recorder, Replay
+from substrates.laboratory.system import Reading
 
 RANGE = (-2.0, 2.0)
 
@@ -140,3 +144,31 @@ def test_knobs_out_of_range_leave_everything_as_it_was():
         noisy.set_knobs(np.array([0.0, 0.0, 5.0]))
     assert np.array_equal(inside.u, [0.4, -0.7, 1.1])
     assert np.array_equal(noisy.read().knobs, [0.4, -0.7, 1.1])
+
+
+def test_a_plant_in_any_wrapping_shows_what_the_plant_shows(tmp_path):
+    """Its readings make their vectors late; whoever copies, changes or keeps them must not notice."""
+    plants = [Plant(HopfieldNetwork.layered((2, 4, 1), key=jax.random.key(0)), 0.01) for _ in range(4)]
+    recorder = Recorder(plants[2])
+    shown = []
+    for system in (plants[0], Noisy(plants[1]), recorder, Patience(plants[3], 1e-6)):
+        system.clamp(np.array([0.4, -0.3]))
+        system.nudge(np.array([1.0]), 0.5)
+        system.settle()
+        shown.append(system.read())
+    recorder.save(tmp_path / "run.npz")
+    replayed = Replay.load(tmp_path / "run.npz")
+    replayed.clamp(np.array([0.4, -0.3]))
+    replayed.nudge(np.array([1.0]), 0.5)
+    replayed.settle()
+    for reading in (*shown[1:], replayed.read(), dataclasses.replace(shown[0])):
+        for field in dataclasses.fields(Reading):
+            wanted = getattr(shown[0], field.name)
+            if wanted is None:
+                assert getattr(reading, field.name) is None
+            else:
+                np.testing.assert_allclose(getattr(reading, field.name), wanted, rtol=1e-6)
+    noisy = Noisy(plants[1], parameter_noise=1e-3).read()
+    assert noisy.parameter_error == pytest.approx(np.hypot(1e-3, shown[0].parameter_error))
+    assert not np.array_equal(noisy.parameters, shown[0].parameters)
+    assert dataclasses.replace(shown[0], outputs=np.zeros(1)).outputs == 0

@@ -34,6 +34,10 @@ class Control(eqx.Module):
     def yielding(self, knobs: PyTree, parameters: PyTree, force: PyTree) -> PyTree:
         """Where the parameters go under a constant dE/dtheta = `force`; exact for a quadratic U, else Newton's step."""
 
+    def within_limits(self, system: Any) -> Any:
+        """The system with its parameters where physical limits stop them: those of `constrained`, at plain distance."""
+        return system.constrained()
+
 
 class SpringControl(Control):
     """U/epsilon = sum_k (u_k - theta_k)^2 / (2 epsilon_k): a spring from every knob to its parameter.
@@ -55,6 +59,13 @@ class SpringControl(Control):
     def yielding(self, knobs: PyTree, parameters: PyTree, force: PyTree) -> PyTree:
         """theta = u - epsilon dE/dtheta."""
         return self._map(lambda e, u, f: u - e * f, knobs, force)
+
+    def within_limits(self, system: Any) -> Any:
+        """`nearest_physical` at these compliances, where the springs bring the parameters to rest."""
+        from substrates.substrate import split_parameters
+
+        parameters, rest = split_parameters(system)
+        return system.nearest_physical(eqx.combine(self.compliance(parameters), rest))
 
     def compliance(self, parameters: PyTree) -> PyTree:
         """epsilon of every parameter, arrays of their shapes."""
@@ -136,22 +147,15 @@ def relax_alternately(
 
     The states settle at fixed parameters; then the parameters yield to dF/dtheta at fixed states, in one step where F
     is linear in theta and U quadratic, by a step that is halved until the energy does not rise elsewhere. Physical
-    limits are those of `nearest_physical`, under a general U those of `constrained`. No round raises the energy. It
-    ends when parameters at rest have yielded once more, by less than `rest_threshold`.
+    limits are those of `Control.within_limits`. No round raises the energy. It ends when parameters at rest have
+    yielded once more, by less than `rest_threshold`.
     """
     from substrates.substrate import parameter_dtype, relax_batch, split_parameters
 
     theta, rest = split_parameters(system)
     dtype = parameter_dtype(system)
     with_parameters = lambda parameters: eqx.combine(parameters, rest)
-
-    def physical(parameters: PyTree) -> PyTree:
-        net = with_parameters(parameters)
-        if isinstance(control, SpringControl):
-            net = net.nearest_physical(with_parameters(control.compliance(parameters)))
-        else:
-            net = net.constrained()
-        return split_parameters(net)[0]
+    physical = lambda parameters: split_parameters(control.within_limits(with_parameters(parameters)))[0]
 
     def yielded(parameters: PyTree, states: PyTree) -> PyTree:
         net = with_parameters(parameters)

@@ -41,7 +41,7 @@ def task_network(
     none) add springs and no nonlinearity. `drive="stiffness"` would be nonlinear, at the price of one eigenvalue
     problem per example.
     """
-    hidden = sum(sizes or ())
+    hidden, softest = sum(sizes or ()), 0.2
     n = n_inputs + hidden + n_outputs
     pairs = [(i, j) for i, j in itertools.combinations(range(n), 2) if j >= n_inputs]
     draw = jax.random.uniform(key, (len(pairs),), minval=-0.5, maxval=0.5) / math.sqrt(n)
@@ -54,7 +54,7 @@ def task_network(
         inputs=range(n_inputs),
         outputs=range(n - n_outputs, n),
         stiffness=draw,
-        onsite_stiffness=jnp.asarray(np.maximum(1.0, 0.2 + pushed), draw.dtype),
+        onsite_stiffness=jnp.asarray(np.maximum(1.0, softest + pushed), draw.dtype),
         bias_force=jnp.zeros(n, draw.dtype),
         mass=1.0,
         drive="force",
@@ -63,5 +63,5 @@ def task_network(
         temperature=0.0,
         gain=10.0,
         stiffness_floor=-math.inf,
-        onsite_floor=0.2,
+        onsite_floor=softest,
     )

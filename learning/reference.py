@@ -73,7 +73,8 @@ def response_gradient(
         sloppy = float(jnp.finfo(flat.dtype).eps) ** 0.5
         size = lambda v: jnp.max(jnp.abs(v), initial=0.0)
         solved = size(matrix @ found - slope) <= sloppy * size(slope)
-        is_root = size(root(flat)) <= sloppy * (size(jacobian) * (1 + size(flat)) + substrate.force_scale(state, x))
+        at_play = size(jacobian) * size(flat) + size(ravel_pytree(substrate.force_scale(state, x))[0])
+        is_root = size(root(flat)) <= sloppy * at_play
         return found, solved & is_root
 
     multipliers, exists = jax.lax.map(multiplier, (states, xs, ys))

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax.core import Tracer
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
-from substrates.substrate import Equilibrium, Status, Substrate
+from substrates.substrate import FAILURES, Equilibrium, Status, Substrate
 
 
 class ConvergenceError(RuntimeError):
@@ -111,7 +111,7 @@ def describe_failure(estimate: Estimate) -> str:
     """One sentence for each way in which relaxations failed, with counts and the largest residual."""
     lines = []
     for phase, equilibria in enumerate(estimate.equilibria):
-        for name in ("out_of_steps", "not_finite", "unstable", "zero_mode", "infeasible"):
+        for name in FAILURES:
             status = getattr(Status, name)
             count = int(jnp.sum(equilibria.status == status))
             if count:

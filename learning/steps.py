@@ -18,10 +18,7 @@ from learning.costs import SquaredError
 from learning.evaluation import Evaluation, count_misses, default_batch, evaluate_examples
 from learning.examples import Examples
 from learning.rule import Estimator, Moved, Mover
-from substrates.substrate import Status, parameter_dtype, split_parameters
-
-FAILURES = ("out_of_steps", "not_finite", "unstable", "zero_mode", "infeasible")
-"""The statuses of an equilibrium that a strict run does not learn from."""
+from substrates.substrate import FAILURES, Status, parameter_dtype, split_parameters
 
 
 class Tally(eqx.Module):

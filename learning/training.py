@@ -25,9 +25,9 @@ from learning.evaluation import Evaluation
 from learning.examples import Examples, prepare
 from learning.rule import ConvergenceError, Estimator, Mover
 from learning.run_folder import RunFolder, describe_tree, digest, surroundings
-from learning.steps import FAILURES, Trainer
+from learning.steps import Trainer
 from substrates.laboratory.system import PhysicalSystem
-from substrates.substrate import Status, Substrate
+from substrates.substrate import FAILURES, Status, Substrate
 
 _CHUNK_SECONDS = 0.5
 _GROWTH = 8

@@ -63,8 +63,11 @@ class LinearReadout(Substrate):
             return Substrate.residual(self, state, x, nudge)
         return self.inner.residual(state, x, self._inside(nudge))
 
-    def force_scale(self, state: PyTree, x: PyTree) -> Float[Array, ""]:
+    def force_scale(self, state: PyTree, x: PyTree) -> PyTree:
         return self.inner.force_scale(state, x)
+
+    def bound_stiffness(self, state: PyTree, x: PyTree) -> PyTree:
+        return self.inner.bound_stiffness(state, x)
 
     def relax(
         self,

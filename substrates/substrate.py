@@ -20,11 +20,13 @@ from jaxtyping import Array, Float, Inexact, PRNGKeyArray, PyTree
 from substrates.nudge import Cost, Nudge, Pin, SquaredError, as_tree, batch_axes
 from substrates.solvers.generic import DescendThenPolish
 from substrates.solvers.joint import Control, JointEquilibrium, relax_alternately
-from substrates.solvers.solver import Equilibrium, Solver, Status, at_rest, cast_like, max_norm
+from substrates.solvers.meeting import meeting_forces, row_sizes
+from substrates.solvers.solver import FAILURES, Equilibrium, Solver, Status, at_rest, cast_like, left_over, reach
 
 T = TypeVar("T")
 
 __all__ = [
+    "FAILURES",
     "Cost",
     "Equilibrium",
     "Nudge",
@@ -126,11 +128,23 @@ class Substrate(eqx.Module):
         """None, or (lower, upper), each a tree like the state; infinities where a side is open."""
         return None
 
-    def stationarity(self, state: PyTree, x: PyTree, nudge: Nudge | Pin | None = None) -> PyTree:
-        """The map whose root is the equilibrium: THE definition of equilibrium, as a tree.
+    def bound_stiffness(self, state: PyTree, x: PyTree) -> PyTree:
+        """What makes a force of the distance from a bound: sum_j |df_i/ds_j| of every variable, a tree like the state.
 
-        Without bounds it is minus the total force; with bounds the natural map s - clip(s + force, lower, upper) of
-        the Karush-Kuhn-Tucker conditions; with a pin the pair (force along the pinned manifold, read - target).
+        Only systems with `bounds` are asked. Override it where a stiffness is known; it is not differentiated.
+        """
+        flat, unravel = ravel_pytree(jax.lax.stop_gradient(state))
+        force = lambda s: ravel_pytree(self.force(unravel(s), x))[0]
+        sizes = row_sizes(force, flat, jnp.ones(flat.shape, jnp.finfo(flat.dtype).dtype))
+        largest = jnp.max(sizes, initial=0.0)
+        return unravel(jax.lax.stop_gradient(jnp.where(sizes > 0, sizes, jnp.where(largest > 0, largest, 1.0))))
+
+    def stationarity(self, state: PyTree, x: PyTree, nudge: Nudge | Pin | None = None) -> PyTree:
+        """The map whose root is the equilibrium: THE definition of equilibrium, as a tree, in the units of a force.
+
+        Without bounds it is minus the total force; with bounds the natural map -clip(force, k (lower - s),
+        k (upper - s)) of the Karush-Kuhn-Tucker conditions, with k the `bound_stiffness`; with a pin the pair (force
+        along the pinned manifold, read - target).
         """
         force = self.total_force(state, x, nudge)
         if isinstance(nudge, Pin):
@@ -143,21 +157,34 @@ class Substrate(eqx.Module):
         if bounds is None:
             balance = jax.tree.map(jnp.negative, force)
         else:
-            # s - clip(s + force, lower, upper) without the rounding of s
-            clip = lambda s, f, lower, upper: -jnp.clip(f, lower - s, upper - s)
-            balance = jax.tree.map(clip, state, force, *bounds)
+            clip = lambda s, f, k, lower, upper: -jnp.clip(f, reach(k, lower, s), reach(k, upper, s))
+            balance = jax.tree.map(clip, state, force, self.bound_stiffness(state, x), *bounds)
         return (balance, output - nudge.target) if isinstance(nudge, Pin) else balance
 
     def residual(self, state: PyTree, x: PyTree, nudge: Nudge | Pin | None = None) -> Float[Array, ""]:
-        """How far from equilibrium: the max-norm of `stationarity`, in the units of a force."""
-        return max_norm(self.stationarity(state, x, nudge))
-
-    def force_scale(self, state: PyTree, x: PyTree) -> Float[Array, ""]:
-        """The size of the forces inside the system at a state: what a free residual is small against.
-
-        By default the largest force at the initial state. Override it where single forces are known.
+        """How far from equilibrium, without a unit: the largest part that `stationarity` leaves over at a variable of
+        the forces that meet there, `force_scale`; of a pinned output as a part of its target and of what it shows.
         """
-        return max_norm(self.total_force(cast_like(self.initial_state(x), state), x))
+        balance = self.stationarity(state, x, nudge)
+        if not isinstance(nudge, Pin):
+            return left_over(balance, self.force_scale(state, x))
+        flat, unravel = ravel_pytree(state)
+        shown = row_sizes(lambda s: self.read(unravel(s), x), flat, jnp.abs(flat)) + jnp.abs(nudge.target)
+        return left_over(balance, (self.force_scale(state, x), shown))
+
+    def force_scale(self, state: PyTree, x: PyTree) -> PyTree:
+        """The sum of the sizes of the forces that meet at each variable, a tree like the state: what a balance at that
+        variable is small against, in the units of a force.
+
+        By default what the derivatives of the force tell of them (`meeting_forces`), with variables as large as they
+        are or were at the initial state. Override it where single forces are known.
+        """
+        flat, unravel = ravel_pytree(state)
+        first = ravel_pytree(cast_like(self.initial_state(x), state))[0]
+        force = lambda s: ravel_pytree(self.total_force(unravel(s), x))[0]
+        sizes = meeting_forces(force, flat, jnp.maximum(jnp.abs(flat), jnp.abs(first)))
+        real = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, jnp.finfo(leaf.dtype).dtype), state)
+        return ravel_pytree(real)[1](sizes)
 
     def relax(
         self,

@@ -13,7 +13,7 @@ from jaxtyping import Array, Float, Inexact, PRNGKeyArray, PyTree
 from learning.contrastive import EquilibriumPropagation, Variant, estimate_by_contrast
 from learning.reference import response_gradient
 from substrates.nudge import batch_axes
-from substrates.solvers.solver import default_tolerances, tolerance
+from substrates.solvers.solver import default_tolerance, tolerance
 from substrates.substrate import Cost, Equilibrium, Nudge, Substrate, parameter_dtype, relax_batch, split_parameters
 
 MOST_STATE_VARIABLES = 2000
@@ -127,7 +127,7 @@ class Bench:
         self.size = jax.tree.leaves(xs)[0].shape[0]
         self.dtype = parameter_dtype(substrate)
         self.epsilon = float(jnp.finfo(self.dtype).eps)
-        self.resolution = 30 * default_tolerances(self.dtype)[1] ** (2 / 3)
+        self.resolution = 30 * default_tolerance(self.dtype) ** (2 / 3)
         self.keys = jax.random.split(jax.random.fold_in(key, 0), self.size)
         self.free = relax_batch(_Compiled(substrate), xs, keys=self.keys)
         variables = sum(leaf.size for leaf in jax.tree.leaves(self.free.state)) // self.size

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from substrates.nudge import batch_axes
-from substrates.solvers.solver import max_norm
+from substrates.solvers.solver import left_over, max_norm, reach
 from substrates.substrate import split_parameters
 from theory_checks.bench import (
     Bench,
@@ -36,20 +36,29 @@ def convergence(bench: Bench) -> list[Law]:
 
 @eqx.filter_jit
 def _definitions(substrate, states, xs, nudges, derive):
-    """The residual of each example, from E, C and the bounds alone, or from the class's own stationarity."""
+    """The residual of each example, from E, C and the bounds alone, or from the class's own stationarity.
+
+    What is left over at each variable as a part of the forces that meet there; where the class has laws of its own,
+    and as many numbers as they have, the largest of the largest.
+    """
 
     def one(state, x, nudge):
+        scale = substrate.force_scale(state, x)
         if not derive:
-            return max_norm(substrate.stationarity(state, x, nudge))
+            balance = substrate.stationarity(state, x, nudge)
+            if jax.tree.structure(balance) == jax.tree.structure(scale):
+                return left_over(balance, scale)
+            return max_norm(balance) / max_norm(scale)
         if substrate.conservative:
             total = lambda s: substrate.energy(s, x) + (0 if nudge is None else nudge.energy(substrate.read(s, x)))
             force = jax.tree.map(jnp.negative, jax.grad(total)(state))
         else:
             force = substrate.total_force(state, x, nudge)
         bounds = substrate.bounds(x)
-        if bounds is None:
-            return max_norm(force)
-        return max_norm(jax.tree.map(lambda s, f, lo, hi: s - jnp.clip(s + f, lo, hi), state, force, *bounds))
+        if bounds is not None:
+            clip = lambda s, f, k, lower, upper: jnp.clip(f, reach(k, lower, s), reach(k, upper, s))
+            force = jax.tree.map(clip, state, force, substrate.bound_stiffness(state, x), *bounds)
+        return left_over(force, scale)
 
     return jax.vmap(one, in_axes=(0, 0, batch_axes(nudges)))(states, xs, nudges)
 

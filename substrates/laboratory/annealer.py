@@ -169,7 +169,7 @@ class AnnealedIsing(Substrate):
     def residual(self, state: PyTree, x: PyTree, nudge: Nudge | Pin | None = None) -> Float[Array, ""]:
         return self.model.residual(state, x, nudge)
 
-    def force_scale(self, state: PyTree, x: PyTree) -> Float[Array, ""]:
+    def force_scale(self, state: PyTree, x: PyTree) -> PyTree:
         return self.model.force_scale(state, x)
 
     def constrained(self) -> AnnealedIsing:

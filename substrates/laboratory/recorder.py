@@ -13,11 +13,11 @@ import numpy as np
 from jaxtyping import Float
 
 from substrates.laboratory.system import LaboratoryError, PhysicalSystem, Reading, Spec, Terminals
-from substrates.solvers.solver import Status
+from substrates.solvers.solver import FAILURES, Status
 
 Array = np.ndarray
 
-_STATUSES = ("converged", "truncated", "out_of_steps", "not_finite", "unstable", "zero_mode", "infeasible")
+_STATUSES = ("converged", "truncated", *FAILURES)
 
 
 class ReplayError(LaboratoryError):

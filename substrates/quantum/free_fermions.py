@@ -13,7 +13,7 @@ from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from substrates.nudge import Nudge, Pin
 from substrates.quantum.eigensolvers import self_consistent
-from substrates.solvers.solver import Equilibrium, Solver, Status, tolerance
+from substrates.solvers.solver import Equilibrium, Solver, Status, everywhere, tolerance
 from substrates.substrate import Substrate
 
 
@@ -45,7 +45,7 @@ class PolarFactor(Solver):
             energy += nudge.energy(substrate.read(state, x))
         residual = substrate.residual(state, x, nudge)
         status = Status.where(residual <= limit, Status.converged, Status.out_of_steps)
-        tied = gap <= 4 * jnp.finfo(state.dtype).eps * substrate.size * substrate.force_scale(state, x)
+        tied = gap <= 4 * jnp.finfo(state.dtype).eps * substrate.size * jnp.max(substrate.force_scale(state, x))
         status = Status.where(tied, Status.zero_mode, status)
         status = Status.where(jnp.isfinite(residual), status, Status.not_finite)
         return Equilibrium(state, energy, residual, steps, status)
@@ -160,8 +160,9 @@ class FreeFermionChain(Substrate):
         off = state.T @ state - jnp.eye(self.size, dtype=state.dtype)
         return jnp.maximum(jnp.max(jnp.abs(product - product.T)), jnp.max(jnp.abs(off)))
 
-    def force_scale(self, state: PyTree, x: PyTree) -> Float[Array, ""]:
-        return jnp.max(jnp.abs(self.matrix(x)))
+    def force_scale(self, state: PyTree, x: PyTree) -> PyTree:
+        """The largest entry of B."""
+        return everywhere(jnp.max(jnp.abs(self.matrix(x))), state)
 
     @property
     def input_size(self) -> int:

@@ -15,7 +15,7 @@ from substrates.nudge import Nudge, Pin
 from substrates.quantum.eigensolvers import self_consistent
 from substrates.quantum.system import QuantumSubstrate
 from substrates.solvers.batching import in_turn
-from substrates.solvers.solver import Equilibrium, Solver, judge, tolerance
+from substrates.solvers.solver import Equilibrium, Solver, everywhere, judge, tolerance
 from substrates.substrate import Substrate, fixed, parameter_dtype
 
 MOST_AMPLITUDES = 1024
@@ -86,8 +86,9 @@ class GibbsEnsemble(Substrate):
         root = self._root(state)
         return jnp.sum(jax.vmap(self.model.means)(root), axis=0) / jnp.vdot(root, root)
 
-    def force_scale(self, state: PyTree, x: PyTree) -> Float[Array, ""]:
-        return self.temperature + self.model.energy_scale(x)
+    def force_scale(self, state: PyTree, x: PyTree) -> PyTree:
+        """The temperature and the scale of the energies."""
+        return everywhere(self.temperature + self.model.energy_scale(x), state)
 
     def constrained(self) -> GibbsEnsemble:
         return eqx.tree_at(lambda e: e.model, self, self.model.constrained())

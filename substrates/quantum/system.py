@@ -14,7 +14,7 @@ from substrates.nudge import Nudge, Pin
 from substrates.quantum.eigensolvers import GroundStateSolver
 from substrates.quantum.response import ground_state_response
 from substrates.solvers.batching import in_turn
-from substrates.solvers.solver import Equilibrium, Solver
+from substrates.solvers.solver import Equilibrium, Solver, everywhere
 from substrates.substrate import Substrate, split_parameters
 
 
@@ -105,14 +105,18 @@ class QuantumSubstrate(Substrate):
         return force if gauge is None else force - jnp.vdot(gauge, state) * gauge
 
     def residual(self, state: PyTree, x: PyTree, nudge: Nudge | Pin | None = None) -> Float[Array, ""]:
-        """The 2-norm of the force, 2 |H psi - <H> psi|; with a pin the max-norm that the contract defines."""
+        """The 2-norm of the force, 2 |H psi - <H> psi|, as a part of the scale of the energies; with a pin what the
+        contract defines.
+        """
         if isinstance(nudge, Pin):
             return Substrate.residual(self, state, x, nudge)
-        force = self.total_force(state, x, nudge)
+        scale = self.energy_scale(x)
+        force = self.total_force(state, x, nudge) / jnp.where(scale > 0, scale, 1)
         return jnp.sqrt(jnp.vdot(force, force))
 
-    def force_scale(self, state: PyTree, x: PyTree) -> Float[Array, ""]:
-        return self.energy_scale(x)
+    def force_scale(self, state: PyTree, x: PyTree) -> PyTree:
+        """The scale of the energies: every amplitude feels all of H."""
+        return everywhere(self.energy_scale(x), state)
 
     def relax(
         self,

@@ -5,32 +5,40 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.scipy.sparse.linalg
 import lineax as lx
 import optimistix as optx
 from jax.flatten_util import ravel_pytree
-from jaxtyping import Array, Float, Inexact, PRNGKeyArray, PyTree
+from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from substrates.nudge import Nudge, Pin
-from substrates.solvers.precision import LBFGS, levenberg_marquardt
-from substrates.solvers.solver import Equilibrium, Solver, judge, tolerance
+from substrates.solvers.meeting import row_sizes
+from substrates.solvers.newton import Valley, descend_by_newton, root_by_newton
+from substrates.solvers.precision import LBFGS
+from substrates.solvers.solver import Equilibrium, Solver, cast_like, judge, left_over, tolerance
 
 
 class DescendThenPolish(Solver):
-    """Settles any substrate: a descent of the energy, then Levenberg-Marquardt on its stationarity.
+    """Settles any substrate: a descent of the energy, then Newton's method on what it leaves.
 
-    Descent alone stops too early and Newton alone lands on saddles, so both, in this order. The descent is L-BFGS;
-    projected spectral gradient where there are bounds; implicit Euler flow with growing steps where there is no
-    energy. A pin is solved as a root of (force + (dread)' multiplier, read - target) from the free state. A complex
-    state only polishes, from the free state, so that it stays on its branch.
+    Descent alone stops too early and Newton alone may be far from the basin of the start, so both, in this order. The
+    descent is L-BFGS; projected spectral gradient where there are bounds; implicit Euler flow with growing steps where
+    there is no energy. It works in units of its own: displacements as large as the state or as a first Newton step,
+    forces as large as these displacements make them. Newton's method then goes to the bottom of the valley, leaves
+    saddles along their softest mode, and certifies the state: what rounding moves by more than its tolerance is
+    `ill_conditioned`, what some motion leaves undecided `zero_mode`.
+
+    A pin is solved as a root of (force + (dread)' multiplier, read - target) from the free state. A complex state only
+    polishes, from the free state, so that it stays on its branch.
 
     Attributes:
         max_steps: the most steps of each stage.
-        dense_size: up to this many state variables the polish is Levenberg-Marquardt with a factorised Jacobian; above,
-            Newton-Krylov without a matrix.
-        absolute_tolerance, relative_tolerance: on the residual; None takes them from the dtype.
+        dense_size: up to this many state variables Newton's method decomposes the Jacobian; above, it is Newton-Krylov
+            without a matrix, and the state is judged by its forces alone.
+        absolute_tolerance, relative_tolerance: see `tolerance`.
 
     Source for the flow: Kelley and Keyes 1998, "Convergence analysis of pseudo-transient continuation".
     """
@@ -47,37 +55,62 @@ class DescendThenPolish(Solver):
         if isinstance(nudge, Pin):
             return _pinned(self, substrate, x, nudge, start, limit)
         flat, unravel = ravel_pytree(start)
+        if jnp.iscomplexobj(flat):
+            return _rooted(self, substrate, x, nudge, start, limit)
         residual = lambda y: substrate.residual(unravel(y), x, nudge)
-        steps = jnp.zeros((), jnp.int32)
-        if not jnp.iscomplexobj(flat):
-            settled = residual(flat) <= limit
-            descended, steps = self._descend(substrate, x, nudge, flat, unravel, limit)
-            flat = jnp.where(settled, flat, _better(residual, flat, descended))
-            steps = jnp.where(settled, 0, steps)
-        root = lambda y: ravel_pytree(substrate.stationarity(unravel(y), x, nudge))[0]
-        symmetric = substrate.conservative and substrate.bounds(x) is None
-        polished, polish_steps = polish(root, flat, limit, self.max_steps, self.dense_size, symmetric)
-        flat = _better(residual, flat, polished)
-        return judge(substrate, unravel(flat), x, nudge, steps + polish_steps, limit)
+        settled = residual(flat) <= limit
+        descended, steps = self._descend(substrate, x, nudge, flat, unravel, limit)
+        flat = jnp.where(settled, flat, _better(residual, flat, descended))
+        steps = jnp.where(settled, 0, steps)
+        if not substrate.conservative:
+            found = _rooted(self, substrate, x, nudge, unravel(flat), limit)
+            return eqx.tree_at(lambda e: e.steps, found, found.steps + steps)
+        bounds = substrate.bounds(x)
+        if flat.size > self.dense_size:
+            root = lambda y: ravel_pytree(substrate.stationarity(unravel(y), x, nudge))[0]
+            scale = lambda y: ravel_pytree(substrate.force_scale(unravel(y), x))[0]
+            polished, polish_steps = newton_krylov(root, scale, flat, limit, self.max_steps, bounds is None)
+            flat = _better(residual, flat, polished)
+            return judge(substrate, unravel(flat), x, nudge, steps + polish_steps, limit)
+        lower, upper = (None, None) if bounds is None else (_flat_like(side, start) for side in bounds)
+        valley = Valley(
+            lambda y: substrate.total_energy(unravel(y), x, nudge),
+            lambda y: ravel_pytree(substrate.total_force(unravel(y), x, nudge))[0],
+            lambda y: ravel_pytree(substrate.force_scale(unravel(y), x))[0],
+            lower,
+            upper,
+            _size(substrate, x, unravel(flat)),
+        )
+        flat, polish_steps, certificate = descend_by_newton(valley, flat, limit, self.max_steps)
+        found = judge(substrate, unravel(flat), x, nudge, steps + polish_steps, limit)
+        return certificate.judged(found)
 
     def _descend(self, substrate, x, nudge, flat, unravel, limit):
         force = lambda y: ravel_pytree(substrate.total_force(unravel(y), x, nudge))[0]
+        size = _size(substrate, x, unravel(flat))
+        stiffness = jnp.max(row_sizes(force, flat, jnp.ones_like(flat)), initial=0.0)
+        pull = jnp.max(jnp.abs(force(flat)), initial=0.0)
+        largest = jnp.max(size, initial=0.0)
+        stiffness = jnp.where(stiffness > 0, stiffness, jnp.where(pull > 0, pull / largest, 1.0))
         if not substrate.conservative:
-            return implicit_flow(force, flat, limit, self.max_steps)
-        energy = lambda y: substrate.total_energy(unravel(y), x, nudge)
+            scale = lambda y: ravel_pytree(substrate.force_scale(unravel(y), x))[0]
+            return implicit_flow(force, scale, flat, 1 / stiffness, limit, self.max_steps)
+        unit = jnp.maximum(largest, pull / stiffness)
+        # in units of its own: displacements from the start, and energies
+        origin = substrate.total_energy(unravel(flat), x, nudge)
+        place = lambda z: flat + unit * z
+        energy = lambda z: (substrate.total_energy(unravel(place(z)), x, nudge) - origin) / (stiffness * unit) / unit
         bounds = substrate.bounds(x)
+        z = jnp.zeros_like(flat)
         if bounds is not None:
-            lower, upper = (ravel_pytree(side)[0].astype(flat.dtype) for side in bounds)
-            return projected_gradient(energy, flat, lower, upper, limit, self.max_steps)
+            lower, upper = ((ravel_pytree(side)[0].astype(flat.dtype) - flat) / unit for side in bounds)
+            found, steps = projected_gradient(energy, z, lower, upper, limit, self.max_steps)
+            return place(found), steps
         coarse = float(jnp.finfo(flat.dtype).eps) ** 0.5
         found = optx.minimise(
-            lambda y, _: energy(y),
-            LBFGS(rtol=coarse, atol=coarse),
-            flat,
-            max_steps=self.max_steps,
-            throw=False,
+            lambda z, _: energy(z), LBFGS(rtol=coarse, atol=coarse), z, max_steps=self.max_steps, throw=False
         )
-        return found.value, jnp.asarray(found.stats["num_steps"], jnp.int32)
+        return place(found.value), jnp.asarray(found.stats["num_steps"], jnp.int32)
 
 
 class Newton(Solver):
@@ -85,8 +118,8 @@ class Newton(Solver):
 
     Attributes:
         max_steps: the most steps.
-        dense_size: up to this many state variables its Jacobian is factorised; above, Newton-Krylov without a matrix.
-        absolute_tolerance, relative_tolerance: on the residual; None takes them from the dtype.
+        dense_size: up to this many state variables its Jacobian is decomposed; above, Newton-Krylov without a matrix.
+        absolute_tolerance, relative_tolerance: see `tolerance`.
     """
 
     max_steps: int = 500
@@ -98,55 +131,51 @@ class Newton(Solver):
         self, substrate: Any, x: PyTree, nudge: Nudge | Pin | None, start: PyTree, key: PRNGKeyArray | None
     ) -> Equilibrium:
         limit = tolerance(substrate, start, x, nudge, self.absolute_tolerance, self.relative_tolerance)
-        if isinstance(nudge, Pin):
-            return _pinned(self, substrate, x, nudge, start, limit)
-        flat, unravel = ravel_pytree(start)
-        root = lambda y: ravel_pytree(substrate.stationarity(unravel(y), x, nudge))[0]
+        settle = _pinned if isinstance(nudge, Pin) else _rooted
+        return settle(self, substrate, x, nudge, start, limit)
+
+
+def _size(substrate: Any, x: PyTree, state: PyTree) -> Float[Array, " n"]:
+    """How large the variables are, now or at the initial state: the largest of each leaf."""
+
+    def size(leaf, first):
+        largest = jnp.maximum(jnp.max(jnp.abs(leaf), initial=0.0), jnp.max(jnp.abs(first), initial=0.0))
+        return jnp.broadcast_to(jnp.where(largest > 0, largest, 1.0), leaf.shape)
+
+    return ravel_pytree(jax.tree.map(size, state, cast_like(substrate.initial_state(x), state)))[0]
+
+
+def _flat_like(side: PyTree, state: PyTree) -> Float[Array, " n"]:
+    return ravel_pytree(cast_like(side, state))[0]
+
+
+def _rooted(solver, substrate, x, nudge, start, limit) -> Equilibrium:
+    """The root of the stationarity near the start, judged."""
+    flat, unravel = ravel_pytree(start)
+    root = lambda y: ravel_pytree(substrate.stationarity(unravel(y), x, nudge))[0]
+    scale = lambda y: ravel_pytree(substrate.force_scale(unravel(y), x))[0]
+    if flat.size > solver.dense_size and not jnp.iscomplexobj(flat):
         symmetric = substrate.conservative and substrate.bounds(x) is None
-        flat, steps = polish(root, flat, limit, self.max_steps, self.dense_size, symmetric)
+        flat, steps = newton_krylov(root, scale, flat, limit, solver.max_steps, symmetric)
         return judge(substrate, unravel(flat), x, nudge, steps, limit)
+    size = _size(substrate, x, start)
+    flat, steps, certificate = root_by_newton(root, scale, size, flat, limit, solver.max_steps)
+    return certificate.judged(judge(substrate, unravel(flat), x, nudge, steps, limit))
 
 
-def polish(
-    root: Callable,
-    flat: Inexact[Array, " n"],
+def implicit_flow(
+    force: Callable,
+    scale: Callable,
+    flat: Float[Array, " n"],
+    dt: Float[Array, ""],
     limit: Float[Array, ""],
     max_steps: int,
-    dense_size: int,
-    symmetric: bool,
 ):
-    """The root of a map near a start, which may be complex: Levenberg-Marquardt, or `newton_krylov`; (root, steps)."""
-    complex_valued = jnp.iscomplexobj(flat)
-    size = flat.size * (2 if complex_valued else 1)
-    split = lambda y: jnp.concatenate([y.real, y.imag]) if complex_valued else y
-    join = lambda z: jax.lax.complex(z[: flat.size], z[flat.size :]) if complex_valued else z
-    equations = lambda z: split(root(join(z)))
-
-    def run(z):
-        if size > dense_size:
-            return newton_krylov(equations, z, limit, max_steps, symmetric)
-        fine = float(jnp.finfo(z.dtype).eps)
-        scale = jnp.max(jnp.abs(equations(z)))
-        found = optx.least_squares(
-            lambda z, _: equations(z) / scale,
-            levenberg_marquardt(fine, fine**2, lx.QR()),
-            z,
-            max_steps=max_steps,
-            throw=False,
-        )
-        return found.value, jnp.asarray(found.stats["num_steps"], jnp.int32)
-
-    z = split(flat)
-    settled = jnp.max(jnp.abs(equations(z))) <= limit
-    found, steps = jax.lax.cond(settled, lambda z: (z, jnp.zeros((), jnp.int32)), run, z)
-    return join(found), steps
-
-
-def implicit_flow(force, flat: Float[Array, " n"], limit: Float[Array, ""], max_steps: int):
     """ds/dt = force(s) by implicit Euler steps (1/dt - J) ds = force, dt growing as the force falls; (state, steps).
 
     For systems without an energy: it follows the flow to a stable fixed point and ends as Newton's method.
     """
+    measure = lambda y, value: left_over(value, scale(y))
 
     def running(carry):
         _, _, size, step = carry
@@ -157,30 +186,35 @@ def implicit_flow(force, flat: Float[Array, " n"], limit: Float[Array, ""], max_
         jacobian = jax.jacfwd(force)(state)
         matrix = jnp.eye(state.size, dtype=state.dtype) / dt - jacobian
         moved = state + lx.linear_solve(lx.MatrixLinearOperator(matrix), force(state), lx.LU(), throw=False).value
-        new_size = jnp.max(jnp.abs(force(moved)))
+        new_size = measure(moved, force(moved))
         growth = jnp.clip(size / new_size, 0.5, 10.0)
         return moved, dt * growth, new_size, step + 1
 
-    first = (flat, jnp.ones((), flat.dtype), jnp.max(jnp.abs(force(flat))), jnp.zeros((), jnp.int32))
+    first = (flat, dt.astype(flat.dtype), measure(flat, force(flat)), jnp.zeros((), jnp.int32))
     state, _, _, steps = jax.lax.while_loop(running, advance, first)
     return state, steps
 
 
-def newton_krylov(root, flat: Float[Array, " n"], limit: Float[Array, ""], max_steps: int, symmetric: bool):
+def newton_krylov(
+    root: Callable, scale: Callable, flat: Float[Array, " n"], limit: Float[Array, ""], max_steps: int, symmetric: bool
+):
     """Newton's method whose linear systems are solved without a matrix, by Krylov iterations; (state, steps).
 
     Conjugate gradients where the Jacobian is symmetric (a Hessian), GMRES elsewhere. A step is halved until it lowers
-    the norm of the root map; it stops where no fraction does.
+    the norm of the root map, of which each variable counts by the forces that meet there; it stops where no fraction
+    does.
     """
     krylov = jax.scipy.sparse.linalg.cg if symmetric else jax.scipy.sparse.linalg.gmres
-    norm = jnp.linalg.norm
 
     def running(carry):
-        _, value, step, moving = carry
-        return (step < max_steps) & moving & (jnp.max(jnp.abs(value)) > limit)
+        state, value, step, moving = carry
+        return (step < max_steps) & moving & (left_over(value, scale(state)) > limit)
 
     def advance(carry):
         state, value, step, _ = carry
+        meeting = scale(state)
+        weights = jnp.where(meeting > 0, meeting, 1.0)
+        norm = lambda value: jnp.linalg.norm(value / weights)
         action = lambda direction: jax.jvp(root, (state,), (direction,))[1]
         direction = -krylov(action, value, tol=1e-3, maxiter=10 * flat.size if symmetric else 50)[0]
         shorter = lambda fraction: root(state + fraction * direction)
@@ -261,6 +295,17 @@ def _pinned(solver, substrate, x, nudge, start, limit):
         balance = jax.tree.map(jnp.add, substrate.total_force(state, x), transpose(multiplier)[0])
         return jnp.concatenate([ravel_pytree(balance)[0], shown - nudge.target])
 
+    def scale(unknowns):
+        state = unravel(unknowns[: flat.size])
+        meeting = ravel_pytree(substrate.force_scale(state, x))[0]
+        read = lambda s: substrate.read(unravel(s), x)
+        shown = row_sizes(read, unknowns[: flat.size], jnp.abs(unknowns[: flat.size])) + jnp.abs(nudge.target)
+        return jnp.concatenate([meeting, shown])
+
     unknowns = jnp.concatenate([flat, jnp.zeros_like(output)])
-    found, steps = polish(root, unknowns, limit, solver.max_steps, solver.dense_size, False)
-    return judge(substrate, unravel(found[: flat.size]), x, nudge, free.steps + steps, limit)
+    if unknowns.size > solver.dense_size:
+        found, steps = newton_krylov(root, scale, unknowns, limit, solver.max_steps, False)
+        return judge(substrate, unravel(found[: flat.size]), x, nudge, free.steps + steps, limit)
+    size = jnp.concatenate([_size(substrate, x, free.state), jnp.full(output.shape, jnp.inf, flat.dtype)])
+    found, steps, certificate = root_by_newton(root, scale, size, unknowns, limit, solver.max_steps)
+    return certificate.judged(judge(substrate, unravel(found[: flat.size]), x, nudge, free.steps + steps, limit))

@@ -13,7 +13,7 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
 from substrates.nudge import Nudge, as_tree, batch_axes
-from substrates.solvers.solver import Equilibrium, Status, max_norm
+from substrates.solvers.solver import FAILURES, Equilibrium, Status, max_norm
 
 _ROUNDING = 16
 """Energies that differ by less than so many rounding errors are the same."""
@@ -230,7 +230,7 @@ def joint_status(found: Equilibrium, change: Float[Array, ""], limit: Float[Arra
     """The worst that happened to a state, or else whether the parameters have stopped."""
     status = Status.where(change <= limit, Status.converged, Status.out_of_steps)
     status = Status.where(jnp.isnan(change), Status.not_finite, status)
-    for name in ("zero_mode", "out_of_steps", "infeasible", "unstable", "not_finite"):
+    for name in FAILURES:
         failure = getattr(Status, name)
         status = Status.where(jnp.any(found.status == failure), failure, status)
     return status

@@ -7,7 +7,6 @@ from typing import Any
 
 import equinox as eqx
 import jax
-import lineax as lx
 import optimistix as optx
 
 
@@ -43,9 +42,3 @@ class InDtype(optx.AbstractSearch):
 
     def step(self, first_step, y, y_eval, f_info, f_eval_info, state):
         return self.inner.step(first_step, y, y_eval, f_info, f_eval_info, state)
-
-
-def levenberg_marquardt(rtol: float, atol: float, linear_solver: lx.AbstractLinearSolver) -> optx.LevenbergMarquardt:
-    """`optimistix.LevenbergMarquardt` in the dtype of the state."""
-    solver = optx.LevenbergMarquardt(rtol=rtol, atol=atol, norm=optx.max_norm, linear_solver=linear_solver)
-    return eqx.tree_at(lambda s: s.search, solver, InDtype(solver.search))

@@ -23,6 +23,14 @@ class Status(eqx.Enumeration):
     unstable = "No minimum: the nudge pushes the outputs harder than the system holds them."
     zero_mode = "No single minimum: some motion costs no energy to second order, so nothing decides where it settles."
     infeasible = "No solution: the sources force a current through ideal elements without limit."
+    ill_conditioned = (
+        "Rounding alone moves this state by more than the tolerance: "
+        "64 bits decide it, or parts of more equal strength."
+    )
+
+
+FAILURES = ("out_of_steps", "ill_conditioned", "zero_mode", "infeasible", "unstable", "not_finite")
+"""The statuses that no strict rule learns from, the worst last."""
 
 
 def at_rest(status: Status) -> Bool[Array, "..."]:
@@ -36,7 +44,8 @@ class Equilibrium(eqx.Module):
     Attributes:
         state: a tree; the array or tuple that a physicist would name.
         energy: the total energy F at the state; None for a system without an energy.
-        residual: the distance from equilibrium that the substrate defines.
+        residual: the distance from equilibrium that the substrate defines: what the forces leave over at a variable,
+            as a part of the forces that meet there, the largest of all variables. It has no unit.
         steps: how many steps the solver took.
         status: a `Status`.
     """
@@ -62,11 +71,13 @@ class Equilibrium(eqx.Module):
         if jnp.ndim(self.residual):
             return (
                 f"{self.residual.size} equilibria with states {sizes}: {int(jnp.sum(self.converged))} converged, "
-                f"largest residual {float(jnp.max(self.residual)):.2e}, at most {int(jnp.max(self.steps))} steps"
+                f"largest residual {float(jnp.max(self.residual)):.2e} of the forces that meet, at most "
+                f"{int(jnp.max(self.steps))} steps"
             )
         energy = "" if self.energy is None else f", energy {float(jnp.real(self.energy)):.6g}"
         sentence = Status[self.status]
-        return f"state {sizes}{energy}, residual {float(self.residual):.2e} after {int(self.steps)} steps. {sentence}"
+        residual = f"residual {float(self.residual):.2e} of the forces that meet"
+        return f"state {sizes}{energy}, {residual} after {int(self.steps)} steps. {sentence}"
 
 
 class Solver(eqx.Module):
@@ -84,15 +95,43 @@ def max_norm(tree: PyTree) -> Float[Array, ""]:
     return jnp.max(jnp.stack(sizes)) if sizes else jnp.zeros(())
 
 
+def reach(stiffness: Array, bound: Array, state: Array) -> Array:
+    """stiffness (bound - state), infinite where the bound is, and differentiable in the stiffness there too."""
+    finite = jnp.isfinite(bound)
+    return jnp.where(finite, stiffness * (jnp.where(finite, bound, 0.0) - state), bound)
+
+
 def cast_like(tree: PyTree, like: PyTree) -> PyTree:
     """The tree with the dtypes of another of the same structure."""
     return jax.tree.map(lambda leaf, other: jnp.asarray(leaf).astype(other.dtype), tree, like)
 
 
-def default_tolerances(dtype: Any) -> tuple[float, float]:
-    """(absolute, relative) tolerances on the residual for a dtype: powers of its rounding error."""
-    epsilon = float(jnp.finfo(dtype).eps)
-    return epsilon**0.75, epsilon**0.75 * 4
+def everywhere(value: Float[Array, ""], like: PyTree) -> PyTree:
+    """A tree like another with one real number everywhere."""
+    return jax.tree.map(lambda leaf: jnp.broadcast_to(value, jnp.shape(leaf)).astype(jnp.finfo(leaf.dtype).dtype), like)
+
+
+def left_over(balance: PyTree, scale: PyTree) -> Float[Array, ""]:
+    """The largest part |balance_i| / scale_i that is left over of the forces that meet at a variable; 0 of none is 0.
+
+    A scale below what is left over is taken for as large, so that the part is at most 1.
+    """
+
+    def part(b: Array, s: Array) -> Array:
+        size = jnp.abs(b)
+        meeting = jnp.maximum(s, size)
+        return size / jnp.where(meeting > 0, meeting, 1.0)
+
+    return max_norm(jax.tree.map(part, balance, scale))
+
+
+def default_tolerance(dtype: Any) -> float:
+    """The part of the forces that meet at a variable which a free phase may leave over: 4 eps^(3/4) for a dtype."""
+    return 4 * float(jnp.finfo(dtype).eps) ** 0.75
+
+
+ROUNDINGS = 64
+"""So many rounding errors of the forces that meet at a variable are never asked for."""
 
 
 def tolerance(
@@ -103,22 +142,40 @@ def tolerance(
     absolute: float | None = None,
     relative: float | None = None,
 ) -> Float[Array, ""]:
-    """The residual below which a relaxation counts as converged.
+    """The residual up to which a relaxation counts as converged: a part of the forces that meet at a variable, no unit.
 
-    absolute + relative * (forces at play), where these are the forces inside the system in the free phase and
-    |beta dC/dstate| in a nudged one, where EP's error is the residual over beta. Below 16 rounding errors of the
-    forces inside the system nothing can be asked.
+    Multiply every energy by s, and all forces by s with it: the minimum stays, and no test of convergence may notice.
+    Put a weak part beside a strong one: it must not be judged by the strong one's forces. So the balance at every
+    variable is measured against `Substrate.force_scale`, the sum of the sizes of the forces that meet there
+    (conductance times voltage at a node, stiffness times length at a joint, the couplings of a spin), of which rounding
+    leaves some eps. The residual is the largest of these parts, and the tolerance is
+
+        free phase:    4 eps^(3/4);
+        nudged phase:  the same part of what the nudge adds, max_i |pull_i| / (the forces that meet at i), since the
+                       error of equilibrium propagation is the residual over beta;
+
+    and never below 64 eps, what rounding makes of sums of forces. A residual bounds forces, not states: the weakest
+    motion may be off by the residual times the condition. Solvers that factorise therefore also look at the state that
+    one more step would lead to, and at what rounding does to it, and report `Status.ill_conditioned`.
+
+    Args:
+        substrate, state, x, nudge: what is judged.
+        absolute: newtons, amperes, ...: a force that may be left over at any variable, on top; None or 0 for none.
+        relative: in place of 4 eps^(3/4).
     """
     dtype = jnp.result_type(*jax.tree.leaves(state))
-    default_absolute, default_relative = default_tolerances(dtype)
-    absolute = default_absolute if absolute is None else absolute
-    relative = default_relative if relative is None else relative
-    inside = substrate.force_scale(state, x)
-    at_play = inside
+    relative = default_tolerance(dtype) if relative is None else relative
+    limit = jnp.asarray(relative, jnp.finfo(dtype).dtype)
+    scale = None
     if isinstance(nudge, Nudge):
         output, transpose = jax.vjp(lambda s: substrate.read(s, x), state)
-        at_play = max_norm(transpose(nudge.pull(output)))
-    return absolute + jnp.maximum(relative * at_play, 16 * jnp.finfo(dtype).eps * inside)
+        scale = substrate.force_scale(state, x)
+        limit = jnp.maximum(
+            relative * left_over(transpose(nudge.pull(output))[0], scale), ROUNDINGS * jnp.finfo(dtype).eps
+        )
+    if absolute:
+        limit += absolute / max_norm(substrate.force_scale(state, x) if scale is None else scale)
+    return limit
 
 
 def judge(
@@ -129,7 +186,7 @@ def judge(
     steps: Int[Array, ""] | int,
     limit: Float[Array, ""],
 ) -> Equilibrium:
-    """The equilibrium at a state, with its residual and energy, judged against a tolerance."""
+    """The equilibrium at a state, with its residual and energy, judged against a `tolerance`."""
     residual = substrate.residual(state, x, nudge)
     finite = jnp.isfinite(residual)
     for leaf in jax.tree.leaves(state):

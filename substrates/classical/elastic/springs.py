@@ -92,17 +92,20 @@ class Springs(Substrate):
             forces += self.load.reshape(-1)[self.topology.free].astype(forces.dtype)
         return forces.reshape(self.topology.state_shape)
 
-    def force_scale(self, state: State, x: Float[Array, "inputs"]) -> Float[Array, ""]:
-        """The largest sum, over the springs at a node, of stiffness times length (or extent of the network / 32).
+    def force_scale(self, state: State, x: Float[Array, "inputs"]) -> State:
+        """The sum, over the springs at the node of each coordinate, of stiffness times length (or extent / 32).
 
         It is what the springs would pull with if they were stretched to twice their length; the extent stands for the
         rounding of positions.
         """
-        positions = self.positions(state, x)
-        lengths = jnp.maximum(length(self.vectors(positions)), self.rest_length)
-        extent = jnp.max(jnp.abs(positions), initial=0.0)
+        positions, topology = jnp.abs(self.positions(state, x)), self.topology
+        lengths = jnp.maximum(jnp.abs(length(self.vectors(self.positions(state, x)))), self.rest_length)
+        extent = jnp.max(positions, initial=0.0)
         at_springs = self.stiffness * jnp.maximum(lengths, extent / 32)
-        return jnp.max(self.topology.sum_at_nodes(at_springs), initial=0.0)
+        at_nodes = topology.sum_at_nodes(at_springs)
+        if self.load is not None:
+            at_nodes += jnp.max(jnp.abs(self.load), axis=1).astype(at_nodes.dtype)
+        return at_nodes[topology.free // topology.dim].reshape(topology.state_shape)
 
     def measure(self, states: State, xs: Float[Array, "batch inputs"], nudges: Nudge | Pin | None = None) -> Self:
         """dE/dk = (r - l)^2/2 and dE/dl = -k (r - l) of every spring, averaged over the batch."""

@@ -15,6 +15,7 @@ from substrates.classical.hopfield.block_descent import BlockDescent
 from substrates.classical.hopfield.joint import relax_with_couplings
 from substrates.nudge import Nudge, Pin
 from substrates.solvers.joint import Control, JointEquilibrium, SpringControl
+from substrates.solvers.solver import everywhere
 from substrates.substrate import Equilibrium, Solver, Substrate
 from substrates.wiring import Convolution, Dense, Pooling, chain_of_groups
 
@@ -153,10 +154,14 @@ class HopfieldNetwork(Substrate):
         starts = jax.vmap(self.initial_state)(xs) if starts is None else starts
         return relax_with_couplings(self, control, knobs, xs, nudges, starts, max_rounds)
 
-    def force_scale(self, state: State, x: Float[Array, "..."]) -> Float[Array, ""]:
+    def force_scale(self, state: State, x: Float[Array, "..."]) -> State:
         """The largest field of the inputs, at least 1, which is the force of a saturated unit's own energy."""
         field = self.bias[0] + self.arriving(0, self.clamped(x))
-        return jnp.maximum(jnp.max(jnp.abs(field)), 1)
+        return everywhere(jnp.maximum(jnp.max(jnp.abs(field)), 1), state)
+
+    def bound_stiffness(self, state: State, x: Float[Array, "..."]) -> State:
+        """1, of the energy s^2/2 of every unit."""
+        return jax.tree.map(jnp.ones_like, state)
 
     @classmethod
     def for_task(

@@ -15,7 +15,7 @@ from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 from substrates.classical.ising.enumeration import check_size, configurations
 from substrates.classical.ising.model import IsingModel
 from substrates.nudge import Nudge, Pin
-from substrates.solvers.solver import Equilibrium, Solver, judge, tolerance
+from substrates.solvers.solver import Equilibrium, Solver, everywhere, judge, tolerance
 from substrates.substrate import Substrate, fixed
 
 MOST_SPINS = 20
@@ -87,9 +87,9 @@ class BoltzmannEnsemble(Substrate):
         shown = self._of_each(lambda s: self.model.read(s, x), x)
         return jax.nn.softmax(state) @ shown
 
-    def force_scale(self, state: PyTree, x: PyTree) -> Float[Array, ""]:
+    def force_scale(self, state: PyTree, x: PyTree) -> PyTree:
         """The temperature and the spread of the levels."""
-        return self.temperature + jnp.std(self.levels(x))
+        return everywhere(self.temperature + jnp.std(self.levels(x)), state)
 
     def constrained(self) -> BoltzmannEnsemble:
         return eqx.tree_at(lambda e: e.model, self, self.model.constrained())

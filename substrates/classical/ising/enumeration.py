@@ -43,7 +43,7 @@ class Enumeration(GroundStateSolver):
             energies = jax.vmap(lambda s: self._energy(substrate, unravel(s), x, nudge))(spins)
             return spins, energies
 
-        scale = substrate.force_scale(start, x) * flat.size
+        scale = jnp.sum(ravel_pytree(substrate.force_scale(start, x))[0])
         rounding = 16 * jnp.finfo(flat.dtype).eps * scale
 
         def look(number, carry):

@@ -89,9 +89,9 @@ class SpinGraph(IsingModel):
     def local_field(self, state: Float[Array, "free"], x: Float[Array, "inputs"]) -> Float[Array, "free"]:
         return (self.coupling.product(self.configuration(state, x)) + self.field)[self.layout.free]
 
-    def force_scale(self, state: Float[Array, "free"], x: Float[Array, "inputs"]) -> Float[Array, ""]:
-        """A bound on the local fields: the largest of |held field| + sum_j |J_ij|."""
-        return jnp.max(self._bound(x), initial=0.0)
+    def force_scale(self, state: Float[Array, "free"], x: Float[Array, "inputs"]) -> Float[Array, "free"]:
+        """A bound on the local field of each spin: |held field| + sum_j |J_ij|."""
+        return self._bound(x)
 
     def free_couplings(self) -> tuple[Int[np.ndarray, "m 2"], Float[Array, "m"]]:
         layout = self.layout

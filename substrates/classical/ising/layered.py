@@ -128,9 +128,9 @@ class LayeredSpins(IsingModel):
             fields[k + 1] += block.forward(state[k])
         return tuple(fields)
 
-    def force_scale(self, state: State, x: Float[Array, "inputs"]) -> Float[Array, ""]:
-        """A bound on the local fields: the largest of |held field| + sum_j |J_ij|."""
-        return jnp.max(jnp.stack([jnp.max(bound) for bound in self.reach(self.held_fields(x), jnp.abs)]))
+    def force_scale(self, state: State, x: Float[Array, "inputs"]) -> State:
+        """A bound on the local field of each spin: |held field| + sum_j |J_ij|."""
+        return self.reach(self.held_fields(x), jnp.abs)
 
     def reach(self, fields: State, size: Any) -> State:
         """size(field) + sum_j size(J_ij) at every spin, over the spins j of neighbouring layers."""

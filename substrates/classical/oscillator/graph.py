@@ -116,14 +116,14 @@ class OscillatorGraph(OscillatorNetwork):
             torque += transpose(nudge.pull(output))[0]
         return torque
 
-    def force_scale(self, state: Inexact[Array, "free"], x: Float[Array, "inputs"]) -> Float[Array, ""]:
-        """The largest root of the summed squares of the torques that can act on one oscillator."""
+    def force_scale(self, state: Inexact[Array, "free"], x: Float[Array, "inputs"]) -> Float[Array, "free"]:
+        """The largest torque that can act on each oscillator, sum_j |W_ij| + |h_i| + |K_i| + |omega_i|."""
         i, j = self.coupling.graph.edges.T
-        weight = self.coupling.weight
-        total = jnp.zeros(self.n, weight.dtype).at[i].add(weight**2).at[j].add(weight**2) + self.field**2
+        size = jnp.abs(self.coupling.weight)
+        total = jnp.abs(self.field).at[i].add(size).at[j].add(size)
         for values in (self.second_harmonic, self.frequency):
-            total += 0 if values is None else values**2
-        return jnp.sqrt(jnp.max(total[self.roles.free]).real)
+            total += 0 if values is None else jnp.abs(values)
+        return total[self.roles.free]
 
     def measure(
         self, states: Inexact[Array, "batch free"], xs: Float[Array, "batch inputs"], nudges: Nudge | Pin | None = None

@@ -98,17 +98,17 @@ class LayeredOscillators(OscillatorNetwork):
             torques = jax.tree.map(jnp.add, tuple(torques), transpose(nudge.pull(output))[0])
         return tuple(torques)
 
-    def force_scale(self, state: State, x: Float[Array, "inputs"]) -> Float[Array, ""]:
-        """The largest torque that random phases exert: the root of the summed squares, averaged over each layer."""
-        squares = []
+    def force_scale(self, state: State, x: Float[Array, "inputs"]) -> State:
+        """The largest torque that can act on each oscillator, sum_j |W_ij| + |h_i| + |K_i| + |omega_i|."""
+        totals = []
         for layer, (h, _, harmonic, frequency) in enumerate(map(self.local_terms, range(len(state)))):
-            total = jnp.sum(self.coupling[layer].weight ** 2) + jnp.sum(h**2)
+            total = jnp.abs(h) + jnp.sum(jnp.abs(self.coupling[layer].weight), axis=0)
             if layer + 1 < len(state):
-                total += jnp.sum(self.coupling[layer + 1].weight ** 2)
-            total += 0 if harmonic is None else jnp.sum(harmonic**2)
-            total += 0 if frequency is None else jnp.sum(frequency**2)
-            squares.append(total / h.size)
-        return jnp.sqrt(jnp.max(jnp.stack(squares).real))
+                total += jnp.sum(jnp.abs(self.coupling[layer + 1].weight), axis=1)
+            for values in (harmonic, frequency):
+                total += 0 if values is None else jnp.abs(values)
+            totals.append(total)
+        return tuple(totals)
 
     def measure(self, states: State, xs: Float[Array, "batch inputs"], nudges: Nudge | Pin | None = None) -> Self:
         """dE/dW = -cos(phi_i - phi_j), dE/dh = -cos(phi - psi) and so on, averaged over the batch."""

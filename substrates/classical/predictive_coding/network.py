@@ -13,7 +13,7 @@ from jax.core import Tracer
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from substrates.classical.predictive_coding.error_sweep import ErrorSweep
-from substrates.solvers.solver import Solver, max_norm
+from substrates.solvers.solver import Solver, everywhere, max_norm
 from substrates.substrate import Substrate, parameter_dtype
 from substrates.wiring import Convolution, Dense, chain_of_groups
 
@@ -174,9 +174,13 @@ class PredictiveCodingNetwork(Substrate):
         lower = (*(jnp.zeros(shape, dtype) for shape in hidden), jnp.full(output, -jnp.inf, dtype))
         return lower, tuple(jnp.full(shape, jnp.inf, dtype) for shape in (*hidden, output))
 
-    def force_scale(self, state: State, x: Float[Array, "inputs"]) -> Float[Array, ""]:
+    def force_scale(self, state: State, x: Float[Array, "inputs"]) -> State:
         """The largest activity: activities and their predictions cancel in every force."""
-        return max_norm(state)
+        return everywhere(max_norm(state), state)
+
+    def bound_stiffness(self, state: State, x: Float[Array, "inputs"]) -> State:
+        """1, of the energy h^2/2 of every node."""
+        return jax.tree.map(jnp.ones_like, state)
 
     @classmethod
     def for_task(

@@ -15,6 +15,7 @@ from substrates.classical.resistor.network import ResistorNetwork
 from substrates.classical.resistor.operating_point import OperatingPoint, conductance_solver
 from substrates.classical.resistor.topology import Topology
 from substrates.nudge import Nudge, Pin
+from substrates.solvers.solver import left_over, reach
 from substrates.substrate import fixed
 
 State = Any
@@ -199,29 +200,61 @@ class CircuitNetwork(ResistorNetwork):
                 laws.append(jnp.minimum(state[1], -drop))
             else:
                 lower, upper = cast(Any, self.bounds(x))
-                force = jnp.clip(force, _reach(scale, lower, state), _reach(scale, upper, state))
+                force = jnp.clip(force, reach(scale, lower, state), reach(scale, upper, state))
                 held = np.flatnonzero(topology.diode_reach == 0)
                 if held.size:
                     laws.append(jnp.maximum(drop[held], 0.0))
         return (-force, *laws) if laws else -force
 
-    def force_scale(self, state: State, x: Float[Array, "inputs"]) -> Float[Array, ""]:
-        """The largest sum, over the elements at one potential, of the currents that each end's voltage would drive.
+    def residual(self, state: State, x: Float[Array, "inputs"], nudge: Nudge | Pin | None = None) -> Float[Array, ""]:
+        """The largest part of the currents that meet at a potential which `stationarity` leaves over; of a diode's law
+        the part of what its end with the smaller conductance carries, of a pin's of what the output and target show.
+        """
+        balance = self.stationarity(state, x, nudge)
+        scale = self.force_scale(state, x)
+        if not isinstance(balance, tuple):
+            return left_over(balance, scale)
+        sizes = [potentials_of(scale)]
+        if isinstance(nudge, Pin):
+            reached = self.topology.read_map.absolute(jnp.abs(potentials_of(state)))
+            shown = jnp.maximum(jnp.abs(self.read(state, x)), reached) + jnp.abs(nudge.target)
+            sizes.append(self.output_scale() * shown)
+        if isinstance(state, tuple):
+            sizes.append(scale[1])
+        elif len(balance) > len(sizes):
+            held = np.flatnonzero(self.topology.diode_reach == 0)
+            sizes.append((self.diode_scale() * self._diode_span(self.voltages(state, x)))[held])
+        return left_over(balance, tuple(sizes))
+
+    def force_scale(self, state: State, x: Float[Array, "inputs"]) -> State:
+        """At each potential the sum, over the elements there, of the currents that each end's voltage would drive; for
+        a diode current in the state what the diode's end with the smaller conductance would carry.
 
         Rounding of the voltages makes currents uncertain by this times the rounding error.
         """
-        sizes = jnp.abs(jnp.append(self.voltages(state, x), 0.0))
+        voltages = self.voltages(state, x)
+        sizes = jnp.abs(jnp.append(voltages, 0.0))
         edges, sources, diodes = self.edges, self.current_sources, self.diodes
         at_edges = jnp.abs(self.conductance) * (sizes[edges[:, 0]] + sizes[edges[:, 1]])
         meeting = self._gather(edges, at_edges, at_edges)
         meeting += self._gather(sources, jnp.abs(self.source_current), jnp.abs(self.source_current))
         if self.diode is not None:
-            drop, span = self.diode_drops(state, x), sizes[diodes[:, 0]] + sizes[diodes[:, 1]]
+            drop = self.diode_drops(state, x)
             # a diode carries no more than the sources drive, though its law may say so far from equilibrium
             current = jnp.minimum(jnp.abs(self.diode.current(drop)), self.current_ceiling(x))
-            at_diodes = current * (1 + span / jnp.abs(self.diode.emission_voltage))
+            at_diodes = current * (1 + self._diode_span(voltages) / jnp.abs(self.diode.emission_voltage))
             meeting += self._gather(diodes, at_diodes, at_diodes)
-        return jnp.max(self.topology.test_map.absolute.transpose(meeting), initial=0.0)
+        elif isinstance(state, tuple):
+            meeting += self._gather(diodes, jnp.abs(state[1]), jnp.abs(state[1]))
+        at_potentials = self.topology.test_map.absolute.transpose(meeting)
+        if not isinstance(state, tuple):
+            return at_potentials
+        return at_potentials, jnp.abs(state[1]) + self.diode_scale() * self._diode_span(voltages)
+
+    def _diode_span(self, voltages: Inexact[Array, "n"]) -> Float[Array, "diodes"]:
+        """The sum of the sizes of the voltages at the two ends of each diode."""
+        sizes = jnp.abs(jnp.append(voltages, 0.0))
+        return sizes[self.diodes[:, 0]] + sizes[self.diodes[:, 1]]
 
     def constrained(self) -> Self:
         """The circuit with every conductance at or above the floor."""
@@ -375,12 +408,6 @@ class CircuitNetwork(ResistorNetwork):
         if diode_current is not None:
             leaving += self._gather(self.diodes, diode_current, -diode_current)
         return leaving
-
-
-def _reach(scale: Array, bound: Array, state: Array) -> Array:
-    """scale (bound - state), infinite where the bound is, and differentiable in the scale there too."""
-    finite = jnp.isfinite(bound)
-    return jnp.where(finite, scale * (jnp.where(finite, bound, 0.0) - state), bound)
 
 
 def potentials_of(state: Any) -> Any:

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from substrates.nudge import Nudge, Pin
-from substrates.solvers.solver import Equilibrium, Solver, Status, tolerance
+from substrates.solvers.solver import Equilibrium, Solver, Status, left_over, reach, tolerance
 
 State = tuple[Float[Array, "nodes"], ...]
 
@@ -92,7 +92,7 @@ class _Nodes:
     """The constants of one solve: what flows into each node from fixed voltages, and each node's conductance."""
 
     def __init__(self, net: Any, x: Float[Array, "inputs"], nudge: Nudge | Pin | None, start: State):
-        self.net, self.nudge = net, nudge
+        self.net, self.x, self.nudge = net, x, nudge
         self.last = len(start) - 1
         self.lower, self.upper = net.bounds(x)
         self.kappa = net.weights()
@@ -144,17 +144,21 @@ class _Nodes:
         return tuple(voltages)
 
     def residual(self, state: State) -> Float[Array, ""]:
-        """The largest current that Kirchhoff's law leaves over; the substrate's own residual, without its products."""
+        """What Kirchhoff's law leaves over; the substrate's own residual, without its products."""
+        scale = self.net.force_scale(state, self.x)
         worst = []
         for layer, voltage in enumerate(state):
             if layer == self.last and isinstance(self.nudge, Pin):
-                worst.append(jnp.max(jnp.abs(voltage - self.nudge.target)))
+                worst.append(left_over(voltage - self.nudge.target, jnp.abs(voltage) + jnp.abs(self.nudge.target)))
                 continue
             force = self.kappa[layer] * (self.arriving(state, layer) - self.total[layer] * voltage)
             if layer == self.last and isinstance(self.nudge, Nudge):
                 force += self.nudge.pull(voltage)
-            left_over = jnp.clip(force, self.lower[layer] - voltage, self.upper[layer] - voltage)
-            worst.append(jnp.max(jnp.abs(left_over)))
+            stiffness = self.kappa[layer] * self.total[layer]
+            bounded = jnp.clip(
+                force, reach(stiffness, self.lower[layer], voltage), reach(stiffness, self.upper[layer], voltage)
+            )
+            worst.append(left_over(bounded, scale[layer]))
         return jnp.max(jnp.stack(worst))
 
     def stable(self, state: State) -> Array:

@@ -102,12 +102,33 @@ class LayeredNetwork(ResistorNetwork):
         open_side = jnp.full(self.sizes[-1], jnp.inf, self.rail_voltage.dtype)
         return (*lower, -open_side), (*upper, open_side)
 
-    def force_scale(self, state: State, x: Float[Array, "inputs"]) -> Float[Array, ""]:
-        """A bound on the currents that meet at a node: max_l kappa_l max_j (max |v_driving| + |v_j|) sum_i g_ij."""
+    def force_scale(self, state: State, x: Float[Array, "inputs"]) -> State:
+        """A bound on the currents that meet at each node of layer l: kappa_l (max |v_driving| + |v_j|) sum_i g_ij, and
+        the same towards the layer after it.
+        """
+        driving, kappa = self.driving(state, x), self.weights()
         scales = []
-        for layer, (before, after) in enumerate(zip(self.driving(state, x), state, strict=True)):
-            scales.append(jnp.max((jnp.max(jnp.abs(before)) + jnp.abs(after)) * self.column_sums(layer)))
-        return jnp.max(jnp.stack(scales) * self.weights())
+        for layer, after in enumerate(state):
+            highest = jnp.maximum(jnp.max(jnp.abs(driving[layer])), jnp.max(jnp.abs(self.rail_voltage), initial=0.0))
+            meeting = kappa[layer] * (highest + jnp.abs(after)) * self.column_sums(layer)
+            if layer + 1 < len(state):
+                later = jnp.max(jnp.abs(state[layer + 1])) + jnp.abs(self.gain[layer] * after)
+                back = kappa[layer] * self.reverse_gain[layer] * later
+                meeting += back * jnp.sum(self.conductance[layer + 1], axis=1)
+            scales.append(meeting + kappa[layer] * jnp.abs(self.bias_current[layer]))
+        return tuple(scales)
+
+    def bound_stiffness(self, state: State, x: Float[Array, "inputs"]) -> State:
+        """The total conductance of each node, kappa_l (sum_i g_ij + A B sum_k g_jk), siemens."""
+        kappa = self.weights()
+        totals = []
+        for layer in range(len(state)):
+            total = self.column_sums(layer)
+            if layer + 1 < len(state):
+                onwards = jnp.sum(self.conductance[layer + 1], axis=1)
+                total += self.gain[layer] * self.reverse_gain[layer] * onwards
+            totals.append(kappa[layer] * total)
+        return tuple(totals)
 
     def measure(self, states: State, xs: Float[Array, "batch inputs"], nudges: Nudge | Pin | None = None) -> Self:
         """dP/dg = kappa dv^2/2 across every resistor and dP/dI = -kappa v, averaged over the batch."""

@@ -190,7 +190,7 @@ def _newton(circuit: _Circuit, u, limit, max_steps, forced: bool = False) -> tup
         merit = circuit.merit(u, gradient)
         slope = jnp.sum(direction * gradient) if circuit.net.conservative else -merit
         # the merit is a sum that cancels: it is uncertain by the rounding of its terms, not of itself
-        terms = jnp.abs(merit) + jnp.max(jnp.abs(u), initial=0.0) * circuit.net.force_scale(u, circuit.x)
+        terms = jnp.abs(merit) + jnp.sum(jnp.abs(u) * circuit.net.force_scale(u, circuit.x))
         rounding = 16 * epsilon * terms
 
         def evaluate(trial):

@@ -275,13 +275,20 @@ class QuantumOscillatorNetwork(Substrate):
             )
         return Substrate.relax(self, x, nudge, start, key=key, solver=solver)
 
-    def force_scale(self, state: GaussianState, x: Float[Array, "inputs"]) -> Float[Array, ""]:
-        """The largest sum of the forces of the springs at one oscillator, over the means and the spreads of all."""
-        size = jnp.abs(state[0])
-        if not self.single.sharp:
-            size += jnp.sqrt(jnp.sum(jnp.abs(unpack(state[1], self.n)) ** 2, axis=1))
-        springs = jnp.abs(self.stiffness_matrix(x)) @ size
-        return jnp.max(springs + jnp.abs(self.total_bias(x)))
+    def force_scale(self, state: GaussianState, x: Float[Array, "inputs"]) -> GaussianState:
+        """The sizes of the forces that meet at each oscillator, those of the springs over the means and spreads; for
+        the entries of a factor the forces at the oscillator of its row.
+        """
+        mean, factor = state
+        size = jnp.abs(mean)
+        if self.single.sharp:
+            return GaussianState(self._meeting(size, x), jnp.zeros(factor.shape, size.dtype))
+        size += jnp.sqrt(jnp.sum(jnp.abs(unpack(factor, self.n)) ** 2, axis=1))
+        meeting = self._meeting(size, x)
+        return GaussianState(meeting, pack(jnp.broadcast_to(meeting[:, None], (self.n, self.n))))
+
+    def _meeting(self, size: Float[Array, "n"], x: Float[Array, "inputs"]) -> Float[Array, "n"]:
+        return jnp.abs(self.stiffness_matrix(x)) @ size + jnp.abs(self.total_bias(x))
 
     def constrained(self) -> Self:
         """The nearest network with stiffnesses at or above their floors whose matrix K is positive definite.

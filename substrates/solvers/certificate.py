@@ -1,0 +1,118 @@
+"""Whether an equilibrium is decided: stable, without a motion that costs nothing, and not moved by rounding."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import equinox as eqx
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Inexact
+
+from substrates.solvers.batching import in_turn
+from substrates.solvers.solver import Equilibrium, Status
+
+
+def state_tolerance(dtype: Any) -> float:
+    """The part of itself that a state may be off where its forces balance: 2 eps^(1/2) for a dtype."""
+    return 2 * float(jnp.finfo(dtype).eps) ** 0.5
+
+
+class Certificate(eqx.Module):
+    """What the stiffness matrix at a state tells about it.
+
+    Attributes:
+        unstable: whether a motion lowers the energy, to second order.
+        zero_mode: whether a motion costs no energy to second order, next to what its variables cost one by one.
+        imprecise: whether what is left of the forces, and rounding of them, moves some variable by more than
+            `state_tolerance` of its size.
+    """
+
+    unstable: Bool[Array, ""]
+    zero_mode: Bool[Array, ""]
+    imprecise: Bool[Array, ""]
+
+    def judged(self, found: Equilibrium) -> Equilibrium:
+        """An equilibrium of balanced forces with the status that the certificate leaves it."""
+        status = Status.where(self.imprecise, Status.ill_conditioned, found.status)
+        status = Status.where(self.zero_mode, Status.zero_mode, status)
+        status = Status.where(self.unstable, Status.unstable, status)
+        return eqx.tree_at(lambda e: e.status, found, Status.where(found.converged, status, found.status))
+
+
+class Balanced(eqx.Module):
+    """A stiffness matrix J, balanced as D J D so that weak parts count as much as strong ones, and decomposed.
+
+    Attributes:
+        rows: sum_j |J_ij|, by which it is balanced, D = rows^-1/2.
+        left, values, right: D J D = left diag(values) right; eigenvalues, ascending, of a symmetric matrix, and
+            singular values, descending, of any other.
+        scale: the forces that meet at each variable.
+        symmetric: whether it is the Hessian of an energy.
+    """
+
+    rows: Float[Array, " n"]
+    left: Inexact[Array, "n n"]
+    values: Float[Array, " n"]
+    right: Inexact[Array, "n n"]
+    scale: Float[Array, " n"]
+    symmetric: bool = eqx.field(static=True)
+
+    @classmethod
+    def of(cls, stiffness: Inexact[Array, "n n"], scale: Float[Array, " n"], symmetric: bool = True) -> Balanced:
+        """The decomposition of a matrix; not a number where the matrix is not."""
+        rows = jnp.sum(jnp.abs(stiffness), axis=1)
+        largest = jnp.max(rows, initial=0.0)
+        rows = jnp.where(rows > 0, rows, jnp.where(largest > 0, largest, 1.0))
+        d = 1 / jnp.sqrt(rows)
+        balanced = (d[:, None] * stiffness) * d
+        if symmetric:
+            values, vectors = in_turn(jnp.linalg.eigh)((balanced + balanced.T) / 2)
+            return cls(rows, vectors, values, vectors.T, scale, True)
+        left, values, right = in_turn(jnp.linalg.svd)(balanced)
+        return cls(rows, left, values, right, scale, False)
+
+    @property
+    def threshold(self) -> float:
+        """The value, relative to what variables cost one by one, that rounding makes of zero."""
+        return 4 * self.rows.size * float(jnp.finfo(self.rows.dtype).eps)
+
+    @property
+    def unstable(self) -> Bool[Array, ""]:
+        """Whether a motion lowers the energy; what is no Hessian does not tell."""
+        return (self.values[0] < -self.threshold) if self.symmetric else jnp.asarray(False)
+
+    def solve(self, force: Inexact[Array, " n"]) -> Inexact[Array, " n"]:
+        """J^-1 force, along directions that cost something."""
+        sizes = jnp.where(jnp.abs(self.values) > self.threshold / 64, self.values, jnp.inf)
+        return self._apply(force, sizes)
+
+    def downhill(self, force: Float[Array, " n"]) -> Float[Array, " n"]:
+        """|J|^-1 force."""
+        floor = float(jnp.finfo(self.rows.dtype).eps)
+        return self._apply(force, jnp.maximum(jnp.abs(self.values), floor))
+
+    def softest(self, force: Float[Array, " n"], size: Float[Array, " n"]) -> Float[Array, " n"]:
+        """The softest mode, not against the force, as long as the variables are large."""
+        mode = self.right[0] / jnp.sqrt(self.rows)
+        mode = jnp.where(jnp.sum(mode * force) < 0, -mode, mode)
+        longest = jnp.max(jnp.abs(mode) / size, initial=0.0)
+        return mode / jnp.where(longest > 0, longest, 1.0)
+
+    def certificate(self, force: Inexact[Array, " n"], size: Float[Array, " n"]) -> Certificate:
+        """The certificate of a state with a force left over, beside variables of some size.
+
+        The error of the state is estimated as |J^-1 force| and, for the rounding of the forces, the root of the sum
+        of (J^-1_ij eps scale_j)^2.
+        """
+        floor = float(jnp.finfo(self.rows.dtype).eps) / 64
+        values = jnp.where(jnp.abs(self.values) > floor, self.values, floor)
+        d = 1 / jnp.sqrt(self.rows)
+        inverse = (jnp.conj(self.right.T) / values) @ jnp.conj(self.left.T)
+        step = jnp.abs(d * (inverse @ (d * force)))
+        rounding = d * jnp.linalg.norm(inverse * (d * self.scale * float(jnp.finfo(d.dtype).eps)), axis=1)
+        imprecise = ~jnp.all(step + rounding <= state_tolerance(d.dtype) * size)
+        return Certificate(self.unstable, jnp.min(jnp.abs(self.values)) <= self.threshold, imprecise)
+
+    def _apply(self, force: Inexact[Array, " n"], values: Float[Array, " n"]) -> Inexact[Array, " n"]:
+        d = 1 / jnp.sqrt(self.rows)
+        return d * (jnp.conj(self.right.T) @ ((jnp.conj(self.left.T) @ (d * force)) / values))

@@ -22,7 +22,8 @@ class Certificate(eqx.Module):
 
     Attributes:
         unstable: whether a motion lowers the energy, to second order.
-        zero_mode: whether a motion costs no energy to second order, next to what its variables cost one by one.
+        zero_mode: whether a motion that the outputs show costs no energy to second order, next to what its variables
+            cost one by one.
         imprecise: whether what is left of the forces, and rounding of them, moves some variable by more than
             `state_tolerance` of its size.
     """
@@ -63,7 +64,7 @@ class Balanced(eqx.Module):
         rows = jnp.sum(jnp.abs(stiffness), axis=1)
         largest = jnp.max(rows, initial=0.0)
         rows = jnp.where(rows > 0, rows, jnp.where(largest > 0, largest, 1.0))
-        d = 1 / jnp.sqrt(rows)
+        d = (1 / jnp.sqrt(rows)).astype(stiffness.dtype)
         balanced = (d[:, None] * stiffness) * d
         if symmetric:
             values, vectors = in_turn(jnp.linalg.eigh)((balanced + balanced.T) / 2)
@@ -83,13 +84,12 @@ class Balanced(eqx.Module):
 
     def solve(self, force: Inexact[Array, " n"]) -> Inexact[Array, " n"]:
         """J^-1 force, along directions that cost something."""
-        sizes = jnp.where(jnp.abs(self.values) > self.threshold / 64, self.values, jnp.inf)
+        sizes = jnp.where(jnp.abs(self.values) > self.threshold, self.values, jnp.inf)
         return self._apply(force, sizes)
 
     def downhill(self, force: Float[Array, " n"]) -> Float[Array, " n"]:
         """|J|^-1 force."""
-        floor = float(jnp.finfo(self.rows.dtype).eps)
-        return self._apply(force, jnp.maximum(jnp.abs(self.values), floor))
+        return self._apply(force, jnp.maximum(jnp.abs(self.values), self.threshold))
 
     def softest(self, force: Float[Array, " n"], size: Float[Array, " n"]) -> Float[Array, " n"]:
         """The softest mode, not against the force, as long as the variables are large."""
@@ -98,21 +98,32 @@ class Balanced(eqx.Module):
         longest = jnp.max(jnp.abs(mode) / size, initial=0.0)
         return mode / jnp.where(longest > 0, longest, 1.0)
 
-    def certificate(self, force: Inexact[Array, " n"], size: Float[Array, " n"]) -> Certificate:
-        """The certificate of a state with a force left over, beside variables of some size.
+    def certificate(
+        self, force: Inexact[Array, " n"], size: Float[Array, " n"], slopes: Inexact[Array, "outputs n"]
+    ) -> Certificate:
+        """The certificate of a state with a force left over.
+
+        Args:
+            force: what is left over.
+            size: how large the variables are.
+            slopes: the derivatives of what is read. A motion that costs nothing and shows nothing is a gauge (a norm, a
+                global phase), and no zero mode.
 
         The error of the state is estimated as |J^-1 force| and, for the rounding of the forces, the root of the sum
         of (J^-1_ij eps scale_j)^2.
         """
-        floor = float(jnp.finfo(self.rows.dtype).eps) / 64
-        values = jnp.where(jnp.abs(self.values) > floor, self.values, floor)
-        d = 1 / jnp.sqrt(self.rows)
-        inverse = (jnp.conj(self.right.T) / values) @ jnp.conj(self.left.T)
-        step = jnp.abs(d * (inverse @ (d * force)))
-        rounding = d * jnp.linalg.norm(inverse * (d * self.scale * float(jnp.finfo(d.dtype).eps)), axis=1)
-        imprecise = ~jnp.all(step + rounding <= state_tolerance(d.dtype) * size)
-        return Certificate(self.unstable, jnp.min(jnp.abs(self.values)) <= self.threshold, imprecise)
+        d = (1 / jnp.sqrt(self.rows)).astype(self.left.dtype)
+        idle = jnp.abs(self.values) <= self.threshold
+        modes = d[:, None] * jnp.conj(self.right.T)
+        shown = jnp.max(jnp.abs(slopes @ modes), axis=0, initial=0.0)
+        visible = jnp.max(jnp.abs(slopes) @ jnp.abs(modes), axis=0, initial=0.0)
+        seen = shown > float(jnp.finfo(d.dtype).eps) ** 0.5 * visible
+        inverse = (modes / jnp.where(idle, jnp.inf, self.values).astype(d.dtype)) @ (jnp.conj(self.left.T) * d)
+        rounding = jnp.linalg.norm(jnp.abs(inverse) * (self.scale * float(jnp.finfo(d.dtype).eps)), axis=1)
+        error = jnp.abs(inverse @ force) + rounding
+        imprecise = ~jnp.all(error <= state_tolerance(d.dtype) * size)
+        return Certificate(self.unstable, jnp.any(idle & seen), imprecise)
 
     def _apply(self, force: Inexact[Array, " n"], values: Float[Array, " n"]) -> Inexact[Array, " n"]:
-        d = 1 / jnp.sqrt(self.rows)
-        return d * (jnp.conj(self.right.T) @ ((jnp.conj(self.left.T) @ (d * force)) / values))
+        d = (1 / jnp.sqrt(self.rows)).astype(self.left.dtype)
+        return d * (jnp.conj(self.right.T) @ ((jnp.conj(self.left.T) @ (d * force)) / values.astype(d.dtype)))

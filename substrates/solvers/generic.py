@@ -77,6 +77,7 @@ class DescendThenPolish(Solver):
             lambda y: substrate.total_energy(unravel(y), x, nudge),
             lambda y: ravel_pytree(substrate.total_force(unravel(y), x, nudge))[0],
             lambda y: ravel_pytree(substrate.force_scale(unravel(y), x))[0],
+            lambda y: substrate.read(unravel(y), x),
             lower,
             upper,
             _size(substrate, x, unravel(flat)),
@@ -158,8 +159,8 @@ def _rooted(solver, substrate, x, nudge, start, limit) -> Equilibrium:
         symmetric = substrate.conservative and substrate.bounds(x) is None
         flat, steps = newton_krylov(root, scale, flat, limit, solver.max_steps, symmetric)
         return judge(substrate, unravel(flat), x, nudge, steps, limit)
-    size = _size(substrate, x, start)
-    flat, steps, certificate = root_by_newton(root, scale, size, flat, limit, solver.max_steps)
+    read, size = lambda y: substrate.read(unravel(y), x), _size(substrate, x, start)
+    flat, steps, certificate = root_by_newton(root, scale, read, size, flat, limit, solver.max_steps)
     return certificate.judged(judge(substrate, unravel(flat), x, nudge, steps, limit))
 
 
@@ -307,5 +308,6 @@ def _pinned(solver, substrate, x, nudge, start, limit):
         found, steps = newton_krylov(root, scale, unknowns, limit, solver.max_steps, False)
         return judge(substrate, unravel(found[: flat.size]), x, nudge, free.steps + steps, limit)
     size = jnp.concatenate([_size(substrate, x, free.state), jnp.full(output.shape, jnp.inf, flat.dtype)])
-    found, steps, certificate = root_by_newton(root, scale, size, unknowns, limit, solver.max_steps)
+    read = lambda unknowns: substrate.read(unravel(unknowns[: flat.size]), x)
+    found, steps, certificate = root_by_newton(root, scale, read, size, unknowns, limit, solver.max_steps)
     return certificate.judged(judge(substrate, unravel(found[: flat.size]), x, nudge, free.steps + steps, limit))

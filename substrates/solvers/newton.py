@@ -24,12 +24,14 @@ class Valley(eqx.Module):
         energy, force: of a state; the force is minus the gradient.
         scale: of a state, the forces that meet at each variable.
         lower, upper: None, or the bounds.
+        read: what outputs show of a state.
         size: how large the variables are.
     """
 
     energy: Callable
     force: Callable
     scale: Callable
+    read: Callable
     lower: Float[Array, " n"] | None
     upper: Float[Array, " n"] | None
     size: Float[Array, " n"]
@@ -115,12 +117,17 @@ def descend_by_newton(
 
     first = (at(valley.projected(start)), jnp.zeros((), jnp.int32), jnp.asarray(True))
     point, steps, _ = jax.lax.while_loop(running, advance, first)
-    return point.state, steps, point.stiffness.certificate(point.force, valley.size)
+    return (
+        point.state,
+        steps,
+        point.stiffness.certificate(point.force, valley.size, jax.jacrev(valley.read)(point.state)),
+    )
 
 
 def root_by_newton(
     root: Callable,
     scale: Callable,
+    read: Callable,
     size: Float[Array, " n"],
     start: Inexact[Array, " n"],
     limit: Float[Array, ""],
@@ -129,7 +136,7 @@ def root_by_newton(
     """The root of a map near a start, which may be complex: (state, steps, certificate).
 
     Args:
-        root, scale: of a state, the map, and the forces that meet at each variable.
+        root, scale, read: of a state, the map, the forces that meet at each variable, and what outputs show.
         size: how large the variables are.
 
     A step is halved until the step that would follow with the same Jacobian shrinks, which no scaling of the equations
@@ -165,4 +172,5 @@ def root_by_newton(
 
     first = (at(start), jnp.zeros((), jnp.int32), jnp.asarray(True))
     (state, value, _, stiffness), steps, _ = jax.lax.while_loop(running, advance, first)
-    return state, steps, stiffness.certificate(value, size)
+    slopes = jax.jacrev(read, holomorphic=jnp.iscomplexobj(state))(state)
+    return state, steps, stiffness.certificate(value, size, slopes)

@@ -22,6 +22,7 @@ class SquaredError(eqx.Module):
     """C = 1/2 |output - target|^2; as a nudge, a spring (a conductance) of strength beta to the target."""
 
     separable: ClassVar[bool] = True
+    quadratic: ClassVar[bool] = True
 
     def __call__(self, output: Inexact[Array, "outputs"], target: Inexact[Array, "outputs"]) -> Inexact[Array, ""]:
         return 0.5 * jnp.sum((output - target) ** 2)
@@ -55,6 +56,11 @@ class Nudge(eqx.Module):
         """
         return self.about is not None or bool(getattr(self.cost, "separable", False))
 
+    @property
+    def affine(self) -> bool:
+        """Whether the pull is affine in the outputs: that of a tangent, and of a cost with an attribute `quadratic`."""
+        return self.about is not None or bool(getattr(self.cost, "quadratic", False))
+
     def energy(self, output: Inexact[Array, "outputs"]) -> Inexact[Array, ""]:
         """beta C(output), or beta times its tangent about the free output."""
         if self.about is None:
@@ -65,6 +71,13 @@ class Nudge(eqx.Module):
     def pull(self, output: Inexact[Array, "outputs"]) -> Inexact[Array, "outputs"]:
         """The force on the outputs, -beta dC/doutput."""
         return -self.beta * self._slope(output if self.about is None else self.about)
+
+    def size(self, output: Inexact[Array, "outputs"]) -> Inexact[Array, "outputs"]:
+        """The sizes of the forces that the nudge brings to each output: |pull| and |beta C''| |output|.
+
+        For the squared error they are |beta| |output - target| and |beta| |output|, whose difference is what rounds.
+        """
+        return (jnp.abs(self.pull(output)) + jnp.abs(self.curvature(output)) @ jnp.abs(output)).astype(output.dtype)
 
     def stiffness(self, output: Inexact[Array, "outputs"]) -> Inexact[Array, "outputs"]:
         """beta times the diagonal of d2C/doutput2: what a closed-form solver adds to an output's own stiffness."""

@@ -167,7 +167,7 @@ class Substrate(eqx.Module):
         """
         balance = self.stationarity(state, x, nudge)
         if not isinstance(nudge, Pin):
-            return left_over(balance, self.force_scale(state, x))
+            return left_over(balance, self.meeting(state, x, nudge))
         flat, unravel = ravel_pytree(state)
         shown = row_sizes(lambda s: self.read(unravel(s), x), flat, jnp.abs(flat)) + jnp.abs(nudge.target)
         return left_over(balance, (self.force_scale(state, x), shown))
@@ -185,6 +185,15 @@ class Substrate(eqx.Module):
         sizes = meeting_forces(force, flat, jnp.maximum(jnp.abs(flat), jnp.abs(first)))
         real = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, jnp.finfo(leaf.dtype).dtype), state)
         return ravel_pytree(real)[1](sizes)
+
+    def meeting(self, state: PyTree, x: PyTree, nudge: Nudge | None = None) -> PyTree:
+        """`force_scale`, with what a nudge adds to the forces that meet at the variables that outputs show."""
+        scale = self.force_scale(state, x)
+        if nudge is None:
+            return scale
+        output, transpose = jax.vjp(lambda s: self.read(s, x), state)
+        brought = transpose(nudge.size(output))[0]
+        return jax.tree.map(lambda s, b: s + jnp.abs(b), scale, brought)
 
     def relax(
         self,

@@ -164,7 +164,7 @@ def root_by_newton(
             shrinks = off(stiffness, root(moved)) < (1 - 0.25 * fraction) * off(stiffness, value)
             return ~shrinks & (fraction > SHORTEST)
 
-        halve = lambda tried: (tried[0] / 2, state + tried[0] / 2 * d)
+        halve = lambda tried: (tried[0] / 2, state + (tried[0] / 2).astype(d.dtype) * d)
         one = jnp.ones((), size.dtype)
         fraction, moved = jax.lax.while_loop(refused, halve, (one, state + d))
         moving = fraction > SHORTEST

@@ -251,8 +251,9 @@ def _refuse_unstable_amplifiers(circuit: CircuitNetwork) -> None:
     """Controlled sources whose feedback leaves no stable operating point; real diodes may yet mend it."""
     if not len(circuit.gain) or circuit.diode is not None or not len(circuit.topology.potentials):
         return
-    solve = conductance_solver(circuit.topology, circuit.conductance.dtype)
-    if not solve(circuit.conductance, jnp.zeros(len(circuit.topology.potentials), circuit.conductance.dtype), None)[1]:
+    solve = conductance_solver(circuit.topology, circuit.conductance.dtype, circuit.solver.dense_size)
+    nothing = jnp.zeros(len(circuit.topology.potentials), circuit.conductance.dtype)
+    if not solve(circuit.conductance, nothing, None).positive:
         raise ValueError(
             "controlled_sources: wanted feedback that leaves one stable operating point, got a conductance matrix "
             "whose determinant is not positive: change the sign or the size of a gain"

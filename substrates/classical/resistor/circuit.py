@@ -13,7 +13,7 @@ from jaxtyping import Array, Float, Inexact
 from substrates.classical.resistor.elements import Shockley
 from substrates.classical.resistor.network import ResistorNetwork
 from substrates.classical.resistor.operating_point import OperatingPoint, conductance_solver
-from substrates.classical.resistor.topology import Topology
+from substrates.classical.resistor.topology import Topology, potentials_of
 from substrates.nudge import Nudge, Pin
 from substrates.solvers.solver import left_over, reach
 from substrates.substrate import fixed
@@ -211,7 +211,7 @@ class CircuitNetwork(ResistorNetwork):
         the part of what its end with the smaller conductance carries, of a pin's of what the output and target show.
         """
         balance = self.stationarity(state, x, nudge)
-        scale = self.force_scale(state, x)
+        scale = self.meeting(state, x, nudge if isinstance(nudge, Nudge) else None)
         if not isinstance(balance, tuple):
             return left_over(balance, scale)
         sizes = [potentials_of(scale)]
@@ -337,8 +337,8 @@ class CircuitNetwork(ResistorNetwork):
         probe[a] += 1.0
         probe[b] -= 1.0
         probe = jnp.asarray(probe[:-1], self.conductance.dtype)
-        solve = conductance_solver(self.topology, self.conductance.dtype)
-        response = solve(self.conductance, self.topology.test_map.transpose(probe), None)[0]
+        solve = conductance_solver(self.topology, self.conductance.dtype, self.solver.dense_size)
+        response = solve(self.conductance, self.topology.test_map.transpose(probe), None).potentials
         return jnp.sum(probe * self.topology.voltage_map(response))
 
     # what solvers build on
@@ -374,8 +374,11 @@ class CircuitNetwork(ResistorNetwork):
         return 2 * highest * jnp.sum(jnp.abs(self.conductance)) + jnp.sum(jnp.abs(self.source_current))
 
     def diode_scale(self) -> Float[Array, "diodes"]:
-        """The total conductance at the two ends of each diode, siemens."""
-        return self._scale_of(self.topology.diode_map, self.conductance_scale())
+        """The smaller of the total conductances at the two ends of each diode, siemens."""
+        ends, scale = self.topology.diode_map, self.conductance_scale()
+        reached = np.abs(ends.values).astype(scale.dtype) * scale[ends.columns]
+        smaller = jax.ops.segment_min(reached, ends.rows, len(self.diodes), indices_are_sorted=True)
+        return jnp.where(jnp.isfinite(smaller), smaller, jnp.max(scale, initial=1.0 if scale.size == 0 else 0.0))
 
     def output_scale(self) -> Float[Array, "outputs"]:
         """The total conductance at each output, siemens."""
@@ -408,8 +411,3 @@ class CircuitNetwork(ResistorNetwork):
         if diode_current is not None:
             leaving += self._gather(self.diodes, diode_current, -diode_current)
         return leaving
-
-
-def potentials_of(state: Any) -> Any:
-    """The independent potentials of a state, with or without diode currents."""
-    return state[0] if isinstance(state, tuple) else state

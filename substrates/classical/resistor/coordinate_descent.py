@@ -101,9 +101,9 @@ def _descend(solver: CoordinateDescent, net: Any, x: Array, nudge: Nudge | None,
     if bounds is not None:
         status = Status.where(jnp.any(bounds[0] > bounds[1]), Status.infeasible, status)
     if isinstance(nudge, Nudge):
-        solve = conductance_solver(topology, dtype)
+        solve = conductance_solver(topology, dtype, net.solver.dense_size)
         curvature = nudge.curvature(net.read(u, x))
-        stable = lambda: solve(net.conductance, jnp.zeros_like(u), curvature)[1]
+        stable = lambda: solve(net.conductance, jnp.zeros_like(u), curvature).positive
         pushes = jnp.any(jnp.linalg.eigvalsh(curvature) < 0) if curvature.size else jnp.asarray(False)
         status = Status.where(jax.lax.cond(pushes, stable, lambda: jnp.asarray(True)), status, Status.unstable)
     return eqx.tree_at(lambda e: e.status, found, status)

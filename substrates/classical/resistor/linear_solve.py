@@ -1,38 +1,83 @@
-"""Solves linear equations with a circuit's conductance matrix: dense in JAX, or sparse through SciPy."""
+"""Solves linear equations with a circuit's conductance matrix: by elimination in JAX, or sparse through SciPy."""
 
 from __future__ import annotations
 
 import functools
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Inexact
 
-from substrates.classical.resistor.topology import Topology
+from substrates.classical.resistor.star_mesh import star_mesh
+from substrates.classical.resistor.topology import Topology, incidence
 from substrates.solvers.batching import in_turn
+from substrates.solvers.certificate import state_tolerance
 
-Solve = Callable[[Array, Array, Array | None], tuple[Array, Array]]
+
+class Solved(NamedTuple):
+    """Potentials u with M u = current.
+
+    Attributes:
+        potentials: u.
+        positive: whether M is positive definite; for a circuit without an energy, whether its determinant is positive,
+            which an instability ends first; for complex numbers always true.
+        precise: whether rounding leaves the potentials to a small part of themselves, as far as the method tells.
+    """
+
+    potentials: Inexact[Array, "potentials"]
+    positive: Bool[Array, ""]
+    precise: Bool[Array, ""]
 
 
-def conductance_solver(topology: Topology, dtype: Any, dense_size: int = 512) -> Solve:
-    """A function (conductance, current, curvature) -> (potentials, positive) that solves M u = current.
+Solve = Callable[[Array, Array, Array | None], Solved]
+
+
+def conductance_solver(topology: Topology, dtype: Any, dense_size: int) -> Solve:
+    """A function (conductance, current, curvature) -> `Solved` that solves M u = current.
 
     M = K + O_S' curvature O_T: K is the conductance matrix of the elements (resistors, then, if their conductances
-    are given too, diodes), the rest is what a nudge adds at the outputs. `positive` says whether M is positive
-    definite; for a circuit without an energy, whether its determinant is positive, which an instability ends first;
-    for complex numbers it is always true.
+    are given too, diodes), the rest is what a nudge adds at the outputs.
 
-    Up to `dense_size` potentials M is factorised by Cholesky or LU; above, by SuperLU in a host callback, once for all
-    right-hand sides of a batch that shares its conductances.
+    Up to `dense_size` potentials nodes are eliminated one by one (`star_mesh`), which conductances of any size leave
+    exact; circuits with controlled sources, which are no networks of conductances, by Cholesky or LU. Above, by SuperLU
+    in a host callback, once for all right-hand sides of a batch that shares its conductances, refined by the currents
+    that single elements carry.
     """
     symmetric = topology.conservative and not jnp.issubdtype(dtype, jnp.complexfloating)
-    if len(topology.potentials) <= dense_size:
-        return functools.partial(_solve_dense, topology, symmetric)
-    return functools.partial(_solve_sparse, topology, symmetric)
+    if len(topology.potentials) > dense_size:
+        return functools.partial(_solve_sparse, topology, symmetric)
+    if eliminates(topology, dense_size):
+        return functools.partial(_solve_by_elimination, topology)
+    return functools.partial(_solve_dense, topology, symmetric)
+
+
+def eliminates(topology: Topology, dense_size: int) -> bool:
+    """Whether potentials come out exactly, however far conductances are apart."""
+    return len(topology.potentials) <= dense_size and not len(topology.gain)
+
+
+def conductances(
+    topology: Topology, conductance: Inexact[Array, "elements"], curvature: Inexact[Array, "outputs outputs"] | None
+) -> tuple[Inexact[Array, "potentials potentials"], Inexact[Array, "potentials"]]:
+    """The conductances between independent potentials and from each to the sources, of a circuit without controlled
+    sources; a curvature at the outputs counts as conductances among them and to ground.
+    """
+    size, dtype = len(topology.potentials), conductance.dtype
+    rows, columns, element, _ = _pattern(topology, conductance.shape[0])
+    across = rows != columns
+    between = jnp.zeros((size, size), dtype).at[rows[across], columns[across]].add(conductance[element[across]])
+    alone = (~across) & (np.bincount(element, minlength=conductance.shape[0])[element] == 1)
+    grounded = jnp.zeros(size, dtype).at[rows[alone]].add(conductance[element[alone]])
+    if curvature is not None:
+        read = topology.read_map.dense(dtype)
+        added = read.T @ curvature @ read
+        between -= added
+        grounded += read.T @ (curvature @ jnp.sum(read, axis=1))
+    return between, grounded
 
 
 def _pattern(topology: Topology, elements: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
@@ -53,9 +98,15 @@ def _by_elimination(matrix: Array, current: Array) -> tuple[Array, Array, Array]
     return jax.scipy.linalg.lu_solve((factor, pivots), current), factor, pivots
 
 
+def _solve_by_elimination(topology: Topology, conductance: Array, current: Array, curvature: Array | None) -> Solved:
+    potentials, pivots = star_mesh(*conductances(topology, conductance, curvature), current)
+    held = jnp.asarray(True) if jnp.iscomplexobj(pivots) else jnp.all(pivots > 0)
+    return Solved(potentials, held, jnp.asarray(True))
+
+
 def _solve_dense(
     topology: Topology, symmetric: bool, conductance: Array, current: Array, curvature: Array | None
-) -> tuple[Inexact[Array, "potentials"], Bool[Array, ""]]:
+) -> Solved:
     size, dtype = len(topology.potentials), conductance.dtype
     rows, columns, element, coefficient = _pattern(topology, conductance.shape[0])
     matrix = jnp.zeros((size, size), dtype).at[rows, columns].add(coefficient.astype(dtype) * conductance[element])
@@ -63,27 +114,27 @@ def _solve_dense(
         matrix += topology.read_test_map.dense(dtype).T @ curvature @ topology.read_map.dense(dtype)
     if symmetric:
         solution, factor = in_turn(_by_cholesky)(matrix, current)
-        return solution, jnp.all(jnp.isfinite(factor))
+        return Solved(solution, jnp.all(jnp.isfinite(factor)), jnp.asarray(True))
     solution, factor, pivots = in_turn(_by_elimination)(matrix, current)
     if jnp.iscomplexobj(matrix):
-        return solution, jnp.asarray(True)
+        return Solved(solution, jnp.asarray(True), jnp.asarray(True))
     pivot = jnp.diagonal(factor)
     odd = (jnp.sum(pivots != jnp.arange(size, dtype=pivots.dtype)) + jnp.sum(pivot < 0)) % 2
-    return solution, (odd == 0) & jnp.all(pivot != 0)
+    return Solved(solution, (odd == 0) & jnp.all(pivot != 0), jnp.asarray(True))
 
 
 def _solve_sparse(
     topology: Topology, symmetric: bool, conductance: Array, current: Array, curvature: Array | None
-) -> tuple[Inexact[Array, "potentials"], Bool[Array, ""]]:
-    shapes = (jax.ShapeDtypeStruct(current.shape, current.dtype), jax.ShapeDtypeStruct((), jnp.bool_))
+) -> Solved:
+    shapes = (jax.ShapeDtypeStruct(current.shape, current.dtype), *(2 * (jax.ShapeDtypeStruct((), jnp.bool_),)))
     curvature = jnp.zeros((0, 0), current.dtype) if curvature is None else curvature
     host = functools.partial(_solve_batch, topology, symmetric)
-    return jax.pure_callback(host, shapes, conductance, current, curvature, vmap_method="expand_dims")
+    return Solved(*jax.pure_callback(host, shapes, conductance, current, curvature, vmap_method="expand_dims"))
 
 
 def _solve_batch(
     topology: Topology, symmetric: bool, conductance: Any, current: Any, curvature: Any
-) -> tuple[np.ndarray, np.ndarray]:
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The host's side: every array may have leading batch axes, of length 1 where the batch shares a value."""
     conductance, current, curvature = np.asarray(conductance), np.asarray(current), np.asarray(curvature)
     leading = np.broadcast_shapes(conductance.shape[:-1], current.shape[:-1], curvature.shape[:-2])
@@ -95,24 +146,35 @@ def _solve_batch(
     )
     shared = math.prod(conductance.shape[:-1]) == 1
     batches = [slice(0, count)] if shared else [slice(k, k + 1) for k in range(count)]
-    solutions, positive = np.empty(currents.shape, currents.dtype), np.zeros(count, bool)
+    solutions = np.empty(currents.shape, currents.dtype)
+    positive, precise = np.zeros(count, bool), np.zeros(count, bool)
     for batch in batches:
-        solutions[batch], positive[batch] = _solve_shared(
+        solutions[batch], positive[batch], precise[batch] = _solve_shared(
             topology, symmetric, conductances[batch][0], currents[batch], curvatures[batch]
         )
-    return solutions.reshape(leading + own[1]), positive.reshape(leading)
+    return solutions.reshape(leading + own[1]), positive.reshape(leading), precise.reshape(leading)
+
+
+REFINEMENTS = 4
+"""A sparse solution is refined at most so often; once, unless that changes it."""
 
 
 def _solve_shared(
     topology: Topology, symmetric: bool, conductance: np.ndarray, currents: np.ndarray, curvatures: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Factorises K once; then M^-1 = K^-1 - K^-1 O_S' (1 + C O_T K^-1 O_S')^-1 C O_T K^-1 for every curvature C."""
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Factorises K once; then M^-1 = K^-1 - K^-1 O_S' (1 + C O_T K^-1 O_S')^-1 C O_T K^-1 for every curvature C.
+
+    Solutions are refined by the currents that the elements carry: of the difference of two potentials nothing is
+    lost, as there is in the diagonal of K. So the factors need to know K only roughly.
+    """
     import scipy.sparse.linalg
 
     wide = np.complex128 if np.iscomplexobj(currents) else np.float64
-    matrix = _sparse_matrix(topology, conductance.astype(wide))
+    conductance = conductance.astype(wide)
+    matrix = _sparse_matrix(topology, conductance)
     symmetric_mode: Any = {"permc_spec": "MMD_AT_PLUS_A", "diag_pivot_thresh": 0.0, "options": {"SymmetricMode": True}}
-    no_solution = np.full(currents.shape, np.nan), np.zeros(len(currents), bool)
+    nothing = np.zeros(len(currents), bool)
+    no_solution = np.full(currents.shape, np.nan), nothing, nothing
     if not np.all(np.isfinite(matrix.data)):
         return no_solution
     try:
@@ -120,23 +182,53 @@ def _solve_shared(
     except RuntimeError:  # exactly singular
         return no_solution
     solve = lambda rows: factors.solve(np.ascontiguousarray(rows.T)).T
+    drops, collect = _element_maps(topology, len(conductance))
+    carried = lambda rows: (collect @ (conductance[:, None] * (drops @ rows.T))).T
     positive = np.full(len(currents), wide is np.complex128 or _is_positive(factors, symmetric))
     currents = currents.astype(wide)
-    solutions = solve(currents)
     outputs = curvatures.shape[-1]
     if outputs == 0:
-        return solutions + solve(currents - (matrix @ solutions.T).T), positive
+        solutions, precise = _refined(solve, carried, currents)
+        return solutions, positive, precise
     left, right = topology.read_test_map.to_scipy(), topology.read_map.to_scipy()
     spread = solve(left.toarray().astype(wide)).T
+    solutions, precise = np.empty(currents.shape, wide), nothing.copy()
     for k, curvature in enumerate(curvatures.astype(wide)):
         inner = np.eye(outputs) + curvature @ (right @ spread)
         correct = lambda u, c=curvature, i=inner: u - spread @ np.linalg.solve(i, c @ (right @ u))
-        solution = correct(solutions[k])
-        residual = currents[k] - matrix @ solution - left.T @ (curvature @ (right @ solution))
-        solutions[k] = solution + correct(solve(residual[None])[0])
+        solutions[k : k + 1], precise[k : k + 1] = _refined(
+            lambda rows, f=correct: f(solve(rows)[0])[None],
+            lambda rows, c=curvature: carried(rows) + (left.T @ (c @ (right @ rows[0])))[None],
+            currents[k : k + 1],
+        )
         if wide is np.float64:
             positive[k] &= bool(np.all(np.linalg.eigvals(inner).real > 0) if symmetric else np.linalg.det(inner) > 0)
-    return solutions, positive
+    return solutions, positive, precise
+
+
+def _refined(
+    solve: Callable[[np.ndarray], np.ndarray],
+    carried: Callable[[np.ndarray], np.ndarray],
+    currents: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Solutions, one per row, refined until that changes them no more; and whether it came to that."""
+    solutions = solve(currents)
+    enough = state_tolerance(np.float64) * np.max(np.abs(solutions), axis=1, initial=0.0)
+    for _ in range(REFINEMENTS):
+        change = solve(currents - carried(solutions))
+        solutions = solutions + change
+        precise = np.max(np.abs(change), axis=1, initial=0.0) <= enough
+        if precise.all():
+            break
+    return solutions, precise
+
+
+@functools.lru_cache(maxsize=16)
+def _element_maps(topology: Topology, elements: int) -> tuple[Any, Any]:
+    """(A, B'): the drops of the elements are A u, and B' sums the currents that leave through them."""
+    pairs = topology.edges if elements == len(topology.edges) else np.concatenate([topology.edges, topology.diodes])
+    across = incidence(topology.n, pairs)
+    return (across @ topology.voltage_map.to_scipy()).tocsr(), (across @ topology.test_map.to_scipy()).T.tocsr()
 
 
 @functools.lru_cache(maxsize=16)

@@ -9,16 +9,18 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Inexact, PRNGKeyArray, PyTree
 
-from substrates.classical.resistor.linear_solve import Solve, conductance_solver
+from substrates.classical.resistor.linear_solve import Solve, Solved, conductance_solver, eliminates
+from substrates.classical.resistor.topology import potentials_of
 from substrates.nudge import Nudge, Pin
-from substrates.solvers.solver import Equilibrium, Solver, Status, judge, tolerance
+from substrates.solvers.certificate import state_tolerance
+from substrates.solvers.solver import Equilibrium, Solver, Status, judge, left_over, tolerance
 
 PENALTY = 100.0
 """Conductance of a penalised diode or pin, in units of the total conductance at its ends."""
 
 
 class OperatingPoint(Solver):
-    """Finds the operating point of a circuit, exactly, from any start.
+    """Finds the operating point of a circuit, exactly, from any start, however far its conductances are apart.
 
     Resistors, sources, real diodes and nudges: Newton's method on Kirchhoff's current law, damped so that the
     co-content falls (one step for a linear circuit). Ideal diodes and pins: the augmented Lagrangian, in which a diode
@@ -26,22 +28,28 @@ class OperatingPoint(Solver):
     solves that circuit by Newton, takes its diode currents for i_d, and corrects them with the conducting diodes held.
     It converges from anywhere, and ends exactly once the set of conducting diodes is right.
 
+    Kirchhoff's law may hold to rounding at every node of a part whose nodes are joined strongly to one another and
+    weakly to the rest, wherever that part stands. So each relaxation solves at least once, and ends where the next
+    solution is the same: nodes are eliminated without a subtraction (`star_mesh`), which no ratio of conductances
+    disturbs; circuits with controlled sources and large ones are refined.
+
     Status: infeasible, where the diode currents grow along a circulation that the sources drive (Farkas' certificate);
-    unstable, where the conductances and the nudge's curvature together are not positive definite.
+    unstable, where the conductances and the nudge's curvature together are not positive definite; ill_conditioned,
+    where a large circuit's solution is not decided by its precision.
 
     Attributes:
         max_steps: the most Newton steps in all.
-        dense_size: up to this many potentials the conductance matrix is dense; above, it is sparse, on the host.
-        absolute_tolerance: amperes, 0 by default: circuits have no smallest current.
-        relative_tolerance: on the residual; None takes it from the dtype.
+        dense_size: up to this many potentials nodes are eliminated one by one; above, the conductance matrix is sparse
+            and factorised on the host.
+        absolute_tolerance, relative_tolerance: see `tolerance`.
 
     Source: Rockafellar 1976, "Augmented Lagrangians and applications of the proximal point algorithm in convex
     programming"; the test of steps, Hager and Zhang 2005, "A new conjugate gradient method with guaranteed descent".
     """
 
     max_steps: int = 500
-    dense_size: int = 512
-    absolute_tolerance: float = 0.0
+    dense_size: int = 128
+    absolute_tolerance: float | None = None
     relative_tolerance: float | None = None
 
     def __call__(
@@ -104,13 +112,24 @@ class _Spring(eqx.Module):
 
 
 class _Circuit(eqx.Module):
-    """A circuit without constraints: what Newton's method sees."""
+    """A circuit without constraints: what Newton's method sees.
+
+    Attributes:
+        companion: whether a step solves for the potentials, as SPICE does, rather than for their change.
+    """
 
     net: Any
     x: Array
     diode: Any
     hold: Any
     solve: Solve = eqx.field(static=True)
+    companion: bool = eqx.field(static=True)
+
+    @property
+    def linear(self) -> bool:
+        """Whether one step is exact."""
+        affine = self.hold is None or isinstance(self.hold, _Spring) or self.hold.affine
+        return self.companion and self.diode is None and affine
 
     def gradient(self, u):
         net = self.net
@@ -129,35 +148,66 @@ class _Circuit(eqx.Module):
             merit += jnp.sum(self.diode.content(net.diode_drops(u, self.x)))
         return merit if self.hold is None else merit + self.hold.energy(net.read(u, self.x))
 
-    def step(self, u, current):
-        net = self.net
-        conductance = net.conductance
-        if self.diode is not None:
-            conductance = jnp.concatenate([conductance, self.diode.conductance(net.diode_drops(u, self.x))])
-        curvature = None if self.hold is None else self.hold.curvature(net.read(u, self.x))
-        return self.solve(conductance, current, curvature)
+    def step(self, u, gradient) -> tuple[Array, Solved]:
+        """Where Newton's method leads from the potentials u."""
+        net, topology, diode, hold = self.net, self.net.topology, self.diode, self.hold
+        conductance, curvature = net.conductance, None
+        # every element as a conductance beside a current source: nothing is lost to what u already carries
+        driven = -net.imbalance(jnp.zeros_like(u), self.x)
+        if diode is not None:
+            drop = net.diode_drops(u, self.x)
+            slope = diode.conductance(drop)
+            conductance = jnp.concatenate([conductance, slope])
+            driven += topology.diode_test_map.transpose(slope * topology.diode_map(u) - diode.current(drop))
+        if hold is not None:
+            output = net.read(u, self.x)
+            curvature = hold.curvature(output)
+            pull = hold.pull(output) + curvature @ topology.read_map(u)
+            driven += topology.read_test_map.transpose(pull)
+        found = self.solve(conductance, driven if self.companion else -gradient, curvature)
+        return found.potentials if self.companion else u + found.potentials, found
 
 
 def _settle(solver: OperatingPoint, net: Any, x: Array, nudge: Nudge | Pin | None, start: PyTree) -> Equilibrium:
     complex_valued = jnp.iscomplexobj(net.conductance)
     solve = conductance_solver(net.topology, net.conductance.dtype, solver.dense_size)
+    companion = eliminates(net.topology, solver.dense_size)
     ideal = net.topology.ideal_diodes and len(net.diodes) > 0
     if ideal and complex_valued:
         raise TypeError("nudge: wanted a real one, because ideal diodes have no analytic continuation, got a complex")
-    limit = lambda state: tolerance(net, state, x, nudge, solver.absolute_tolerance, solver.relative_tolerance)
+    limit = tolerance(net, start, x, nudge, solver.absolute_tolerance, solver.relative_tolerance)
     if ideal or isinstance(nudge, Pin):
-        state, steps, infeasible, stable = _multipliers(solver, net, x, nudge, start, solve, limit)
+        state, ending = _multipliers(solver, net, x, nudge, start, solve, companion, limit)
     else:
-        circuit = _Circuit(net, x, _real_diodes(net, x), nudge, solve)
-        forced = isinstance(nudge, Nudge)  # one step at least, which tells whether the nudge is stable
-        # with real diodes the limit allows for the rounding of an exponential; Newton's method does better
-        aim = limit if net.diode is None else lambda u: 0.01 * limit(u)
-        state, steps, stable = _newton(circuit, start, aim, solver.max_steps, forced)
-        infeasible = jnp.asarray(False)
-    found = judge(net, state, x, nudge, steps, limit(state))
+        circuit = _Circuit(net, x, _real_diodes(net, x), nudge, solve, companion)
+        state, ending = _newton(circuit, start, limit, solver.max_steps)
+    # the pulls, and with them what they may leave over, are those of the state that was found
+    limit = jnp.maximum(limit, tolerance(net, state, x, nudge, solver.absolute_tolerance, solver.relative_tolerance))
+    found = judge(net, state, x, nudge, ending.steps, limit)
+    status = Status.where(ending.still | ~found.converged, found.status, Status.out_of_steps)
+    status = Status.where(ending.precise | ~found.converged, status, Status.ill_conditioned)
     if isinstance(nudge, Nudge) or not net.conservative:
-        found = eqx.tree_at(lambda e: e.status, found, Status.where(stable, found.status, Status.unstable))
-    return eqx.tree_at(lambda e: e.status, found, Status.where(infeasible, Status.infeasible, found.status))
+        status = Status.where(ending.stable, status, Status.unstable)
+    status = Status.where(ending.infeasible, Status.infeasible, status)
+    return eqx.tree_at(lambda e: e.status, found, status)
+
+
+class _Ending(eqx.Module):
+    """How an iteration ended.
+
+    Attributes:
+        steps: how many Newton steps it took.
+        still: whether the last one led to where it was.
+        stable: whether the last matrix was positive definite.
+        precise: whether the last solution was decided by the precision.
+        infeasible: whether the sources drive a current without limit.
+    """
+
+    steps: Array
+    still: Bool[Array, ""]
+    stable: Bool[Array, ""]
+    precise: Bool[Array, ""]
+    infeasible: Bool[Array, ""]
 
 
 def _real_diodes(net: Any, x: Array) -> Any:
@@ -168,58 +218,73 @@ def _real_diodes(net: Any, x: Array) -> Any:
     return _Straightened(net.diode, net.diode.emission_voltage * jnp.log1p(highest))
 
 
-def _newton(circuit: _Circuit, u, limit, max_steps, forced: bool = False) -> tuple[Any, Array, Bool[Array, ""]]:
-    """Damped Newton; (potentials, steps, whether the last matrix was positive definite)."""
+def _shift(net: Any, u: Array, change: Array, x: Array) -> Float[Array, ""]:
+    """The largest change of a potential as a part of the largest voltage."""
+    span = jnp.maximum(jnp.max(jnp.abs(net.voltages(u, x)), initial=0.0), jnp.max(jnp.abs(u), initial=0.0))
+    return jnp.max(jnp.abs(change), initial=0.0) / jnp.where(span > 0, span, 1)
+
+
+def _newton(circuit: _Circuit, u, limit, max_steps, certain: bool = True) -> tuple[Any, _Ending]:
+    """Damped Newton to where Kirchhoff's law holds at every node and, to be `certain`, a step leads nowhere."""
+    net, x = circuit.net, circuit.x
     complex_valued = jnp.iscomplexobj(u)
     epsilon = float(jnp.finfo(u.dtype).eps)
-    size = lambda gradient: jnp.max(jnp.abs(gradient), initial=0.0)
+    small = 0.5 * state_tolerance(u.dtype)
+    scale = lambda u: potentials_of(net.force_scale(u, x))
 
     def running(carry):
-        u, gradient, step, stable, going = carry
-        unsettled = ~(size(gradient) <= limit(u))
-        if forced:
-            unsettled |= step == 0
-        return (step < max_steps) & stable & going & unsettled
+        u, gradient, ending, going = carry
+        settled = left_over(gradient, scale(u)) <= limit
+        return (ending.steps < max_steps) & ending.stable & going & ~(settled & (ending.still | (not certain)))
 
     def advance(carry):
-        u, gradient, step, _, _ = carry
-        direction, stable = circuit.step(u, -gradient)
-        if complex_valued:  # nothing to descend: plain Newton stays on the branch of its start
-            moved = u + direction
-            return moved, circuit.gradient(moved), step + 1, stable, jnp.asarray(True)
-        merit = circuit.merit(u, gradient)
-        slope = jnp.sum(direction * gradient) if circuit.net.conservative else -merit
+        u, gradient, ending, _ = carry
+        target, found = circuit.step(u, gradient)
+        direction = target - u
+        shift = _shift(net, target, direction, x)
+        ended = lambda still: _Ending(ending.steps + 1, still, found.positive, found.precise, ending.infeasible)
+        if complex_valued or circuit.linear:
+            # where a step is exact, nothing tells better; and a complex one has nothing to descend, so that plain
+            # Newton stays on the branch of its start
+            still = jnp.asarray(True) if circuit.linear else shift <= small
+            return target, circuit.gradient(target), ended(still), found.positive
+        merit, meeting = circuit.merit(u, gradient), scale(u)
+        before = left_over(gradient, meeting)
+        slope = jnp.sum(direction * gradient) if net.conservative else -merit
         # the merit is a sum that cancels: it is uncertain by the rounding of its terms, not of itself
-        terms = jnp.abs(merit) + jnp.sum(jnp.abs(u) * circuit.net.force_scale(u, circuit.x))
-        rounding = 16 * epsilon * terms
+        rounding = 16 * epsilon * (jnp.abs(merit) + jnp.sum(jnp.abs(u) * meeting))
+        at = lambda fraction: jnp.where(fraction == 1, target, u + fraction * direction)
 
-        def evaluate(trial):
-            fraction = trial[0] / 2
-            moved = u + fraction * direction
-            new_gradient = circuit.gradient(moved)
-            return fraction, moved, new_gradient, circuit.merit(moved, new_gradient)
-
-        def refused(trial):
-            fraction, _, new_gradient, new_merit = trial
+        def taken(trial):
+            """Whether the merit falls, or the parts of the currents do; or, where these balance, nothing tells."""
+            fraction, new_gradient, new_merit = trial
+            after = left_over(new_gradient, meeting)
             falls = new_merit <= merit + 1e-4 * fraction * slope
-            flattens = (size(new_gradient) <= 0.5 * size(gradient)) & (new_merit <= merit + rounding)
-            return (fraction > 1) | (~(falls | flattens) & (fraction > epsilon))
+            calms = after <= jnp.where(before <= limit, limit, (1 - 0.25 * fraction) * before)
+            # once the merit no longer resolves a step, only the currents count
+            return jnp.where(jnp.abs(slope) <= rounding, False, falls) | (calms & (new_merit <= merit + rounding))
 
-        untried = (jnp.asarray(2.0, u.dtype), u, gradient, jnp.asarray(jnp.inf, u.dtype))
-        fraction, moved, new_gradient, _ = jax.lax.while_loop(refused, evaluate, untried)
-        # once the merit no longer resolves a step, only a flatter gradient counts
-        stalled = (jnp.abs(slope) <= rounding) & (size(new_gradient) > 0.5 * size(gradient))
-        going = stable & (fraction > epsilon) & ~stalled
+        def shorter(trial):
+            fraction = trial[0] / 2
+            new_gradient = circuit.gradient(at(fraction))
+            return fraction, new_gradient, circuit.merit(at(fraction), new_gradient)
+
+        untried = (jnp.asarray(2.0, u.dtype), gradient, jnp.asarray(jnp.inf, u.dtype))
+        refused = lambda trial: (trial[0] > 1) | (~taken(trial) & (trial[0] > epsilon))
+        fraction, new_gradient, _ = jax.lax.while_loop(refused, shorter, untried)
+        going = found.positive & (fraction > epsilon)
         kept = lambda new, old: jnp.where(going, new, old)
-        return kept(moved, u), kept(new_gradient, gradient), step + 1, stable, going
+        still = shift <= jnp.where(going, fraction, 1) * small
+        return kept(at(fraction), u), kept(new_gradient, gradient), ended(still), going
 
-    first = (u, circuit.gradient(u), jnp.zeros((), jnp.int32), jnp.asarray(True), jnp.asarray(True))
-    u, _, steps, stable, _ = jax.lax.while_loop(running, advance, first)
-    return u, steps, stable
+    no, yes = jnp.asarray(False), jnp.asarray(True)
+    first = (u, circuit.gradient(u), _Ending(jnp.zeros((), jnp.int32), no, yes, yes, no), yes)
+    u, _, ending, _ = jax.lax.while_loop(running, advance, first)
+    return u, ending
 
 
-def _multipliers(solver, net, x, nudge, start, solve, limit):
-    """The augmented Lagrangian; (state, Newton steps, whether it is infeasible, whether the nudge is stable)."""
+def _multipliers(solver, net, x, nudge, start, solve, companion, limit) -> tuple[Any, _Ending]:
+    """The augmented Lagrangian."""
     topology, dtype = net.topology, net.conductance.dtype
     real = _real_diodes(net, x)
     ideal, pinned = topology.ideal_diodes, isinstance(nudge, Pin)
@@ -241,7 +306,7 @@ def _multipliers(solver, net, x, nudge, start, solve, limit):
     def circuit(diode_current, pin_current, stiffer: float = 1.0):
         diode = _Penalty(diode_current, stiffer * diode_strength) if ideal else real
         hold = _Spring(target, pin_current, stiffer * pin_strength) if pinned else nudge
-        return _Circuit(net, x, diode, hold, solve)
+        return _Circuit(net, x, diode, hold, solve, companion)
 
     def corrected(carry, _):
         """A Newton step on Kirchhoff's law and on the drops of the diodes that conduct, which are held at zero."""
@@ -264,32 +329,35 @@ def _multipliers(solver, net, x, nudge, start, solve, limit):
             at_diodes = strength if real is None else real.conductance(net.diode_drops(u, x))
             conductance = jnp.concatenate([conductance, at_diodes])
         curvature = None if held.hold is None else held.hold.curvature(net.read(u, x))
-        change = solve(conductance, -balance, curvature)[0]
+        found = solve(conductance, -balance, curvature)
+        change = found.potentials
         # the drops to come, from the change: differences of voltages would be rounded too coarsely
         diode_current += strength * (drop + topology.diode_map(change)) if ideal else 0.0
         pin_current += stiffer * pin_strength * (gap + topology.read_map(change)) if pinned else 0.0
-        return (u + change, diode_current, pin_current), None
+        return (u + change, diode_current, pin_current), (_shift(net, u + change, change, x), found.precise)
 
     def running(carry):
-        u, diode_current, _, step, residual, infeasible, stable = carry
-        settled = residual <= limit(state_of(u, diode_current))
-        return (step < solver.max_steps) & ~settled & ~infeasible & stable
+        _, _, _, residual, ending = carry
+        going = (ending.steps < solver.max_steps) & ~ending.infeasible & ending.stable
+        return going & ~((residual <= limit) & ending.still)
 
     def round_(carry):
-        u, diode_current, pin_current, step, _, _, _ = carry
-        looseness = jnp.where(step < solver.max_steps // 10, PENALTY, 1.0).astype(dtype)
-        loose = lambda u: looseness * limit(state_of(u, diode_current))
-        u, steps, stable = _newton(circuit(diode_current, pin_current), u, loose, solver.max_steps)
+        u, diode_current, pin_current, _, ending = carry
+        looseness = jnp.where(ending.steps < solver.max_steps // 10, PENALTY, 1.0).astype(dtype)
+        inner = circuit(diode_current, pin_current)
+        u, inside = _newton(inner, u, looseness * limit, solver.max_steps, certain=real is not None)
         new_diode_current = jnp.maximum(diode_current + diode_strength * drops(u), 0.0)
         new_pin_current = pin_current + pin_strength * gaps(u)
         infeasible = _certified(new_diode_current - diode_current, new_pin_current - pin_current, u)
         plain = (u, new_diode_current, new_pin_current)
-        polished = jax.lax.scan(corrected, plain, None, length=4)[0]
+        polished, (shifts, precise) = jax.lax.scan(corrected, plain, None, length=4)
         residual, polished_residual = (net.residual(state_of(v, i), x, nudge) for v, i, _ in (plain, polished))
-        better = polished_residual <= residual
+        better = polished_residual <= jnp.maximum(residual, limit)
         u, diode_current, pin_current = jax.tree.map(lambda p, q: jnp.where(better, p, q), polished, plain)
         residual = jnp.where(better, polished_residual, residual)
-        return u, diode_current, pin_current, step + jnp.maximum(steps, 1), residual, infeasible, stable
+        still = better & (shifts[-1] <= 0.5 * state_tolerance(dtype))
+        steps = ending.steps + jnp.maximum(inside.steps, 1)
+        return u, diode_current, pin_current, residual, _Ending(steps, still, inside.stable, precise[-1], infeasible)
 
     def _certified(diode_growth, pin_growth, u):
         """Farkas: a circulation of diode and pin currents that meets no resistor and that the sources drive."""
@@ -312,8 +380,9 @@ def _multipliers(solver, net, x, nudge, start, solve, limit):
     pin_current = jnp.zeros_like(target)
     no, yes = jnp.asarray(False), jnp.asarray(True)
     residual = net.residual(state_of(u, diode_current), x, nudge)
-    first = (u, diode_current, pin_current, jnp.zeros((), jnp.int32), residual, no, yes)
-    u, diode_current, _, steps, _, infeasible, stable = jax.lax.while_loop(running, round_, first)
+    first = (u, diode_current, pin_current, residual, _Ending(jnp.zeros((), jnp.int32), no, yes, yes, no))
+    u, diode_current, _, _, ending = jax.lax.while_loop(running, round_, first)
     if isinstance(nudge, Nudge):
-        stable &= solve(net.conductance, jnp.zeros_like(u), nudge.curvature(net.read(u, x)))[1]
-    return state_of(u, diode_current), steps, infeasible, stable
+        held = solve(net.conductance, jnp.zeros_like(u), nudge.curvature(net.read(u, x))).positive
+        ending = eqx.tree_at(lambda e: e.stable, ending, ending.stable & held)
+    return state_of(u, diode_current), ending

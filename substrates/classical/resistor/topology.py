@@ -295,3 +295,8 @@ def floating_nodes(topology: Topology, conductance: np.ndarray) -> list[int]:
     graph = scipy.sparse.coo_array((np.ones(len(pairs)), (pairs[:, 0], pairs[:, 1])), shape=(topology.n + 1,) * 2)
     label = scipy.sparse.csgraph.connected_components(graph, directed=False)[1]
     return np.flatnonzero(label[:-1] != label[-1]).tolist()
+
+
+def potentials_of(state: Any) -> Any:
+    """The independent potentials of a state, with or without diode currents."""
+    return state[0] if isinstance(state, tuple) else state

@@ -188,7 +188,7 @@ def implicit_flow(
         matrix = jnp.eye(state.size, dtype=state.dtype) / dt - jacobian
         moved = state + lx.linear_solve(lx.MatrixLinearOperator(matrix), force(state), lx.LU(), throw=False).value
         new_size = measure(moved, force(moved))
-        growth = jnp.clip(size / new_size, 0.5, 10.0)
+        growth = jnp.clip(2 * size / new_size, 0.5, 10.0)
         return moved, dt * growth, new_size, step + 1
 
     first = (flat, dt.astype(flat.dtype), measure(flat, force(flat)), jnp.zeros((), jnp.int32))

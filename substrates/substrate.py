@@ -17,6 +17,7 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Inexact, PRNGKeyArray, PyTree
 
+from substrates import arguments
 from substrates.nudge import Cost, Nudge, Pin, SquaredError, as_tree, batch_axes
 from substrates.solvers.generic import DescendThenPolish
 from substrates.solvers.joint import Control, JointEquilibrium, relax_alternately
@@ -171,15 +172,19 @@ class Substrate(eqx.Module):
         """Settles from `start` (by default `initial_state(x)`) and stays on its branch.
 
         Args:
-            x: the clamped input of one example.
+            x: the clamped input of one example; complex only where the parameters are.
             nudge: a `Nudge`, a `Pin`, or None for the free phase.
             start: a state, cast to the dtype of the parameters.
             key: randomness, for systems that use it.
             solver: replaces the solver of the class.
 
+        Raises ValueError for a complex x while the parameters are real, whose imaginary part would be dropped; a system
+        whose inputs are complex by nature takes their real and imaginary parts, or has complex parameters.
+
         Never raises for lack of convergence: `Equilibrium.status` says how it ended. A complex beta continues the
         whole system, its input and its target analytically.
         """
+        arguments.refuse_complex_input(x, parameter_dtype(self))
         system: Substrate = self
         if isinstance(nudge, Nudge) and jnp.iscomplexobj(nudge.beta):
             system, x, nudge, start = _complexify(self), _complexify(x), _complexify(nudge), _complexify(start)

@@ -181,7 +181,8 @@ class Substrate(eqx.Module):
         Raises ValueError for a complex x while the parameters are real, whose imaginary part would be dropped; a system
         whose inputs are complex by nature takes their real and imaginary parts, or has complex parameters.
 
-        Never raises for lack of convergence: `Equilibrium.status` says how it ended. A complex beta continues the
+        Never raises for lack of convergence: `Equilibrium.status` says how it ended, `not_finite` wherever x holds NaN or
+        infinity. A complex beta continues the
         whole system, its input and its target analytically.
         """
         arguments.refuse_complex_input(x, parameter_dtype(self))
@@ -346,7 +347,13 @@ class Substrate(eqx.Module):
 def _settle(
     solver: Solver, system: Substrate, x: PyTree, nudge: Nudge | Pin | None, start: PyTree, key: PRNGKeyArray | None
 ) -> Equilibrium:
-    return solver(system, x, nudge, start, key)
+    found = solver(system, x, nudge, start, key)
+    finite = [jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(x) if eqx.is_inexact_array(leaf)]
+    if not finite:
+        return found
+    # an infinite input may leave a finite state: behind a diode, or where no flip wins against it
+    status = Status.where(jnp.all(jnp.stack(finite)), found.status, Status.not_finite)
+    return dataclasses.replace(found, status=status)
 
 
 def split_parameters(substrate: T) -> tuple[T, T]:

@@ -142,18 +142,17 @@ class IsingModel(Substrate):
     def residual(self, state: PyTree, x: PyTree, nudge: Nudge | Pin | None = None) -> Float[Array, ""]:
         """The largest energy that one flip releases; with a pin also how far the outputs are from it.
 
-        NaN for a state that is not made of spins +-1, and where fields are not finite.
+        NaN for a state that is not made of spins +-1.
         """
         gains = self.energy_of_flips(state, x, nudge)
-        sound = [jnp.all(jnp.abs(s) == 1) for s in jax.tree.leaves(state)]
-        sound += [jnp.all(jnp.isfinite(gain)) for gain in jax.tree.leaves(gains)]
         off = jnp.zeros((), jax.tree.leaves(state)[0].dtype)
         if isinstance(nudge, Pin):
             held = self.output_spins(gains)
             gains = self.with_outputs(gains, jnp.zeros_like(held))
             off = jnp.max(jnp.abs(self.read(state, x) - nudge.target), initial=0.0)
         lowest = jnp.min(jnp.stack([jnp.min(g, initial=0.0) for g in jax.tree.leaves(gains)]))
-        return jnp.where(jnp.all(jnp.stack(sound)), jnp.maximum(-lowest, off), jnp.nan)
+        decided = jnp.all(jnp.stack([jnp.all(jnp.abs(s) == 1) for s in jax.tree.leaves(state)]))
+        return jnp.where(decided, jnp.maximum(-lowest, off), jnp.nan)
 
     # the ways to build one
 

@@ -113,11 +113,11 @@ def _real_kind(name: str, values: Any, hint: str) -> Any:
     objects = kind.kind == "O"
     empty = objects and np.size(values) == 0
     if not (empty or jnp.issubdtype(kind, jnp.floating) or jnp.issubdtype(kind, jnp.integer)):
-        given = kind
+        given, also = kind, f"; {hint}" if hint else ""
         if objects:
             strange = (entry for entry in np.asarray(values, object).ravel() if not isinstance(entry, int | float))
             given = type(next(strange, values)).__name__
-        raise ValueError(f"{name}: wanted real numbers, got {given}{hint and '; '}{hint}")
+        raise ValueError(f"{name}: wanted real numbers, got {given}{also}")
     return kind
 
 
@@ -247,9 +247,10 @@ def of_edges(name: str, values: Any, graph: Any, hint: str = "") -> Any:
                 "array"
             )
         try:
-            found.append(real_floats(name, attributes[values], hint))
+            found.append(real_floats(name, attributes[values]))
         except ValueError as error:
-            raise ValueError(f"{error} in the attribute {values!r} of the edge ({a!r}, {b!r})") from None
+            also = f"; {hint}" if hint else ""
+            raise ValueError(f"{error} in the attribute {values!r} of the edge ({a!r}, {b!r}){also}") from None
     return np.asarray(found, float)
 
 

@@ -181,8 +181,8 @@ class Substrate(eqx.Module):
         Raises ValueError for a complex x while the parameters are real, whose imaginary part would be dropped; a system
         whose inputs are complex by nature takes their real and imaginary parts, or has complex parameters.
 
-        Never raises for lack of convergence: `Equilibrium.status` says how it ended, `not_finite` wherever x holds NaN or
-        infinity. A complex beta continues the
+        Never raises for lack of convergence: `Equilibrium.status` says how it ended, `not_finite` wherever x holds NaN
+        or infinity. A complex beta continues the
         whole system, its input and its target analytically.
         """
         arguments.refuse_complex_input(x, parameter_dtype(self))

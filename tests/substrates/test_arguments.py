@@ -1,4 +1,4 @@
-"""What the user says to constructors is taken as meant, or refused by name: labels, real numbers, nodes from 0, inputs."""
+"""What the user says to constructors is taken as meant, or refused by name: labels, real numbers, nodes, inputs."""
 
 import itertools
 import math
@@ -211,7 +211,7 @@ def test_groups_of_oscillators_go_by_their_labels():
     x = jnp.zeros(0)
     states = chain.relax(x).state, net.relax(x).state
     for group, other in (([0], None), ([1], None), ([0, 1], [2])):
-        expected, found = chain.logarithmic_negativity(states[0], group, other), None
+        expected = chain.logarithmic_negativity(states[0], group, other)
         found = net.logarithmic_negativity(states[1], group, other)
         np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-12)
     with pytest.raises(ValueError, match="group: wanted the label of a node"):
@@ -272,54 +272,51 @@ def test_parallel_edges_are_in_parallel_or_refused(kind):
         with pytest.raises(ValueError, match=r"graph: .* without parallel edges, got more than one between . and ."):
             from_networkx(kind, graph)
         return
-    values = {
-        "conductance" if kind is ResistorNetwork else "stiffness": [
-            0.5 if {0, 1} == {a, b} else 1.0 for a, b in graph.edges()
-        ]
-    }
+    name = "conductance" if kind is ResistorNetwork else "stiffness"
+    values = {name: [0.5 if {a, b} == {0, 1} else 1.0 for a, b in graph.edges()]}
     twice, once = from_networkx(kind, graph, **values), from_networkx(kind, shuffled_path())
     x = 0.1 * jnp.ones(once.input_size)
-    state = once.initial_state(x) + 0.05 * jnp.arange(once.initial_state(x).size).reshape(once.initial_state(x).shape)
+    start = once.initial_state(x)
+    state = start + 0.05 * jnp.arange(start.size, dtype=start.dtype).reshape(start.shape)
     np.testing.assert_allclose(twice.energy(state, x), once.energy(state, x), rtol=1e-12)
     np.testing.assert_allclose(twice.force(state, x), once.force(state, x), rtol=1e-9, atol=1e-14)
 
 
-@pytest.mark.parametrize(
-    ("build", "words"),
-    [
-        (lambda g: from_networkx(ResistorNetwork, g, rails={4: 1.0}), "rails: wanted labels of nodes"),
-        (lambda g: from_networkx(OscillatorNetwork, g, references={4: 1.0}), "references: wanted labels of nodes"),
-        (lambda g: from_networkx(ElasticNetwork, g, loads={4: (1, 0)}), "loads: wanted labels of nodes"),
-        (lambda g: from_networkx(ElasticNetwork, g, clamped=[(4, 0)]), "clamped: wanted labels of nodes"),
-        (lambda g: from_networkx(ElasticNetwork, g, inputs=[{(4, 0): 1.0}]), "inputs: wanted labels of nodes"),
-        (
-            lambda g: from_networkx(ElasticNetwork, g, reading="distance", outputs=[(0, 4)]),
-            "outputs: wanted labels of nodes",
-        ),
-        (
-            lambda g: from_networkx(ElasticNetwork, g, reading="distance", outputs=[0]),
-            "outputs: wanted pairs of labels of nodes",
-        ),
-        (lambda g: from_networkx(ElasticNetwork, g, positions={0: (0, 0)}), "positions: wanted one entry for each label"),
-        (lambda g: from_networkx(IsingModel, g, field={0: 1.0}), "field: wanted one entry for each label .* nothing for 3"),
-        (lambda g: from_networkx(IsingModel, g, field="h"), "field: wanted the attribute 'h' on every node"),
-        (lambda g: from_networkx(TransverseFieldIsing, g, outputs=["Z4"]), "outputs: wanted labels of nodes"),
-        (lambda g: from_networkx(TransverseFieldIsing, g, outputs=[("W", 0)]), "outputs: wanted labels of nodes"),
-        (lambda g: from_networkx(TransverseFieldIsing, g, outputs=[{("X", 4): 1.0}]), "outputs: wanted labels of nodes"),
-        (
-            lambda g: from_networkx(TransverseFieldIsing, nx.relabel_nodes(g, {3: "Z0"}), outputs=["Z0"]),
-            "outputs: wanted entries of one meaning, got 'Z0'",
-        ),
-        (
-            lambda g: from_networkx(ElasticNetwork, nx.relabel_nodes(g, {3: (0, 1)}), outputs=[(0, 1)], positions=np.eye(4, 2) + np.arange(4)[:, None]),
-            r"outputs: wanted entries of one meaning, got \(0, 1\)",
-        ),
-        (lambda g: from_networkx(IsingModel, g, inputs=[0, 0]), r"each spin once, .*in the order of the graph: 0 is 3, 1 is 1"),
-    ],
-)  # fmt: skip
-def test_labels_that_are_none_or_could_mean_two_things_are_refused(build, words):
+NO_LABELS = [
+    (ResistorNetwork, {"rails": {4: 1.0}}, "rails: wanted labels of nodes"),
+    (OscillatorNetwork, {"references": {4: 1.0}}, "references: wanted labels of nodes"),
+    (ElasticNetwork, {"loads": {4: (1, 0)}}, "loads: wanted labels of nodes"),
+    (ElasticNetwork, {"clamped": [(4, 0)]}, "clamped: wanted labels of nodes"),
+    (ElasticNetwork, {"inputs": [{(4, 0): 1.0}]}, "inputs: wanted labels of nodes"),
+    (ElasticNetwork, {"reading": "distance", "outputs": [(0, 4)]}, "outputs: wanted labels of nodes"),
+    (ElasticNetwork, {"reading": "distance", "outputs": [0]}, "outputs: wanted pairs of labels of nodes"),
+    (ElasticNetwork, {"positions": {0: (0, 0)}}, "positions: wanted one entry for each label"),
+    (IsingModel, {"field": {0: 1.0}}, "field: wanted one entry for each label .* got nothing for 3"),
+    (IsingModel, {"field": "h"}, "field: wanted the attribute 'h' on every node"),
+    (TransverseFieldIsing, {"outputs": ["Z4"]}, "outputs: wanted labels of nodes"),
+    (TransverseFieldIsing, {"outputs": [("W", 0)]}, "outputs: wanted labels of nodes"),
+    (TransverseFieldIsing, {"outputs": [{("X", 4): 1.0}]}, "outputs: wanted labels of nodes"),
+    (IsingModel, {"inputs": [0, 0]}, "each spin once, .*in the order of the graph: 0 is 3, 1 is 1, 2 is 0"),
+]
+
+
+@pytest.mark.parametrize(("kind", "options", "words"), NO_LABELS)
+def test_what_is_no_label_is_refused(kind, options, words):
     with pytest.raises(ValueError, match=words):
-        build(shuffled_path())
+        from_networkx(kind, shuffled_path(), **options)
+
+
+def test_what_could_mean_two_things_is_refused():
+    renamed = nx.relabel_nodes(shuffled_path(), {3: "Z0"})
+    options = {"coupling": 1.0, "transverse_field": 1.0}
+    with pytest.raises(ValueError, match="outputs: wanted entries of one meaning, got 'Z0'"):
+        TransverseFieldIsing.from_networkx(renamed, outputs=["Z0"], **options)
+    TransverseFieldIsing.from_networkx(renamed, outputs=[("Z", "Z0"), ("Z", 0)], **options)
+    renamed = nx.relabel_nodes(shuffled_path(), {3: (0, 1)})
+    options = {"positions": [[0, 0], [1, 0], [2, 1], [3, 5]], "stiffness": 1.0, "floppy": True, "inputs": [0]}
+    with pytest.raises(ValueError, match=r"outputs: wanted entries of one meaning, got \(0, 1\)"):
+        ElasticNetwork.from_networkx(renamed, outputs=[(0, 1)], **options)
+    ElasticNetwork.from_networkx(renamed, outputs=[((0, 1), 0), (1, 0)], **options)
 
 
 def test_distances_between_labels():
@@ -441,9 +438,9 @@ def test_what_is_no_number_is_refused_by_name(argument, strange):
 
 
 def test_a_circuit_says_that_it_has_no_impedances():
-    with pytest.raises(ValueError, match="conductance: wanted real numbers, got complex128; .* no impedances"):
+    with pytest.raises(ValueError, match=r"conductance: wanted real numbers, got complex128; .* no impedances"):
         circuit(conductance=1j)
-    with pytest.raises(ValueError, match=r"impedances in the attribute 'y' of the edge \(0, 1\)"):
+    with pytest.raises(ValueError, match=r"got complex128 in the attribute 'y' of the edge \(3, 2\); .* no impedances"):
         ResistorNetwork.from_networkx(shuffled_path(y=1j), inputs=[0], outputs=[3], conductance="y")
 
 
@@ -473,7 +470,7 @@ ONE_BASED = {
 
 @pytest.mark.parametrize("kind", ONE_BASED)
 def test_nodes_that_count_from_one_are_refused_unless_their_number_is_given(kind):
-    with pytest.raises(ValueError, match="edges.*: wanted nodes that count from 0, .* subtract 1 .* or give n=4"):
+    with pytest.raises(ValueError, match=r"edges.*: wanted nodes that count from 0, .* subtract 1 .* or give n=4"):
         ONE_BASED[kind]()
     if kind != "circuit":
         assert ONE_BASED[kind](n=4).n == 4
@@ -487,7 +484,7 @@ def test_a_node_that_only_another_argument_names_is_named():
     assert IsingModel.from_edges([(1, 2)], coupling=1.0, field=[0.1, 0.2, 0.3]).n == 3
     assert OscillatorNetwork.from_edges([(1, 2)], coupling=1.0, references={0: 0.0}).n == 3
     assert TransverseFieldIsing.from_edges([(1, 2)], coupling=1.0, transverse_field=1.0, outputs=["X0"]).n == 3
-    with pytest.raises(ValueError, match="n: wanted a whole number, got 2.5"):
+    with pytest.raises(ValueError, match=r"n: wanted a whole number, got 2\.5"):
         spins(n=2.5)
 
 
@@ -520,7 +517,7 @@ def test_complex_inputs_are_refused_by_name(name):
 @pytest.mark.parametrize("bad", [np.inf, -np.inf, np.nan])
 def test_spins_refuse_an_input_that_is_not_finite(bad):
     for net in (spins(), SYSTEMS["layers of spins"]()):
-        with pytest.raises(ValueError, match=r"x: wanted finite numbers, got NaN or infinity at \[0\]"):
+        with pytest.raises(ValueError, match=r"x: wanted finite numbers, got NaN or infinity at \[0"):
             net.relax(jnp.full(net.input_size, bad))
 
 
@@ -535,5 +532,5 @@ HIDING = {  # systems whose state stays finite under an infinite input
 def test_an_input_that_is_not_finite_never_counts_as_converged(name):
     build, bad = HIDING[name]
     found = relax_batch(build(), jnp.array([[0.3], *([value] for value in bad)]))
-    expected = [Status.converged, *(Status.not_finite for _ in bad)]
-    assert [bool(jnp.all(found.status[k] == status)) for k, status in enumerate(expected)] == [True] * len(expected)
+    assert found.converged.tolist() == [True, *(False for _ in bad)]
+    assert (found.status == Status.not_finite).tolist() == [False, *(True for _ in bad)]

@@ -204,6 +204,15 @@ def test_what_was_built_from_labels_is_asked_by_labels():
         net.effective_resistance("n0", 2)
 
 
+def test_nodes_of_a_netlist_go_by_their_names():
+    net = ResistorNetwork.from_netlist("t\nV1 2 0 1\nR1 2 1 1\nR2 1 3 5\nR3 3 0 1\n", inputs=["2"], outputs=["3"])
+    floating = ResistorNetwork.from_netlist("t\nV1 2 0 1\nR1 2 1 1\nR2 1 3 5\n", inputs=["2"], outputs=["3"])
+    np.testing.assert_allclose(floating.effective_resistance("1", "3"), 5.0, rtol=1e-12)
+    np.testing.assert_allclose(net.effective_resistance("3", -1), 6 / 7, rtol=1e-12)
+    with pytest.raises(ValueError, match="a: wanted the label of a node"):
+        net.effective_resistance(1, -1)
+
+
 def test_groups_of_oscillators_go_by_their_labels():
     """In a chain the end and the middle are entangled with the rest in different measure."""
     chain = QuantumOscillatorNetwork.from_edges([(0, 1), (1, 2), (2, 3)], inputs=[], outputs=[0])

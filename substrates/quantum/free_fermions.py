@@ -34,7 +34,10 @@ class PolarFactor(Solver):
         limit = tolerance(substrate, start, x, nudge)
 
         def solve(weights, start, limit):
-            left, singular, right = jnp.linalg.svd(substrate.matrix(x, weights))
+            matrix = substrate.matrix(x, weights)
+            # LAPACK may never return from a matrix that is not finite; the residual tells
+            sound = jnp.where(jnp.all(jnp.isfinite(matrix)), matrix, jnp.eye(substrate.size, dtype=matrix.dtype))
+            left, singular, right = jnp.linalg.svd(sound)
             return left @ right, one, 2 * singular[-1]
 
         if isinstance(nudge, Nudge):

@@ -530,9 +530,10 @@ def test_spins_refuse_an_input_that_is_not_finite(bad):
             net.relax(jnp.full(net.input_size, bad))
 
 
-HIDING = {  # systems whose state stays finite under an infinite input
+HIDING = {  # systems whose state stays finite under an infinite input, or whose factorisation would not return
     "spins": (spins, [np.inf, -np.inf, np.nan]),
     "a node behind a diode": (lambda: circuit(rails={1: 0.0}, diodes=[(2, 1)]), [np.inf, np.nan]),
+    "a chain of fermions": (SYSTEMS["chain"], [np.inf, -np.inf, np.nan]),
     "a spring that vanishes": (lambda: quantum_oscillators(drive="stiffness"), [-np.inf, np.nan]),
 }
 

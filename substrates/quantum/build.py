@@ -38,7 +38,8 @@ def from_edges(
     """The model that `TransverseFieldIsing.from_edges` describes."""
     pairs, inputs = np.asarray(edges), _spins("inputs", inputs)
     if n is None:
-        named = {"edges": pairs, "inputs": inputs, "outputs": _read(outputs)}
+        # outputs may name spin 0, but add no spins
+        named = {"edges": pairs, "inputs": inputs, "outputs": [spin for spin in _read(outputs) if spin == 0]}
         n = arguments.count_nodes(named, [transverse_field, longitudinal_field], grow=True)
     n = arguments.whole("n", n)
     graph = Graph.from_edges(pairs, n)

@@ -226,7 +226,7 @@ def _number_nodes(ax: Axes, net: CircuitNetwork, schematic: Schematic, nodes: An
     for node, (place, colour) in enumerate(zip(schematic.places, _facecolours(nodes, net.n), strict=True)):
         dark = colour[:3] @ np.array([0.299, 0.587, 0.114]) < 0.5
         ax.annotate(
-            str(node),
+            str(node if net.labels is None else net.labels[node]),
             place,
             ha="center",
             va="center",

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Inexact, PRNGKeyArray, PyTree
 
+from substrates import arguments
 from substrates.nudge import Cost, Nudge, Pin, SquaredError, as_tree, batch_axes
 from substrates.solvers.generic import DescendThenPolish
 from substrates.solvers.joint import Control, JointEquilibrium, relax_alternately
@@ -207,15 +208,20 @@ class Substrate(eqx.Module):
         """Settles from `start` (by default `initial_state(x)`) and stays on its branch.
 
         Args:
-            x: the clamped input of one example.
+            x: the clamped input of one example; complex only where the parameters are.
             nudge: a `Nudge`, a `Pin`, or None for the free phase.
             start: a state, cast to the dtype of the parameters.
             key: randomness, for systems that use it.
             solver: replaces the solver of the class.
 
-        Never raises for lack of convergence: `Equilibrium.status` says how it ended. A complex beta continues the
+        Raises ValueError for a complex x while the parameters are real, whose imaginary part would be dropped; a system
+        whose inputs are complex by nature takes their real and imaginary parts, or has complex parameters.
+
+        Never raises for lack of convergence: `Equilibrium.status` says how it ended, `not_finite` wherever x holds NaN
+        or infinity. A complex beta continues the
         whole system, its input and its target analytically.
         """
+        arguments.refuse_complex_input(x, parameter_dtype(self))
         system: Substrate = self
         if isinstance(nudge, Nudge) and jnp.iscomplexobj(nudge.beta):
             system, x, nudge, start = _complexify(self), _complexify(x), _complexify(nudge), _complexify(start)
@@ -377,7 +383,13 @@ class Substrate(eqx.Module):
 def _settle(
     solver: Solver, system: Substrate, x: PyTree, nudge: Nudge | Pin | None, start: PyTree, key: PRNGKeyArray | None
 ) -> Equilibrium:
-    return solver(system, x, nudge, start, key)
+    found = solver(system, x, nudge, start, key)
+    finite = [jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(x) if eqx.is_inexact_array(leaf)]
+    if not finite:
+        return found
+    # an infinite input may leave a finite state: behind a diode, or where no flip wins against it
+    status = Status.where(jnp.all(jnp.stack(finite)), found.status, Status.not_finite)
+    return dataclasses.replace(found, status=status)
 
 
 def split_parameters(substrate: T) -> tuple[T, T]:

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.core import Tracer
 from jaxtyping import PRNGKeyArray
 
-from substrates.quantum.observables import Observables, outcomes
+from substrates import arguments
+from substrates.quantum.observables import Observables, PauliString, outcomes, over_labels
 from substrates.quantum.transverse_ising import TransverseFieldIsing
 from substrates.wiring import Graph, lattice_edges
 
@@ -33,16 +33,18 @@ def from_edges(
     level: int,
     *,
     shape: tuple[int, ...],
+    labels: tuple[Hashable, ...] | None = None,
 ) -> TransverseFieldIsing:
     """The model that `TransverseFieldIsing.from_edges` describes."""
     pairs, inputs = np.asarray(edges), _spins("inputs", inputs)
     if n is None:
-        largest = [int(np.max(spins)) for spins in (pairs, inputs) if np.size(spins)]
-        counted = [np.size(field) - 1 for field in (transverse_field, longitudinal_field) if np.ndim(field)]
-        n = max([*largest, *counted], default=-1) + 1
+        # outputs may name spin 0, but add no spins
+        named = {"edges": pairs, "inputs": inputs, "outputs": [spin for spin in _read(outputs) if spin == 0]}
+        n = arguments.count_nodes(named, [transverse_field, longitudinal_field], grow=True)
+    n = arguments.whole("n", n)
+    graph = Graph.from_edges(pairs, n)
     if n < 1:
         raise ValueError(f"n: wanted at least one spin, got {n}")
-    graph = Graph.from_edges(pairs, int(n))
     wrong = [spin for spin in inputs if not 0 <= spin < n]
     if wrong:
         raise ValueError(f"inputs: wanted spins from 0 to {n - 1}, got {wrong[:5]}")
@@ -54,9 +56,9 @@ def from_edges(
     free = [spin for spin in range(n) if spin not in held]
     if not free:
         raise ValueError(f"inputs: wanted at least one free spin, got all {n} clamped")
-    weight = checked_numbers("coupling", coupling, len(graph.edges), "edge")
+    weight = arguments.one_each("coupling", coupling, len(graph.edges), "edge", owner="model")
     fields = [
-        checked_numbers(name, field, n, "spin")
+        arguments.one_each(name, field, n, "spin", owner="model")
         for name, field in (("longitudinal_field", longitudinal_field), ("transverse_field", transverse_field))
     ]
     dtype = jnp.result_type(weight.dtype, *(field.dtype for field in fields))
@@ -66,7 +68,9 @@ def from_edges(
     place = {spin: k for k, spin in enumerate(free)}
     observables = Observables.of(outputs, place, len(free))
     b, h = (field.astype(dtype) for field in fields)
-    return TransverseFieldIsing(weight.astype(dtype), b, h, graph, inputs, entry, observables, int(level), shape)
+    return TransverseFieldIsing(
+        weight.astype(dtype), b, h, graph, inputs, entry, observables, int(level), shape, labels
+    )
 
 
 def from_networkx(
@@ -80,25 +84,20 @@ def from_networkx(
     level: int,
 ) -> TransverseFieldIsing:
     """The model that `TransverseFieldIsing.from_networkx` describes."""
-    if graph.is_directed():
-        raise ValueError("graph: wanted an undirected graph, as couplings are symmetric; got a directed one")
-    number = {label: k for k, label in enumerate(graph.nodes)}
-    for label in inputs:
-        if label not in number:
-            raise ValueError(f"inputs: wanted labels of nodes of the graph, got {label!r}")
-    if isinstance(coupling, str):
-        for a, b, attributes in graph.edges(data=True):
-            if coupling not in attributes:
-                raise ValueError(
-                    f"coupling: wanted the attribute {coupling!r} on every edge, got none on ({a!r}, {b!r}): set it or "
-                    "give an array"
-                )
-        coupling = np.asarray([attributes[coupling] for _, _, attributes in graph.edges(data=True)], float)
-    edges = [(number[a], number[b]) for a, b in graph.edges()]
-    inputs = [number[label] for label in inputs]
-    return from_edges(
-        edges, len(number), coupling, transverse_field, longitudinal_field, inputs, entry, outputs, level, shape=()
+    number = arguments.numbering(graph)
+    labels = tuple(number)
+    words = (
+        arguments.of_edges("coupling", coupling, graph),
+        arguments.of_nodes("transverse_field", transverse_field, graph),
+        arguments.of_nodes("longitudinal_field", longitudinal_field, graph),
+        arguments.numbers_of("inputs", inputs, number),
+        entry,
+        over_labels(outputs, number),
+        level,
     )
+    with arguments.explained(labels):
+        edges = [(number[a], number[b]) for a, b in graph.edges()]
+        return from_edges(edges, len(number), *words, shape=(), labels=labels)
 
 
 def lattice(
@@ -181,21 +180,7 @@ def _spins(name: str, spins: Any) -> tuple[int, ...]:
     return tuple(array.tolist())
 
 
-def checked_numbers(name: str, values: Any, count: int, each: str) -> jax.Array:
-    """One finite real number for each of some things, from an array or from one number for all."""
-    if isinstance(values, Tracer):
-        raise ValueError(
-            f"{name}: wanted numbers when the model is built, got a traced array: build it outside compiled code and "
-            "replace the numbers inside with equinox.tree_at"
-        )
-    array = jnp.asarray(values)
-    if not jnp.issubdtype(array.dtype, jnp.floating):
-        if not jnp.issubdtype(array.dtype, jnp.integer):
-            raise ValueError(f"{name}: wanted real numbers, got {array.dtype}")
-        array = array.astype(float)
-    if array.shape not in ((), (count,)):
-        raise ValueError(f"{name}: wanted one number or shape ({count},), one per {each}, got shape {array.shape}")
-    wrong = np.flatnonzero(~np.isfinite(np.asarray(jnp.atleast_1d(array))))
-    if wrong.size:
-        raise ValueError(f"{name}: wanted finite numbers, got NaN or infinity at {wrong[:5].tolist()}")
-    return jnp.broadcast_to(array, (count,))
+def _read(outputs: Sequence[Any]) -> list[int]:
+    """The spins that outputs read."""
+    names = [name for output in outputs for name in (output if isinstance(output, Mapping) else [output])]
+    return [spin for name in names for spin in PauliString.parse(name).spins]

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
+from substrates import arguments
 from substrates.nudge import Nudge, Pin
 from substrates.quantum.eigensolvers import self_consistent
 from substrates.solvers.solver import Equilibrium, Solver, Status, everywhere, tolerance
@@ -33,7 +34,10 @@ class PolarFactor(Solver):
         limit = tolerance(substrate, start, x, nudge)
 
         def solve(weights, start, limit):
-            left, singular, right = jnp.linalg.svd(substrate.matrix(x, weights))
+            matrix = substrate.matrix(x, weights)
+            # LAPACK may never return from a matrix that is not finite; the residual tells
+            sound = jnp.where(jnp.all(jnp.isfinite(matrix)), matrix, jnp.eye(substrate.size, dtype=matrix.dtype))
+            left, singular, right = jnp.linalg.svd(sound)
             return left @ right, one, 2 * singular[-1]
 
         if isinstance(nudge, Nudge):
@@ -102,13 +106,12 @@ class FreeFermionChain(Substrate):
         Raises:
             ValueError: for outputs that are not free-fermionic pairs, and numbers that do not fit.
         """
-        from substrates.quantum.build import checked_numbers
         from substrates.quantum.observables import PauliString
 
         if n < 2:
             raise ValueError(f"n: wanted at least two spins, got {n}")
-        J = checked_numbers("coupling", coupling, n - 1, "bond")
-        h = checked_numbers("transverse_field", transverse_field, n, "spin")
+        J = arguments.one_each("coupling", coupling, n - 1, "bond", owner="model")
+        h = arguments.one_each("transverse_field", transverse_field, n, "spin", owner="model")
         dtype = jnp.result_type(J.dtype, h.dtype)
         inputs = tuple(int(spin) for spin in inputs)
         if len(set(inputs)) < len(inputs) or not all(0 <= spin < n for spin in inputs):
@@ -170,6 +173,7 @@ class FreeFermionChain(Substrate):
 
     def initial_state(self, x: Float[Array, "inputs"]) -> Float[Array, "spins spins"]:
         """No correlation: every spin along its transverse field."""
+        arguments.refuse_complex_input(x, self.coupling.dtype)
         self.matrix(x)
         return jnp.diag(jnp.where(self.transverse_field < 0, -1, 1).astype(self.coupling.dtype))
 

@@ -9,9 +9,9 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.core import Tracer
 from jaxtyping import Array, Float
 
+from substrates import arguments
 from substrates.quantum.gibbs import GibbsEnsemble, gibbs_ensemble
 from substrates.quantum.system import QuantumSubstrate
 from substrates.solvers.batching import in_turn
@@ -147,6 +147,7 @@ class HamiltonianSubstrate(QuantumSubstrate):
 
     def initial_state(self, x: Float[Array, "inputs"]) -> Float[Array, "amplitudes"]:
         """A random unit vector, always the same; with complex amplitudes it sets the phase of every state."""
+        arguments.refuse_complex_input(x, self.weight.dtype)
         self._checked(x)
         size = self.dimension // 2 if self.is_complex else self.dimension
         draw = np.random.default_rng(size).normal(size=self.dimension)
@@ -233,13 +234,5 @@ def _matrix(name: str, operator: Any) -> np.ndarray:
 
 
 def _weights(weight: Any, count: int) -> Array:
-    if isinstance(weight, Tracer):
-        raise ValueError(
-            "weight: wanted numbers when the system is built, got a traced array; use equinox.tree_at inside"
-        )
-    array = jnp.asarray(weight, float) if not eqx.is_inexact_array(weight) else jnp.asarray(weight)
-    if array.shape not in ((), (count,)):
-        raise ValueError(f"weight: wanted one number or shape ({count},), one per term, got shape {array.shape}")
-    if not np.isfinite(np.asarray(array)).all():
-        raise ValueError("weight: wanted finite numbers, got NaN or infinity")
-    return jnp.broadcast_to(array, (count,))
+    values = weight if eqx.is_inexact_array(weight) else arguments.real_floats("weight", weight)
+    return arguments.one_each("weight", values, count, "term", owner="system")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from substrates import arguments
 from substrates.wiring import HashedByContent
 
 _FACTOR = re.compile(r"([A-Za-z])(\d+)")
@@ -105,7 +106,7 @@ class Observables(HashedByContent):
                     raise ValueError(f"outputs: wanted free spins out of {sorted(place)}, got spin {strange[0]}")
                 flips, signs = (tuple(place[spin] for spin in spins) for spins in (string.flips, string.signs))
                 at = numbers.setdefault(PauliString(flips, signs, string.factor), len(numbers))
-                row[at] = row.get(at, 0.0) + float(weight)
+                row[at] = row.get(at, 0.0) + float(arguments.real_floats("outputs", weight))
             rows.append(row)
         mixing = np.zeros((len(rows), len(numbers)))
         for k, row in enumerate(rows):
@@ -160,6 +161,62 @@ def outcomes(spins: Sequence[int], basis: str = "Z", count: int | None = None) -
             terms[name] = (-1) ** int(np.dot(outcome, chosen)) / 2 ** len(spins)
         projectors.append(terms)
     return projectors
+
+
+def over_labels(operators: Sequence[Any], number: Mapping[Hashable, int]) -> list[Any]:
+    """Operators over the labels of nodes as operators over their numbers, which `Observables.of` reads.
+
+    A label stands for <Z> of its node. A Pauli string is a pair (basis, label), a tuple of such pairs, or, where labels
+    are whole numbers, a name such as "Z0 X3"; "" and () are the identity. A dict from any of these to weights is their
+    sum.
+
+    Args:
+        operators: such as ["a", ("X", "a"), (("Z", "a"), ("Z", "b")), {"": 0.5, "a": 0.5}].
+        number: of each label.
+
+    Raises:
+        ValueError: for what is none of these, and for what could be two of them.
+    """
+
+    def factor(pair: Any) -> bool:
+        return (
+            isinstance(pair, tuple)
+            and len(pair) == 2
+            and isinstance(pair[0], str)
+            and pair[0] in ("X", "Y", "Z")
+            and arguments.is_label(pair[1], number)
+        )
+
+    def renamed(entry: Any) -> str | int:
+        found: list[str | int] = []
+        if arguments.is_label(entry, number):
+            found.append(number[entry])
+        if factor(entry):
+            found.append(f"{entry[0]}{number[entry[1]]}")
+        elif isinstance(entry, tuple) and all(map(factor, entry)):
+            found.append(" ".join(f"{basis}{number[label]}" for basis, label in entry))
+        elif isinstance(entry, str):
+            factors = [_FACTOR.fullmatch(part) for part in entry.replace("*", " ").split()]
+            if all(part and arguments.is_label(int(part[2]), number) for part in factors):
+                found.append(" ".join(f"{part[1]}{number[int(part[2])]}" for part in factors if part))
+        if len(found) == 1:
+            return found[0]
+        if found:
+            raise ValueError(
+                f"outputs: wanted entries of one meaning, got {entry!r}, which is the label of a node and a Pauli "
+                "string: write ('Z', label) or relabel the nodes"
+            )
+        raise ValueError(
+            "outputs: wanted labels of nodes of the graph, pairs such as ('X', label), tuples of such pairs or names "
+            f"such as 'Z0 X3' of labels that are whole numbers, got {entry!r}"
+        )
+
+    return [
+        {renamed(term): weight for term, weight in operator.items()}
+        if isinstance(operator, Mapping)
+        else renamed(operator)
+        for operator in operators
+    ]
 
 
 def check_basis(basis: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -51,8 +52,9 @@ def network(net: TransverseFieldIsing, state: Any = None, x: Any = None, ax: Axe
             z[list(net.inputs)] = np.asarray(x)
         nodes.set(array=z, cmap="PuOr", clim=(-1, 1), facecolors=None)
         ax.figure.colorbar(nodes, ax=ax, label=r"$\langle Z_i \rangle$")
+    names = _names(net)
     for spin, place in enumerate(places):
-        ax.annotate(str(spin), place, ha="center", va="center", fontsize=8, zorder=3)
+        ax.annotate(str(names[spin]), place, ha="center", va="center", fontsize=8, zorder=3)
     ax.set(aspect="equal", xticks=[], yticks=[])
     ax.margins(0.15)
     for spine in ax.spines.values():
@@ -94,9 +96,15 @@ def correlations(
     ax.figure.colorbar(image, ax=ax, label=f"${pair}{means}$")
     ticks = np.arange(len(net.free))
     ax.set(xlabel="spin", ylabel="spin", xticks=ticks, yticks=ticks)
-    ax.set_xticklabels(net.free.tolist())
-    ax.set_yticklabels(net.free.tolist())
+    free = [str(_names(net)[spin]) for spin in net.free]
+    ax.set_xticklabels(free)
+    ax.set_yticklabels(free)
     return ax
+
+
+def _names(net: TransverseFieldIsing) -> Sequence[Any]:
+    """What the spins are called: their labels, or their numbers."""
+    return range(net.n) if net.labels is None else net.labels
 
 
 def _places(net: TransverseFieldIsing) -> np.ndarray:

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from substrates import arguments
 from substrates.quantum.observables import Observables
 from substrates.quantum.spin_hamiltonian import SpinHamiltonian, all_signs, ising_diagonal
 from substrates.quantum.system import QuantumSubstrate
@@ -49,6 +50,7 @@ class TransverseFieldIsing(QuantumSubstrate):
         outputs: what is read, operators of the free spins.
         level: which level it settles to, 0 for the ground state.
         shape: of the lattice that the spins number in C order, for pictures; () if they form none.
+        labels: of the spins, in their order, where the model was built from labels; None where they are numbers.
 
     Source: Scellier 2024, arXiv 2406.00879; Massar and Mognetti 2024, arXiv 2405.08467.
     """
@@ -62,6 +64,7 @@ class TransverseFieldIsing(QuantumSubstrate):
     outputs: Observables = eqx.field(static=True, default=Observables(0, (), np.zeros((0, 0))))
     level: int = eqx.field(static=True, default=0)
     shape: tuple[int, ...] = eqx.field(static=True, default=())
+    labels: tuple[Hashable, ...] | None = eqx.field(static=True, default=None)
 
     @property
     def n(self) -> int:
@@ -115,6 +118,7 @@ class TransverseFieldIsing(QuantumSubstrate):
         Where no h vanishes its overlap with the ground state is not zero: with the signs of h that of Perron and
         Frobenius.
         """
+        arguments.refuse_complex_input(x, self.coupling.dtype)
         x = self._checked(x)
         field = self.longitudinal_field
         if self.entry == "fields":
@@ -204,10 +208,17 @@ class TransverseFieldIsing(QuantumSubstrate):
         Args:
             graph: without loops and parallel edges.
             coupling: the edge attribute that holds J, or an array in the order of `graph.edges`, or one number.
-            transverse_field, longitudinal_field: arrays in the order of `graph.nodes`, or one number.
+            transverse_field, longitudinal_field: one number, an array in the order of `graph.nodes`, {label: number},
+                or the node attribute that holds it.
             inputs: labels of nodes.
-            outputs: as in `from_edges`, by the numbers of the nodes.
+            outputs: operators of free spins: a label for <Z> there; ("X", label); a tuple of such pairs for a product,
+                (("Z", "a"), ("Z", "b")); names such as "Z0 X3" where labels are whole numbers; dicts from these to
+                weights for sums.
             entry, level: as in `from_edges`.
+
+        Raises:
+            ValueError: for a label that is no node, an output that could mean two things, an edge without the
+                attribute, and whatever `from_edges` refuses.
         """
         from substrates.quantum.build import from_networkx
 

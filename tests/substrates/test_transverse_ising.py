@@ -384,7 +384,7 @@ def test_the_two_solvers_agree_on_a_batch():
 def test_graphs_lattices_and_tasks():
     graph = nx.cycle_graph(["a", "b", "c", "d"])
     nx.set_edge_attributes(graph, {edge: 0.5 + k for k, edge in enumerate(graph.edges)}, "coupling")
-    ring = TransverseFieldIsing.from_networkx(graph, transverse_field=0.7, inputs=["c"], outputs=[3])
+    ring = TransverseFieldIsing.from_networkx(graph, transverse_field=0.7, inputs=["c"], outputs=["d"])
     np.testing.assert_allclose(ring.coupling, [0.5, 1.5, 2.5, 3.5])
     assert ring.inputs == (2,)
     square = TransverseFieldIsing.lattice((2, 3), coupling=0.4)

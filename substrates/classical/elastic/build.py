@@ -8,8 +8,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.core import Tracer
 
+from substrates import arguments
 from substrates.classical.elastic import sparse_factor
 from substrates.classical.elastic.network import ElasticNetwork
 from substrates.classical.elastic.topology import READINGS, Topology, connected_parts
@@ -103,40 +103,38 @@ def network_from_networkx(
     **options: Any,
 ) -> ElasticNetwork:
     """The network that `ElasticNetwork.from_networkx` describes."""
-    number = {label: k for k, label in enumerate(graph.nodes)}
+    number = arguments.numbering(graph, parallel=True)
 
     def renamed(name: str, entry: Any) -> Any:
         if isinstance(entry, Mapping):
             return {renamed(name, key): value for key, value in entry.items()}
-        if _known(entry, number):
-            return number[entry]
-        if isinstance(entry, tuple) and len(entry) == 2 and _known(entry[0], number):
-            # a pair of nodes where distances are read, else a node and an axis
-            if options.get("reading") == "distance" and name == "outputs" and _known(entry[1], number):
-                return (number[entry[0]], number[entry[1]])
-            return (number[entry[0]], entry[1])
-        raise ValueError(f"{name}: wanted labels of nodes of the graph, got {entry!r}")
+        with_axis = isinstance(entry, tuple) and len(entry) == 2 and arguments.is_label(entry[0], number)
+        if not arguments.is_label(entry, number):
+            return (number[entry[0]], entry[1]) if with_axis else arguments.number_of(name, entry, number)
+        if with_axis and _whole(entry[1]):
+            raise ValueError(
+                f"{name}: wanted entries of one meaning, got {entry!r}, which is the label of a node and an axis of "
+                f"another, {entry[0]!r}: relabel the nodes"
+            )
+        return number[entry]
 
-    if isinstance(positions, str):
-        missing = [label for label, data in graph.nodes(data=True) if positions not in data]
-        if missing:
-            raise ValueError(f"positions: wanted the attribute {positions!r} on every node, got none on {missing[0]!r}")
-        positions = [data[positions] for _, data in graph.nodes(data=True)]
-    if isinstance(stiffness, str):
-        bare = [(a, b) for a, b, data in graph.edges(data=True) if stiffness not in data]
-        if bare:
-            raise ValueError(f"stiffness: wanted the attribute {stiffness!r} on every edge, got none on {bare[0]!r}")
-        stiffness = np.asarray([data[stiffness] for _, _, data in graph.edges(data=True)], float)
-    return build_network(
-        [(number[a], number[b]) for a, b in graph.edges()],
-        len(number),
-        positions=positions,
-        inputs=[renamed("inputs", entry) for entry in inputs],
-        outputs=[renamed("outputs", entry) for entry in outputs],
-        clamped=[renamed("clamped", entry) for entry in clamped],
-        stiffness=stiffness,
-        **options,
-    )
+    def apart(entry: Any) -> Any:
+        if not (isinstance(entry, tuple | list) and len(entry) == 2):
+            raise ValueError(f"outputs: wanted pairs of labels of nodes, whose distances are read, got {entry!r}")
+        return tuple(arguments.numbers_of("outputs", entry, number))
+
+    distances = options.get("reading") == "distance"
+    options["loads"] = arguments.by_number("loads", options.get("loads"), number)
+    options["rest_length"] = arguments.of_edges("rest_length", options.get("rest_length"), graph)
+    words: dict[str, Any] = {
+        "positions": arguments.of_nodes("positions", positions, graph),
+        "stiffness": arguments.of_edges("stiffness", stiffness, graph),
+        "inputs": [renamed("inputs", entry) for entry in inputs],
+        "outputs": [apart(entry) if distances else renamed("outputs", entry) for entry in outputs],
+        "clamped": [renamed("clamped", entry) for entry in clamped],
+    }
+    with arguments.explained(tuple(number)):
+        return build_network([(number[a], number[b]) for a, b in graph.edges()], len(number), **words, **options)
 
 
 class _Coordinates:
@@ -172,7 +170,7 @@ class _Coordinates:
         found: dict[int, float] = {}
         for key, value in entry.items():
             at = self.of(name, key)
-            weights = np.asarray(value, float)
+            weights = arguments.real_floats(name, value)
             if weights.shape != ((len(at),) if _whole(key) else ()):
                 wanted = f"a vector of {self.dim} numbers" if _whole(key) else "a number"
                 raise ValueError(f"{name}: wanted {wanted} for {key!r}, got {value!r}")
@@ -200,10 +198,6 @@ def _whole(entry: Any) -> bool:
     return isinstance(entry, int | np.integer) and not isinstance(entry, bool)
 
 
-def _known(entry: Any, number: Mapping[Any, int]) -> bool:
-    return isinstance(entry, Hashable) and entry in number
-
-
 def _matrix(columns: list[dict[int, float]], coordinates: np.ndarray, transpose: bool = False) -> SparseMap:
     import scipy.sparse
 
@@ -217,7 +211,7 @@ def _matrix(columns: list[dict[int, float]], coordinates: np.ndarray, transpose:
 
 
 def _positions(positions: Any, n: int | None) -> np.ndarray:
-    places = np.asarray(positions, float)
+    places = arguments.real_floats("positions", positions)
     if places.ndim != 2 or places.shape[1] not in (2, 3) or len(places) < 2:
         raise ValueError(f"positions: wanted shape (n, 2) or (n, 3) with n at least 2, got shape {places.shape}")
     if n is not None and len(places) != n:
@@ -246,18 +240,7 @@ def _pairs(name: str, pairs: Any, n: int) -> np.ndarray:
 
 
 def _numbers(name: str, values: Any, count: int, unit: str, dtype: Any = None) -> jax.Array:
-    if isinstance(values, Tracer):
-        raise ValueError(
-            f"{name}: wanted numbers when the network is built, got a traced array: build it outside compiled code and "
-            f"replace its {name} inside with equinox.tree_at"
-        )
-    array = jnp.asarray(values)
-    if not jnp.issubdtype(array.dtype, jnp.floating):
-        array = array.astype(float)
-    array = array if dtype is None else array.astype(dtype)
-    if array.shape not in ((), (count,)):
-        raise ValueError(f"{name}: wanted one number or shape ({count},), one per spring, got shape {array.shape}")
-    array = jnp.broadcast_to(array, (count,))
+    array = arguments.one_each(name, values, count, "spring", dtype=dtype, finite=False)
     wrong = np.flatnonzero(~(np.isfinite(np.asarray(array)) & (np.asarray(array) > 0)))
     if wrong.size:
         raise ValueError(
@@ -271,6 +254,7 @@ def _floor(name: str, floor: float | None, values: jax.Array) -> float:
     least = float(jnp.min(values))
     if floor is None:
         return 1e-3 * least
+    arguments.refuse_complex(name, floor)
     if not (np.isfinite(floor) and 0 < floor <= least * (1 + 1e-6)):
         raise ValueError(f"{name}: wanted a positive number not above the smallest value, {least:g}, got {floor}")
     return float(floor)
@@ -283,7 +267,7 @@ def _loads(loads: Mapping[int, Any] | None, n: int, dim: int, dtype: Any) -> jax
     for node, force in loads.items():
         if not _whole(node) or not 0 <= node < n:
             raise ValueError(f"loads: wanted nodes from 0 to {n - 1}, got {node!r}")
-        vector = np.asarray(force, float)
+        vector = arguments.real_floats("loads", force)
         if vector.shape != (dim,) or not np.all(np.isfinite(vector)):
             raise ValueError(f"loads: wanted {dim} finite numbers of newtons for node {node}, got {force!r}")
         table[node] = vector

@@ -134,11 +134,16 @@ class ElasticNetwork(Springs):
         """The network with a spring on every edge of a NetworkX graph; nodes are numbered in the graph's order.
 
         Args:
-            graph: undirected.
+            graph: undirected; a multigraph's parallel edges are parallel springs.
             inputs, outputs, clamped: as in `from_edges`, by labels of nodes.
-            positions: the node attribute that holds the position, or an array in the order of `graph.nodes`.
+            positions: the node attribute that holds the position, {label: position}, or an array in the order of
+                `graph.nodes`.
             stiffness: the edge attribute that holds the stiffness, or a number or array in the order of `graph.edges`.
-            options: the others of `from_edges`.
+            options: the others of `from_edges`, `loads` by labels of nodes, `rest_length` like `stiffness`.
+
+        Raises:
+            ValueError: for a label that is no node, a pair that is a label and a label with an axis, a node or an edge
+                without its attribute, and whatever `from_edges` refuses.
         """
         from substrates.classical.elastic.build import network_from_networkx
 

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Inexact
 
+from substrates import arguments
 from substrates.classical.elastic.mechanics import direction, extension_difference, length
 from substrates.classical.elastic.topology import Topology, hessian_pattern
 from substrates.nudge import Nudge, Pin
@@ -65,6 +66,7 @@ class Springs(Substrate):
     def initial_state(self, x: Float[Array, "inputs"]) -> State:
         """The reference, carried along affinely with the prescribed displacements."""
         topology, dtype = self.topology, self.stiffness.dtype
+        arguments.refuse_complex_input(x, dtype)
         fit, carry = (jnp.asarray(matrix, dtype) for matrix in topology.affine)
         moved = carry @ (fit @ self._displaced(x))
         return (jnp.asarray(topology.reference.reshape(-1)[topology.free], dtype) + moved).reshape(topology.state_shape)

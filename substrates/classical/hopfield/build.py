@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, PRNGKeyArray
 
+from substrates import arguments
 from substrates.classical.hopfield.network import HopfieldNetwork
 from substrates.wiring import Convolution, Dense, Pooling
 
@@ -114,7 +115,7 @@ def memory_of_patterns(patterns: Any, *, dtype: Any = None) -> HopfieldNetwork:
 
     Source: Hopfield 1982; as two layers, Krotov and Hopfield 2021, arXiv 2008.06996.
     """
-    xi = np.asarray(patterns, dtype=float)
+    xi = arguments.real_floats("patterns", patterns)
     if xi.ndim != 2 or 0 in xi.shape or not np.all(np.abs(xi) == 1):
         raise ValueError(f"patterns: wanted a matrix (patterns, units) of +1 and -1, got shape {xi.shape}")
     count, units = xi.shape
@@ -141,6 +142,7 @@ def _integers(name: str, values: Sequence[int]) -> tuple[int, ...]:
 
 
 def _gains(gain: float | Sequence[float], count: int) -> list[float]:
+    arguments.refuse_complex("gain", np.asarray(gain))
     gains = [float(g) for g in np.broadcast_to(gain, count)] if np.size(gain) in (1, count) else []
     if not gains or not all(np.isfinite(g) and g > 0 for g in gains):
         raise ValueError(f"gain: wanted a positive finite number, or {count} of them, got {gain}")

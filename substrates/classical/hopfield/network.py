@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
+from substrates import arguments
 from substrates.classical.hopfield.block_descent import BlockDescent
 from substrates.classical.hopfield.joint import relax_with_couplings
 from substrates.nudge import Nudge, Pin
@@ -68,6 +69,8 @@ class HopfieldNetwork(Substrate):
     def __check_init__(self):
         if not self.coupling or not isinstance(self.coupling[-1], Dense):
             raise ValueError("coupling: wanted at least one coupling, and a Dense one to the outputs at the end")
+        arguments.refuse_complex("coupling", *(block.weight for block in self.coupling))
+        arguments.refuse_complex("bias", *self.bias)
         if len(self.bias) != len(self.coupling):
             raise ValueError(
                 f"bias: wanted one vector for each of the {len(self.coupling)} layers after the input, "
@@ -105,6 +108,7 @@ class HopfieldNetwork(Substrate):
 
         Source: Bengio et al. 2016, arXiv 1606.01651.
         """
+        arguments.refuse_complex_input(x, self.bias[0].dtype)
         before, state = self.clamped(x), []
         for k, bias in enumerate(self.bias):
             felt = bias + self.arriving(k, before)

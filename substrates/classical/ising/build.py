@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Hashable, Sequence
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.core import Tracer
 
+from substrates import arguments
 from substrates.classical.ising.graph import SpinGraph
 from substrates.wiring import Bonds, Graph, lattice_edges
 
@@ -27,12 +26,12 @@ def from_edges(
     """The model that `IsingModel.from_edges` describes."""
     inputs, outputs = _nodes("inputs", inputs), _nodes("outputs", outputs)
     pairs = np.asarray(edges)
-    largest = [int(np.max(nodes)) for nodes in (pairs, inputs, outputs) if np.size(nodes)]
     if n is None:
-        n = max([*largest, np.size(field) - 1 if np.ndim(field) else -1]) + 1 if largest or np.ndim(field) else 0
+        n = arguments.count_nodes({"edges": pairs, "inputs": inputs, "outputs": outputs}, [field], grow=True)
+    n = arguments.whole("n", n)
+    graph = Graph.from_edges(pairs, n)
     if n < 1:
         raise ValueError(f"n: wanted at least one spin, got {n}")
-    graph = Graph.from_edges(pairs, int(n))
     for name, nodes in (("inputs", inputs), ("outputs", outputs)):
         wrong = [node for node in nodes if not 0 <= node < n]
         if wrong:
@@ -44,8 +43,8 @@ def from_edges(
         raise ValueError(f"outputs: wanted spins that no input holds, got {both[:5]}, which are inputs")
     if len(inputs) == n:
         raise ValueError(f"inputs: wanted at least one free spin, got all {n} held")
-    weight = _numbers("coupling", coupling, len(graph.edges), "edge")
-    fields = _numbers("field", field, int(n), "spin")
+    weight = arguments.one_each("coupling", coupling, len(graph.edges), "edge", owner="model")
+    fields = arguments.one_each("field", field, n, "spin", owner="model")
     dtype = jnp.result_type(weight.dtype, fields.dtype)
     return SpinGraph(Bonds(weight.astype(dtype), graph), fields.astype(dtype), inputs, outputs, shape)
 
@@ -54,29 +53,15 @@ def from_networkx(
     graph: Any, *, coupling: Any, field: Any, inputs: Sequence[Hashable], outputs: Sequence[Hashable]
 ) -> SpinGraph:
     """The model that `IsingModel.from_networkx` describes."""
-    if graph.is_directed():
-        raise ValueError("graph: wanted an undirected graph, as couplings are symmetric; got a directed one")
-    number = {label: k for k, label in enumerate(graph.nodes)}
-    for name, labels in (("inputs", inputs), ("outputs", outputs)):
-        for label in labels:
-            if label not in number:
-                raise ValueError(f"{name}: wanted labels of nodes of the graph, got {label!r}")
-    if isinstance(coupling, str):
-        for a, b, attributes in graph.edges(data=True):
-            if coupling not in attributes:
-                raise ValueError(
-                    f"coupling: wanted the attribute {coupling!r} on every edge, got none on ({a!r}, {b!r}): set it or "
-                    "give an array"
-                )
-        coupling = np.asarray([attributes[coupling] for _, _, attributes in graph.edges(data=True)], float)
-    return from_edges(
-        [(number[a], number[b]) for a, b in graph.edges()],
-        len(number),
-        coupling=coupling,
-        field=field,
-        inputs=[number[label] for label in inputs],
-        outputs=[number[label] for label in outputs],
-    )
+    number = arguments.numbering(graph)
+    words: dict[str, Any] = {
+        "coupling": arguments.of_edges("coupling", coupling, graph),
+        "field": arguments.of_nodes("field", field, graph),
+        "inputs": arguments.numbers_of("inputs", inputs, number),
+        "outputs": arguments.numbers_of("outputs", outputs, number),
+    }
+    with arguments.explained(tuple(number)):
+        return from_edges([(number[a], number[b]) for a, b in graph.edges()], len(number), **words)
 
 
 def lattice(
@@ -105,7 +90,8 @@ def lattice(
 
 def all_to_all(coupling: Any, *, field: Any, inputs: Sequence[int], outputs: Sequence[int]) -> SpinGraph:
     """The model that `IsingModel.all_to_all` describes."""
-    _refuse_traced("coupling", coupling)
+    arguments.refuse_traced("coupling", coupling, "model")
+    arguments.refuse_complex("coupling", coupling)
     matrix = np.asarray(coupling)
     if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1]:
         raise ValueError(f"coupling: wanted a square matrix of shape (n, n), got shape {matrix.shape}")
@@ -134,26 +120,3 @@ def _nodes(name: str, nodes: Any) -> tuple[int, ...]:
     if array.ndim != 1 or not np.issubdtype(array.dtype, np.integer):
         raise ValueError(f"{name}: wanted a sequence of integer spin numbers, got {nodes}; from_networkx takes labels")
     return tuple(array.tolist())
-
-
-def _numbers(name: str, values: Any, count: int, each: str) -> jax.Array:
-    _refuse_traced(name, values)
-    array = jnp.asarray(values)
-    if not jnp.issubdtype(array.dtype, jnp.floating):
-        if not jnp.issubdtype(array.dtype, jnp.integer):
-            raise ValueError(f"{name}: wanted real numbers, got {array.dtype}")
-        array = array.astype(float)
-    if array.shape not in ((), (count,)):
-        raise ValueError(f"{name}: wanted one number or shape ({count},), one per {each}, got shape {array.shape}")
-    wrong = np.flatnonzero(~np.isfinite(np.asarray(jnp.atleast_1d(array))))
-    if wrong.size:
-        raise ValueError(f"{name}: wanted finite numbers, got NaN or infinity at {wrong[:5].tolist()}")
-    return jnp.broadcast_to(array, (count,))
-
-
-def _refuse_traced(name: str, values: Any) -> None:
-    if isinstance(values, Tracer):
-        raise ValueError(
-            f"{name}: wanted numbers when the model is built, got a traced array: build it outside compiled code and "
-            "replace the numbers inside with equinox.tree_at"
-        )

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from substrates import arguments
 from substrates.classical.ising.counter import counted_uniform
 from substrates.classical.ising.layout import Layout, layout_of
 from substrates.classical.ising.model import IsingModel, cost_of_flips
@@ -68,6 +69,7 @@ class SpinGraph(IsingModel):
         return len(self.inputs)
 
     def initial_state(self, x: Float[Array, "inputs"]) -> Float[Array, "free"]:
+        arguments.refuse_complex_input(x, self.field.dtype)
         if jnp.shape(x) != (len(self.inputs),):
             raise ValueError(
                 f"x: wanted shape ({len(self.inputs)},), one number for each spin that is held, got {jnp.shape(x)}"

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
+from substrates import arguments
 from substrates.classical.ising.annealing import Annealing
 from substrates.classical.ising.counter import counted_uniform
 from substrates.classical.ising.enumeration import Enumeration
@@ -62,6 +63,8 @@ class LayeredSpins(IsingModel):
                 f"coupling, field: wanted one of each for every layer after the input, at least one, got "
                 f"{len(self.coupling)} and {len(self.field)}"
             )
+        arguments.refuse_complex("coupling", *(block.weight for block in self.coupling))
+        arguments.refuse_complex("field", *self.field)
         before = self.coupling[0].weight.shape[0]
         for k, (block, field) in enumerate(zip(self.coupling, self.field, strict=True)):
             rows, columns = block.weight.shape
@@ -107,6 +110,7 @@ class LayeredSpins(IsingModel):
         return self.sizes[0]
 
     def initial_state(self, x: Float[Array, "inputs"]) -> State:
+        arguments.refuse_complex_input(x, self.field[0].dtype)
         if jnp.shape(x) != (self.sizes[0],):
             raise ValueError(f"x: wanted shape ({self.sizes[0]},), one number per input, got {jnp.shape(x)}")
         return tuple(jnp.zeros_like(field) for field in self.field)
@@ -309,6 +313,8 @@ def layered_spins(
         raise ValueError(f"sizes: wanted at least two positive integers (inputs, ..., outputs), got {sizes}")
     if not isinstance(copies, int) or copies < 1:
         raise ValueError(f"copies: wanted a whole number of spins per output, at least 1, got {copies}")
+    arguments.refuse_complex("levels", *levels)
+    arguments.refuse_complex("gain", gain)
     low, high = (float(level) for level in levels)
     if not (np.isfinite(low) and np.isfinite(high) and low < high):
         raise ValueError(f"levels: wanted two finite numbers, the lower one first, got {levels}")

@@ -12,6 +12,7 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
+from substrates import arguments
 from substrates.classical.ising.annealing import Annealing, GroundStateSolver
 from substrates.classical.ising.enumeration import Enumeration
 from substrates.nudge import Nudge, Pin
@@ -114,8 +115,10 @@ class IsingModel(Substrate):
         Solvers that draw use the key, by default that of 0.
 
         Raises:
-            ValueError: for a start that is not made of spins +-1 (0: undecided), if it is not traced.
+            ValueError: for a start that is not made of spins +-1 (0: undecided), and for NaN and infinity in x, if they
+                are not traced.
         """
+        arguments.refuse_not_finite("x", x)
         if isinstance(nudge, Nudge) and jnp.iscomplexobj(nudge.beta):
             raise ValueError("beta: wanted a real number, got a complex one; spins have no analytic continuation")
         for leaf in jax.tree.leaves(start):
@@ -196,8 +199,12 @@ class IsingModel(Substrate):
         Args:
             graph: without loops and parallel edges.
             coupling: the edge attribute that holds J, or an array in the order of `graph.edges`, or one number.
-            field: an array in the order of `graph.nodes`, or one number.
+            field: one number, an array in the order of `graph.nodes`, {label: number}, or the node attribute that holds
+                h.
             inputs, outputs: labels of nodes.
+
+        Raises:
+            ValueError: for a label that is no node, an edge without the attribute, and whatever `from_edges` refuses.
         """
         from substrates.classical.ising.build import from_networkx
 

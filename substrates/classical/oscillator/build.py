@@ -10,9 +10,9 @@ from typing import Any, get_args
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.core import Tracer
 from jaxtyping import PRNGKeyArray
 
+from substrates import arguments
 from substrates.classical.oscillator.graph import OscillatorGraph, Roles
 from substrates.classical.oscillator.layered import LayeredOscillators
 from substrates.classical.oscillator.local import Readout
@@ -37,10 +37,10 @@ def graph_network(
     """The network that `OscillatorNetwork.from_edges` describes."""
     references = {} if references is None else dict(references)
     pairs = np.asarray(edges)
-    mentioned = [*(pairs.ravel().tolist() if pairs.size else []), *inputs, *outputs, *references]
     if n is None:
-        n = int(max(mentioned, default=-1)) + 1
-    n = operator.index(n)
+        named = {"edges": pairs, "inputs": list(inputs), "outputs": list(outputs), "references": list(references)}
+        n = arguments.count_nodes(named, [field, field_phase, second_harmonic, frequency])
+    n = arguments.whole("n", n)
     graph = Graph.from_edges(edges, n)
     groups = {name: _nodes(name, nodes, n) for name, nodes in (("inputs", inputs), ("outputs", outputs))}
     groups["references"] = _nodes("references", list(references), n)
@@ -51,17 +51,15 @@ def graph_network(
     roles = Roles(n, groups["inputs"], groups["references"], groups["outputs"])
     if not len(roles.free):
         raise ValueError(f"inputs, references: wanted at least one oscillator that settles, got all {n} clamped")
-    weight = _numbers("coupling", coupling, len(graph.edges), "edge")
+    weight = arguments.one_each("coupling", coupling, len(graph.edges), "edge")
     dtype = weight.dtype
-    values = {
-        "field": _numbers("field", field, n, "oscillator", dtype),
-        "field_phase": _numbers("field_phase", field_phase, n, "oscillator", dtype),
-        "second_harmonic": None
-        if second_harmonic is None
-        else _numbers("second_harmonic", second_harmonic, n, "oscillator", dtype),
-        "frequency": None if frequency is None else _numbers("frequency", frequency, n, "oscillator", dtype),
+    values: dict[str, Any] = {
+        "field": arguments.one_each("field", field, n, "oscillator", dtype=dtype),
+        "field_phase": arguments.one_each("field_phase", field_phase, n, "oscillator", dtype=dtype),
     }
-    held = np.asarray(list(references.values()), float)
+    for name, given in (("second_harmonic", second_harmonic), ("frequency", frequency)):
+        values[name] = None if given is None else arguments.one_each(name, given, n, "oscillator", dtype=dtype)
+    held = arguments.real_floats("references", list(references.values()))
     if not np.all(np.isfinite(held)):
         raise ValueError(f"references: wanted finite phases, radians, got {references}")
     _refuse_free_rotation(graph, roles, values)
@@ -77,7 +75,8 @@ def graph_network(
 
 def edges_of_matrix(coupling: Any) -> tuple[np.ndarray, Any, int]:
     """The edges, their couplings and the number of nodes of a symmetric matrix."""
-    _refuse_traced("coupling", coupling)
+    arguments.refuse_traced("coupling", coupling)
+    arguments.refuse_complex("coupling", coupling)
     matrix = np.asarray(coupling)
     if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1]:
         raise ValueError(f"coupling: wanted a square matrix, got shape {matrix.shape}")
@@ -108,33 +107,21 @@ def network_from_networkx(
     **options: Any,
 ) -> OscillatorGraph:
     """The network that `OscillatorNetwork.from_networkx` describes."""
-    if graph.is_directed() or graph.is_multigraph():
-        raise ValueError("graph: wanted an undirected graph without parallel edges; one-way couplings have no energy")
-    references = {} if references is None else references
-    number = {label: k for k, label in enumerate(graph.nodes)}
-    for name, labels in (("inputs", inputs), ("outputs", outputs), ("references", references)):
-        for label in labels:
-            if label not in number:
-                raise ValueError(f"{name}: wanted labels of nodes of the graph, got {label!r}")
-    if isinstance(coupling, str):
-        for a, b, attributes in graph.edges(data=True):
-            if coupling not in attributes:
-                raise ValueError(
-                    f"coupling: wanted the attribute {coupling!r} on every edge, got none on ({a!r}, {b!r}): "
-                    "set it or give an array"
-                )
-        coupling = np.asarray([attributes[coupling] for _, _, attributes in graph.edges(data=True)], float)
     from substrates.classical.oscillator.network import OscillatorNetwork
 
-    return OscillatorNetwork.from_edges(
-        [(number[a], number[b]) for a, b in graph.edges()],
-        len(number),
-        coupling=coupling,
-        inputs=[number[label] for label in inputs],
-        outputs=[number[label] for label in outputs],
-        references={number[label]: phase for label, phase in references.items()},
-        **options,
-    )
+    number = arguments.numbering(graph)
+    for name in ("field", "field_phase", "second_harmonic", "frequency"):
+        if name in options:
+            options[name] = arguments.of_nodes(name, options[name], graph)
+    words: dict[str, Any] = {
+        "coupling": arguments.of_edges("coupling", coupling, graph),
+        "inputs": arguments.numbers_of("inputs", inputs, number),
+        "outputs": arguments.numbers_of("outputs", outputs, number),
+        "references": arguments.by_number("references", references, number),
+    }
+    edges = [(number[a], number[b]) for a, b in graph.edges()]
+    with arguments.explained(tuple(number)):
+        return OscillatorNetwork.from_edges(edges, len(number), **words, **options)
 
 
 def layered_network(
@@ -168,7 +155,7 @@ def layered_network(
     if len(sizes) < 2 or min(sizes) < 1:
         raise ValueError(f"sizes: wanted at least two positive integers (inputs, ..., outputs), got {sizes}")
     pairs = list(itertools.pairwise(sizes))
-    gains = np.atleast_1d(np.asarray(coupling_gain, float))
+    gains = np.atleast_1d(arguments.real_floats("coupling_gain", coupling_gain))
     if gains.shape not in ((1,), (len(pairs),)) or not np.all(np.isfinite(gains) & (gains > 0)):
         raise ValueError(
             f"coupling_gain: wanted one positive finite number, or {len(pairs)}, one for each pair of successive "
@@ -211,11 +198,12 @@ def network_of_layers(
         raise ValueError("coupling: wanted at least one matrix, from the inputs to the outputs, got none")
     weights = []
     for layer, matrix in enumerate(coupling):
-        _refuse_traced("coupling", matrix)
+        arguments.refuse_traced("coupling", matrix)
         shape = np.shape(matrix)
         if len(shape) != 2 or min(shape) < 1:
             raise ValueError(f"coupling[{layer}]: wanted a matrix of shape (n_before, n_after), got shape {shape}")
-        weights.append(_finite(f"coupling[{layer}]", matrix))
+        weights.append(arguments.real_array(f"coupling[{layer}]", matrix))
+        arguments.refuse_not_finite(f"coupling[{layer}]", weights[-1])
     chain = chain_of_groups([Dense(weight) for weight in weights], (weights[0].shape[0],))
     sizes = [shape[0] for shape in chain[1:]]
     dtype = jnp.result_type(*weights)
@@ -229,7 +217,7 @@ def network_of_layers(
                 f"after the input, got {len(values)}"
             )
         return tuple(
-            _numbers(f"{name}[{k}]", v, size, "oscillator", dtype)
+            arguments.one_each(f"{name}[{k}]", v, size, "oscillator", dtype=dtype)
             for k, (v, size) in enumerate(zip(values, sizes, strict=True))
         )
 
@@ -248,6 +236,7 @@ def network_of_layers(
 def _phase_range(phase_range: tuple[float, float] | None) -> tuple[float, float] | None:
     if phase_range is None:
         return None
+    arguments.refuse_complex("phase_range", np.asarray(phase_range))
     if np.shape(phase_range) != (2,) or not np.all(np.isfinite(phase_range)):
         raise ValueError(f"phase_range: wanted two finite phases (low, high), radians, got {phase_range}")
     low, high = map(float, phase_range)
@@ -277,33 +266,6 @@ def _nodes(name: str, nodes: Sequence[Any], n: int) -> tuple[int, ...]:
     if len(np.unique(array)) != len(array):
         raise ValueError(f"{name}: wanted each oscillator once, got {array.tolist()}")
     return tuple(int(node) for node in array)
-
-
-def _refuse_traced(name: str, values: Any) -> None:
-    if isinstance(values, Tracer):
-        raise ValueError(
-            f"{name}: wanted numbers when the network is built, got a traced array: build the network outside compiled "
-            "code and replace its arrays inside with equinox.tree_at"
-        )
-
-
-def _finite(name: str, values: Any, dtype: Any = None) -> jax.Array:
-    _refuse_traced(name, values)
-    array = jnp.asarray(values)
-    if not (jnp.issubdtype(array.dtype, jnp.floating) or jnp.issubdtype(array.dtype, jnp.integer)):
-        raise ValueError(f"{name}: wanted real numbers, got {array.dtype}")
-    if dtype is not None or not jnp.issubdtype(array.dtype, jnp.floating):
-        array = array.astype(jnp.zeros(()).dtype if dtype is None else dtype)
-    if not np.all(np.isfinite(np.asarray(array))):
-        raise ValueError(f"{name}: wanted finite numbers, got NaN or infinity")
-    return array
-
-
-def _numbers(name: str, values: Any, count: int, owner: str, dtype: Any = None) -> jax.Array:
-    array = _finite(name, values, dtype)
-    if array.shape not in ((), (count,)):
-        raise ValueError(f"{name}: wanted one number or shape ({count},), one per {owner}, got shape {array.shape}")
-    return jnp.broadcast_to(array, (count,))
 
 
 def _refuse_free_rotation(graph: Graph, roles: Roles, values: Mapping[str, Any]) -> None:

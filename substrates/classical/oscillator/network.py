@@ -13,10 +13,11 @@ from jax.core import Tracer
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Inexact, PRNGKeyArray, PyTree
 
+from substrates import arguments
 from substrates.classical.oscillator.local import Readout, shown
 from substrates.classical.oscillator.phase_descent import PhaseDescent
 from substrates.nudge import Nudge, Pin
-from substrates.substrate import Equilibrium, Solver, Substrate
+from substrates.substrate import Equilibrium, Solver, Substrate, parameter_dtype
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -103,9 +104,10 @@ class OscillatorNetwork(Substrate):
         return Substrate.relax(self, x, nudge, start, key=key, solver=solver)
 
     def check_input(self, x: Any) -> None:
-        """Raises ValueError unless x has one phase (or feature) per input and, where it is known, is finite."""
+        """Raises ValueError unless x has one real phase (or feature) per input and, where it is known, is finite."""
         if jnp.shape(x) != (self.input_size,):
             raise ValueError(f"x: wanted shape ({self.input_size},), one number per input, got {jnp.shape(x)}")
+        arguments.refuse_complex_input(x, parameter_dtype(self))
         if not isinstance(x, Tracer) and not np.all(np.isfinite(np.asarray(x))):
             raise ValueError("x: wanted finite inputs, got NaN or infinity")
 
@@ -245,7 +247,8 @@ class OscillatorNetwork(Substrate):
             graph: undirected, without parallel edges.
             coupling: the edge attribute that holds W, or an array in the order of `graph.edges`, or one number.
             inputs, outputs, references: as in `from_edges`, by labels of nodes.
-            options: the other options of `from_edges`, arrays in the order of `graph.nodes`.
+            options: the other options of `from_edges`; what every oscillator has is one number, an array in the order
+                of `graph.nodes`, {label: number}, or the name of a node attribute.
 
         Raises:
             ValueError: for a label that is no node, an edge without the attribute, and whatever `from_edges` refuses.

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, PRNGKeyArray
 
+from substrates import arguments
 from substrates.classical.predictive_coding.error_sweep import ErrorSweep
 from substrates.classical.predictive_coding.network import PredictiveCodingNetwork, Rectifier, Skip
 from substrates.solvers.solver import Solver
@@ -170,6 +171,7 @@ class _Draw:
     """Arrays uniform in gain / sqrt(fan) (-1, 1), each from a key of its own."""
 
     def __init__(self, key: PRNGKeyArray, gain: float, dtype: Any):
+        arguments.refuse_complex("gain", gain)
         if not (np.isfinite(gain) and gain > 0):
             raise ValueError(f"gain: wanted a positive finite number, got {gain}")
         self.key, self.gain, self.count = key, gain, 0

@@ -12,6 +12,7 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from substrates import arguments
 from substrates.classical.predictive_coding.error_sweep import ErrorSweep
 from substrates.solvers.solver import Solver, everywhere, max_norm
 from substrates.substrate import Substrate, parameter_dtype
@@ -111,6 +112,7 @@ class PredictiveCodingNetwork(Substrate):
         if not isinstance(self.coupling[-1], Dense):
             raise ValueError("coupling: wanted a Dense last layer, which is read, got a Convolution")
         for name in ("coupling", "bias", "skips"):
+            arguments.refuse_complex(name, *jax.tree.leaves(getattr(self, name)))
             if not all(map(_finite_if_known, jax.tree.leaves(getattr(self, name)))):
                 raise ValueError(f"{name}: wanted finite numbers, got NaN or infinity")
         if len(self.bias) != len(self.coupling):
@@ -159,6 +161,7 @@ class PredictiveCodingNetwork(Substrate):
 
     def initial_state(self, x: Float[Array, "inputs"]) -> State:
         """The forward pass, which is the free equilibrium."""
+        arguments.refuse_complex_input(x, parameter_dtype(self))
         if not _finite_if_known(x):
             raise ValueError("x: wanted finite inputs, got NaN or infinity")
         return self.predict(x)

@@ -8,12 +8,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.core import Tracer
 
+from substrates import arguments
 from substrates.classical.resistor.circuit import CircuitNetwork
 from substrates.classical.resistor.elements import GROUND, Shockley
 from substrates.classical.resistor.linear_solve import conductance_solver
 from substrates.classical.resistor.topology import Topology, check_sources, floating_nodes, incidence
+
+_NO_IMPEDANCES = "conductances here are real: this class has no impedances"
 
 
 def build_circuit(
@@ -30,6 +32,7 @@ def build_circuit(
     voltage_sources: Sequence[tuple[int, int, float]] = (),
     controlled_sources: Sequence[tuple[float, ...]] = (),
     floor: float = 0.0,
+    labels: tuple[Hashable, ...] | None = None,
 ) -> CircuitNetwork:
     """The circuit that `ResistorNetwork.from_edges` describes."""
     rails = {} if rails is None else dict(rails)
@@ -54,8 +57,7 @@ def build_circuit(
         "controlled_sources": control_nodes,
     }
     named = {**pairs, **single}
-    largest = max((int(np.max(nodes, initial=GROUND)) for nodes in named.values()), default=GROUND)
-    n = largest + 1 if n is None else int(n)
+    n = arguments.count_nodes(named) if n is None else arguments.whole("n", n)
     for name, nodes in named.items():
         lowest = 0 if name in single else GROUND
         wrong = np.unique(nodes[(nodes < lowest) | (nodes >= n)])
@@ -107,6 +109,7 @@ def build_circuit(
         diode=_diode(diode, dtype),
         topology=topology,
         floor=float(floor),
+        labels=labels,
     )
     _refuse_unstable_amplifiers(circuit)
     _refuse_impossible_diodes(topology, np.concatenate([rail_voltage, source_voltage[:, 0]]))
@@ -123,29 +126,18 @@ def circuit_from_networkx(
     floor: float,
 ) -> CircuitNetwork:
     """The circuit that `ResistorNetwork.from_networkx` describes."""
-    rails = {} if rails is None else rails
-    number = {label: k for k, label in enumerate(graph.nodes)}
-    for name, labels in (("inputs", inputs), ("outputs", outputs), ("rails", rails)):
-        for label in labels:
-            if label not in number:
-                raise ValueError(f"{name}: wanted labels of nodes of the graph, got {label!r}")
-    if isinstance(conductance, str):
-        for a, b, attributes in graph.edges(data=True):
-            if conductance not in attributes:
-                raise ValueError(
-                    f"conductance: wanted the attribute {conductance!r} on every edge, got none on ({a!r}, {b!r}): "
-                    "set it or give an array"
-                )
-        conductance = np.asarray([attributes[conductance] for _, _, attributes in graph.edges(data=True)], float)
-    return build_circuit(
-        [(number[a], number[b]) for a, b in graph.edges()],
-        len(number),
-        inputs=[number[label] for label in inputs],
-        outputs=[number[label] for label in outputs],
-        conductance=conductance,
-        rails={number[label]: volts for label, volts in rails.items()},
-        floor=floor,
-    )
+    number = arguments.numbering(graph, parallel=True)
+    labels = tuple(number)
+    words: dict[str, Any] = {
+        "inputs": arguments.numbers_of("inputs", inputs, number),
+        "outputs": arguments.numbers_of("outputs", outputs, number),
+        "rails": arguments.by_number("rails", rails, number),
+        "conductance": arguments.of_edges("conductance", conductance, graph, _NO_IMPEDANCES),
+    }
+    with arguments.explained(labels):
+        return build_circuit(
+            [(number[a], number[b]) for a, b in graph.edges()], len(number), floor=floor, labels=labels, **words
+        )
 
 
 def _nodes(name: str, nodes: Any, width: int) -> np.ndarray:
@@ -172,24 +164,17 @@ def _sources(name: str, sources: Sequence[Any], width: int, wanted: str, numbers
 
 
 def _finite(name: str, values: Any) -> np.ndarray:
-    array = np.asarray(values, float)
+    array = arguments.real_floats(name, values, _NO_IMPEDANCES)
     if not np.all(np.isfinite(array)):
         raise ValueError(f"{name}: wanted finite numbers, got {array[~np.isfinite(array)][:5].tolist()}")
     return array
 
 
 def _conductances(conductance: Any, count: int, floor: float) -> jax.Array:
-    if isinstance(conductance, Tracer):
-        raise ValueError(
-            "conductance: wanted numbers when the circuit is built, got a traced array: build the circuit outside "
-            "compiled code and replace its conductance inside with equinox.tree_at"
-        )
-    siemens = jnp.asarray(conductance)
-    if not jnp.issubdtype(siemens.dtype, jnp.floating):
-        siemens = siemens.astype(float)
-    if siemens.shape not in ((), (count,)):
-        raise ValueError(f"conductance: wanted one number or shape ({count},), one per edge, got shape {siemens.shape}")
-    siemens = jnp.broadcast_to(siemens, (count,))
+    siemens = arguments.one_each(
+        "conductance", conductance, count, "edge", owner="circuit", hint=_NO_IMPEDANCES, finite=False
+    )
+    arguments.refuse_complex("floor", floor)
     if not (np.isfinite(floor) and floor >= 0):
         raise ValueError(f"floor: wanted a finite number of siemens, at least 0, got {floor}")
     values = np.asarray(siemens)
@@ -206,7 +191,7 @@ def _diode(diode: Shockley | None, dtype: Any) -> Shockley | None:
     if diode is None:
         return None
     for name in ("saturation_current", "emission_voltage"):
-        value = np.asarray(getattr(diode, name))
+        value = arguments.real_floats(f"diode: {name}", getattr(diode, name))
         if value.shape != () or not (np.isfinite(value) and value > 0):
             raise ValueError(f"diode: wanted one positive finite {name} for all diodes, got {value}")
     return jax.tree.map(lambda leaf: leaf.astype(dtype), diode)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from typing import Any, ClassVar, Self, cast
 
 import equinox as eqx
@@ -10,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Inexact
 
+from substrates import arguments
 from substrates.classical.resistor.elements import Shockley
 from substrates.classical.resistor.network import ResistorNetwork
 from substrates.classical.resistor.operating_point import OperatingPoint, conductance_solver
@@ -44,6 +46,7 @@ class CircuitNetwork(ResistorNetwork):
         diode: None for ideal diodes, or the law of all diodes.
         topology: which element joins which nodes.
         floor: the smallest conductance that `constrained` allows, siemens.
+        labels: of the nodes, in their order, where the circuit was built from labels; None where they are numbers.
 
     Source: Kendall et al. 2020, arXiv 2006.01981 (co-content); Scellier 2024, arXiv 2402.11674 (ideal diodes).
     """
@@ -55,6 +58,7 @@ class CircuitNetwork(ResistorNetwork):
     source_current: Float[Array, "current_sources"] = fixed()
     diode: Shockley | None = fixed()
     floor: float = eqx.field(static=True, default=0.0)
+    labels: tuple[Hashable, ...] | None = eqx.field(static=True, default=None)
 
     contrast_points: ClassVar[int] = 1
     linear_in_parameters: ClassVar[bool] = True
@@ -130,6 +134,7 @@ class CircuitNetwork(ResistorNetwork):
 
     def initial_state(self, x: Float[Array, "inputs"]) -> State:
         potentials = jnp.zeros(len(self.topology.potentials), self.conductance.dtype)
+        arguments.refuse_complex_input(x, self.conductance.dtype)
         self._driven(x)  # refuses a wrong shape
         if self.topology.diodes_between_potentials:
             return potentials, jnp.zeros(len(self.diodes), self.conductance.dtype)
@@ -322,20 +327,25 @@ class CircuitNetwork(ResistorNetwork):
             self._leaving(self.voltages(state, x), self.diode_currents(state, x))
         )
 
-    def effective_resistance(self, a: int, b: int) -> Float[Array, ""]:
+    def effective_resistance(self, a: Hashable, b: Hashable) -> Float[Array, ""]:
         """The resistance between two nodes with every independent source set to zero, ohms.
+
+        Args:
+            a, b: labels of nodes where the circuit was built from labels, numbers of nodes elsewhere; -1 is ground,
+                unless it is a label.
 
         Raises:
             ValueError: for a circuit with diodes, or nodes that do not exist.
         """
         if len(self.diodes):
             raise ValueError("effective_resistance: wanted a linear circuit, got one with diodes")
-        for name, node in (("a", a), ("b", b)):
-            if not -1 <= node < self.n:
-                raise ValueError(f"{name}: wanted a node from 0 to {self.n - 1}, or -1 for ground, got {node}")
+        first, second = (
+            arguments.number_of_node(name, node, self.n, self.labels, ground=True)
+            for name, node in (("a", a), ("b", b))
+        )
         probe = np.zeros(self.n + 1)
-        probe[a] += 1.0
-        probe[b] -= 1.0
+        probe[first] += 1.0
+        probe[second] -= 1.0
         probe = jnp.asarray(probe[:-1], self.conductance.dtype)
         solve = conductance_solver(self.topology, self.conductance.dtype, self.solver.dense_size)
         response = solve(self.conductance, self.topology.test_map.transpose(probe), None).potentials

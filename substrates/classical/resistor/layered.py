@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from substrates import arguments
 from substrates.classical.resistor.layer_descent import LayerDescent
 from substrates.classical.resistor.network import ResistorNetwork
 from substrates.nudge import Nudge, Pin
@@ -77,6 +78,7 @@ class LayeredNetwork(ResistorNetwork):
         return self.sizes[0]
 
     def initial_state(self, x: Float[Array, "inputs"]) -> State:
+        arguments.refuse_complex_input(x, self.input_gain.dtype)
         if jnp.shape(x) != (self.sizes[0],):
             raise ValueError(f"x: wanted shape ({self.sizes[0]},), one voltage per input, got {jnp.shape(x)}")
         dtype = jnp.result_type(self.conductance[0])
@@ -326,10 +328,11 @@ def layered_network(
         ("weight_gain", [weight_gain]),
         ("amplifiers", [g for pair in amplifiers for g in pair]),
     ):
-        if not all(np.isfinite(value) and value > 0 for value in values):
+        if not all(np.isfinite(value) and value > 0 for value in arguments.real_floats(name, values)):
             raise ValueError(f"{name}: wanted positive finite numbers, got {values}")
-    if not np.all(np.isfinite(np.asarray(rails, float))):
+    if not np.all(np.isfinite(arguments.real_floats("rails", rails))):
         raise ValueError(f"rails: wanted finite voltages, got {tuple(rails)}")
+    arguments.refuse_complex("floor", floor)
     if not (np.isfinite(floor) and floor >= 0):
         raise ValueError(f"floor: wanted a conductance of at least 0, got {floor}")
     dtype = jnp.zeros(()).dtype if dtype is None else jnp.dtype(dtype)

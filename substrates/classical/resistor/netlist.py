@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections import Counter
 from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -175,6 +176,7 @@ def read_netlist(
         )
     except ValueError as problem:
         raise NetlistError(f"netlist: nodes {_abridged(index)}: {problem}") from problem
+    network = dataclasses.replace(network, labels=tuple(index))
     return CircuitFromNetlist(network, tuple(index), np.array([held[name] for name in input_names]))
 
 

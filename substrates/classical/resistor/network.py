@@ -97,6 +97,8 @@ class ResistorNetwork(Substrate):
     ) -> CircuitNetwork:
         """The circuit with a resistor on every edge of a NetworkX graph; nodes are numbered in the graph's order.
 
+        Its nodes go by their labels in its methods, too.
+
         Args:
             graph: undirected; a multigraph's parallel edges are parallel resistors.
             inputs, outputs: labels of nodes.

@@ -8,6 +8,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
+from substrates import arguments
 from substrates.classical.resistor.layered import LayeredNetwork
 
 
@@ -32,7 +33,8 @@ def from_relu(weights: Sequence[Any], biases: Sequence[Any], gamma: float) -> La
 
     Source: Scellier and Mishra 2025, arXiv 2312.15063.
     """
-    matrices, vectors = [np.asarray(w) for w in weights], [np.asarray(b) for b in biases]
+    matrices = [arguments.real_floats(f"weights[{layer}]", w) for layer, w in enumerate(weights)]
+    vectors = [arguments.real_floats(f"biases[{layer}]", b) for layer, b in enumerate(biases)]
     _check(matrices, vectors, gamma)
     dtype = jnp.zeros(()).dtype
     conductance, bias_current, leak, totals = [], [], [], []

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
-import operator
 from collections.abc import Hashable, Sequence
 from typing import Any, get_args
 
@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
+from substrates import arguments
 from substrates.quantum.oscillator.network import Drive, QuantumOscillatorNetwork, Reading
 from substrates.wiring import Graph, lattice_edges
 
@@ -36,23 +37,23 @@ def network_from_edges(
 ) -> QuantumOscillatorNetwork:
     """The network that `QuantumOscillatorNetwork.from_edges` describes."""
     pairs = np.asarray(edges)
-    given = (onsite_stiffness, bias_force, mass)
     if n is None:
-        mentioned = [*(pairs.ravel().tolist() if pairs.size else []), *inputs, *outputs]
-        n = max([int(max(mentioned, default=-1)) + 1, *(len(v) for v in given if np.ndim(v) == 1)])
-    n = operator.index(n)
+        named = {"edges": pairs, "inputs": inputs, "outputs": outputs}
+        n = arguments.count_nodes(named, (onsite_stiffness, bias_force, mass), grow=True)
+    n = arguments.whole("n", n)
+    graph = Graph.from_edges(pairs, n)
     if n < 1:
         raise ValueError(f"n: wanted at least one oscillator, got {n}")
-    graph = Graph.from_edges(pairs, n)
     for name, value, choices in (("drive", drive, get_args(Drive)), ("reading", reading, get_args(Reading))):
         if value not in choices:
             raise ValueError(f"{name}: wanted one of {', '.join(choices)}, got {value!r}")
-    springs = _numbers("stiffness", stiffness, len(graph.edges), "spring")
-    onsite = _numbers("onsite_stiffness", onsite_stiffness, n, "oscillator")
-    masses = _numbers("mass", mass, n, "oscillator")
+    springs = arguments.one_each("stiffness", stiffness, len(graph.edges), "spring")
+    onsite = arguments.one_each("onsite_stiffness", onsite_stiffness, n, "oscillator")
+    masses = arguments.one_each("mass", mass, n, "oscillator")
     dtype = jnp.result_type(springs.dtype, onsite.dtype)
     if float(jnp.min(masses)) <= 0:
         raise ValueError(f"mass: wanted positive numbers, got {float(jnp.min(masses))} at {int(jnp.argmin(masses))}")
+    arguments.refuse_complex("gain", gain)
     if not math.isfinite(gain):
         raise ValueError(f"gain: wanted a finite number, got {gain}")
     driven, read = _nodes("inputs", inputs, n), _nodes("outputs", outputs, n)
@@ -61,7 +62,7 @@ def network_from_edges(
     net = QuantumOscillatorNetwork(
         springs.astype(dtype),
         onsite.astype(dtype),
-        None if bias_force is None else _numbers("bias_force", bias_force, n, "oscillator").astype(dtype),
+        None if bias_force is None else arguments.one_each("bias_force", bias_force, n, "oscillator", dtype=dtype),
         masses.astype(dtype),
         graph=graph,
         inputs=driven,
@@ -82,29 +83,19 @@ def network_from_networkx(
     graph: Any, *, inputs: Sequence[Hashable], outputs: Sequence[Hashable], stiffness: Any, **options: Any
 ) -> QuantumOscillatorNetwork:
     """The network that `QuantumOscillatorNetwork.from_networkx` describes."""
-    if graph.is_directed() or graph.is_multigraph():
-        raise ValueError("graph: wanted an undirected graph without parallel edges: a spring pulls both its ends")
-    number = {label: k for k, label in enumerate(graph.nodes)}
-    for name, labels in (("inputs", inputs), ("outputs", outputs)):
-        for label in labels:
-            if label not in number:
-                raise ValueError(f"{name}: wanted labels of nodes of the graph, got {label!r}")
-    if isinstance(stiffness, str):
-        for a, b, attributes in graph.edges(data=True):
-            if stiffness not in attributes:
-                raise ValueError(
-                    f"stiffness: wanted the attribute {stiffness!r} on every edge, got none on ({a!r}, {b!r}): "
-                    "set it or give an array"
-                )
-        stiffness = np.asarray([attributes[stiffness] for _, _, attributes in graph.edges(data=True)], float)
-    return QuantumOscillatorNetwork.from_edges(
-        [(number[a], number[b]) for a, b in graph.edges()],
-        len(number),
-        inputs=[number[label] for label in inputs],
-        outputs=[number[label] for label in outputs],
-        stiffness=stiffness,
-        **options,
-    )
+    number = arguments.numbering(graph)
+    for name in ("onsite_stiffness", "bias_force", "mass"):
+        if name in options:
+            options[name] = arguments.of_nodes(name, options[name], graph)
+    words: dict[str, Any] = {
+        "stiffness": arguments.of_edges("stiffness", stiffness, graph),
+        "inputs": arguments.numbers_of("inputs", inputs, number),
+        "outputs": arguments.numbers_of("outputs", outputs, number),
+    }
+    with arguments.explained(tuple(number)):
+        edges = [(number[a], number[b]) for a, b in graph.edges()]
+        net = QuantumOscillatorNetwork.from_edges(edges, len(number), **words, **options)
+    return dataclasses.replace(net, labels=tuple(number))
 
 
 def lattice_network(shape: int | Sequence[int], periodic: bool, **options: Any) -> QuantumOscillatorNetwork:
@@ -117,28 +108,10 @@ def lattice_network(shape: int | Sequence[int], periodic: bool, **options: Any) 
 
 def not_negative(name: str, value: Any) -> float:
     """A finite number that is not negative, as the constants hbar and T are."""
+    arguments.refuse_complex(name, value)
     if isinstance(value, Tracer) or np.ndim(value) or not (0 <= float(value) < math.inf):
         raise ValueError(f"{name}: wanted a finite number, 0 or more, got {value}")
     return float(value)
-
-
-def _numbers(name: str, values: Any, count: int, each: str) -> jax.Array:
-    if isinstance(values, Tracer):
-        raise ValueError(
-            f"{name}: wanted numbers when the network is built, got a traced array: build it outside compiled code and "
-            "replace the numbers inside with equinox.tree_at"
-        )
-    array = jnp.asarray(values)
-    if jnp.issubdtype(array.dtype, jnp.integer):
-        array = array.astype(float)
-    if not jnp.issubdtype(array.dtype, jnp.floating):
-        raise ValueError(f"{name}: wanted real numbers, got {array.dtype}")
-    if array.shape not in ((), (count,)):
-        raise ValueError(f"{name}: wanted one number or shape ({count},), one per {each}, got shape {array.shape}")
-    wrong = np.flatnonzero(~np.isfinite(np.asarray(jnp.atleast_1d(array))))
-    if wrong.size:
-        raise ValueError(f"{name}: wanted finite numbers, got NaN or infinity at {wrong[:5].tolist()}")
-    return jnp.broadcast_to(array, (count,))
 
 
 def _nodes(name: str, nodes: Any, n: int) -> tuple[int, ...]:
@@ -160,6 +133,7 @@ def _floor(name: str, floor: float | None, values: jax.Array) -> float:
     least = float(jnp.min(values, initial=math.inf))
     if floor is None:
         return -math.inf if least < 0 and name == "stiffness" else max(least, 0.0) / 1000 if least < math.inf else 0.0
+    arguments.refuse_complex(f"{name}_floor", floor)
     if math.isnan(floor) or floor == math.inf:
         raise ValueError(f"{name}_floor: wanted a number, or -infinity for none, got {floor}")
     if least < floor:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from substrates import arguments
 from substrates.quantum.oscillator.modes import GaussianState
 
 
 def logarithmic_negativity(
-    net: Any, state: GaussianState, group: Sequence[int], other: Sequence[int] | None = None
+    net: Any, state: GaussianState, group: Sequence[Hashable], other: Sequence[Hashable] | None = None
 ) -> Float[Array, ""]:
     """E_N = sum_k max(0, -log(2 nu_k / hbar)) between two groups of oscillators, in nats (divide by log 2 for bits).
 
@@ -24,7 +25,8 @@ def logarithmic_negativity(
     Args:
         net: the network.
         state: one of its states.
-        group, other: oscillators; `other` is by default all that are not in `group`. What is in neither is traced out.
+        group, other: oscillators, by their labels where the network was built from labels; `other` is by default all
+            that are not in `group`. What is in neither is traced out.
 
     Raises:
         ValueError: for classical oscillators, groups that are empty, overlap, repeat or name no oscillator.
@@ -33,6 +35,9 @@ def logarithmic_negativity(
     """
     if net.hbar == 0:
         raise ValueError("hbar: wanted a positive number, got 0; classical oscillators are not entangled")
+    if net.labels is not None:
+        numbers = lambda name, nodes: [arguments.number_of_node(name, node, net.n, net.labels) for node in nodes]
+        group, other = numbers("group", group), None if other is None else numbers("other", other)
     first = np.asarray(group, int).ravel()
     second = np.setdiff1d(np.arange(net.n), first) if other is None else np.asarray(other, int).ravel()
     both = np.concatenate([first, second])

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Inexact, PRNGKeyArray
 
+from substrates import arguments
 from substrates.nudge import Nudge, Pin
 from substrates.quantum.oscillator.closed_form import ClosedForm
 from substrates.quantum.oscillator.modes import GaussianState, Modes, pack, unpack
@@ -72,6 +73,8 @@ class QuantumOscillatorNetwork(Substrate):
         gain: what inputs are multiplied by.
         stiffness_floor, onsite_floor: the least that `constrained` allows of stiffnesses, and of the on-site ones above
             what negative springs use up.
+        labels: of the oscillators, in their order, where the network was built from labels; None where they are
+            numbers.
 
     The state is a `GaussianState`; `covariance` and `momentum_covariance` give its matrices.
 
@@ -97,6 +100,7 @@ class QuantumOscillatorNetwork(Substrate):
     gain: float = eqx.field(static=True, default=1.0)
     stiffness_floor: float = eqx.field(static=True, default=0.0)
     onsite_floor: float = eqx.field(static=True, default=0.0)
+    labels: tuple[Hashable, ...] | None = eqx.field(static=True, default=None)
 
     @property
     def n(self) -> int:
@@ -184,10 +188,14 @@ class QuantumOscillatorNetwork(Substrate):
         """The network with a spring on every edge of a NetworkX graph; oscillators are numbered in the graph's order.
 
         Args:
-            graph: undirected.
+            graph: undirected, without parallel edges.
             inputs, outputs: labels of nodes.
             stiffness: the edge attribute that holds the stiffness, or a number or array in the order of `graph.edges`.
-            options: the others of `from_edges`, arrays in the order of `graph.nodes`.
+            options: the others of `from_edges`; what every oscillator has is one number, an array in the order of
+                `graph.nodes`, {label: number}, or the name of a node attribute.
+
+        Raises:
+            ValueError: for a label that is no node, an edge without the attribute, and whatever `from_edges` refuses.
         """
         from substrates.quantum.oscillator.build import network_from_networkx
 
@@ -243,6 +251,7 @@ class QuantumOscillatorNetwork(Substrate):
 
     def initial_state(self, x: Float[Array, "inputs"]) -> GaussianState:
         """Every oscillator alone in the middle, with its neighbours held."""
+        arguments.refuse_complex_input(x, self.onsite_stiffness.dtype)
         mean = jnp.zeros(self.n, self.onsite_stiffness.dtype)
         if self.single.sharp:
             self._acting(x)
@@ -354,9 +363,12 @@ class QuantumOscillatorNetwork(Substrate):
         return root[:, None] * inner * root
 
     def logarithmic_negativity(
-        self, state: GaussianState, group: Sequence[int], other: Sequence[int] | None = None
+        self, state: GaussianState, group: Sequence[Hashable], other: Sequence[Hashable] | None = None
     ) -> Float[Array, ""]:
-        """The entanglement of two groups of oscillators, in nats; `other` is by default all the rest."""
+        """The entanglement of two groups of oscillators, in nats; `other` is by default all the rest.
+
+        Oscillators go by their labels where the network was built from labels.
+        """
         from substrates.quantum.oscillator.entanglement import logarithmic_negativity
 
         return logarithmic_negativity(self, state, group, other)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import operator
+from collections.abc import Hashable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from substrates import arguments
 from substrates.quantum.oscillator.modes import GaussianState
 
 if TYPE_CHECKING:
@@ -97,7 +98,13 @@ def normal_modes(net: Any, x: Any = None, ax: Axes | None = None) -> Axes:
 
 
 def wigner(
-    net: Any, state: GaussianState, oscillator: int, ax: Axes | None = None, *, extent: float = 4.0, points: int = 121
+    net: Any,
+    state: GaussianState,
+    oscillator: Hashable,
+    ax: Axes | None = None,
+    *,
+    extent: float = 4.0,
+    points: int = 121,
 ) -> Axes:
     """Draws the Wigner function W(x, p) of one oscillator, the others traced out.
 
@@ -106,7 +113,7 @@ def wigner(
     Args:
         net: the network.
         state: one of its states.
-        oscillator: which one.
+        oscillator: which one, by its label where the network was built from labels.
         ax: where to draw; None opens a new figure.
         extent: how far to draw, in standard deviations.
         points: along each axis.
@@ -117,7 +124,8 @@ def wigner(
     import matplotlib.pyplot as plt
     from matplotlib.patches import Ellipse
 
-    k = _one(net, oscillator)
+    k = arguments.number_of_node("oscillator", oscillator, net.n, net.labels)
+    _require_fluctuations(net)
     mean = float(state.mean[k])
     width, height = (float(c[k, k]) ** 0.5 for c in (net.covariance(state), net.momentum_covariance(state)))
     along, up = (extent * size * np.linspace(-1, 1, points) for size in (width, height))
@@ -126,7 +134,7 @@ def wigner(
     shown = ax.pcolormesh(mean + along, up, density, cmap="magma_r", shading="nearest")
     ax.add_patch(Ellipse((mean, 0.0), 2 * width, 2 * height, fill=False, color="white", linewidth=1.0))
     ax.figure.colorbar(shown, ax=ax, label="$W(x, p)$")
-    ax.set(xlabel=f"$x_{{{k}}}$", ylabel=f"$p_{{{k}}}$")
+    ax.set(xlabel=f"$x_{{{oscillator}}}$", ylabel=f"$p_{{{oscillator}}}$")
     return ax
 
 
@@ -144,7 +152,7 @@ def densities(net: Any, state: GaussianState, ax: Axes | None = None, *, points:
     """
     import matplotlib.pyplot as plt
 
-    _one(net, 0)
+    _require_fluctuations(net)
     mean = np.asarray(state.mean, dtype=float)
     deviation = np.sqrt(np.diagonal(np.asarray(net.covariance(state), dtype=float)))
     x = np.linspace((mean - 3.5 * deviation).min(), (mean + 3.5 * deviation).max(), points)
@@ -157,13 +165,9 @@ def densities(net: Any, state: GaussianState, ax: Axes | None = None, *, points:
     return ax
 
 
-def _one(net: Any, oscillator: int) -> int:
-    k = operator.index(oscillator)
-    if not 0 <= k < net.n:
-        raise ValueError(f"oscillator: wanted one from 0 to {net.n - 1}, got {k}")
+def _require_fluctuations(net: Any) -> None:
     if net.single.sharp:
         raise ValueError("hbar: wanted fluctuations to draw, got none: hbar and the temperature are 0")
-    return k
 
 
 def _as_input(net: Any, x: Any) -> Any:

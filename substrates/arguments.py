@@ -1,0 +1,295 @@
+"""What users say to constructors, checked: numbers, nodes and labels. It knows no class."""
+
+from __future__ import annotations
+
+import contextlib
+import operator
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
+
+# numbers
+
+
+def refuse_traced(name: str, values: Any, owner: str = "network") -> None:
+    """Raises ValueError for an array that compiled code traces: what it holds cannot be checked."""
+    if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(values)):
+        raise ValueError(
+            f"{name}: wanted numbers when the {owner} is built, got a traced array: build it outside compiled code and "
+            "replace the numbers inside with equinox.tree_at"
+        )
+
+
+def real_array(name: str, values: Any, *, dtype: Any = None, owner: str = "network", hint: str = "") -> jax.Array:
+    """Real numbers as a JAX array: floating-point ones as they are, whole ones in JAX's default precision.
+
+    Args:
+        name: of the argument, for messages.
+        values: what the user gave.
+        dtype: what they are cast to; None leaves them.
+        owner: what is built, for messages.
+        hint: what to do instead of giving complex numbers, for messages.
+
+    Raises:
+        ValueError: for traced, complex and boolean numbers, and for what is no number at all.
+    """
+    refuse_traced(name, values, owner)
+    kind = _real_kind(name, values, hint)
+    if jnp.issubdtype(kind, jnp.integer):
+        values = np.asarray(values, float)
+    array = jnp.asarray(values)
+    return array if dtype is None else array.astype(dtype)
+
+
+def one_each(
+    name: str,
+    values: Any,
+    count: int,
+    each: str,
+    *,
+    dtype: Any = None,
+    owner: str = "network",
+    hint: str = "",
+    finite: bool = True,
+) -> jax.Array:
+    """One real number for each of some things, shape (count,), from an array or from one number for all.
+
+    Raises:
+        ValueError: for what `real_array` refuses, other shapes and, with `finite`, for NaN and infinity.
+    """
+    array = real_array(name, values, dtype=dtype, owner=owner, hint=hint)
+    if array.shape not in ((), (count,)):
+        raise ValueError(f"{name}: wanted one number or shape ({count},), one per {each}, got shape {array.shape}")
+    if finite:
+        refuse_not_finite(name, array)
+    return jnp.broadcast_to(array, (count,))
+
+
+def real_floats(name: str, values: Any, hint: str = "") -> np.ndarray:
+    """Real numbers as a NumPy array in double precision, not necessarily finite.
+
+    Raises:
+        ValueError: for traced, complex and boolean numbers, and for what is no number at all.
+    """
+    refuse_traced(name, values)
+    _real_kind(name, values, hint)
+    return np.asarray(values, float)
+
+
+def refuse_complex(name: str, *arrays: Any) -> None:
+    """Raises ValueError for complex arrays; traced ones have a dtype, too."""
+    for array in arrays:
+        if jnp.iscomplexobj(array):
+            raise ValueError(f"{name}: wanted real numbers, got {jnp.result_type(array)}")
+
+
+def refuse_complex_input(x: Any, dtype: Any) -> None:
+    """Raises ValueError for a complex input of a system whose parameters, of this dtype, are real.
+
+    Where an analytic continuation casts a system to complex numbers, its input goes with it.
+    """
+    if not jnp.issubdtype(dtype, jnp.complexfloating):
+        refuse_complex("x", *jax.tree.leaves(x))
+
+
+def refuse_not_finite(name: str, values: Any) -> None:
+    """Raises ValueError for NaN and infinity, naming where they stand; traced arrays have no numbers to refuse."""
+    if isinstance(values, Tracer):
+        return
+    wrong = np.flatnonzero(~np.isfinite(np.asarray(values)))
+    if wrong.size:
+        raise ValueError(f"{name}: wanted finite numbers, got NaN or infinity at {wrong[:5].tolist()}")
+
+
+def _real_kind(name: str, values: Any, hint: str) -> Any:
+    try:
+        kind = values.dtype if isinstance(values, jax.Array) else np.asarray(values).dtype
+    except ValueError as error:
+        raise ValueError(f"{name}: wanted an array of real numbers, got rows of unequal length") from error
+    objects = kind.kind == "O"
+    empty = objects and np.size(values) == 0
+    if not (empty or jnp.issubdtype(kind, jnp.floating) or jnp.issubdtype(kind, jnp.integer)):
+        given, also = kind, f"; {hint}" if hint else ""
+        if objects:
+            strange = (entry for entry in np.asarray(values, object).ravel() if not isinstance(entry, int | float))
+            given = type(next(strange, values)).__name__
+        raise ValueError(f"{name}: wanted real numbers, got {given}{also}")
+    return kind
+
+
+# nodes
+
+
+def count_nodes(named: Mapping[str, Any], sized: Iterable[Any] = (), *, grow: bool = False) -> int:
+    """How many nodes there are where nobody says it: one more than the largest that is named; 0 without any.
+
+    Args:
+        named: the numbers of nodes that each argument names; negative ones (ground) do not count.
+        sized: arguments that may hold one number per node.
+        grow: whether those may hold more numbers than nodes are named.
+
+    Raises:
+        ValueError: where node 0 is named nowhere, which is a node that nothing joins if the others count from 1.
+    """
+    arrays = {name: np.asarray(nodes) for name, nodes in named.items()}
+    arrays = {name: nodes for name, nodes in arrays.items() if nodes.size and np.issubdtype(nodes.dtype, np.number)}
+    largest = max((int(np.max(nodes)) for nodes in arrays.values()), default=-1)
+    lengths = [np.shape(values)[0] for values in sized if np.ndim(values) == 1]
+    n = max([largest + 1, *lengths]) if grow else largest + 1
+    if n > 1 and n not in lengths and not any(np.any(nodes == 0) for nodes in arrays.values()):
+        raise ValueError(
+            f"{', '.join(arrays)}: wanted nodes that count from 0, got none named 0: it would be joined to nothing; "
+            f"subtract 1 if they count from 1, or give n={n} if that is meant"
+        )
+    return n
+
+
+def whole(name: str, value: Any) -> int:
+    """A whole number; raises ValueError for any other."""
+    try:
+        return operator.index(value)
+    except TypeError:
+        raise ValueError(f"{name}: wanted a whole number, got {value!r}") from None
+
+
+# labels
+
+
+def numbering(graph: Any, *, parallel: bool = False) -> dict[Hashable, int]:
+    """The number of every node of a NetworkX graph, in its order.
+
+    Args:
+        graph: undirected.
+        parallel: whether several edges may join two nodes.
+
+    Raises:
+        ValueError: for directed graphs, which would count an edge twice or one way only, and for parallel edges.
+    """
+    if graph.is_directed():
+        raise ValueError(
+            "graph: wanted an undirected graph, as an edge acts on both its ends alike, got a directed one; "
+            "give graph.to_undirected() if every edge is meant once"
+        )
+    if graph.is_multigraph() and not parallel:
+        twice = next((edge for edge in graph.edges(keys=False) if graph.number_of_edges(*edge) > 1), None)
+        if twice is not None:
+            raise ValueError(
+                f"graph: wanted an undirected graph without parallel edges, got more than one between {twice[0]!r} and "
+                f"{twice[1]!r}; join them into one"
+            )
+    return {label: k for k, label in enumerate(graph.nodes)}
+
+
+def is_label(entry: Any, number: Mapping[Hashable, int]) -> bool:
+    """Whether something is the label of a node."""
+    try:
+        return entry in number
+    except TypeError:  # not hashable
+        return False
+
+
+def number_of(name: str, label: Any, number: Mapping[Hashable, int]) -> int:
+    """The number of a label; raises ValueError for what is none."""
+    if not is_label(label, number):
+        raise ValueError(f"{name}: wanted labels of nodes of the graph, got {label!r}")
+    return number[label]
+
+
+def numbers_of(name: str, labels: Iterable[Any], number: Mapping[Hashable, int]) -> list[int]:
+    """The numbers of labels; raises ValueError for what is none."""
+    return [number_of(name, label, number) for label in labels]
+
+
+def by_number(name: str, values: Mapping[Hashable, Any] | None, number: Mapping[Hashable, int]) -> dict[int, Any]:
+    """{label: value} as {number: value}; raises ValueError for what is no label."""
+    return {number_of(name, label, number): value for label, value in (values or {}).items()}
+
+
+def of_nodes(name: str, values: Any, graph: Any) -> Any:
+    """What the nodes of a graph have, in its order: from the name of their attribute, from {label: value}, or as given.
+
+    Raises:
+        ValueError: naming a node without it.
+    """
+    if isinstance(values, str):
+        found = dict(graph.nodes(data=values))
+        missing = [label for label, value in found.items() if value is None]
+        if missing:
+            raise ValueError(f"{name}: wanted the attribute {values!r} on every node, got none on {missing[0]!r}")
+        return list(found.values())
+    if isinstance(values, Mapping):
+        strange = [label for label in values if not is_label(label, graph.nodes)]
+        missing = [label for label in graph.nodes if label not in values]
+        if strange or missing:
+            got = f"{strange[0]!r}" if strange else f"nothing for {missing[0]!r}"
+            raise ValueError(f"{name}: wanted one entry for each label of a node of the graph, got {got}")
+        return [values[label] for label in graph.nodes]
+    return values
+
+
+def of_edges(name: str, values: Any, graph: Any, hint: str = "") -> Any:
+    """What the edges of a graph have, in the order of `graph.edges`: from the name of their attribute, or as given.
+
+    Raises:
+        ValueError: naming an edge without it, or one where it is no real number.
+    """
+    if not isinstance(values, str):
+        return values
+    found = []
+    for a, b, attributes in graph.edges(data=True):
+        if values not in attributes:
+            raise ValueError(
+                f"{name}: wanted the attribute {values!r} on every edge, got none on ({a!r}, {b!r}): set it or give an "
+                "array"
+            )
+        try:
+            found.append(real_floats(name, attributes[values]))
+        except ValueError as error:
+            also = f"; {hint}" if hint else ""
+            raise ValueError(f"{error} in the attribute {values!r} of the edge ({a!r}, {b!r}){also}") from None
+    return np.asarray(found, float)
+
+
+@contextlib.contextmanager
+def explained(labels: Sequence[Hashable]) -> Iterator[None]:
+    """Adds to a ValueError raised inside how the nodes of a graph are numbered, where labels are not the numbers."""
+    try:
+        yield
+    except ValueError as error:
+        if list(labels) == list(range(len(labels))):
+            raise
+        first = ", ".join(f"{k} is {label!r}" for k, label in enumerate(labels[:8]))
+        more = ", ..." if len(labels) > 8 else ""
+        raise ValueError(f"{error} (nodes are numbered in the order of the graph: {first}{more})") from None
+
+
+def number_of_node(name: str, node: Any, n: int, labels: Sequence[Hashable] | None, *, ground: bool = False) -> int:
+    """The number of a node that is given as the network was built: by its label, or else by its number.
+
+    Args:
+        name: of the argument, for messages.
+        node: a label or a number.
+        n: how many nodes there are.
+        labels: of the nodes; None where they have none.
+        ground: whether -1 stands for ground, where it is no label.
+
+    Raises:
+        ValueError: for what names no node.
+    """
+    also = ", or -1 for ground" if ground else ""
+    if labels is not None and node in labels:
+        return labels.index(node)
+    grounded = ground and isinstance(node, int | np.integer) and node == -1
+    if labels is not None and not grounded:
+        raise ValueError(
+            f"{name}: wanted the label of a node, as the network was built from labels{also}, got {node!r}"
+        )
+    if grounded:
+        return -1
+    if not isinstance(node, int | np.integer) or isinstance(node, bool) or not 0 <= node < n:
+        raise ValueError(f"{name}: wanted one from 0 to {n - 1}{also}, got {node!r}")
+    return int(node)

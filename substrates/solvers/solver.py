@@ -111,17 +111,15 @@ def everywhere(value: Float[Array, ""], like: PyTree) -> PyTree:
     return jax.tree.map(lambda leaf: jnp.broadcast_to(value, jnp.shape(leaf)).astype(jnp.finfo(leaf.dtype).dtype), like)
 
 
+def part(balance: Array, scale: Array) -> Float[Array, "..."]:
+    """What is left over of the forces that meet at each variable, as a part of them, at most 1; 0 of none is 0."""
+    size = jnp.abs(balance)
+    meeting = jnp.maximum(scale, size)
+    return size / jnp.where(meeting > 0, meeting, 1.0)
+
+
 def left_over(balance: PyTree, scale: PyTree) -> Float[Array, ""]:
-    """The largest part |balance_i| / scale_i that is left over of the forces that meet at a variable; 0 of none is 0.
-
-    A scale below what is left over is taken for as large, so that the part is at most 1.
-    """
-
-    def part(b: Array, s: Array) -> Array:
-        size = jnp.abs(b)
-        meeting = jnp.maximum(s, size)
-        return size / jnp.where(meeting > 0, meeting, 1.0)
-
+    """The largest `part` |balance_i| / scale_i of all variables."""
     return max_norm(jax.tree.map(part, balance, scale))
 
 

@@ -6,10 +6,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from substrates.nudge import Nudge, Pin
-from substrates.solvers.solver import Equilibrium, Solver, Status, left_over, reach, tolerance
+from substrates.solvers.certificate import state_tolerance
+from substrates.solvers.solver import Equilibrium, Solver, Status, max_norm, part, reach, tolerance
 
 State = tuple[Float[Array, "nodes"], ...]
 
@@ -49,11 +50,14 @@ class LayerDescent(Solver):
             steps = jnp.asarray(self.sweeps, jnp.int32)
         else:
             state, steps = self._converge(nodes, start)
-        residual = nodes.residual(state)
+        parts = nodes.left_over(state)
+        residual = max_norm(parts)
         limit = tolerance(substrate, start, x, nudge)
         met = Status.converged if self.sweeps is None else Status.truncated
         missed = Status.out_of_steps if self.sweeps is None else Status.truncated
         status = Status.where(residual <= limit, met, missed)
+        if self.sweeps is None:
+            status = Status.where((residual > limit) | nodes.decided(state, parts), status, Status.ill_conditioned)
         status = Status.where(jnp.isfinite(residual), status, Status.not_finite)
         status = Status.where(nodes.stable(state), status, Status.unstable)
         return Equilibrium(state, substrate.total_energy(state, x, nudge), residual, steps, status)
@@ -143,23 +147,75 @@ class _Nodes:
             voltages[layer] = self.settle(voltages, layer)
         return tuple(voltages)
 
-    def residual(self, state: State) -> Float[Array, ""]:
-        """What Kirchhoff's law leaves over; the substrate's own residual, without its products."""
+    def left_over(self, state: State) -> State:
+        """The parts that Kirchhoff's law leaves over of the currents that meet at each node; the substrate's own
+        residual is the largest of them.
+        """
         scale = self.net.force_scale(state, self.x)
-        worst = []
+        parts = []
         for layer, voltage in enumerate(state):
             if layer == self.last and isinstance(self.nudge, Pin):
-                worst.append(left_over(voltage - self.nudge.target, jnp.abs(voltage) + jnp.abs(self.nudge.target)))
+                parts.append(part(voltage - self.nudge.target, jnp.abs(voltage) + jnp.abs(self.nudge.target)))
                 continue
             force = self.kappa[layer] * (self.arriving(state, layer) - self.total[layer] * voltage)
+            meeting = scale[layer]
             if layer == self.last and isinstance(self.nudge, Nudge):
                 force += self.nudge.pull(voltage)
+                meeting += self.nudge.size(voltage)
             stiffness = self.kappa[layer] * self.total[layer]
-            bounded = jnp.clip(
-                force, reach(stiffness, self.lower[layer], voltage), reach(stiffness, self.upper[layer], voltage)
-            )
-            worst.append(left_over(bounded, scale[layer]))
-        return jnp.max(jnp.stack(worst))
+            lower, upper = (reach(stiffness, side[layer], voltage) for side in (self.lower, self.upper))
+            parts.append(part(jnp.clip(force, lower, upper), meeting))
+        return tuple(parts)
+
+    def decided(self, state: State, parts: State) -> Bool[Array, ""]:
+        """Whether what is left over, and rounding, can move no node by more than `state_tolerance` of the
+        largest voltage.
+
+        Nodes that are joined strongly to the layers beside them and weakly to the sources drift slowly to where they
+        belong: sweeps stop while they are away, and the currents balance all the same. With the errors e_l of whole
+        layers, in units that amplifiers leave alone, every node obeys
+
+            (F + f + b) e <= f e_before + b e_after + r,
+
+        F, f and b being its conductances to what is fixed and to the layers before and after it, r its imbalance. The
+        layers are eliminated from the inputs on, by sums alone. A node without conductance stands where it stood.
+        """
+        net, dtype = self.net, self.kappa.dtype
+        epsilon = float(jnp.finfo(dtype).eps)
+        scale = net.force_scale(state, self.x)
+        amplified = jnp.concatenate([jnp.ones(1, dtype), jnp.cumprod(net.gain)])
+        grounding = jnp.zeros((), dtype)  # 1 - the share of the layer's own error that comes back from before it
+        offset = jnp.zeros((), dtype)
+        bounds = []
+        for layer, g in enumerate(net.conductance):
+            before, fixed = jnp.sum(g, axis=0), jnp.sum(net.rail_conductance[layer], axis=0)
+            if layer == 0:
+                before, fixed, seen = jnp.zeros_like(before), fixed + before, jnp.zeros_like(before)
+            else:
+                seen = grounding @ g
+            after = self.total[layer] - fixed - before if layer < self.last else jnp.zeros_like(before)
+            after = jnp.maximum(after, 0)
+            if layer == self.last and isinstance(self.nudge, Nudge):
+                fixed = fixed + self.nudge.stiffness(state[layer]) / self.kappa[layer]
+            if layer == self.last and isinstance(self.nudge, Pin):
+                fixed = jnp.ones_like(fixed)
+            off = scale[layer] * (parts[layer] + epsilon) / (self.kappa[layer] * amplified[layer])
+            held, total = fixed + seen, fixed + before + after
+            alive = total > 0
+            share = lambda part, whole, alive=alive: jnp.where(alive, part / jnp.where(alive, whole, 1), 0)
+            loose = 1 - jnp.min(jnp.where(alive, share(held, held + after), 1))  # of the layer after, in this layer
+            drift = jnp.max(share(before * offset + off, held + after))
+            bounds.append((loose, drift))
+            grounding = jnp.where(alive, share(fixed + seen + (before - seen) * (1 - loose), total), 1)
+            offset = drift
+        error, worst = jnp.zeros((), dtype), jnp.zeros((), dtype)
+        for loose, drift in reversed(bounds):
+            error = loose * error + drift
+            worst = jnp.maximum(worst, error)
+        sizes = [jnp.max(jnp.abs(v)) / a for v, a in zip(state, amplified, strict=False)]
+        size = jnp.max(jnp.stack(sizes))
+        size = jnp.where(size > 0, size, jnp.max(jnp.abs(net.input_voltages(self.x)), initial=0.0))
+        return worst <= state_tolerance(dtype) * size
 
     def stable(self, state: State) -> Array:
         """Whether the outputs are held: their total conductance exceeds what a negative nudge takes away."""

@@ -7,10 +7,12 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PRNGKeyArray, PyTree
+from jaxtyping import Array, Bool, Float, PRNGKeyArray, PyTree
 
-from substrates.classical.resistor.linear_solve import conductance_solver
+from substrates.classical.resistor.linear_solve import conductance_solver, conductances, eliminates
+from substrates.classical.resistor.star_mesh import star_mesh, with_held
 from substrates.nudge import Nudge, Pin
+from substrates.solvers.certificate import state_tolerance
 from substrates.solvers.solver import Equilibrium, Solver, Status, judge, tolerance
 
 
@@ -27,8 +29,7 @@ class CoordinateDescent(Solver):
     Attributes:
         sweeps: None to go on until the residual is below the tolerance, or a number of sweeps without a test.
         max_sweeps: the most sweeps when `sweeps` is None.
-        absolute_tolerance: amperes.
-        relative_tolerance: on the residual; None takes it from the dtype.
+        absolute_tolerance, relative_tolerance: see `tolerance`.
 
     Raises:
         ValueError: for a circuit with real diodes or with ideal diodes between potentials, and for a pin.
@@ -38,7 +39,7 @@ class CoordinateDescent(Solver):
 
     sweeps: int | None = eqx.field(static=True, default=None)
     max_sweeps: int = 10_000
-    absolute_tolerance: float = 0.0
+    absolute_tolerance: float | None = None
     relative_tolerance: float | None = None
 
     def __check_init__(self):
@@ -94,6 +95,8 @@ def _descend(solver: CoordinateDescent, net: Any, x: Array, nudge: Nudge | None,
     status = found.status
     if solver.sweeps is not None:
         status = Status.where(status == Status.not_finite, status, Status.truncated)
+    elif eliminates(topology, net.solver.dense_size):
+        status = Status.where((status != Status.converged) | _arrived(net, u, x, nudge), status, Status.out_of_steps)
     held_at_sources = topology.diode_reach == 0
     if topology.ideal_diodes and held_at_sources.any():
         forced = jnp.any(net.stationarity(u, x, nudge)[-1] > limit)
@@ -107,3 +110,21 @@ def _descend(solver: CoordinateDescent, net: Any, x: Array, nudge: Nudge | None,
         pushes = jnp.any(jnp.linalg.eigvalsh(curvature) < 0) if curvature.size else jnp.asarray(False)
         status = Status.where(jax.lax.cond(pushes, stable, lambda: jnp.asarray(True)), status, Status.unstable)
     return eqx.tree_at(lambda e: e.status, found, status)
+
+
+def _arrived(net: Any, u: Array, x: Array, nudge: Nudge | None) -> Bool[Array, ""]:
+    """Whether the circuit with the potentials held that stand at a bound has its operating point here.
+
+    Sweeps over a part that is joined strongly inside and weakly to the rest move it by less than rounding, wherever it
+    stands.
+    """
+    topology, bounds = net.topology, net.bounds(x)
+    held = jnp.zeros(u.shape, bool) if bounds is None else (u == bounds[0]) | (u == bounds[1])
+    driven, curvature = -net.imbalance(jnp.zeros_like(u), x), None
+    if nudge is not None:
+        output = net.read(u, x)
+        curvature = nudge.curvature(output)
+        driven += topology.read_test_map.transpose(nudge.pull(output) + curvature @ topology.read_map(u))
+    there, _ = star_mesh(*with_held(*conductances(topology, net.conductance, curvature), driven, held, u))
+    size = jnp.max(jnp.abs(net.voltages(u, x)), initial=0.0)
+    return jnp.max(jnp.abs(there - u), initial=0.0) <= state_tolerance(u.dtype) * size

@@ -77,6 +77,7 @@ class DescendThenPolish(Solver):
             lambda y: substrate.total_energy(unravel(y), x, nudge),
             lambda y: ravel_pytree(substrate.total_force(unravel(y), x, nudge))[0],
             lambda y: ravel_pytree(substrate.force_scale(unravel(y), x))[0],
+            lambda y: substrate.read(unravel(y), x),
             lower,
             upper,
             _size(substrate, x, unravel(flat)),

@@ -181,8 +181,9 @@ class LayerSweeps(Sweeps):
         squares += sum(2 * jnp.sum(block.weight**2) for block in model.coupling[1:])
         self.scale = jnp.sqrt(squares / model.size)
         self.meeting = model.force_scale(self.field, x)
-        separable = isinstance(nudge, Nudge) and nudge.separable
-        self.increments, self.costs = _increments(model, nudge) if separable else (None, None)
+        self.increments, self.costs = None, None
+        if isinstance(nudge, Nudge) and nudge.separable:
+            self.increments, self.costs = _increments(model, nudge)
 
     def along_replicas(self, values: Float[Array, "replicas"]) -> Float[Array, "replicas 1"]:
         return values[:, None]

@@ -10,12 +10,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
+from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
 from substrates.classical.ising.annealing import Annealing, GroundStateSolver
 from substrates.classical.ising.enumeration import Enumeration
-from substrates.nudge import Nudge, Pin
 from substrates.classical.ising.sweeps import ROUNDING
+from substrates.nudge import Nudge, Pin
 from substrates.solvers.solver import Equilibrium, Solver, left_over
 from substrates.substrate import Substrate
 
@@ -155,7 +156,7 @@ class IsingModel(Substrate):
         """
         middle = jax.tree.map(lambda s, r: (s + r) / 2, after, before)
         moved = jax.tree.map(jnp.subtract, after, before)
-        dot = lambda a, b: sum(jnp.sum(p * q) for p, q in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True))
+        dot = lambda a, b: jnp.vdot(ravel_pytree(a)[0], ravel_pytree(b)[0])
         change = -dot(moved, self.local_field(middle, x))
         size = dot(jax.tree.map(jnp.abs, moved), self.strengths(middle, x))
         if isinstance(nudge, Nudge):
@@ -166,8 +167,8 @@ class IsingModel(Substrate):
 
     def residual(self, state: PyTree, x: PyTree, nudge: Nudge | Pin | None = None) -> Float[Array, ""]:
         """The largest energy that one flip releases, as a part of what meets at its spin: 2 (sum_j |J_ij| + |held
-        field|) and what the flip changes of the nudge's cost. What rounding makes of the cost does not count. With a pin
-        also how far the outputs are from it, as a part of the distance between their levels.
+        field|) and what the flip changes of the nudge's cost. What rounding makes of the cost does not count. With a
+        pin also how far the outputs are from it, as a part of the distance between their levels.
 
         NaN for a state that is not made of spins +-1.
         """

@@ -91,8 +91,8 @@ class Sweeps(abc.ABC):
         return self.sweep(spins, accept)
 
     def descend(self, spins: PyTree, most: int) -> tuple[PyTree, Int[Array, ""]]:
-        """Sweeps in which every spin flips that releases energy, more than rounding of what meets at it, until none does;
-        (spins, sweeps).
+        """Sweeps in which every spin flips that releases energy, more than rounding of what meets at it, until none
+        does; (spins, sweeps).
         """
         rounding = ROUNDING * float(jnp.finfo(self.dtype).eps)
         downhill = lambda gain, s, first, meeting: gain < -rounding * meeting

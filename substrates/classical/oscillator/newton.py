@@ -84,8 +84,8 @@ def descend_by_krylov(
 ) -> tuple[Float[Array, "n"], Int[Array, ""], Float[Array, "2"]]:
     """The bottom of the valley of a start without a matrix: (state, steps, distances).
 
-    The distances, in radians, are how far the last step was to lead, and how far rounding of the torques leads; infinite
-    where the conjugate gradients did not solve the equations, and told of doubtful states only.
+    The distances, in radians, are how far the last step was to lead, and how far rounding of the torques leads;
+    infinite where the conjugate gradients did not solve the equations, and told of doubtful states only.
 
     Steps solve H d = torque by conjugate gradients, each phase in units of what it feels, and follow the torque where
     that does not lead downhill. They are halved until the energy falls or the torques shrink to a half. It goes on

@@ -84,7 +84,7 @@ class PhaseDescent(Solver):
         return settle_by_newton(substrate, x, nudge, state, limit, sweeps, self.newton_steps, dense, opposed)
 
     def _sweep_until(self, phases: _Phases, enough: Array) -> tuple[PyTree, Array, Array]:
-        """Sweeps until no phase feels more torque than that, in parts of what meets at it: (arrows, the largest, sweeps).
+        """Sweeps until no phase feels more torque than that part of what meets at it: (arrows, the largest, sweeps).
 
         A sweep tells what each block felt before its turn, not what the turns of later blocks made of it: when that is
         little enough, the torques are looked at all at once, and more is asked of the sweeps if they disagree.

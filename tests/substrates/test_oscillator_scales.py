@@ -167,6 +167,7 @@ def test_a_weak_part_is_judged_by_its_own_torques():
             found = relax(cast(net, dtype), x.astype(dtype), solver=solver)
             assert found.converged
             np.testing.assert_allclose(found.state, [1.25, 2.0], atol=close)
+    np.testing.assert_allclose(net.residual(jnp.array([1.25 + np.pi / 2, 2.0]), x), np.cos(0.75), rtol=1e-9)
 
 
 def test_weakly_held_lattices_too_large_to_decompose():

@@ -67,7 +67,7 @@ class PhaseDescent(Solver):
         limit = tolerance(substrate, start, x, nudge, self.absolute_tolerance, self.relative_tolerance)
         if isinstance(nudge, Pin):
             start = pinned(substrate, start, nudge)
-        phases = _Phases(substrate, x, nudge, start)
+        phases = _Phases(substrate, x, nudge, start, measured=self.sweeps is None)
         if self.sweeps is not None:
             z = phases.start
             for _ in range(self.sweeps):
@@ -131,12 +131,14 @@ def over_relaxation(gain: Float[Array, ""], rate: Float[Array, ""]) -> Float[Arr
 class _Phases:
     """The constants of one solve, and the sweeps."""
 
-    def __init__(self, net: Any, x: PyTree, nudge: Nudge | Pin | None, start: PyTree):
+    def __init__(self, net: Any, x: PyTree, nudge: Nudge | Pin | None, start: PyTree, measured: bool):
         self.net, self.nudge, self.first = net, nudge, start
         self.blocks = net.blocks(x)
         self.start = self.blocks.arrows(start)
-        meeting = self.blocks.split(net.force_scale(start, x))
-        self.unit = [1 / jnp.where(size > 0, size, 1.0) for size in meeting]
+        self.unit: list[Any] = [1.0] * len(self.blocks.nodes)  # what is not measured need not look at all couplings
+        if measured:
+            meeting = self.blocks.split(net.force_scale(start, x))
+            self.unit = [1 / jnp.where(size > 0, size, 1.0) for size in meeting]
         count = len(self.blocks.nodes)
         self.order = range(count) if nudge is None else range(count - 1, -1, -1)
 

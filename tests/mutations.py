@@ -236,6 +236,48 @@ MUTATIONS = (
         "lambda e, t, f: t - e * f, parameters, force",
         "tests/substrates/test_plant.py::test_holding_sets_the_knobs_of_the_formula_and_moves_nothing",
     ),
+    Mutation(
+        "spins: an absolute rounding where energies are compared",
+        "substrates/classical/ising/model.py",
+        "return change, 16 * float(jnp.finfo(change.dtype).eps) * size",
+        "return change, jnp.where(size > 0, 1e-6, 0.0).astype(size.dtype)",
+        "tests/substrates/test_ising_scales.py::test_a_weakly_held_pair_turns_over_as_a_whole",
+    ),
+    Mutation(
+        "spins: the strongest spin's rounding for all",
+        "substrates/classical/ising/sweeps.py",
+        "gain < -rounding * meeting",
+        "gain < -rounding * jnp.max(meeting)",
+        "tests/substrates/test_ising_scales.py::test_spins_that_strong_couplings_do_not_decide_end_right_by_their_own",
+    ),
+    Mutation(
+        "spins: a residual in units of energy",
+        "substrates/classical/ising/model.py",
+        "released = left_over(jax.tree.map(lambda gain: jnp.minimum(gain, 0), gains), meeting)",
+        "released = -jnp.min(ravel_pytree(gains)[0], initial=0.0)",
+        "tests/substrates/test_ising_scales.py::test_a_spin_against_its_own_weak_field_is_no_equilibrium",
+    ),
+    Mutation(
+        "oscillators: the strongest phase's scale for all",
+        "substrates/classical/oscillator/graph.py",
+        "return total[self.roles.free]",
+        "return jnp.full_like(total, jnp.max(total))[self.roles.free]",
+        "tests/substrates/test_oscillator_scales.py::test_a_weak_part_is_judged_by_its_own_torques",
+    ),
+    Mutation(
+        "oscillators: no look at how weakly phases are held",
+        "substrates/classical/oscillator/newton.py",
+        "doubtful = holding_time(net, start, x, held) * limit > state_tolerance(flat.dtype)",
+        "doubtful = jnp.asarray(False)",
+        "tests/substrates/test_oscillator_scales.py::test_weakly_held_lattices_too_large_to_decompose",
+    ),
+    Mutation(
+        "oscillators: forget what turns freely",
+        "substrates/classical/oscillator/graph.py",
+        ".set(~anchored[loose])",
+        ".set(False & anchored[loose])",
+        "tests/substrates/test_oscillator_scales.py::test_parts_that_nothing_holds_are_said_to_turn_freely",
+    ),
 )
 
 

@@ -57,7 +57,7 @@ class HostSampler(Solver):
         samples = jax.pure_callback(ask, shape, found.linear, found.quadratic, flat, seed, vmap_method="sequential")
         kernel = model.sweeps(x, nudge)
         spins = kernel.load(jax.vmap(unravel)(samples), sweep_words(key, DRAW))
-        state, steps = best(kernel, spins, start, sweep_words(key, DRAW - 1), model.size)
+        state, steps = best(model, x, nudge, kernel, spins, start, sweep_words(key, DRAW - 1))
         return judge(substrate, state, x, nudge, steps, tolerance(substrate, state, x, nudge))
 
     def ask(

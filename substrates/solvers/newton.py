@@ -26,6 +26,7 @@ class Valley(eqx.Module):
         lower, upper: None, or the bounds.
         read: what outputs show of a state.
         size: how large the variables are.
+        longest: the longest step, in sizes of the variables.
     """
 
     energy: Callable
@@ -35,6 +36,7 @@ class Valley(eqx.Module):
     lower: Float[Array, " n"] | None
     upper: Float[Array, " n"] | None
     size: Float[Array, " n"]
+    longest: float = float("inf")
 
     def projected(self, state: Float[Array, " n"]) -> Float[Array, " n"]:
         """The nearest state within the bounds."""
@@ -93,6 +95,7 @@ def descend_by_newton(
         point, step, _ = carry
         settled = ~point.unsettled(limit, valley.size)
         d = jnp.where(settled, point.stiffness.softest(point.force, valley.size), point.stiffness.downhill(point.force))
+        d /= jnp.maximum(1.0, jnp.max(jnp.abs(d) / valley.size, initial=0.0) / valley.longest)
         slope = jnp.where(settled, 0.0, jnp.sum(d * point.force))
         scale = point.stiffness.scale
         rounding = 16 * epsilon * (jnp.abs(point.energy) + jnp.sum(scale * jnp.abs(point.state)))

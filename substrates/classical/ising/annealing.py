@@ -82,18 +82,19 @@ class Annealing(GroundStateSolver):
         first, count = (self.warm, self.reverse_sweeps) if self.from_spins else (self.hot, self.sweeps)
         spins = kernel.replicate(start, self.replicas, sweep_words(key, DRAW))
         spins = kernel.run(spins, key, schedule(kernel, first, self.cold, count, self.replicas))
-        state, steps = best(kernel, spins, start, sweep_words(key, DRAW - 1), substrate.size)
+        state, steps = best(substrate, x, nudge, kernel, spins, start, sweep_words(key, DRAW - 1))
         return judge(substrate, state, x, nudge, count + steps, tolerance(substrate, state, x, nudge))
 
 
 def schedule(kernel: Sweeps, first: float, last: float, count: int, replicas: int) -> Float[Array, "sweeps replicas"]:
     """Inverse temperatures that rise linearly, for all replicas alike; `first` and `last` in units of the scale."""
-    scale = jnp.maximum(kernel.scale, jnp.finfo(kernel.dtype).tiny ** 0.5)
-    inverse = jnp.linspace(1 / first, 1 / last, count, dtype=kernel.dtype) / scale
+    inverse = jnp.linspace(1 / first, 1 / last, count, dtype=kernel.dtype) / kernel.unit
     return jnp.broadcast_to(inverse[:, None], (count, replicas))
 
 
-def best(kernel: Sweeps, spins: PyTree, start: PyTree, words: Array, size: int) -> tuple[PyTree, Array]:
+def best(
+    model: Any, x: PyTree, nudge: Nudge | Pin | None, kernel: Sweeps, spins: PyTree, start: PyTree, words: Array
+) -> tuple[PyTree, Array]:
     """The state of lowest energy after all replicas and the start have descended; the start wins ties.
 
     Returns it and the number of sweeps of the descent.
@@ -103,11 +104,11 @@ def best(kernel: Sweeps, spins: PyTree, start: PyTree, words: Array, size: int) 
         kernel.replicate(start, 1, words),
         spins,
     )
-    joined, steps = kernel.descend(joined, 2 * size + 2)
-    energies = kernel.energies(joined)
-    rounding = 16 * jnp.finfo(kernel.dtype).eps * (jnp.abs(energies[0]) + kernel.largest)
-    index = jnp.where(jnp.min(energies) < energies[0] - rounding, jnp.argmin(energies), 0)
-    return jax.tree.map(lambda leaf: leaf[index], kernel.states(joined)), steps
+    joined, steps = kernel.descend(joined, 2 * model.size + 2)
+    states = kernel.states(joined)
+    at = lambda index: jax.tree.map(lambda leaf: leaf[index], states)
+    change, rounding = jax.vmap(lambda state: model.energy_change(at(0), state, x, nudge))(states)
+    return at(jnp.argmin(jnp.where(change < -rounding, change, 0))), steps
 
 
 def pinned(substrate: Any, state: PyTree, nudge: Nudge | Pin | None) -> PyTree:

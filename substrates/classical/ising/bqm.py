@@ -80,7 +80,8 @@ def to_bqm(model: IsingModel, x: Any, nudge: Nudge | None) -> Any:
     if nudge is not None and not isinstance(nudge, Nudge):
         raise ValueError(f"nudge: wanted a Nudge or None, got {type(nudge).__name__}; a pin is no energy")
     found = terms(model, jnp.zeros(0) if x is None else jnp.asarray(x), nudge)
-    size = float(jnp.max(jnp.abs(found.linear), initial=1.0)) + float(jnp.abs(found.offset))
+    largest = lambda values: float(jnp.max(jnp.abs(values), initial=0.0))
+    size = largest(found.linear) + largest(found.quadratic) + largest(found.offset)
     if float(found.misfit) > 1e4 * float(jnp.finfo(found.linear.dtype).eps) * size:
         raise ValueError(
             "nudge: wanted a cost that is at most quadratic in the output spins, got one that differs by "

@@ -91,9 +91,10 @@ class SpinGraph(IsingModel):
     def local_field(self, state: Float[Array, "free"], x: Float[Array, "inputs"]) -> Float[Array, "free"]:
         return (self.coupling.product(self.configuration(state, x)) + self.field)[self.layout.free]
 
-    def force_scale(self, state: Float[Array, "free"], x: Float[Array, "inputs"]) -> Float[Array, "free"]:
-        """A bound on the local field of each spin: |held field| + sum_j |J_ij|."""
-        return self._bound(x)
+    def strengths(self, state: Float[Array, "free"], x: Float[Array, "inputs"]) -> Float[Array, "free"]:
+        free = jnp.zeros(self.n, state.dtype).at[self.layout.free].set(jnp.abs(state))
+        couplings = Bonds(jnp.abs(self.coupling.weight), self.coupling.graph)
+        return jnp.abs(self.held_field(x)) + couplings.product(free)[self.layout.free]
 
     def free_couplings(self) -> tuple[Int[np.ndarray, "m 2"], Float[Array, "m"]]:
         layout = self.layout
@@ -103,11 +104,6 @@ class SpinGraph(IsingModel):
 
     def sweeps(self, x: Float[Array, "inputs"], nudge: Nudge | Pin | None) -> GraphSweeps:
         return GraphSweeps(self, x, nudge)
-
-    def _bound(self, x: Float[Array, "inputs"]) -> Float[Array, "free"]:
-        reach = jnp.zeros(self.size, self.field.dtype)
-        there = self.layout.order[self.layout.rows]
-        return jnp.abs(self.held_field(x)) + reach.at[there].add(jnp.abs(self.coupling.weight[self.layout.along]))
 
 
 class GraphSweeps(Sweeps):
@@ -123,14 +119,16 @@ class GraphSweeps(Sweeps):
         layout, weight = self.layout, model.coupling.weight
         held = model.held_field(x)
         squares = jnp.zeros_like(held).at[layout.order[layout.rows]].add(weight[layout.along] ** 2)
-        self.largest = jnp.max(model._bound(x), initial=0.0)
+        meeting = model.force_scale(held, x)
         self.nudge = nudge if isinstance(nudge, Nudge) and not nudge.separable else None
         if isinstance(nudge, Nudge) and nudge.separable:
             up = jnp.ones((len(model.outputs), 1), self.dtype)
             # flipping a spin that points up gains 2 f, so a cost acts as the field (C(down) - C(up))/2
-            held = held.at[layout.outputs].add(0.5 * cost_of_flips(model, up, nudge)[:, 0])
+            change, size = cost_of_flips(model, up, nudge)
+            held = held.at[layout.outputs].add(0.5 * change[:, 0])
+            meeting = meeting.at[layout.outputs].add(size[:, 0])
         self.scale = jnp.sqrt(jnp.mean(squares + held**2))
-        self.field = held[layout.order]
+        self.field, self.meeting = held[layout.order], meeting[layout.order]
         self.fixed = jnp.zeros(layout.size, bool)
         self.holds = isinstance(nudge, Pin) or self.nudge is not None
         if self.holds:
@@ -186,7 +184,7 @@ class GraphSweeps(Sweeps):
                 place = slice(self.margin + first, self.margin + end)
                 s = spins[place]
                 gain = 2 * s * (self.coupled_field(spins, first, end) + self.field[first:end, None])
-                flips = accept(gain, s, first * s.shape[1])
+                flips = accept(gain, s, first * s.shape[1], self.meeting[first:end, None])
                 if self.holds:
                     flips &= ~self.fixed[first:end, None]
                 spins = spins.at[place].set(jnp.where(flips, -s, s))
@@ -213,7 +211,7 @@ class GraphSweeps(Sweeps):
     def _one_by_one(self, spins, accept):
         def update(place, spins):
             s = spins[place]
-            flips = accept(2 * s * self._field_at(spins, place), s, place * s.shape[0])
+            flips = accept(2 * s * self._field_at(spins, place), s, place * s.shape[0], self.meeting[place])
             return spins.at[place].set(jnp.where(flips & ~self.fixed[place], -s, s))
 
         return jax.lax.fori_loop(0, self.layout.size, update, spins)
@@ -228,9 +226,11 @@ class GraphSweeps(Sweeps):
             place = places[k]
             s = spins[place + self.margin]
             output = spins[places + self.margin]
-            gain = 2 * s * self._field_at(spins, place) + cost(output.at[k].set(-s)) - cost(output)
+            before, after = cost(output), cost(output.at[k].set(-s))
+            gain = 2 * s * self._field_at(spins, place) + after - before
+            meeting = self.meeting[place] + jnp.abs(before) + jnp.abs(after)
             # numbers that no other spin of this sweep has used: the outputs were held in the classes
-            flips = accept(gain, s, place * s.shape[0])
+            flips = accept(gain, s, place * s.shape[0], meeting)
             return spins.at[place + self.margin].set(jnp.where(flips, -s, s))
 
         return jax.lax.fori_loop(0, len(self.layout.outputs), update, spins)

@@ -132,16 +132,12 @@ class LayeredSpins(IsingModel):
             fields[k + 1] += block.forward(state[k])
         return tuple(fields)
 
-    def force_scale(self, state: State, x: Float[Array, "inputs"]) -> State:
-        """A bound on the local field of each spin: |held field| + sum_j |J_ij|."""
-        return self.reach(self.held_fields(x), jnp.abs)
-
-    def reach(self, fields: State, size: Any) -> State:
-        """size(field) + sum_j size(J_ij) at every spin, over the spins j of neighbouring layers."""
-        totals = [size(field) for field in fields]
+    def strengths(self, state: State, x: Float[Array, "inputs"]) -> State:
+        totals = [jnp.abs(field) for field in self.held_fields(x)]
         for k, block in enumerate(self.coupling[1:]):
-            totals[k] += jnp.sum(size(block.weight), axis=1)
-            totals[k + 1] += jnp.sum(size(block.weight), axis=0)
+            size = Dense(jnp.abs(block.weight))
+            totals[k] += size.backward(jnp.abs(state[k + 1]))
+            totals[k + 1] += size.forward(jnp.abs(state[k]))
         return tuple(totals)
 
     def free_couplings(self) -> tuple[Int[np.ndarray, "m 2"], Float[Array, "m"]]:
@@ -185,10 +181,13 @@ class LayerSweeps(Sweeps):
     def __init__(self, model: LayeredSpins, x: Float[Array, "inputs"], nudge: Nudge | Pin | None):
         self.model, self.nudge, self.dtype = model, nudge, model.field[0].dtype
         self.field = model.held_fields(x)
-        squares = model.reach(self.field, jnp.square)
-        self.scale = jnp.sqrt(sum(jnp.sum(part) for part in squares) / model.size)
-        self.largest = jnp.max(jnp.stack([jnp.max(part) for part in model.reach(self.field, jnp.abs)]))
-        self.increments = _increments(model, nudge) if isinstance(nudge, Nudge) and nudge.separable else None
+        squares = sum(jnp.sum(field**2) for field in self.field)
+        squares += sum(2 * jnp.sum(block.weight**2) for block in model.coupling[1:])
+        self.scale = jnp.sqrt(squares / model.size)
+        self.meeting = model.force_scale(self.field, x)
+        self.increments, self.costs = None, None
+        if isinstance(nudge, Nudge) and nudge.separable:
+            self.increments, self.costs = _increments(model, nudge)
 
     def along_replicas(self, values: Float[Array, "replicas"]) -> Float[Array, "replicas 1"]:
         return values[:, None]
@@ -214,7 +213,7 @@ class LayerSweeps(Sweeps):
         for k, s in enumerate(spins):
             field = self.field_at(tuple(spins), k)
             if k + 1 < len(spins) or self.nudge is None:
-                spins[k] = jnp.where(accept(2 * s * field, s, first), -s, s)
+                spins[k] = jnp.where(accept(2 * s * field, s, first, self.meeting[k]), -s, s)
             elif self.increments is not None:
                 spins[k] = self._copy_by_copy(s, field, accept, first)
             elif isinstance(self.nudge, Nudge):
@@ -243,13 +242,16 @@ class LayerSweeps(Sweeps):
         With m of its other copies up, a copy feels the field -(c(m + 1) - c(m))/2, where c is its output's cost.
         """
         assert self.increments is not None
+        assert self.costs is not None
+        meeting = self.meeting[-1].reshape(-1, self.model.copies) + self.costs[:, None]
         replicas, copies, increments = s.shape[0], self.model.copies, self.increments
         s, field = (array.reshape(replicas, -1, copies) for array in (s, field))
         for copy in range(copies):
             here = s[:, :, copy]
             others = (jnp.sum(s, axis=2) - here + copies - 1) / 2
             pull = sum(jnp.where(jnp.abs(others - m) < 0.5, -0.5 * increments[m], 0) for m in range(copies))
-            flips = accept(2 * here * (field[:, :, copy] + pull), here, first + copy * here.size)
+            gain = 2 * here * (field[:, :, copy] + pull)
+            flips = accept(gain, here, first + copy * here.size, meeting[:, copy])
             s = s.at[:, :, copy].set(jnp.where(flips, -here, here))
         return s.reshape(replicas, -1)
 
@@ -260,22 +262,26 @@ class LayerSweeps(Sweeps):
 
         def update(k, s):
             here = s[:, k]
-            gain = 2 * here * field[:, k] + cost(self._shown(s.at[:, k].set(-here))) - cost(self._shown(s))
-            flips = accept(gain[:, None], here[:, None], first + k * here.shape[0])[:, 0]
+            before, after = cost(self._shown(s)), cost(self._shown(s.at[:, k].set(-here)))
+            gain = 2 * here * field[:, k] + after - before
+            meeting = self.meeting[-1][k] + jnp.abs(before) + jnp.abs(after)
+            flips = accept(gain[:, None], here[:, None], first + k * here.shape[0], meeting[:, None])[:, 0]
             return s.at[:, k].set(jnp.where(flips, -here, here))
 
         return jax.lax.fori_loop(0, s.shape[1], update, s)
 
 
-def _increments(model: LayeredSpins, nudge: Nudge) -> Float[Array, "copies outputs"]:
-    """beta (C with m + 1 copies of an output up - C with m up), for each m and output; C a sum over outputs."""
+def _increments(model: LayeredSpins, nudge: Nudge) -> tuple[Float[Array, "copies outputs"], Float[Array, "outputs"]]:
+    """beta (C with m + 1 copies of an output up - C with m up), for each m and output; C a sum over outputs. And the
+    largest |beta C| for each output, of which these are differences.
+    """
     low, high = model.levels
     outputs = model.sizes[-1]
     parts = jnp.asarray(np.linspace(low, high, model.copies + 1), model.field[0].dtype)
     reference = jnp.full(outputs, low, parts.dtype)
     one = lambda part, k: nudge.energy(reference.at[k].set(part))
     costs = jax.vmap(jax.vmap(one, in_axes=(None, 0)), in_axes=(0, None))(parts, jnp.arange(outputs))
-    return costs[1:] - costs[:-1]
+    return costs[1:] - costs[:-1], jnp.max(jnp.abs(costs), axis=0)
 
 
 def layered_spins(

@@ -10,13 +10,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
+from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
 from substrates import arguments
 from substrates.classical.ising.annealing import Annealing, GroundStateSolver
 from substrates.classical.ising.enumeration import Enumeration
+from substrates.classical.ising.sweeps import ROUNDING
 from substrates.nudge import Nudge, Pin
-from substrates.solvers.solver import Equilibrium, Solver
+from substrates.solvers.solver import Equilibrium, Solver, left_over
 from substrates.substrate import Substrate
 
 if TYPE_CHECKING:
@@ -43,7 +45,7 @@ class IsingModel(Substrate):
     a higher total energy F = E + beta C than where it started. Nudged by a cost that is linear in the output spins (the
     squared error of single spins), F is again an Ising energy with a field -beta dC/ds on the outputs; other costs are
     weighed exactly, flip by flip. Equilibrium means that no single flip releases energy, and the residual is the
-    largest energy that one releases.
+    largest energy that one releases, as a part of what meets at its spin.
 
     With discrete states the gradient of the cost is zero almost everywhere. What a finite beta gives is the gradient of
     the mean of C over [0, beta] along the nudged ground states, which bounds the cost from below (from above for
@@ -77,6 +79,10 @@ class IsingModel(Substrate):
     @abc.abstractmethod
     def local_field(self, state: PyTree, x: Float[Array, "inputs"]) -> PyTree:
         """sum_j J_ij s_j + h_i at every free spin, a tree like the state."""
+
+    @abc.abstractmethod
+    def strengths(self, state: PyTree, x: Float[Array, "inputs"]) -> PyTree:
+        """sum_j |J_ij s_j| + |h_i + what the inputs add| at every free spin: the sizes in `local_field`."""
 
     @abc.abstractmethod
     def free_couplings(self) -> tuple[Int[np.ndarray, "m 2"], Float[Array, "m"]]:
@@ -135,24 +141,56 @@ class IsingModel(Substrate):
         """What the total energy F gains when one spin flips: 2 s_i (sum_j J_ij s_j + h_i) + beta dC."""
         gains = jax.tree.map(lambda s, f: 2 * s * f, state, self.local_field(state, x))
         if isinstance(nudge, Nudge):
-            at_outputs = self.output_spins(gains) + cost_of_flips(self, self.output_spins(state), nudge)
+            at_outputs = self.output_spins(gains) + cost_of_flips(self, self.output_spins(state), nudge)[0]
             return self.with_outputs(gains, at_outputs)
         return gains
 
+    def force_scale(self, state: PyTree, x: PyTree) -> PyTree:
+        """A bound on the local field of each spin: |held field| + sum_j |J_ij|."""
+        return self.strengths(jax.tree.map(jnp.ones_like, state), x)
+
+    def energy_change(
+        self, before: PyTree, after: PyTree, x: Float[Array, "inputs"], nudge: Nudge | Pin | None
+    ) -> tuple[Float[Array, ""], Float[Array, ""]]:
+        """F(after) - F(before), and what rounding may make of it.
+
+        It is -sum_i (s_i - r_i) times the local field on i of spins (s + r)/2: what two states share cancels exactly,
+        so that strong couplings do not hide what weak ones decide.
+        """
+        middle = jax.tree.map(lambda s, r: (s + r) / 2, after, before)
+        moved = jax.tree.map(jnp.subtract, after, before)
+        dot = lambda a, b: jnp.vdot(ravel_pytree(a)[0], ravel_pytree(b)[0])
+        change = -dot(moved, self.local_field(middle, x))
+        size = dot(jax.tree.map(jnp.abs, moved), self.strengths(middle, x))
+        if isinstance(nudge, Nudge):
+            old, new = (nudge.energy(self.read(state, x)) for state in (before, after))
+            change += new - old
+            size += jnp.where(new == old, 0, jnp.abs(new) + jnp.abs(old))
+        return change, 16 * float(jnp.finfo(change.dtype).eps) * size
+
     def residual(self, state: PyTree, x: PyTree, nudge: Nudge | Pin | None = None) -> Float[Array, ""]:
-        """The largest energy that one flip releases; with a pin also how far the outputs are from it.
+        """The largest energy that one flip releases, as a part of what meets at its spin: 2 (sum_j |J_ij| + |held
+        field|) and what the flip changes of the nudge's cost. What rounding makes of the cost does not count. With a
+        pin also how far the outputs are from it, as a part of the distance between their levels.
 
         NaN for a state that is not made of spins +-1.
         """
         gains = self.energy_of_flips(state, x, nudge)
+        meeting = jax.tree.map(lambda size: 2 * size, self.force_scale(state, x))
         off = jnp.zeros((), jax.tree.leaves(state)[0].dtype)
+        if isinstance(nudge, Nudge):
+            change, size = cost_of_flips(self, self.output_spins(state), nudge)
+            rounding = ROUNDING * float(jnp.finfo(off.dtype).eps) * size
+            gains = self.with_outputs(gains, self.output_spins(gains) + rounding)
+            meeting = self.with_outputs(meeting, self.output_spins(meeting) + jnp.abs(change))
         if isinstance(nudge, Pin):
             held = self.output_spins(gains)
             gains = self.with_outputs(gains, jnp.zeros_like(held))
-            off = jnp.max(jnp.abs(self.read(state, x) - nudge.target), initial=0.0)
-        lowest = jnp.min(jnp.stack([jnp.min(g, initial=0.0) for g in jax.tree.leaves(gains)]))
+            low, high = self.levels
+            off = jnp.max(jnp.abs(self.read(state, x) - nudge.target), initial=0.0) / (high - low)
+        released = left_over(jax.tree.map(lambda gain: jnp.minimum(gain, 0), gains), meeting)
         decided = jnp.all(jnp.stack([jnp.all(jnp.abs(s) == 1) for s in jax.tree.leaves(state)]))
-        return jnp.where(decided, jnp.maximum(-lowest, off), jnp.nan)
+        return jnp.where(decided, jnp.maximum(released, off), jnp.nan)
 
     # the ways to build one
 
@@ -319,12 +357,12 @@ class IsingModel(Substrate):
         return pictures.draw(self, state, x, ax)
 
 
-def cost_of_flips(model: IsingModel, spins: Float[Array, "outputs copies"], nudge: Nudge) -> Array:
-    """beta (C after flipping one output spin - C before), for each of them."""
+def cost_of_flips(model: IsingModel, spins: Float[Array, "outputs copies"], nudge: Nudge) -> tuple[Array, Array]:
+    """beta (C after flipping one output spin - C before) for each of them, and |beta C before| + |beta C after|."""
     low, high = model.levels
     output = model.shown(spins)
     change = -(high - low) * spins / spins.shape[1]
     before = nudge.energy(output)
-    after = lambda k, moved: nudge.energy(output.at[k].add(moved)) - before
-    across = jax.vmap(jax.vmap(after, in_axes=(None, 0)))
-    return across(jnp.arange(output.size), change)
+    after = lambda k, moved: nudge.energy(output.at[k].add(moved))
+    flipped = jax.vmap(jax.vmap(after, in_axes=(None, 0)))(jnp.arange(output.size), change)
+    return flipped - before, jnp.abs(flipped) + jnp.abs(before)

@@ -12,8 +12,12 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree, UInt32
 
 from substrates.classical.ising.counter import counted_uniform, sweep_words
 
-Accept = Callable[[Float[Array, "..."], Float[Array, "..."], Any], Bool[Array, "..."]]
-"""Whether spins flip, given what the energy gains by each flip, the spins, and the number of the first of them."""
+Accept = Callable[[Float[Array, "..."], Float[Array, "..."], Any, Float[Array, "..."]], Bool[Array, "..."]]
+"""Whether spins flip, given what the energy gains by each flip, the spins, the number of the first of them, and the
+sum of the sizes of what meets at each."""
+
+ROUNDING = 4
+"""So many rounding errors of what meets at a spin are no energy that its flip releases."""
 
 
 class Sweeps(abc.ABC):
@@ -25,14 +29,17 @@ class Sweeps(abc.ABC):
         replica_axis: which axis of the arrays counts the replicas.
         scale: the root mean square of the local field where neighbours point at random; what temperatures are
             measured against.
-        largest: a bound on every local field.
         dtype: of the spins.
     """
 
     replica_axis: int
     scale: Float[Array, ""]
-    largest: Float[Array, ""]
     dtype: Any
+
+    @property
+    def unit(self) -> Float[Array, ""]:
+        """The unit of temperatures: the scale, or 1 where nothing acts on any spin."""
+        return jnp.where(self.scale > 0, self.scale, 1.0)
 
     @abc.abstractmethod
     def load(self, states: PyTree, words: UInt32[Array, "2"]) -> PyTree:
@@ -63,7 +70,7 @@ class Sweeps(abc.ABC):
     ) -> PyTree:
         """A sweep in which a spin flips with probability min(1, exp(-gain/T))."""
         cold = self.along_replicas(inverse_temperature)
-        accept = lambda gain, s, first: (
+        accept = lambda gain, s, first, _: (
             counted_uniform(words, first, gain.shape, self.dtype) < jnp.exp(jnp.minimum(-gain * cold, 0))
         )
         return self.sweep(spins, accept)
@@ -77,16 +84,18 @@ class Sweeps(abc.ABC):
         """
         cold = self.along_replicas(inverse_temperature)
 
-        def accept(gain, s, first):
+        def accept(gain, s, first, _):
             up = jax.nn.sigmoid(s * gain * cold)
             return jnp.where(counted_uniform(words, first, gain.shape, self.dtype) < up, 1.0, -1.0) != s
 
         return self.sweep(spins, accept)
 
     def descend(self, spins: PyTree, most: int) -> tuple[PyTree, Int[Array, ""]]:
-        """Sweeps in which every spin flips that releases energy, until none does; (spins, sweeps)."""
-        rounding = 4 * jnp.finfo(self.dtype).eps * self.largest
-        downhill = lambda gain, s, first: gain < -rounding
+        """Sweeps in which every spin flips that releases energy, more than rounding of what meets at it, until none
+        does; (spins, sweeps).
+        """
+        rounding = ROUNDING * float(jnp.finfo(self.dtype).eps)
+        downhill = lambda gain, s, first, meeting: gain < -rounding * meeting
 
         def moving(carry):
             _, changed, step = carry

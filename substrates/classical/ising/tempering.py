@@ -59,13 +59,12 @@ class Tempering(GroundStateSolver):
         spins = kernel.replicate(start, replicas, sweep_words(key, DRAW))
         spins, lowest = self.run(kernel, spins, key)
         spins = jax.tree.map(lambda a, b: jnp.concatenate([a, b], axis=kernel.replica_axis), spins, lowest)
-        state, steps = best(kernel, spins, start, sweep_words(key, DRAW - 1), substrate.size)
+        state, steps = best(substrate, x, nudge, kernel, spins, start, sweep_words(key, DRAW - 1))
         return judge(substrate, state, x, nudge, self.sweeps + steps, tolerance(substrate, state, x, nudge))
 
     def run(self, kernel: Sweeps, spins: PyTree, key: PRNGKeyArray) -> tuple[PyTree, PyTree]:
         """All replicas after the last sweep, and the lowest configuration that any of them was in after a sweep."""
-        scale = jnp.maximum(kernel.scale, jnp.finfo(kernel.dtype).tiny ** 0.5)
-        ladder = 1 / (jnp.geomspace(self.hot, self.cold, self.temperatures, dtype=kernel.dtype) * scale)
+        ladder = 1 / (jnp.geomspace(self.hot, self.cold, self.temperatures, dtype=kernel.dtype) * kernel.unit)
         rungs = jnp.tile(jnp.arange(self.temperatures, dtype=jnp.int32), self.ladders)
         pick = lambda spins, index: jax.tree.map(
             lambda leaf: jax.lax.dynamic_index_in_dim(leaf, index, kernel.replica_axis), spins

@@ -59,6 +59,9 @@ class LayerBlocks:
                 Block(None, net.of_layer("second_harmonic", layer), net.of_layer("frequency", layer), outputs)
             )
 
+    def split(self, values: tuple) -> tuple:
+        return values
+
     def arrows(self, state: tuple) -> tuple:
         return tuple(arrows(phase) for phase in state)
 
@@ -118,6 +121,9 @@ class GraphBlocks:
                     Outputs(index, slot, len(members)) if len(index) else None,
                 )
             )
+
+    def split(self, values: Array) -> tuple:
+        return tuple(values[np.searchsorted(self.net.roles.free, members)] for members in self.members)
 
     def arrows(self, state: Array) -> Array:
         return arrows(self.net.phases(state, self.x))

@@ -9,10 +9,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
-from substrates.classical.oscillator.newton import descend_by_newton
+from substrates.classical.oscillator.newton import settle_by_newton
 from substrates.classical.oscillator.phase_descent import PhaseDescent
 from substrates.nudge import Nudge, Pin
-from substrates.solvers.solver import Equilibrium, Solver, judge, max_norm, tolerance
+from substrates.solvers.solver import Equilibrium, Solver, left_over, tolerance
 
 
 class KuramotoFlow(Solver):
@@ -23,7 +23,7 @@ class KuramotoFlow(Solver):
 
     Attributes:
         max_steps: the most steps in time.
-        near: the torque, relative to the forces at play, at which Newton's method takes over.
+        near: the torque, as a part of what meets at a phase, at which Newton's method takes over.
         newton_steps: the most Newton steps.
         dense_size: as in `PhaseDescent`.
     """
@@ -39,20 +39,19 @@ class KuramotoFlow(Solver):
         if isinstance(nudge, Pin) or any(jnp.iscomplexobj(leaf) for leaf in jax.tree.leaves(start)):
             return PhaseDescent()(substrate, x, nudge, start, key)
         limit = tolerance(substrate, start, x, nudge)
-        near = jnp.maximum(limit, self.near * substrate.force_scale(start, x))
+        near = jnp.maximum(limit, self.near)
+        meeting = substrate.force_scale(start, x)
         torque = lambda state: substrate.total_force(state, x, nudge)
         dt = 1 / substrate.steepest()
 
         def moving(carry):
             state, step = carry
-            return (max_norm(torque(state)) > near) & (step < self.max_steps)
+            return (left_over(torque(state), meeting) > near) & (step < self.max_steps)
 
         advance = lambda carry: (runge_kutta(torque, carry[0], dt), carry[1] + 1)
         state, steps = jax.lax.while_loop(moving, advance, (start, jnp.zeros((), jnp.int32)))
-        unsettled = substrate.residual(state, x, nudge) > limit
         dense = sum(leaf.size for leaf in jax.tree.leaves(start)) <= self.dense_size
-        state, more = descend_by_newton(substrate, x, nudge, state, limit, unsettled, self.newton_steps, dense)
-        return judge(substrate, state, x, nudge, steps + more, limit)
+        return settle_by_newton(substrate, x, nudge, state, limit, steps, self.newton_steps, dense)
 
 
 def runge_kutta(velocity: Callable[[PyTree], PyTree], state: PyTree, dt: Any) -> PyTree:

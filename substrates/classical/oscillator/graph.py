@@ -10,7 +10,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Inexact
+from jaxtyping import Array, Bool, Float, Inexact
 
 from substrates.classical.oscillator import local
 from substrates.classical.oscillator.blocks import GraphBlocks
@@ -163,6 +163,22 @@ class OscillatorGraph(OscillatorNetwork):
 
     def blocks(self, x: Float[Array, "inputs"]) -> GraphBlocks:
         return GraphBlocks(self, x)
+
+    def neighbours(self, values: Float[Array, "free"]) -> Float[Array, "free"]:
+        everywhere = jnp.zeros(self.n, values.dtype).at[self.roles.free].set(values)
+        return Bonds(jnp.abs(self.coupling.weight), self.coupling.graph).product(everywhere)[self.roles.free]
+
+    def adrift(self, nudged: bool) -> Bool[Array, "free"] | None:
+        parts = self.coupling.graph.parts
+        held = np.zeros(self.n, bool)
+        held[[*self.roles.inputs, *self.roles.references, *(self.roles.outputs if nudged else ())]] = True
+        loose = np.setdiff1d(parts, parts[held])
+        if not len(loose):
+            return None
+        anchors = self.field != 0 if self.second_harmonic is None else (self.field != 0) | (self.second_harmonic != 0)
+        anchored = jnp.zeros(int(parts.max()) + 1, bool).at[parts].max(anchors)
+        first = [int(np.flatnonzero(parts == part)[0]) for part in loose]
+        return jnp.zeros(self.n, bool).at[np.asarray(first)].set(~anchored[loose])[self.roles.free]
 
     def steepest(self) -> Float[Array, ""]:
         """2 max_i (sum_j |W_ij| + |h_i| + 2 |K_i|)."""

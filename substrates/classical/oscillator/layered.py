@@ -171,6 +171,17 @@ class LayeredOscillators(OscillatorNetwork):
     def blocks(self, x: Float[Array, "inputs"]) -> LayerBlocks:
         return LayerBlocks(self, x)
 
+    def neighbours(self, values: State) -> State:
+        felt = [jnp.zeros_like(v) for v in values]
+        for layer, coupling in enumerate(self.coupling[1:]):
+            size = jnp.abs(coupling.weight)
+            felt[layer] += size @ values[layer + 1]
+            felt[layer + 1] += values[layer] @ size
+        return tuple(felt)
+
+    def adrift(self, nudged: bool) -> None:
+        """Nothing: the inputs hold every layer."""
+
     def steepest(self) -> Float[Array, ""]:
         """2 max_i (sum_j |W_ij| + |h_i| + 2 |K_i|)."""
         sums = []

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 from jax.flatten_util import ravel_pytree
-from jaxtyping import Array, Float, Inexact, PRNGKeyArray, PyTree
+from jaxtyping import Array, Bool, Float, Inexact, PRNGKeyArray, PyTree
 
 from substrates import arguments
 from substrates.classical.oscillator.local import Readout, shown
@@ -78,6 +78,16 @@ class OscillatorNetwork(Substrate):
     @abc.abstractmethod
     def with_outputs(self, state: PyTree, phases: Inexact[Array, "outputs"]) -> PyTree:
         """The state with other phases at the outputs."""
+
+    @abc.abstractmethod
+    def neighbours(self, values: PyTree) -> PyTree:
+        """sum_j |W_ij| v_j over the neighbours j that settle, for values v of them, a tree like the state."""
+
+    @abc.abstractmethod
+    def adrift(self, nudged: bool) -> Bool[Array, "phases"] | None:
+        """One phase, of the flattened state, of each part that nothing keeps from turning as a whole; None if all are
+        held for certain. A nudge holds the parts that it acts on.
+        """
 
     @abc.abstractmethod
     def steepest(self) -> Float[Array, ""]:
@@ -184,7 +194,8 @@ class OscillatorNetwork(Substrate):
             frequency: omega of each oscillator relative to the rotating frame, shape (n,) or one number; None for none.
             references: {oscillator: phase} held for good, radians. A part of the graph that is joined to no input, no
                 reference, no field and no second harmonic turns freely as a whole, and a nudge would turn it without
-                end: a network with outputs must not have one.
+                end: a network with outputs must not have one. One without outputs settles, the phases of such a part
+                against one another, with the status `zero_mode`.
             readout: "phase" or "sine".
             random_starts: draw initial phases from the key that `relax` gets.
 

@@ -1,79 +1,194 @@
-"""Newton's method on the torques, as a descent of the energy."""
+"""Newton's method on the torques, as a descent of the energy, and what it tells about the state that it ends at."""
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import jax.scipy.sparse.linalg
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from substrates.nudge import Nudge, Pin
-from substrates.solvers.batching import in_turn
+from substrates.solvers.certificate import Certificate, state_tolerance
+from substrates.solvers.newton import SHORTEST, Valley, descend_by_newton
+from substrates.solvers.solver import Equilibrium, judge, left_over
+
+WALK = 8
 
 
-def descend_by_newton(
+def settle_by_newton(
     net: Any,
     x: PyTree,
     nudge: Nudge | Pin | None,
     start: PyTree,
     limit: Float[Array, ""],
-    unsettled: Bool[Array, ""],
+    steps: Int[Array, ""],
     max_steps: int,
     dense: bool,
-) -> tuple[PyTree, Int[Array, ""]]:
-    """The state at the bottom of the valley of `start`, and the steps that it took; none unless `unsettled`.
+    opposed: Bool[Array, ""] | bool = False,
+) -> Equilibrium:
+    """The equilibrium at the bottom of the valley of a state that `steps` have led to, judged and certified.
 
-    Steps solve |H| d = torque, where |H| has the magnitudes of the Hessian's eigenvalues: downhill from anywhere and
-    away from saddles (Dauphin et al. 2014, arXiv 1406.2572). Large systems solve H d = torque by conjugate gradients
-    and, where that does not lead downhill, follow the torque. A step turns no phase by more than a radian and is
-    halved until the energy falls or the torque shrinks. Outputs held by a pin do not move.
+    Small systems decompose the Hessian; see `substrates.solvers.newton.descend_by_newton`. Large ones solve
+    H d = torque by conjugate gradients, where torques are left over or where phases are held so weakly that balanced
+    torques do not tell how far they are from rest; see `descend_by_krylov`. No step turns a phase by more than a
+    radian. Outputs held by a pin do not move, and neither does one phase of each part that turns freely: the others
+    settle against it, and the status is `zero_mode`.
+
+    Args:
+        net: the network.
+        x, nudge: what acts on it.
+        start: the state, and `steps` the steps that it took.
+        limit: see `tolerance`.
+        max_steps: the most steps.
+        dense: whether to decompose the Hessian.
+        opposed: of a large system, whether some phase of the start stands opposed to what it feels.
     """
     flat, unravel = ravel_pytree(start)
-    moves = jnp.ones_like(flat)
+    meeting = ravel_pytree(net.force_scale(start, x))[0]
+    adrift = net.adrift(nudge is not None)
+    turning = jnp.asarray(False) if adrift is None else jnp.any(adrift)
+    held = None if adrift is None else adrift
     if isinstance(nudge, Pin):
-        outputs = net.output_phases(start)
-        moves -= ravel_pytree(net.with_outputs(jax.tree.map(jnp.zeros_like, start), jnp.ones_like(outputs)))[0]
-    epsilon = float(jnp.finfo(flat.dtype).eps)
-    torque_at = lambda y: moves * ravel_pytree(net.total_force(unravel(y), x, nudge))[0]
-    at = lambda y: (y, net.total_energy(unravel(y), x, nudge), torque_at(y))
-    largest = lambda v: jnp.max(jnp.abs(v), initial=0.0)
+        pinned = net.with_outputs(jax.tree.map(jnp.zeros_like, start), jnp.ones_like(net.output_phases(start)))
+        pinned = ravel_pytree(pinned)[0] > 0
+        held = pinned if held is None else held | pinned
+    place = (lambda y: y) if held is None else lambda y: jnp.where(held, flat, y)
+    total = lambda y: ravel_pytree(net.total_force(unravel(place(y)), x, nudge))[0]
+    # what is held hangs on springs of its own: the Hessian stays symmetric, and regular
+    spring = jnp.where(meeting > 0, meeting, 1.0)
+    torque = total if held is None else lambda y: jnp.where(held, spring * (flat - y), total(y))
+    energy = lambda y: net.total_energy(unravel(place(y)), x, nudge)
+    valley = Valley(energy, torque, lambda y: meeting, lambda y: y, None, None, jnp.ones_like(flat), longest=1.0)
+    if dense:
+        found, more, certificate = descend_by_newton(valley, flat, limit, max_steps)
+        certificate = dataclasses.replace(certificate, zero_mode=certificate.zero_mode | turning)
+    else:
+        doubtful = holding_time(net, start, x, held) * limit > state_tolerance(flat.dtype)
+        found, more, off = descend_by_krylov(valley, flat, meeting, limit, doubtful, max_steps)
+        imprecise = doubtful & ~(jnp.sum(off) <= state_tolerance(flat.dtype))
+        certificate = Certificate(jnp.asarray(opposed) & (more == 0), turning, imprecise)
+    return certificate.judged(judge(net, unravel(place(found)), x, nudge, steps + more, limit))
 
-    def direction(y: Array, torque: Array) -> Array:
-        if dense:
-            hessian = -jax.jacfwd(torque_at)(y) * moves
-            values, vectors = in_turn(jnp.linalg.eigh)((hessian + hessian.T) / 2)
-            sizes = jnp.maximum(jnp.abs(values), epsilon**0.5 * largest(values))
-            return vectors @ ((vectors.T @ torque) / jnp.where(sizes > 0, sizes, 1))
-        action = lambda v: -jax.jvp(torque_at, (y,), (v,))[1]
-        found = jax.scipy.sparse.linalg.cg(action, torque, tol=1e-3, maxiter=10 * flat.size)[0]
-        downhill = (found @ torque > 0) & jnp.all(jnp.isfinite(found))
-        return jnp.where(downhill, found, torque / largest(torque))
+
+def descend_by_krylov(
+    valley: Valley,
+    start: Float[Array, "n"],
+    meeting: Float[Array, "n"],
+    limit: Float[Array, ""],
+    doubtful: Bool[Array, ""],
+    max_steps: int,
+) -> tuple[Float[Array, "n"], Int[Array, ""], Float[Array, "2"]]:
+    """The bottom of the valley of a start without a matrix: (state, steps, distances).
+
+    The distances, in radians, are how far the last step was to lead, and how far rounding of the torques leads;
+    infinite where the conjugate gradients did not solve the equations, and told of doubtful states only.
+
+    Steps solve H d = torque by conjugate gradients, each phase in units of what it feels, and follow the torque where
+    that does not lead downhill. They are halved until the energy falls or the torques shrink to a half. It goes on
+    while torques are left over and, of a state that they leave doubtful, while steps lead elsewhere; the distance is
+    infinite where the conjugate gradients did not solve the equations.
+    """
+    epsilon = float(jnp.finfo(start.dtype).eps)
+    unit = 1 / jnp.where(meeting > 0, meeting, 1.0)
+    root = jnp.sqrt(unit)
+    close = state_tolerance(start.dtype) / 4
+    at = lambda y: (y, valley.energy(y), valley.force(y))
+    part = lambda torque: left_over(torque, meeting)
+    rounding = 8 * epsilon * jnp.sum(meeting)
+
+    def direction(y: Array, torque: Array) -> tuple[Array, Array]:
+        action = lambda v: -jax.jvp(valley.force, (y,), (v,))[1]
+        precision = jnp.where(doubtful, epsilon**0.5, 1e-3)
+        solve = lambda force: conjugate_gradients(lambda v: root * action(root * v), root * force, precision)
+        found, bent, _ = solve(torque)
+        shaken, _, solved = solve(jnp.where(doubtful, epsilon * meeting, 0.0))
+        d, farthest = root * found, jnp.max(jnp.abs(root * found))
+        sure = ~bent & (jnp.max(jnp.abs(torque - action(d)) * unit) <= 0.1 * part(torque))
+        off = jnp.where(jnp.stack([sure, solved]), jnp.stack([farthest, jnp.max(jnp.abs(root * shaken))]), jnp.inf)
+        return d * jnp.where(bent, valley.longest / farthest, 1.0), off
 
     def running(carry):
-        (_, _, torque), step, moving = carry
-        return moving & (largest(torque) > limit) & (step < max_steps)
+        (_, _, torque), off, step, moving = carry
+        return moving & ((part(torque) > limit) | (doubtful & (off[0] > close))) & (step < max_steps)
 
     def advance(carry):
-        (y, energy, torque), step, _ = carry
-        d = direction(y, torque)
-        d /= jnp.maximum(1.0, largest(d))
-        slope, rounding = d @ torque, 8 * epsilon * (1 + jnp.abs(energy))
+        (y, energy, torque), _, step, _ = carry
+        d, off = direction(y, torque)
+        d /= jnp.maximum(1.0, jnp.max(jnp.abs(d)) / valley.longest)
+        slope = d @ torque
 
         def refused(trial):
             fraction, (_, new_energy, new_torque) = trial
-            fell = new_energy <= energy - 1e-4 * fraction * slope
-            calmed = (largest(new_torque) <= 0.5 * largest(torque)) & (new_energy <= energy + rounding)
-            return ~(fell | calmed) & (fraction > 1e-6)
+            fell = (new_energy < energy) & (new_energy <= energy - 1e-4 * fraction * slope)
+            calmed = (part(new_torque) <= 0.5 * part(torque)) & (new_energy <= energy + rounding)
+            return ~(fell | calmed) & (fraction > SHORTEST)
 
         halve = lambda trial: (trial[0] / 2, at(y + trial[0] / 2 * d))
         untried = (y, jnp.full_like(energy, jnp.inf), torque)
-        fraction, found = jax.lax.while_loop(refused, halve, (jnp.full((), 2.0, flat.dtype), untried))
-        moving = fraction > 1e-6
+        fraction, found = jax.lax.while_loop(refused, halve, (jnp.full((), 2.0, y.dtype), untried))
+        moving = fraction > SHORTEST
         kept = jax.tree.map(lambda new, old: jnp.where(moving, new, old), found, (y, energy, torque))
-        return kept, step + 1, moving
+        return kept, off, step + 1, moving
 
-    (flat, _, _), steps, _ = jax.lax.while_loop(running, advance, (at(flat), jnp.zeros((), jnp.int32), unsettled))
-    return unravel(flat), steps
+    first = (at(start), jnp.full(2, jnp.inf, start.dtype), jnp.zeros((), jnp.int32), jnp.asarray(True))
+    (state, _, _), off, steps, _ = jax.lax.while_loop(running, advance, first)
+    return state, steps, off
+
+
+def conjugate_gradients(
+    action: Callable[[Array], Array], force: Float[Array, "n"], precision: Float[Array, ""]
+) -> tuple[Float[Array, "n"], Bool[Array, ""], Bool[Array, ""]]:
+    """The solution of a symmetric system whose diagonal is about 1, or a way along which it bends down: (solution or
+    way, whether it bends down, whether it is solved).
+
+    Source: Steihaug 1983, SIAM J. Numer. Anal. 20, 626.
+    """
+    rounding = force.size * float(jnp.finfo(force.dtype).eps)
+    enough = precision**2 * jnp.sum(force**2)
+
+    def running(carry):
+        _, left, _, going, bent, step = carry
+        return going & ~bent & (jnp.sum(left**2) > enough) & (step < 10 * force.size)
+
+    def advance(carry):
+        found, left, way, _, _, step = carry
+        image, length, size = action(way), jnp.sum(left**2), jnp.sum(way**2)
+        curvature = jnp.sum(way * image)
+        going, bent = curvature > rounding * size, curvature < -rounding * size
+        stride = jnp.where(going, length / jnp.where(going, curvature, 1.0), 0.0)
+        after = left - stride * image
+        onward = after + jnp.sum(after**2) / length * way
+        return jnp.where(bent, way, found + stride * way), after, onward, going, bent, step + 1
+
+    first = (jnp.zeros_like(force), force, force, jnp.asarray(True), jnp.asarray(False), jnp.zeros((), jnp.int32))
+    found, left, _, _, bent, _ = jax.lax.while_loop(running, advance, first)
+    return found, bent, ~bent & (jnp.sum(left**2) <= enough)
+
+
+def holding_time(net: Any, state: PyTree, x: PyTree, held: Bool[Array, "n"] | None) -> Float[Array, ""]:
+    """How many times further than their torques, in parts of what they feel, phases may be from rest: a bound.
+
+    A walk steps from a phase to a neighbour in proportion to |W|, and ends where it takes a field, a second harmonic or
+    a clamped phase instead. Its longest mean length bounds the inverse stiffness of the aligned network with these
+    strengths, which is what weakly held parts are soft by; with p_k the largest chance to survive k steps it is at most
+    (1 + p_1 + ... + p_(K-1)) / (1 - p_K). Parameters alone decide it, so that a batch pays for it once.
+    """
+    unravel = ravel_pytree(state)[1]
+    still = dataclasses.replace(net, frequency=None)
+    meeting = ravel_pytree(still.force_scale(state, x))[0]
+    unit = 1 / jnp.where(meeting > 0, meeting, 1.0)
+    survives = jnp.ones_like(meeting) if held is None else jnp.where(held, 0.0, 1.0).astype(meeting.dtype)
+    start = survives
+
+    def walk(_, carry):
+        chance, length = carry
+        felt = ravel_pytree(still.neighbours(unravel(chance)))[0]
+        return start * unit * felt, length + jnp.max(chance, initial=0.0)
+
+    chance, length = jax.lax.fori_loop(0, WALK, walk, (start, jnp.zeros((), meeting.dtype)))
+    escapes = 1 - jnp.max(chance, initial=0.0)
+    return jnp.where(escapes > 0, length / jnp.where(escapes > 0, escapes, 1.0), jnp.inf)

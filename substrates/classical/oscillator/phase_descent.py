@@ -7,16 +7,18 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, PRNGKeyArray, PyTree
+from jaxtyping import Array, Bool, Float, PRNGKeyArray, PyTree
 
 from substrates.classical.oscillator.local import angle_between, nudged_arrow, wrapped
-from substrates.classical.oscillator.newton import descend_by_newton
+from substrates.classical.oscillator.newton import settle_by_newton
 from substrates.nudge import Nudge, Pin
 from substrates.solvers.generic import DescendThenPolish
 from substrates.solvers.solver import Equilibrium, Solver, Status, judge, tolerance
 
 PERIOD = 3
 MOST_GAIN = 1.9
+NEAR = 1e-2
+"""The torque, as a part of what meets at a phase, at which small systems leave the sweeps for Newton's method."""
 
 
 class PhaseDescent(Solver):
@@ -30,8 +32,13 @@ class PhaseDescent(Solver):
     joined add c_i z_i with c_i = sum_j |W_ij|, which makes W + c positive and every step a descent. A natural
     frequency turns z_i on by arcsin(omega_i / |A_i|), to where the torques balance; where omega_i exceeds |A_i| there
     is no balance, and the residual tells. A nudge acts on the outputs by its torque and stiffness. Blocks are swept in
-    order in the free phase and backwards in a nudged one. Small systems leave the sweeps once they are near, for
-    Newton's method; large ones if the sweeps run out.
+    order in the free phase and backwards in a nudged one, until no torque is more than a part of what meets at its
+    phase. Small systems leave the sweeps once they are near, for Newton's method, which leaves saddles and certifies
+    the state by its Hessian; large ones if the sweeps run out, or where phases are held so weakly that torques do not
+    tell how far they are from rest. Of large systems a saddle is `unstable` where one phase alone stands opposed to
+    what it feels; others are not seen.
+
+    Parts that nothing holds turn freely as a whole: they settle against one another, and the status is `zero_mode`.
 
     Phases stay on the branch of the start: phi = start + an angle in (-pi, pi]. A complex state is left to
     `DescendThenPolish`.
@@ -60,7 +67,7 @@ class PhaseDescent(Solver):
         limit = tolerance(substrate, start, x, nudge, self.absolute_tolerance, self.relative_tolerance)
         if isinstance(nudge, Pin):
             start = pinned(substrate, start, nudge)
-        phases = _Phases(substrate, x, nudge, start)
+        phases = _Phases(substrate, x, nudge, start, measured=self.sweeps is None)
         if self.sweeps is not None:
             z = phases.start
             for _ in range(self.sweeps):
@@ -71,15 +78,13 @@ class PhaseDescent(Solver):
             return Equilibrium(found.state, found.energy, found.residual, found.steps, status)
         dense = sum(leaf.size for leaf in jax.tree.leaves(start)) <= self.dense_size
         enough = limit / 2  # leaves the other half to the rounding between arrows and phases
-        if dense:
-            enough = jnp.maximum(enough, 1e-2 * substrate.force_scale(start, x))
+        enough = jnp.maximum(enough, NEAR) if dense else enough
         z, torque, sweeps = self._sweep_until(phases, enough)
-        state = phases.unwound(z)
-        state, steps = descend_by_newton(substrate, x, nudge, state, limit, torque > limit, self.newton_steps, dense)
-        return judge(substrate, state, x, nudge, sweeps + steps, limit)
+        state, opposed = phases.unwound(z), jnp.isinf(torque)
+        return settle_by_newton(substrate, x, nudge, state, limit, sweeps, self.newton_steps, dense, opposed)
 
     def _sweep_until(self, phases: _Phases, enough: Array) -> tuple[PyTree, Array, Array]:
-        """Sweeps until no phase feels more torque than that: (arrows, largest torque, sweeps).
+        """Sweeps until no phase feels more torque than that part of what meets at it: (arrows, the largest, sweeps).
 
         A sweep tells what each block felt before its turn, not what the turns of later blocks made of it: when that is
         little enough, the torques are looked at all at once, and more is asked of the sweeps if they disagree.
@@ -93,7 +98,8 @@ class PhaseDescent(Solver):
             _, _, near, progress = carry
             moving = lambda progress: (progress[1] > near) & (progress[4] < self.max_sweeps)
             z, torque, *rest = jax.lax.while_loop(moving, advance, progress)
-            return z, phases.largest_torque(z), torque / 4, (z, torque, *rest)
+            # infinite, so that each look at all torques is followed by a sweep
+            return z, phases.largest_torque(z), torque / 4, (z, jnp.full_like(torque, jnp.inf), *rest)
 
         def advance(progress):
             z, torque, earlier, gain, sweep = progress
@@ -125,21 +131,25 @@ def over_relaxation(gain: Float[Array, ""], rate: Float[Array, ""]) -> Float[Arr
 class _Phases:
     """The constants of one solve, and the sweeps."""
 
-    def __init__(self, net: Any, x: PyTree, nudge: Nudge | Pin | None, start: PyTree):
+    def __init__(self, net: Any, x: PyTree, nudge: Nudge | Pin | None, start: PyTree, measured: bool):
         self.net, self.nudge, self.first = net, nudge, start
         self.blocks = net.blocks(x)
         self.start = self.blocks.arrows(start)
+        self.unit: list[Any] = [1.0] * len(self.blocks.nodes)  # what is not measured need not look at all couplings
+        if measured:
+            meeting = self.blocks.split(net.force_scale(start, x))
+            self.unit = [1 / jnp.where(size > 0, size, 1.0) for size in meeting]
         count = len(self.blocks.nodes)
         self.order = range(count) if nudge is None else range(count - 1, -1, -1)
 
     def sweep(self, z: PyTree, gain: Float[Array, ""] | None = None) -> tuple[PyTree, Float[Array, ""]]:
         """One update of every block, turning `gain` times as far as it takes to rest, and the largest torque that any
-        block felt just before its update.
+        phase felt just before its update, as a part of what meets there.
         """
         worst = jnp.zeros((), jax.tree.leaves(z)[0].dtype)
         for k in self.order:
             old = self.blocks.get(z, k)
-            new, torque = self._at_rest(z, k)
+            new, torque, _ = self._at_rest(z, k)
             if gain is not None:
                 beyond = gain * new - (gain - 1) * old
                 new = beyond / jnp.sqrt(beyond[0] ** 2 + beyond[1] ** 2)
@@ -150,33 +160,44 @@ class _Phases:
         return z, worst
 
     def largest_torque(self, z: PyTree) -> Float[Array, ""]:
-        """The largest torque on any phase; on one that stands opposed to what it feels, the strength of that."""
-        return jnp.max(jnp.stack([self._at_rest(z, k)[1] for k in self.order]))
+        """The largest torque on any phase, as a part of what meets there; infinite if one stands opposed to that."""
+        felt = [self._at_rest(z, k)[1:] for k in self.order]
+        return jnp.max(jnp.stack([jnp.where(opposed, jnp.inf, torque) for torque, opposed in felt]))
 
-    def _at_rest(self, z: PyTree, k: int) -> tuple[Array, Float[Array, ""]]:
-        """Where a block comes to rest among the others, and the largest torque on it now."""
-        block, old = self.blocks.nodes[k], self.blocks.get(z, k)
+    def _at_rest(self, z: PyTree, k: int) -> tuple[Array, Float[Array, ""], Bool[Array, ""]]:
+        """Where a block comes to rest among the others, the largest torque on it now, and whether a phase of it loses
+        energy, to second order, by turning alone; all in parts of what meets at each phase.
+        """
+        block, old, unit = self.blocks.nodes[k], self.blocks.get(z, k), self.unit[k]
         towards = self.blocks.field(z, k)
+        curvature = towards[0] * old[0] + towards[1] * old[1]
         if block.shift is not None:
             towards += block.shift * old
         if block.harmonic is not None:
             # -1/2 K cos 2 phi is -K cos^2 phi or, for K < 0, -|K| sin^2 phi: concave in z, tangent at the old z
             towards += jnp.stack([jnp.maximum(block.harmonic, 0), jnp.maximum(-block.harmonic, 0)]) * 2 * old
+            curvature += 2 * block.harmonic * (old[0] ** 2 - old[1] ** 2)
         if block.outputs is not None and isinstance(self.nudge, Nudge):
             torque, stiffness = self._nudge_on(z, block.outputs)
             sideways = jnp.stack([-old[1], old[0]])
             towards += stiffness * old + torque * sideways
+            curvature += stiffness
+        towards, curvature = unit * towards, unit * curvature
         torque, along = towards[1] * old[0] - towards[0] * old[1], towards[0] * old[0] + towards[1] * old[1]
         size = jnp.sqrt(towards[0] ** 2 + towards[1] ** 2)
         new = jnp.where(size > 0, towards / jnp.where(size > 0, size, 1), old)
         if block.frequency is not None:
-            torque += block.frequency
-            sine = jnp.clip(block.frequency / jnp.where(size > 0, size, jnp.inf), -1, 1)
+            turning = unit * block.frequency
+            torque += turning
+            sine = jnp.clip(turning / jnp.where(size > 0, size, jnp.inf), -1, 1)
             cosine = jnp.sqrt(1 - sine**2)
             new = jnp.stack([new[0] * cosine - new[1] * sine, new[0] * sine + new[1] * cosine])
         torque = jnp.where(along >= 0, jnp.abs(torque), size)
+        opposed = curvature < -(float(jnp.finfo(torque.dtype).eps) ** 0.5)
         held = self._held(k)
-        return new, jnp.max(torque if held is None else jnp.where(held, 0, torque), initial=0.0)
+        if held is not None:
+            torque, opposed = jnp.where(held, 0, torque), ~held & opposed
+        return new, jnp.max(torque, initial=0.0), jnp.any(opposed)
 
     def _held(self, k: int) -> np.ndarray | None:
         """Which nodes of a block a pin holds."""

@@ -13,7 +13,7 @@ from substrates.classical.oscillator.local import wrapped
 from substrates.classical.oscillator.network import random_phases
 from substrates.classical.oscillator.phase_descent import PhaseDescent
 from substrates.nudge import Nudge, Pin
-from substrates.solvers.solver import Equilibrium, Solver
+from substrates.solvers.solver import Equilibrium, Solver, Status
 from substrates.substrate import relax_batch
 
 
@@ -41,7 +41,8 @@ class BestOf(Solver):
         starts = jax.tree.map(lambda one, many: jnp.concatenate([one[None], many]), start, drawn)
         found = jax.vmap(lambda s: self.inner(substrate, x, None, s, key))(starts)
         energy = jnp.asarray(found.energy)
-        best = jnp.argmin(jnp.where(found.usable, energy, jnp.inf))
+        settled = found.usable | (found.status == Status.zero_mode)  # of parts that turn freely as a whole
+        best = jnp.argmin(jnp.where(settled, energy, jnp.inf))
         return jax.tree.map(lambda leaf: leaf[best], found)
 
 

@@ -88,9 +88,9 @@ class Nudge(eqx.Module):
     a current injected, a field, an operator. Then no beta is too negative, and costs are linear in the output.
 
     A target that is an array must have the shape of the outputs: anything else would be broadcast to them and mean
-    something else. A cost that takes other arrays (a label, masked or missing numbers) says so by an attribute
-    `own_targets = True`, of its class or of the function, and checks them itself; so it does anyway with targets that
-    are no arrays, a tuple, say.
+    something else. One that is not finite ends in the status `not_finite`. A cost that takes other arrays (a label,
+    missing numbers) says so by an attribute `own_targets = True`, of its class or of the function, and checks them
+    itself; so it does anyway with targets that are no arrays, a tuple, say.
 
     Attributes:
         cost: maps (output, target) to a scalar.
@@ -106,10 +106,6 @@ class Nudge(eqx.Module):
     beta: Any
     about: Any = None
 
-    def __check_init__(self):
-        if not takes_own_targets(self.cost):
-            check_finite("target", self.target)
-
     @property
     def separable(self) -> bool:
         """Whether the cost is a sum over outputs, so that they do not feel each other through it.
@@ -123,12 +119,14 @@ class Nudge(eqx.Module):
         if self.about is None:
             return self.beta * self.cost(output, fit_target(self.target, output, self.cost))
         about = fit_target(self.about, output, name="about")
+        slope = self._slope(about)
         value = self.cost(about, fit_target(self.target, about, self.cost))
-        return self.beta * (value + jnp.sum(self._slope(about) * (output - about)))
+        return self.beta * (value + jnp.sum(slope * (output - about)))
 
     def pull(self, output: Inexact[Array, "outputs"]) -> Inexact[Array, "outputs"]:
         """The force on the outputs, -beta dC/doutput."""
-        return -self.beta * self._slope(output if self.about is None else fit_target(self.about, output, name="about"))
+        about = output if self.about is None else fit_target(self.about, output, name="about")
+        return -self.beta * self._slope(about)
 
     def stiffness(self, output: Inexact[Array, "outputs"]) -> Inexact[Array, "outputs"]:
         """beta times the diagonal of d2C/doutput2: what a closed-form solver adds to an output's own stiffness."""
@@ -184,9 +182,6 @@ class Pin(eqx.Module):
     """
 
     target: Any
-
-    def __check_init__(self):
-        check_finite("target", self.target)
 
 
 def batch_axes(nudge: Nudge | Pin | None) -> PyTree:

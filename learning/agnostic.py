@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import PRNGKeyArray
 
 from learning.costs import SquaredError
+from learning.examples import prepare
 from learning.homeostat import HomeostasisError, Homeostat, IntegralControl, SelfControl, describe, unsettled
 from learning.rule import Moved, Mover
 from substrates.laboratory.system import LaboratoryError, PhysicalSystem, SelfMoving, checked_reading, inside
@@ -102,14 +103,16 @@ class AgnosticEP(Mover):
 
         Args:
             system: on the bench; its parameters are moved.
-            x, y: inputs and targets with a leading axis of examples, a multiple of the copies.
+            x, y: inputs and targets with a leading axis of examples, a multiple of the copies; targets as in `fit`,
+                integer labels or numbers of shape (n, outputs).
             key: not used; randomness is the system's own.
 
         Raises:
+            ValueError: the examples do not fit the system.
             HomeostasisError: see `strict`.
             LaboratoryError: the system does not answer, or with what is no number.
         """
-        xs, ys = np.asarray(x, float), np.asarray(y, float)
+        xs, ys, _ = prepare(system, (x, y), "x, y")
         copies = system.spec.copies
         if copies is not None:
             if len(xs) % copies:

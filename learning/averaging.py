@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import PRNGKeyArray, PyTree
 
 from learning.rule import Estimate, Estimator
-from substrates.substrate import Substrate
+from substrates.substrate import Substrate, same_batch
 
 
 class Averaged(Estimator):
@@ -38,6 +38,7 @@ class Averaged(Estimator):
     def __call__(self, substrate: Substrate, x: PyTree, y: PyTree, *, key: PRNGKeyArray | None = None) -> Estimate:
         if key is None:
             raise ValueError("key: without a key every repetition would be the same; give one")
+        same_batch(x=x, y=y)
         repeated = lambda tree: jax.tree.map(lambda leaf: jnp.repeat(leaf, self.repetitions, axis=0), tree)
         found = self.rule(substrate, repeated(x), repeated(y), key=key)
         return Estimate(

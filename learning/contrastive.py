@@ -10,8 +10,9 @@ import jax.numpy as jnp
 from jaxtyping import PRNGKeyArray, PyTree
 
 from learning.costs import SquaredError
+from learning.examples import ready_targets
 from learning.rule import Estimate, Estimator, require_usable
-from substrates.substrate import Cost, Nudge, Substrate, as_tree, relax_batch
+from substrates.substrate import Cost, Nudge, Substrate, as_tree, fit_target, relax_batch
 
 Variant = Literal["positive", "negative", "centered", "random"]
 
@@ -59,6 +60,7 @@ class EquilibriumPropagation(Estimator):
             raise ValueError(f"beta: wanted a positive number, got {self.beta}; the variant chooses the sign")
 
     def __call__(self, substrate: Substrate, x: PyTree, y: PyTree, *, key: PRNGKeyArray | None = None) -> Estimate:
+        y = ready_targets(substrate, x, y, self.cost, key)
         estimate = _compiled(jax.tree.map(jnp.asarray, self), substrate, x, y, key)
         return require_usable(estimate) if self.strict else estimate
 
@@ -71,6 +73,7 @@ def estimate_by_contrast(
     keys = None if key is None else jax.random.split(key, size)
     free = relax_batch(substrate, x, keys=keys)
     output = jax.vmap(substrate.read)(free.state, x)
+    y = fit_target(y, output, rule.cost, name="y", batched=True)
     cost = jnp.mean(jax.vmap(rule.cost)(output, y))
 
     about = output if rule.linearised else None

@@ -73,7 +73,7 @@ def evaluate(
 
     Raises ValueError for data that does not fit the system.
     """
-    examples = prepare(substrate, data)
+    examples = prepare(substrate, data, cost=cost)
     if batch_size is not None and batch_size < 1:
         raise ValueError(f"batch_size: wanted at least 1, got {batch_size}")
     return evaluate_examples(

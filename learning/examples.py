@@ -8,10 +8,19 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import PyTree
+from jax.core import Tracer
+from jaxtyping import PRNGKeyArray, PyTree
 
 from substrates.laboratory.system import PhysicalSystem
-from substrates.substrate import Substrate, parameter_dtype
+from substrates.substrate import (
+    Cost,
+    Substrate,
+    check_finite,
+    parameter_dtype,
+    relax_batch,
+    same_batch,
+    takes_own_targets,
+)
 
 
 class Examples(NamedTuple):
@@ -30,7 +39,9 @@ class Examples(NamedTuple):
         return jax.tree.leaves(self.x)[0].shape[0]
 
 
-def prepare(substrate: Substrate | PhysicalSystem, data: tuple[Any, Any], name: str = "data") -> Examples:
+def prepare(
+    substrate: Substrate | PhysicalSystem, data: tuple[Any, Any], name: str = "data", cost: Cost | None = None
+) -> Examples:
     """The examples of a pair (X, Y) as a substrate wants them.
 
     Args:
@@ -38,6 +49,8 @@ def prepare(substrate: Substrate | PhysicalSystem, data: tuple[Any, Any], name: 
         data: X with a leading axis of n examples (an array or a tree); Y either integer labels of shape (n,), encoded
             one-hot to the outputs, or real targets of shape (n, outputs), or a tree with a leading axis.
         name: what to call it in messages.
+        cost: what the targets are meant for; those of a cost with `own_targets` are left as they are, but for a
+            physical system, whose nudge takes numbers in the shape of its outputs.
 
     Raises ValueError if the sizes disagree, a number is not finite, or a label has no output.
     """
@@ -48,7 +61,7 @@ def prepare(substrate: Substrate | PhysicalSystem, data: tuple[Any, Any], name: 
     sizes = {leaf.shape[:1] for leaf in jax.tree.leaves((x, y))}
     if len(sizes) != 1 or sizes in ({()}, {(0,)}):
         raise ValueError(f"{name}: wanted X and Y with the same number of examples, at least one, got {_shapes(data)}")
-    if not isinstance(y, np.ndarray):
+    if not isinstance(y, np.ndarray) or (takes_own_targets(cost) and isinstance(substrate, Substrate)):
         return Examples(x, y, labelled=False)
     if isinstance(substrate, Substrate):
         shape = output_shape(substrate, x)
@@ -56,19 +69,57 @@ def prepare(substrate: Substrate | PhysicalSystem, data: tuple[Any, Any], name: 
         shape, wanted = (substrate.spec.outputs.size,), (substrate.spec.inputs.size,)
         if x.shape[1:] != wanted:
             raise ValueError(f"{name}: wanted X of shape (n, {wanted[0]}), like the inputs, got {x.shape}")
-    if np.issubdtype(y.dtype, np.integer) and y.ndim == 1:
-        if len(shape) != 1 or y.min() < 0 or y.max() >= shape[0]:
-            raise ValueError(
-                f"{name}: wanted labels from 0 to {int(np.prod(shape)) - 1}, one output for each, got labels from "
-                f"{y.min()} to {y.max()}; give real targets of shape (n, outputs) instead, or more outputs"
-            )
-        return Examples(x, np.eye(shape[0], dtype=dtype)[y], labelled=True)
-    if y.shape[1:] != shape:
+    if _are_labels(y):
+        return Examples(x, encode_labels(y, shape, dtype, name), labelled=True)
+    if y.shape[1:] != shape and not (y.ndim == 1 and shape == (1,)):
         raise ValueError(
             f"{name}: wanted integer labels of shape (n,) or targets of shape (n, {', '.join(map(str, shape))}), like "
             f"the outputs, got {y.dtype.name} of shape {y.shape}"
         )
-    return Examples(x, y.astype(dtype), labelled=False)
+    if np.iscomplexobj(y) and not np.issubdtype(dtype, np.complexfloating):
+        raise ValueError(f"{name}: wanted real targets, like the outputs, got {y.dtype.name}; give their real parts")
+    return Examples(x, y.astype(dtype).reshape(len(y), *shape), labelled=False)
+
+
+def encode_labels(labels: np.ndarray, shape: tuple[int, ...], dtype: Any, name: str) -> np.ndarray:
+    """Labels of shape (n,) one-hot, for outputs of the given shape: (n, outputs). Raises ValueError for a label that
+    has no output, and where a single output leaves open what a label means.
+    """
+    outputs = int(np.prod(shape))
+    if len(shape) != 1 or outputs == 1:
+        raise ValueError(
+            f"{name}: wanted real targets of shape (n, {', '.join(map(str, shape))}), like the outputs, which labels "
+            f"cannot stand for, got {labels.dtype.name} of shape {labels.shape}"
+        )
+    if labels.min() < 0 or labels.max() >= outputs:
+        raise ValueError(
+            f"{name}: wanted labels from 0 to {outputs - 1}, one output for each, got labels from "
+            f"{labels.min()} to {labels.max()}; give real targets of shape (n, outputs) instead, or more outputs"
+        )
+    return np.eye(outputs, dtype=dtype)[labels.astype(int)]
+
+
+def ready_targets(substrate: Substrate, x: PyTree, y: PyTree, cost: Cost | None, key: PRNGKeyArray | None) -> PyTree:
+    """The targets of a batch as an estimator compiles them in: as many as inputs, finite, labels encoded as by `fit`.
+
+    Values are looked at where they are known. What the outputs are is asked of `relax` and `read` alone, for labels
+    only; the shapes of other targets are compared with the outputs where these are at hand, by `fit_target`.
+
+    Raises ValueError.
+    """
+    size = same_batch(x=x, y=y)
+    if takes_own_targets(cost):
+        return y
+    check_finite("y", y)
+    if not eqx.is_array(y) or isinstance(y, Tracer) or not _are_labels(y):
+        return y
+
+    def show(substrate: Substrate, x: PyTree, key: PRNGKeyArray | None) -> Any:
+        free = relax_batch(substrate, x, keys=None if key is None else jax.random.split(key, size))
+        return jax.vmap(substrate.read)(free.state, x)
+
+    output = eqx.filter_eval_shape(show, substrate, x, key)
+    return jnp.asarray(encode_labels(np.asarray(y), output.shape[1:], jnp.finfo(output.dtype).dtype, "y"))
 
 
 def output_shape(substrate: Substrate, x: PyTree) -> tuple[int, ...]:
@@ -76,6 +127,10 @@ def output_shape(substrate: Substrate, x: PyTree) -> tuple[int, ...]:
     first = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), x)
     read = lambda system, x: system.read(system.initial_state(x), x)
     return eqx.filter_eval_shape(read, substrate, first).shape
+
+
+def _are_labels(y: Any) -> bool:
+    return y.ndim == 1 and (np.issubdtype(y.dtype, np.integer) or y.dtype == bool)
 
 
 def _cast(leaf: Any, dtype: Any, name: str) -> np.ndarray:
@@ -88,7 +143,7 @@ def _cast(leaf: Any, dtype: Any, name: str) -> np.ndarray:
         raise ValueError(f"{name}: wanted numbers, got {array.dtype}")
     if not np.all(np.isfinite(array)):
         raise ValueError(f"{name}: wanted finite numbers, got NaN or infinity in an array of shape {array.shape}")
-    return array.astype(jnp.result_type(array.dtype, jnp.complex64) if np.iscomplexobj(array) else dtype)
+    return array.astype(np.result_type(dtype, np.complex64) if np.iscomplexobj(array) else dtype)
 
 
 def _shapes(data: Any) -> str:

@@ -8,8 +8,9 @@ import jax.numpy as jnp
 from jaxtyping import PRNGKeyArray, PyTree
 
 from learning.costs import SquaredError
+from learning.examples import ready_targets
 from learning.rule import Estimate, Estimator, require_usable
-from substrates.substrate import Cost, Substrate, as_tree, relax_batch, split_parameters
+from substrates.substrate import Cost, Substrate, as_tree, fit_target, relax_batch, split_parameters
 
 
 class FluctuationResponse(Estimator):
@@ -45,6 +46,7 @@ class FluctuationResponse(Estimator):
     def __call__(self, substrate: Substrate, x: PyTree, y: PyTree, *, key: PRNGKeyArray | None = None) -> Estimate:
         if key is None:
             raise ValueError("key: wanted a key, which draws the thermal samples, got None")
+        y = ready_targets(substrate, x, y, self.cost, key)
         estimate = _compiled(jax.tree.map(jnp.asarray, self), substrate, x, y, key)
         return require_usable(estimate) if self.strict else estimate
 
@@ -53,9 +55,11 @@ class FluctuationResponse(Estimator):
 def _compiled(rule: FluctuationResponse, substrate: Substrate, x: PyTree, y: PyTree, key: PRNGKeyArray) -> Estimate:
     size = jax.tree.leaves(x)[0].shape[0]
     repeat = lambda tree: jax.tree.map(lambda leaf: jnp.repeat(leaf, rule.samples, axis=0), tree)
-    xs, ys = repeat(x), repeat(y)
+    xs = repeat(x)
     free = relax_batch(substrate, xs, keys=jax.random.split(key, size * rule.samples))
     outputs = jax.vmap(substrate.read)(free.state, xs)
+    one_each = jax.ShapeDtypeStruct((size, *outputs.shape[1:]), outputs.dtype)
+    ys = repeat(fit_target(y, one_each, rule.cost, name="y", batched=True))
     costs = jax.vmap(rule.cost)(outputs, ys).reshape(size, rule.samples)
     excess = costs - jnp.mean(costs, axis=1, keepdims=True)
     weights = -excess.ravel() / ((rule.samples - 1) * size * rule.temperature)

@@ -51,7 +51,12 @@ class Estimate(eqx.Module):
 
 
 class Estimator(eqx.Module):
-    """A rule that estimates the gradient of the mean cost of a batch."""
+    """A rule that estimates the gradient of the mean cost of a batch.
+
+    Its targets are numbers of shape (batch, outputs), or integer labels of shape (batch,), encoded one-hot as by `fit`;
+    for a single output real numbers of shape (batch,); or what a cost with `own_targets` takes, with a leading axis.
+    Others raise ValueError. In compiled code, where nobody can see whether a label has an output, labels are refused.
+    """
 
     @abc.abstractmethod
     def __call__(self, substrate: Substrate, x: PyTree, y: PyTree, *, key: PRNGKeyArray | None = None) -> Estimate: ...

@@ -144,9 +144,10 @@ def fit(
     """
     began = time.monotonic()
     _check_arguments(substrate, rule, optimiser, epochs, batch_size, out, resume or config or summary)
-    examples = prepare(substrate, data)
-    validated = None if validation is None else prepare(substrate, validation, "validation")
-    tested = None if test is None else prepare(substrate, test, "test")
+    cost = getattr(rule, "cost", None)
+    examples = prepare(substrate, data, cost=cost)
+    validated = None if validation is None else prepare(substrate, validation, "validation", cost)
+    tested = None if test is None else prepare(substrate, test, "test", cost)
     if batch_size is not None and batch_size > examples.size:
         raise ValueError(f"batch_size: wanted at most the {examples.size} examples there are, got {batch_size}")
     on_bench = not isinstance(substrate, Substrate)

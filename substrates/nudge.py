@@ -8,6 +8,8 @@ from typing import Any, ClassVar
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array, Inexact, PyTree
 
 Cost = Callable[[Array, Any], Array]
@@ -15,7 +17,59 @@ Cost = Callable[[Array, Any], Array]
 
 def as_tree(cost: Cost) -> Any:
     """A cost as a pytree, which compiled code accepts as an argument."""
-    return cost if isinstance(cost, eqx.Module) else jax.tree_util.Partial(cost)
+    return cost if isinstance(cost, eqx.Module | jax.tree_util.Partial) else jax.tree_util.Partial(cost)
+
+
+def takes_own_targets(cost: Cost | None) -> bool:
+    """Whether a cost says by an attribute `own_targets` that its targets are of a kind of their own."""
+    return bool(getattr(cost.func if isinstance(cost, jax.tree_util.Partial) else cost, "own_targets", False))
+
+
+def fit_target(
+    target: Any, output: Any, cost: Cost | None = None, *, name: str = "target", batched: bool = False
+) -> Any:
+    """The target in the shape of the outputs, which alone is compared with them number by number.
+
+    Looks at shapes and dtypes only, so that it costs nothing in compiled code. For a single output the axis of outputs
+    may be missing; whole numbers become those of the outputs. A target that is no array (a tuple, say), and whatever
+    is meant for a cost with `own_targets`, is the cost's own business.
+
+    Args:
+        target: an array, or anything.
+        output: what has the shape and the dtype of the outputs.
+        cost: what the target is meant for.
+        name: what to call the target in messages.
+        batched: whether both have a leading axis of examples.
+
+    Raises ValueError for a target of another shape, or a complex one for real outputs.
+    """
+    if takes_own_targets(cost) or not eqx.is_array_like(target):
+        return target
+    array = jnp.asarray(target)
+    got = f"got {array.dtype} of shape {array.shape}"
+    if jnp.iscomplexobj(array) and not jnp.issubdtype(output.dtype, jnp.complexfloating):
+        raise ValueError(f"{name}: wanted real numbers, like the outputs, {got}; give their real parts")
+    whole = not jnp.issubdtype(array.dtype, jnp.inexact)
+    alone = output.shape[batched:] == (1,) and array.shape == output.shape[:-1] and not (batched and whole)
+    if array.shape != output.shape and not alone:
+        one = output.shape[batched:]
+        wanted = f"(n, {', '.join(map(str, one))}) with n = {output.shape[0]} examples" if batched else f"{one}"
+        raise ValueError(
+            f"{name}: wanted shape {wanted}, like the outputs, {got}; give one number for each output (labels "
+            "one-hot), or let a cost that takes other targets say so by own_targets = True"
+        )
+    return (array.astype(output.dtype) if whole else array).reshape(output.shape)
+
+
+def check_finite(name: str, target: Any) -> None:
+    """Raises ValueError for NaN and infinities in an array whose values are known."""
+    for leaf in jax.tree.leaves(target):
+        if isinstance(leaf, Tracer) or not eqx.is_array_like(leaf):
+            continue
+        array = np.asarray(leaf)
+        if jnp.issubdtype(array.dtype, jnp.inexact) and not np.all(np.isfinite(array)):
+            at = np.argwhere(~np.isfinite(array))[0].tolist()
+            raise ValueError(f"{name}: wanted finite numbers, got {array[tuple(at)]} at {at}")
 
 
 class SquaredError(eqx.Module):
@@ -34,9 +88,14 @@ class Nudge(eqx.Module):
     With `about`, a free output, the cost is replaced by its tangent there, C(about) + <dC(about), output - about>:
     a current injected, a field, an operator. Then no beta is too negative, and costs are linear in the output.
 
+    A target that is an array must have the shape of the outputs: anything else would be broadcast to them and mean
+    something else. One that is not finite ends in the status `not_finite`. A cost that takes other arrays (a label,
+    missing numbers) says so by an attribute `own_targets = True`, of its class or of the function, and checks them
+    itself; so it does anyway with targets that are no arrays, a tuple, say.
+
     Attributes:
         cost: maps (output, target) to a scalar.
-        target: what the outputs should show, shape (outputs,).
+        target: what the outputs should show, shape (outputs,); a number where there is one output.
         beta: the nudging strength, a scalar; complex for an analytic continuation.
         about: None, or an output of shape (outputs,).
 
@@ -64,13 +123,16 @@ class Nudge(eqx.Module):
     def energy(self, output: Inexact[Array, "outputs"]) -> Inexact[Array, ""]:
         """beta C(output), or beta times its tangent about the free output."""
         if self.about is None:
-            return self.beta * self.cost(output, self.target)
-        slope = self._slope(self.about)
-        return self.beta * (self.cost(self.about, self.target) + jnp.sum(slope * (output - self.about)))
+            return self.beta * self.cost(output, fit_target(self.target, output, self.cost))
+        about = fit_target(self.about, output, name="about")
+        slope = self._slope(about)
+        value = self.cost(about, fit_target(self.target, about, self.cost))
+        return self.beta * (value + jnp.sum(slope * (output - about)))
 
     def pull(self, output: Inexact[Array, "outputs"]) -> Inexact[Array, "outputs"]:
         """The force on the outputs, -beta dC/doutput."""
-        return -self.beta * self._slope(output if self.about is None else self.about)
+        about = output if self.about is None else fit_target(self.about, output, name="about")
+        return -self.beta * self._slope(about)
 
     def size(self, output: Inexact[Array, "outputs"]) -> Inexact[Array, "outputs"]:
         """The sizes of the forces that the nudge brings to each output: |pull| and |beta C''| |output|.
@@ -99,18 +161,25 @@ class Nudge(eqx.Module):
         return Nudge(_Tangent(self.cost, map_output), (self.target, self.about), self.beta)
 
     def _slope(self, output: Inexact[Array, "outputs"]) -> Inexact[Array, "outputs"]:
-        return jax.grad(self.cost, holomorphic=jnp.iscomplexobj(output))(output, self.target)
+        return jax.grad(self.cost, holomorphic=jnp.iscomplexobj(output))(
+            output, fit_target(self.target, output, self.cost)
+        )
 
 
 class _Composed(eqx.Module):
+    own_targets: ClassVar[bool] = True
+
     cost: Cost
     map_output: Callable
 
     def __call__(self, inner, target):
-        return self.cost(self.map_output(inner), target)
+        output = self.map_output(inner)
+        return self.cost(output, fit_target(target, output, self.cost))
 
 
 class _Tangent(eqx.Module):
+    own_targets: ClassVar[bool] = True
+
     cost: Cost
     map_output: Callable
 

@@ -18,7 +18,17 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Inexact, PRNGKeyArray, PyTree
 
 from substrates import arguments
-from substrates.nudge import Cost, Nudge, Pin, SquaredError, as_tree, batch_axes
+from substrates.nudge import (
+    Cost,
+    Nudge,
+    Pin,
+    SquaredError,
+    as_tree,
+    batch_axes,
+    check_finite,
+    fit_target,
+    takes_own_targets,
+)
 from substrates.solvers.generic import DescendThenPolish
 from substrates.solvers.joint import Control, JointEquilibrium, relax_alternately
 from substrates.solvers.meeting import meeting_forces, row_sizes
@@ -38,11 +48,15 @@ __all__ = [
     "Substrate",
     "as_tree",
     "at_rest",
+    "check_finite",
+    "fit_target",
     "fixed",
     "match_paths",
     "parameter_dtype",
     "relax_batch",
+    "same_batch",
     "split_parameters",
+    "takes_own_targets",
 ]
 
 
@@ -220,9 +234,14 @@ class Substrate(eqx.Module):
         Never raises for lack of convergence: `Equilibrium.status` says how it ended, `not_finite` wherever x holds NaN
         or infinity. A complex beta continues the
         whole system, its input and its target analytically.
+
+        Raises ValueError for a target that does not have the shape of the outputs; see `Nudge`.
         """
         arguments.refuse_complex_input(x, parameter_dtype(self))
         system: Substrate = self
+        if isinstance(nudge, Pin):
+            shown = eqx.filter_eval_shape(lambda net, x: net.read(net.initial_state(x), x), self, x)
+            nudge = Pin(fit_target(nudge.target, shown))
         if isinstance(nudge, Nudge) and jnp.iscomplexobj(nudge.beta):
             system, x, nudge, start = _complexify(self), _complexify(x), _complexify(nudge), _complexify(start)
         state = system.initial_state(x) if start is None else start
@@ -447,8 +466,30 @@ def relax_batch(
     starts: PyTree | None = None,
     keys: PRNGKeyArray | None = None,
 ) -> Equilibrium:
-    """`relax` for every example of a batch: `xs`, targets, `starts` and `keys` carry a leading axis."""
+    """`relax` for every example of a batch: `xs`, targets, `starts` and `keys` carry a leading axis.
+
+    Raises ValueError where they do not have as many examples.
+    """
+    acting: dict[str, PyTree] = {} if nudges is None else {"target": nudges.target}
+    if isinstance(nudges, Nudge):
+        acting |= {"about": nudges.about, "beta": nudges.beta if jnp.ndim(nudges.beta) == 1 else None}
+    same_batch(xs=xs, **acting, starts=starts, keys=keys)
     return _settle_batch(substrate, xs, jax.tree.map(jnp.asarray, nudges), starts, keys)
+
+
+def same_batch(**trees: PyTree) -> int:
+    """How many examples all arrays of the named trees have along their leading axis. Raises ValueError where they
+    differ.
+    """
+    shapes = {name: [jnp.shape(leaf) for leaf in jax.tree.leaves(tree)] for name, tree in trees.items()}
+    sizes = {shape[:1] for found in shapes.values() for shape in found}
+    if len(sizes) != 1 or () in sizes:
+        got = ", ".join(f"{name} of {' and '.join(map(str, found))}" for name, found in shapes.items() if found)
+        raise ValueError(
+            f"{', '.join(name for name, found in shapes.items() if found)}: wanted the same leading axis of examples "
+            f"on all, got {got}; give one of each for every example"
+        )
+    return sizes.pop()[0]
 
 
 @eqx.filter_jit

@@ -120,14 +120,14 @@ MUTATIONS = (
     Mutation(
         "push instead of pull",
         "substrates/nudge.py",
-        "return -self.beta * self._slope(output if self.about is None else self.about)",
-        "return self.beta * self._slope(output if self.about is None else self.about)",
+        "return -self.beta * self._slope(about)",
+        "return self.beta * self._slope(about)",
         "tests/substrates/test_nudge.py::test_the_pull_is_minus_the_slope_of_its_energy",
     ),
     Mutation(
         "bend the tangent",
         "substrates/nudge.py",
-        "slope = self._slope(self.about)",
+        "slope = self._slope(about)",
         "slope = self._slope(output)",
         "tests/substrates/test_nudge.py::test_a_tangent_touches_the_cost_at_the_free_output_and_is_straight",
     ),

@@ -14,7 +14,17 @@ from learning.contrastive import EquilibriumPropagation, Variant, estimate_by_co
 from learning.reference import response_gradient
 from substrates.nudge import batch_axes
 from substrates.solvers.solver import default_tolerance, tolerance
-from substrates.substrate import Cost, Equilibrium, Nudge, Substrate, parameter_dtype, relax_batch, split_parameters
+from substrates.substrate import (
+    Cost,
+    Equilibrium,
+    Nudge,
+    Substrate,
+    fit_target,
+    parameter_dtype,
+    relax_batch,
+    split_parameters,
+    takes_own_targets,
+)
 
 MOST_STATE_VARIABLES = 2000
 
@@ -25,6 +35,10 @@ class Probe(eqx.Module):
     cost: Cost
     weight: Float[Array, ""]
     direction: Float[Array, "outputs"]
+
+    @property
+    def own_targets(self) -> bool:
+        return takes_own_targets(self.cost)
 
     def __call__(self, output, target):
         return self.weight * self.cost(output, target) + jnp.sum(self.direction * output)
@@ -123,7 +137,7 @@ class Bench:
     """
 
     def __init__(self, substrate: Substrate, xs: PyTree, ys: PyTree, cost: Cost, key: PRNGKeyArray, beta: float | None):
-        self.substrate, self.xs, self.ys, self.cost, self.key = substrate, xs, ys, cost, key
+        self.substrate, self.xs, self.cost, self.key = substrate, xs, cost, key
         self.size = jax.tree.leaves(xs)[0].shape[0]
         self.dtype = parameter_dtype(substrate)
         self.epsilon = float(jnp.finfo(self.dtype).eps)
@@ -142,6 +156,7 @@ class Bench:
         self.own_residual = kind.residual is not Substrate.residual
         inexact = all(jnp.issubdtype(leaf.dtype, jnp.floating) for leaf in jax.tree.leaves(self.free.state))
         self.shown = outputs(substrate, self.free.state, xs)
+        self.ys = ys = fit_target(ys, self.shown, cost, name="y", batched=True)
         self.bare = Probe(cost, jnp.ones((), self.dtype), jnp.zeros(self.shown.shape[1], self.dtype))
         self.reference, self.smooth = None, False
         if inexact:

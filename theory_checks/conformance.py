@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import PRNGKeyArray, PyTree
 
 from learning.costs import SquaredError
+from learning.examples import ready_targets
 from substrates.substrate import Cost, Substrate
 from theory_checks import laws_of_agreement as agreement
 from theory_checks import laws_of_equilibrium as equilibrium
@@ -72,7 +73,8 @@ def check_substrate(
     Args:
         substrate: the system.
         x: inputs with a leading batch axis, or of one example.
-        y: targets, shape (batch, outputs), or (outputs,) for one example.
+        y: targets, shape (batch, outputs), or (outputs,) for one example; labels of shape (batch,) where x is known to
+            be a batch of vectors; a tree with a leading axis for a cost that takes it.
         cost: a callable (output, target) -> scalar; by default `SquaredError()`.
         key: randomness of the relaxations and of the directions that are tried; by default the key of 0.
         beta: the largest nudging strength used; by default the bench finds one that suits the system.
@@ -80,7 +82,8 @@ def check_substrate(
     Returns a `Report`, which prints as a table and can `raise_if_failed()`.
     Raises ValueError when shapes do not fit or the system is too large.
     """
-    single = jnp.ndim(jax.tree.leaves(y)[0]) == 1
+    one_input = substrate.input_size is None or all(jnp.ndim(leaf) == 1 for leaf in jax.tree.leaves(x))
+    single = one_input and jnp.ndim(jax.tree.leaves(y)[0]) == 1
     xs, ys = (jax.tree.map(lambda leaf: jnp.asarray(leaf)[None] if single else jnp.asarray(leaf), t) for t in (x, y))
     sizes = {jnp.shape(leaf)[0] if jnp.ndim(leaf) else None for leaf in jax.tree.leaves((xs, ys))}
     if len(sizes) != 1 or None in sizes:
@@ -89,8 +92,8 @@ def check_substrate(
             f"x, y: wanted the same leading batch axis on inputs and targets, got shapes {shapes}; "
             "for one example give y the shape (outputs,)"
         )
-    key = jax.random.key(0) if key is None else key
-    bench = Bench(substrate, xs, ys, SquaredError() if cost is None else cost, key, beta)
+    key, cost = jax.random.key(0) if key is None else key, SquaredError() if cost is None else cost
+    bench = Bench(substrate, xs, ready_targets(substrate, xs, ys, cost, key), cost, key, beta)
     laws = equilibrium.trained(bench)
     usable = all(law.verdict == "holds" for law in laws)
     for check in LAWS:

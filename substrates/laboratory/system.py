@@ -241,7 +241,8 @@ def checked_nudge(
         if beta != 0:
             raise ValueError(f"target: wanted shape {shape} for a nudge of beta {float(beta):g}, got None")
         return np.zeros(shape), 0.0
-    return _numbers("target", target, shape, spec.outputs.unit), float(beta)
+    advice = "; give one number for each output of each copy (labels one-hot)"
+    return _numbers("target", target, shape, spec.outputs.unit, advice), float(beta)
 
 
 def checked_reading(spec: Spec, reading: Reading) -> Reading:
@@ -258,10 +259,12 @@ def checked_reading(spec: Spec, reading: Reading) -> Reading:
     return reading
 
 
-def _numbers(name: str, values: Array, shape: tuple[int, ...], unit: str) -> Array:
+def _numbers(name: str, values: Array, shape: tuple[int, ...], unit: str, advice: str = "") -> Array:
     array = np.asarray(values)
     if array.shape != shape or not (np.issubdtype(array.dtype, np.number) and np.isrealobj(array)):
-        raise ValueError(f"{name}: wanted real numbers of shape {shape}, got {array.dtype} of shape {array.shape}")
+        raise ValueError(
+            f"{name}: wanted real numbers of shape {shape}, got {array.dtype} of shape {array.shape}{advice}"
+        )
     if not np.all(np.isfinite(array)):
         at = np.argwhere(~np.isfinite(array))[0].tolist()
         wanted = f"finite numbers of {unit}" if unit else "finite numbers"

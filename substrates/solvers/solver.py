@@ -128,7 +128,7 @@ def default_tolerance(dtype: Any) -> float:
     return 4 * float(jnp.finfo(dtype).eps) ** 0.75
 
 
-ROUNDINGS = 64
+ROUNDINGS = 16
 """So many rounding errors of the forces that meet at a variable are never asked for."""
 
 
@@ -152,7 +152,7 @@ def tolerance(
         nudged phase:  the same part of what the nudge adds, max_i |pull_i| / (the forces that meet at i), since the
                        error of equilibrium propagation is the residual over beta;
 
-    and never below 64 eps, what rounding makes of sums of forces. A residual bounds forces, not states: the weakest
+    and never below 16 eps, what rounding makes of sums of forces. A residual bounds forces, not states: the weakest
     motion may be off by the residual times the condition. Solvers that factorise therefore also look at the state that
     one more step would lead to, and at what rounding does to it, and report `Status.ill_conditioned`.
 

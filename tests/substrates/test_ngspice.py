@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from spice_circuits import circuit, needs_ngspice
 
 from substrates.classical.resistor import ngspice
-from substrates.classical.resistor.deck import NetlistError
+from substrates.classical.resistor.deck import HARMLESS_OPTIONS, NetlistError
 from substrates.classical.resistor.netlist import (
     NEAR_IDEAL_EMISSION_VOLTAGE,
     NEAR_IDEAL_SATURATION_CURRENT,
@@ -79,6 +79,56 @@ def test_a_deck_with_names_that_mean_something_to_ngspice():
     np.testing.assert_allclose(
         np.asarray(read.network.voltages(found.state, jnp.zeros(0))), [theirs[name] for name in read.names], rtol=1e-9
     )
+
+
+LEAKY = """t
+V1 s 0 5
+R1 s a 5k
+D1 a 0 m
+D2 a b m
+R2 b 0 3k
+.model m D(IS=1e-14)
+.options tnom=27 {}
+.op
+.end
+"""
+BLOCKED = "t\nV1 s 0 5\nR1 s a 1k\nD1 0 a m\n.model m D(IS=1e-14)\n.options gmin={}\n.op\n.end\n"
+
+
+@needs_ngspice
+@pytest.mark.parametrize("option", sorted(HARMLESS_OPTIONS))
+def test_options_that_are_passed_over_leave_the_operating_point_of_ngspice(option):
+    strange = {"reltol": 1e-9, "abstol": 1e-15, "vntol": 1e-12, "method": "gear", "pivrel": 0.9, "numdgt": 3}
+    said = f"{option}={strange.get(option, 2)}" if option not in ("klu", "sparse", "noopiter") else option
+    text = LEAKY.format(f"{'' if option == 'reltol' else 'reltol=1e-9'} {said}")
+    plain, theirs = run_deck(LEAKY.format("reltol=1e-9")), run_deck(text)
+    net = from_netlist(text)
+    ours = np.asarray(net.voltages(settle(net, jnp.zeros(0)).state, jnp.zeros(0)))
+    for k, name in enumerate(read_netlist(text).names):
+        assert theirs[f"v({name})"] == pytest.approx(plain[f"v({name})"], rel=1e-8)
+        assert ours[k] == pytest.approx(theirs[f"v({name})"], rel=1e-7)
+
+
+@needs_ngspice
+def test_a_conductance_across_junctions_is_refused_where_it_is_not_negligible():
+    """ngspice puts gmin across the blocking diode: 1 mS with the resistor of 1 kilohm halves the 5 V there."""
+    theirs = run_deck(BLOCKED.format("1e-3"))["v(a)"]
+    assert theirs == pytest.approx(2.5, rel=1e-6)
+    for read in (read_netlist, operating_point):
+        with pytest.raises(NetlistError, match=r"line 6: option gmin: wanted at most 1e-12 .* a resistor across every"):
+            read(BLOCKED.format("1e-3"))
+    said = BLOCKED.format("0").replace("\n.op\n", "\nR2 a 0 1k\n.op\n")  # what the message says to do
+    net = from_netlist(said)
+    assert float(net.voltages(settle(net, jnp.zeros(0)).state, jnp.zeros(0))[1]) == pytest.approx(theirs, rel=1e-6)
+    usual = BLOCKED.format("1e-12")
+    assert operating_point(usual)["a"] == pytest.approx(run_deck(usual)["v(a)"], rel=1e-8)
+
+
+@needs_ngspice
+def test_without_diodes_nothing_conducts_gmin():
+    text = BLOCKED.replace("D1 0 a m", "R2 a 0 1k").format("1e-3")
+    assert run_deck(text)["v(a)"] == pytest.approx(2.5, rel=1e-12)
+    assert operating_point(text)["a"] == pytest.approx(2.5, rel=1e-12)
 
 
 @needs_ngspice

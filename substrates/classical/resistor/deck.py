@@ -33,13 +33,24 @@ NOTES = ("inputs", "outputs", "nodes", "ideal", "open")
 FORBIDDEN = re.compile(r"[^ -~\t\r]|[{}'\"`\\]")
 
 HARMLESS_CARDS = (".op", ".print", ".plot", ".probe", ".save", ".width", ".title", ".dc", ".ac", ".tran", ".tf")
-HARMLESS_OPTIONS = frozenset(
-    re.findall(
-        r"\w+",
-        """reltol abstol vntol chgtol trtol pivtol pivrel gmin gminsteps srcsteps itl1 itl2 itl3 itl4 itl5 itl6 method
-        maxord noopiter numdgt nopage noacct acct node list opts nomod post ingold limpts lvltim sparse klu""",
-    )
-)
+HARMLESS_OPTIONS = {
+    name: reason
+    for reason, names in {
+        "how nearly ngspice solves the equations; here they are solved to rounding": "reltol abstol vntol",
+        "how ngspice looks for the point, not where it is": """itl1 itl2 itl6 gminsteps srcsteps noopiter pivtol pivrel
+        sparse klu""",
+        "steps in time, and an operating point takes none": "chgtol trtol itl3 itl4 itl5 method maxord lvltim",
+        "what is printed, and in how many digits": """numdgt nopage noacct acct node list opts nomod post ingold
+        limpts""",
+    }.items()
+    for name in names.split()
+}
+"""Options that are passed over, and why the operating point does not depend on them."""
+
+LARGEST_GMIN = 1e-12
+"""Siemens across every junction, the value of a deck that says nothing: circuits here have none there. A deck that asks
+for more is another circuit where it has diodes."""
+
 HARMLESS_DIODE_PARAMETERS = frozenset(("cjo", "cj0", "vj", "pb", "m", "mj", "tt", "fc", "kf", "af", "level"))
 
 
@@ -156,9 +167,15 @@ class _Reader:
         self.models: dict[str, DiodeModel] = {}
         self.notes: dict[str, list[str]] = {}
         self.temperatures: dict[str, float] = {}
+        self.leaking: _Line | None = None
         self.ended = False
 
     def deck(self, title: str) -> Deck:
+        if self.leaking is not None and any(name[0] == "d" for name in self.elements):
+            raise self.leaking.error(
+                f"option gmin: wanted at most {LARGEST_GMIN:g} siemens, as nothing but a diode conducts here where "
+                "a diode stands; remove it and put a resistor across every diode"
+            )
         for element in self.elements.values():
             if element.name[0] == "d" and element.reference not in self.models:
                 raise NetlistError(
@@ -211,12 +228,21 @@ class _Reader:
             for key, value in _assignments(line, rest):
                 if key in ("temp", "tnom"):
                     self._temperature(line, key, value)
+                elif key == "gmin":
+                    self._gmin(line, value)
                 elif key not in HARMLESS_OPTIONS:
                     raise line.error(f"option {_show(key)} is not known to leave the circuit as it is; remove it")
         elif card not in HARMLESS_CARDS:
             raise line.error(
                 f"{_show(card)} is refused: a netlist here is elements, .model, .temp, .options and requests for output"
             )
+
+    def _gmin(self, line: _Line, token: str) -> None:
+        siemens = _number(line, token)
+        if siemens < 0:
+            raise line.error(f"option gmin: wanted siemens, at least 0, got {_show(token)}")
+        if siemens > LARGEST_GMIN:
+            self.leaking = line
 
     def _temperature(self, line: _Line, key: str, token: str) -> None:
         celsius = _number(line, token)

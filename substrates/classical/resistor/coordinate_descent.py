@@ -13,7 +13,7 @@ from substrates.classical.resistor.linear_solve import conductance_solver, condu
 from substrates.classical.resistor.star_mesh import star_mesh, with_held
 from substrates.nudge import Nudge, Pin
 from substrates.solvers.certificate import state_tolerance
-from substrates.solvers.solver import Equilibrium, Solver, Status, judge, tolerance
+from substrates.solvers.solver import Equilibrium, Solver, Status, judge, reach, tolerance
 
 
 class CoordinateDescent(Solver):
@@ -113,18 +113,22 @@ def _descend(solver: CoordinateDescent, net: Any, x: Array, nudge: Nudge | None,
 
 
 def _arrived(net: Any, u: Array, x: Array, nudge: Nudge | None) -> Bool[Array, ""]:
-    """Whether the circuit with the potentials held that stand at a bound has its operating point here.
+    """Whether the circuit with the potentials held that a bound holds has its operating point here.
 
     Sweeps over a part that is joined strongly inside and weakly to the rest move it by less than rounding, wherever it
     stands.
     """
     topology, bounds = net.topology, net.bounds(x)
-    held = jnp.zeros(u.shape, bool) if bounds is None else (u == bounds[0]) | (u == bounds[1])
+    held, place = jnp.zeros(u.shape, bool), u
+    if bounds is not None:
+        force, stiffness = net.total_force(u, x, nudge), net.conductance_scale()
+        low, high = (force <= reach(stiffness, bounds[0], u)), (force >= reach(stiffness, bounds[1], u))
+        held, place = low | high, jnp.where(low, bounds[0], jnp.where(high, bounds[1], u))
     driven, curvature = -net.imbalance(jnp.zeros_like(u), x), None
     if nudge is not None:
         output = net.read(u, x)
         curvature = nudge.curvature(output)
         driven += topology.read_test_map.transpose(nudge.pull(output) + curvature @ topology.read_map(u))
-    there, _ = star_mesh(*with_held(*conductances(topology, net.conductance, curvature), driven, held, u))
+    there, _ = star_mesh(*with_held(*conductances(topology, net.conductance, curvature), driven, held, place))
     size = jnp.max(jnp.abs(net.voltages(u, x)), initial=0.0)
     return jnp.max(jnp.abs(there - u), initial=0.0) <= state_tolerance(u.dtype) * size

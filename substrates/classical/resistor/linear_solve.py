@@ -17,6 +17,9 @@ from substrates.classical.resistor.topology import Topology, incidence
 from substrates.solvers.batching import in_turn
 from substrates.solvers.certificate import state_tolerance
 
+DENSE_SIZE = 128
+"""Up to so many potentials the nodes of a circuit are eliminated one by one."""
+
 
 class Solved(NamedTuple):
     """Potentials u with M u = current.
@@ -36,7 +39,7 @@ class Solved(NamedTuple):
 Solve = Callable[[Array, Array, Array | None], Solved]
 
 
-def conductance_solver(topology: Topology, dtype: Any, dense_size: int) -> Solve:
+def conductance_solver(topology: Topology, dtype: Any, dense_size: int = DENSE_SIZE) -> Solve:
     """A function (conductance, current, curvature) -> `Solved` that solves M u = current.
 
     M = K + O_S' curvature O_T: K is the conductance matrix of the elements (resistors, then, if their conductances

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import equinox as eqx
@@ -9,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Inexact, PRNGKeyArray, PyTree
 
-from substrates.classical.resistor.linear_solve import Solve, Solved, conductance_solver, eliminates
+from substrates.classical.resistor.linear_solve import DENSE_SIZE, Solve, Solved, conductance_solver, eliminates
 from substrates.classical.resistor.topology import potentials_of
 from substrates.nudge import Nudge, Pin
 from substrates.solvers.certificate import state_tolerance
@@ -48,7 +49,7 @@ class OperatingPoint(Solver):
     """
 
     max_steps: int = 500
-    dense_size: int = 128
+    dense_size: int = DENSE_SIZE
     absolute_tolerance: float | None = None
     relative_tolerance: float | None = None
 
@@ -116,6 +117,7 @@ class _Circuit(eqx.Module):
 
     Attributes:
         companion: whether a step solves for the potentials, as SPICE does, rather than for their change.
+        exact: whether solutions are exact, or say where they are not precise.
     """
 
     net: Any
@@ -124,12 +126,13 @@ class _Circuit(eqx.Module):
     hold: Any
     solve: Solve = eqx.field(static=True)
     companion: bool = eqx.field(static=True)
+    exact: bool = eqx.field(static=True)
 
     @property
     def linear(self) -> bool:
         """Whether one step is exact."""
         affine = self.hold is None or isinstance(self.hold, _Spring) or self.hold.affine
-        return self.companion and self.diode is None and affine
+        return self.exact and self.diode is None and affine
 
     def gradient(self, u):
         net = self.net
@@ -172,22 +175,31 @@ def _settle(solver: OperatingPoint, net: Any, x: Array, nudge: Nudge | Pin | Non
     complex_valued = jnp.iscomplexobj(net.conductance)
     solve = conductance_solver(net.topology, net.conductance.dtype, solver.dense_size)
     companion = eliminates(net.topology, solver.dense_size)
+    circuit_of = functools.partial(
+        _Circuit,
+        net,
+        x,
+        solve=solve,
+        companion=companion,
+        exact=companion or len(net.topology.potentials) > solver.dense_size,
+    )
     ideal = net.topology.ideal_diodes and len(net.diodes) > 0
     if ideal and complex_valued:
         raise TypeError("nudge: wanted a real one, because ideal diodes have no analytic continuation, got a complex")
     limit = tolerance(net, start, x, nudge, solver.absolute_tolerance, solver.relative_tolerance)
     if ideal or isinstance(nudge, Pin):
-        state, ending = _multipliers(solver, net, x, nudge, start, solve, companion, limit)
+        state, ending = _multipliers(solver, net, x, nudge, start, circuit_of, limit)
     else:
-        circuit = _Circuit(net, x, _real_diodes(net, x), nudge, solve, companion)
+        circuit = circuit_of(_real_diodes(net, x), nudge)
         state, ending = _newton(circuit, start, limit, solver.max_steps)
     # the pulls, and with them what they may leave over, are those of the state that was found
     limit = jnp.maximum(limit, tolerance(net, state, x, nudge, solver.absolute_tolerance, solver.relative_tolerance))
     found = judge(net, state, x, nudge, ending.steps, limit)
     status = Status.where(ending.still | ~found.converged, found.status, Status.out_of_steps)
     status = Status.where(ending.precise | ~found.converged, status, Status.ill_conditioned)
-    if isinstance(nudge, Nudge) or not net.conservative:
-        status = Status.where(ending.stable, status, Status.unstable)
+    # what is not positive definite without a nudge has a node that no conductance holds
+    pushed = isinstance(nudge, Nudge) or not net.conservative
+    status = Status.where(ending.stable, status, Status.unstable if pushed else Status.zero_mode)
     status = Status.where(ending.infeasible, Status.infeasible, status)
     return eqx.tree_at(lambda e: e.status, found, status)
 
@@ -283,7 +295,7 @@ def _newton(circuit: _Circuit, u, limit, max_steps, certain: bool = True) -> tup
     return u, ending
 
 
-def _multipliers(solver, net, x, nudge, start, solve, companion, limit) -> tuple[Any, _Ending]:
+def _multipliers(solver, net, x, nudge, start, circuit_of, limit) -> tuple[Any, _Ending]:
     """The augmented Lagrangian."""
     topology, dtype = net.topology, net.conductance.dtype
     real = _real_diodes(net, x)
@@ -306,7 +318,7 @@ def _multipliers(solver, net, x, nudge, start, solve, companion, limit) -> tuple
     def circuit(diode_current, pin_current, stiffer: float = 1.0):
         diode = _Penalty(diode_current, stiffer * diode_strength) if ideal else real
         hold = _Spring(target, pin_current, stiffer * pin_strength) if pinned else nudge
-        return _Circuit(net, x, diode, hold, solve, companion)
+        return circuit_of(diode, hold)
 
     def corrected(carry, _):
         """A Newton step on Kirchhoff's law and on the drops of the diodes that conduct, which are held at zero."""
@@ -329,7 +341,7 @@ def _multipliers(solver, net, x, nudge, start, solve, companion, limit) -> tuple
             at_diodes = strength if real is None else real.conductance(net.diode_drops(u, x))
             conductance = jnp.concatenate([conductance, at_diodes])
         curvature = None if held.hold is None else held.hold.curvature(net.read(u, x))
-        found = solve(conductance, -balance, curvature)
+        found = held.solve(conductance, -balance, curvature)
         change = found.potentials
         # the drops to come, from the change: differences of voltages would be rounded too coarsely
         diode_current += strength * (drop + topology.diode_map(change)) if ideal else 0.0
@@ -383,6 +395,7 @@ def _multipliers(solver, net, x, nudge, start, solve, companion, limit) -> tuple
     first = (u, diode_current, pin_current, residual, _Ending(jnp.zeros((), jnp.int32), no, yes, yes, no))
     u, diode_current, _, _, ending = jax.lax.while_loop(running, round_, first)
     if isinstance(nudge, Nudge):
+        solve = circuit_of(real, nudge).solve
         held = solve(net.conductance, jnp.zeros_like(u), nudge.curvature(net.read(u, x))).positive
         ending = eqx.tree_at(lambda e: e.stable, ending, ending.stable & held)
     return state_of(u, diode_current), ending

@@ -17,7 +17,7 @@ from substrates.classical.elastic import sparse_factor
 from substrates.classical.elastic.mechanics import stiffness_blocks
 from substrates.classical.elastic.topology import Topology
 from substrates.solvers.batching import in_turn
-from substrates.solvers.certificate import state_tolerance
+from substrates.solvers.certificate import inverse_of, rounding_of, state_tolerance
 
 SPARE = 0.1
 """How much of its own stiffness every spring may lose, in every direction, before the certificate of an anchor ends."""
@@ -180,23 +180,6 @@ def factorise(net: Any, anchor: Anchor, dense_size: int) -> Preconditioner:
     propped = stiffness_blocks(anchor.stiffness, anchor.rest_length, vectors, LEAST_SIDEWAYS)
     factor = jnp.where(definite, plain, cholesky(balanced(propped) + SUPPORT * eye))
     return DensePreconditioner(topology=topology, anchor=anchor, root=root, inverse=inverse_of(factor), margin=margin)
-
-
-def inverse_of(factor: Float[Array, "n n"]) -> Float[Array, "n n"]:
-    """The inverse of the matrix with a lower Cholesky factor."""
-    half = in_turn(_lower_solve)(factor, jnp.eye(len(factor), dtype=factor.dtype))
-    return half.T @ half
-
-
-def rounding_of(
-    inverse: Float[Array, "n n"], root: Float[Array, "n"], scale: Float[Array, "n"], size: Float[Array, ""]
-) -> Float[Array, ""]:
-    """How far rounding moves the coordinate that it moves farthest, in units of a size.
-
-    The root of the sum of (H^-1_ij eps scale_j)^2, where H^-1 = D inverse D and D has the diagonal `root`.
-    """
-    moved = root * jnp.sqrt((inverse * inverse) @ (root * (scale / size)) ** 2)
-    return float(jnp.finfo(root.dtype).eps) * jnp.max(moved, initial=0.0)
 
 
 def _lower_solve(factor: Array, right: Array) -> Array:

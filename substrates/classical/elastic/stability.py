@@ -15,14 +15,12 @@ from substrates.classical.elastic import sparse_factor
 from substrates.classical.elastic.mechanics import stiffness_blocks
 from substrates.classical.elastic.preconditioner import (
     Preconditioner,
-    inverse_of,
     node_stiffness,
-    rounding_of,
     zero_mode_threshold,
 )
 from substrates.classical.elastic.topology import Topology
 from substrates.solvers.batching import in_turn
-from substrates.solvers.certificate import state_tolerance
+from substrates.solvers.certificate import inverse_of, rounding_of, state_tolerance
 from substrates.solvers.solver import Equilibrium, Status
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Inexact
 
@@ -127,3 +128,24 @@ class Balanced(eqx.Module):
     def _apply(self, force: Inexact[Array, " n"], values: Float[Array, " n"]) -> Inexact[Array, " n"]:
         d = (1 / jnp.sqrt(self.rows)).astype(self.left.dtype)
         return d * (jnp.conj(self.right.T) @ ((jnp.conj(self.left.T) @ (d * force)) / values.astype(d.dtype)))
+
+
+def inverse_of(factor: Float[Array, "n n"]) -> Float[Array, "n n"]:
+    """The inverse of the matrix with a lower Cholesky factor."""
+    half = in_turn(_lower_solve)(factor, jnp.eye(len(factor), dtype=factor.dtype))
+    return half.T @ half
+
+
+def rounding_of(
+    inverse: Float[Array, "n n"], root: Float[Array, "n"], scale: Float[Array, "n"], size: Float[Array, ""]
+) -> Float[Array, ""]:
+    """How far rounding moves the coordinate that it moves farthest, in units of a size.
+
+    The root of the sum of (H^-1_ij eps scale_j)^2, where H^-1 = D inverse D and D has the diagonal `root`.
+    """
+    moved = root * jnp.sqrt((inverse * inverse) @ (root * (scale / size)) ** 2)
+    return float(jnp.finfo(root.dtype).eps) * jnp.max(moved, initial=0.0)
+
+
+def _lower_solve(factor: Float[Array, "n n"], right: Float[Array, "n k"]) -> Float[Array, "n k"]:
+    return jax.scipy.linalg.solve_triangular(factor, right, lower=True)

@@ -152,11 +152,12 @@ def energies_downhill(net, x, start, count):
     """The total energy after 0, 1, 2, ... steps of L-BFGS, and of the trust region, from one start."""
     objective = Objective(net, x, None)
     steering = factorise(net, anchor_of(net), 400)
-    going = lambda flat, gradient: jnp.max(jnp.abs(gradient)) > 1e-11
+    going = lambda flat, gradient, step: jnp.max(jnp.abs(gradient)) > 1e-11
+    unknown = jnp.asarray(jnp.inf)
     first, memory = objective.point(start), Memory.empty(start)
     after = lambda steps: (
         descend(objective, first, memory, steering, going, steps)[0][1],
-        trust_region(objective, first, going, steps, 400)[0][1],
+        trust_region(objective, first, unknown, going, steps, 400)[0][1],
     )
     return jax.lax.map(after, jnp.arange(count, dtype=jnp.int32))
 

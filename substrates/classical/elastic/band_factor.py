@@ -40,6 +40,11 @@ class BandCholesky(NamedTuple):
     lower: np.ndarray
 
     @property
+    def pivots(self) -> np.ndarray:
+        """What elimination left of each diagonal entry."""
+        return self.lower[0] ** 2
+
+    @property
     def nnz(self) -> int:
         """How many numbers the factor holds."""
         return self.lower.size
@@ -110,15 +115,16 @@ def _numbered(order: np.ndarray, pattern: Any) -> tuple[np.ndarray, int, np.ndar
     return order, int(np.abs(place[pattern.rows] - place[pattern.columns]).max(initial=0)), place
 
 
-def positive_band(layout: BandLayout, blocks: np.ndarray, shift: float) -> BandCholesky | None:
-    """The factor of the Hessian of blocks plus shift; None where it is not finite or not positive definite.
+def positive_band(layout: BandLayout, blocks: np.ndarray, shift: np.ndarray) -> tuple[BandCholesky, np.ndarray] | None:
+    """(factor, diagonal) of the Hessian of blocks plus shifts of the free coordinates; None where it is not finite or
+    not positive definite.
 
     In double precision: in single, what decays away from the diagonal would become denormal numbers, which are slow.
     """
     import scipy.linalg
 
     values = np.bincount(layout.position, blocks.reshape(-1)[layout.entry] * layout.sign, len(layout.occupied))
-    values[layout.diagonal] += shift
+    values[layout.diagonal] += shift[layout.order]
     if not np.all(np.isfinite(values)):
         return None
     band = np.zeros((len(layout.order), layout.width + 1))
@@ -126,6 +132,4 @@ def positive_band(layout: BandLayout, blocks: np.ndarray, shift: float) -> BandC
     (factorise,) = scipy.linalg.get_lapack_funcs(("pbtrf",), (band,))
     with _blas().limit(limits=1, user_api="blas"):  # its blocks are too small to share
         lower, failed = factorise(band.T, lower=1, overwrite_ab=1)
-    # a pivot that is all rounding tells nothing
-    least = 1e3 * float(np.finfo(float).eps) * values[layout.diagonal].max(initial=0.0)
-    return None if failed or not np.all(lower[0] ** 2 > least) else BandCholesky(lower)
+    return None if failed else (BandCholesky(lower), values[layout.diagonal])

@@ -18,6 +18,9 @@ from substrates.wiring import SparseMap
 _LEAST_LENGTH = 1e-9
 """Nodes nearer than this, in units of the extent of the network, stand on each other."""
 
+_LEAST_STRETCH = 1e-10
+"""A motion whose squared stretches are a smaller part of its squared displacements stretches no spring."""
+
 
 def build_network(
     edges: Any,
@@ -88,7 +91,7 @@ def build_network(
     )
     if not floppy:
         _refuse_loose_parts(topology)
-        _refuse_floppy(topology, np.asarray(k, float))
+        _refuse_floppy(topology)
     return net
 
 
@@ -286,15 +289,17 @@ def _refuse_loose_parts(topology: Topology) -> None:
         )
 
 
-def _refuse_floppy(topology: Topology, stiffness: np.ndarray) -> None:
+def _refuse_floppy(topology: Topology) -> None:
     """Refuses a network whose springs, without pre-stress, leave some motion free."""
-    outer, _, _ = sparse_factor.spring_parts(topology, stiffness, np.ones(len(stiffness)), topology.reference)
-    stiffest = np.bincount(topology.edges.ravel(), np.repeat(stiffness, 2)).max()
-    blocks = stiffness[:, None, None] * outer
-    if sparse_factor.positive_factor(topology, blocks, -1e-10 * stiffest, np.float64) is not None:
+    # whether a motion stretches a spring is a matter of directions alone
+    one = np.ones(len(topology.edges))
+    outer, _, _ = sparse_factor.spring_parts(topology, one, one, topology.reference)
+    shift = -_LEAST_STRETCH * sparse_factor.node_stiffness(topology, one)
+    if sparse_factor.positive_factor(topology, outer, shift, np.float64) is not None:
         return
-    _, mode = sparse_factor.softest(topology, stiffness, np.zeros(len(stiffness)), topology.reference, None,
-                                        1e-10 * stiffest, stretched=False)  # fmt: skip
+    mode = sparse_factor.softest(
+        topology, one, np.zeros(len(one)), topology.reference, None, _LEAST_STRETCH, stretched=False
+    ).mode
     owners = topology.free // topology.dim
     moving = np.bincount(owners, np.abs(mode), minlength=topology.n)
     movers = np.argsort(-moving)[: min(4, int(np.sum(moving > 0.1 * moving.max())))]

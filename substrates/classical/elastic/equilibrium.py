@@ -12,16 +12,18 @@ from jaxtyping import Array, Bool, Float, PRNGKeyArray, PyTree
 
 from substrates.classical.elastic import sparse_factor
 from substrates.classical.elastic.descent import Going, Memory, Objective, Point, descend, trust_region
-from substrates.classical.elastic.preconditioner import Anchor, Preconditioner, factorise
+from substrates.classical.elastic.preconditioner import Anchor, Preconditioner, factorise, node_stiffness
 from substrates.classical.elastic.stability import (
     Softest,
     certified_status,
     curvature_at_outputs,
     is_certified,
+    read_coordinates,
     softest_mode,
 )
 from substrates.nudge import Nudge, Pin
 from substrates.solvers.batching import in_groups, only_where
+from substrates.solvers.certificate import state_tolerance
 from substrates.solvers.generic import DescendThenPolish
 from substrates.solvers.solver import Equilibrium, Solver, judge, tolerance
 
@@ -41,9 +43,12 @@ class ElasticEquilibrium(Solver):
     L-BFGS whose initial inverse Hessian is one factorised Hessian M^-1, at an anchor: the network at its reference,
     so that the examples of a batch and all phases share one factor. Where it stalls (buckling, large turns) a trust
     region takes over: Steihaug's conjugate gradients on the true Hessian, preconditioned by the factor at the current
-    state. A converged state is then certified: every spring has kept so much of its stiffness since the anchor that the
-    Hessian must be positive definite, or else the Hessian itself is factorised. From a saddle it goes on downhill along
-    the softest mode; a zero mode is reported. A pin is an augmented Lagrangian of stiff springs.
+    state. It ends where every force is small beside those that meet at its node and the step that led there was small
+    beside the network: forces alone may balance to rounding where a part is held weakly. The state is then certified:
+    every spring has kept so much of its stiffness since the anchor that the Hessian must be positive definite, or else
+    the Hessian itself is factorised, which also tells how far the state is off and how far rounding moves it. From a
+    saddle it goes on downhill along the softest mode; a zero mode is reported, and so is a state that rounding moves
+    too far. A pin is an augmented Lagrangian of stiff springs.
 
     Up to `dense_size` free coordinates all of this is compiled and dense; above, factors are sparse, on the host, in an
     order of nested dissection, and kept for the next call with the same anchor.
@@ -53,7 +58,8 @@ class ElasticEquilibrium(Solver):
     Attributes:
         max_steps: the most steps of each stage.
         dense_size: up to this many free coordinates matrices are dense.
-        absolute_tolerance, relative_tolerance: on the residual, newtons; None takes them from the dtype.
+        absolute_tolerance, relative_tolerance: what may be left over of the forces: newtons, and a part of those that
+            meet at a node; None takes them from the dtype.
         certify: whether stability is tested; without, saddles and zero modes pass for equilibria.
         anchor: where M is factorised; None for the reference of the network at hand. Steps of a training loop that
             share one, `anchor_of(net, state, x)`, share its factor.
@@ -104,16 +110,18 @@ def _settled(
 ) -> tuple[Float[Array, "free"], Array, Softest]:
     """(state, steps, its softest mode)."""
     objective = Objective(net, x, nudge)
-    far = FARTHEST * (jnp.max(jnp.abs(start), initial=0.0) + objective.typical_length())
+    far = FARTHEST * (jnp.max(jnp.abs(start), initial=0.0) + objective.typical_length(start))
     # the judge may add up the same forces in another order
-    bounds = _Bounds(0.9 * limit, far)
-    point, steering, steps = _descended(solver, objective, start, bounds.going)
+    bounds = _Bounds(objective, 0.9 * limit, far)
+    scale = objective.scale(start)
+    going = lambda flat, gradient, step: bounds.going(flat, gradient, step, scale)
+    point, step, steering, steps = _descended(solver, objective, start, going)
     flat, _, gradient = point
-    finished = bounds.settled(gradient)
+    finished = bounds.at_rest(flat, gradient, step)
     if solver.certify:
         outputs = curvature_at_outputs(objective, flat)
         finished &= is_certified(objective, flat, outputs, steering)
-    carry = (point, steps, Softest.unknown(start))
+    carry = (point, steps, Softest.unknown(start, step))
     search = functools.partial(_searched, solver)
     (flat, _, _), steps, softest = only_where(~finished, search, objective, bounds, steering, carry)
     lost = eqx.tree_at(lambda s: s.eigenvalue, softest, jnp.where(bounds.gone(flat), -jnp.inf, softest.eigenvalue))
@@ -121,19 +129,27 @@ def _settled(
 
 
 class _Bounds(eqx.Module):
-    """When a search ends: the largest force of an equilibrium, and the coordinate that has run away."""
+    """When a search ends: what an equilibrium leaves over of the forces, and the coordinate that has run away."""
 
+    objective: Objective
     limit: Float[Array, ""]
     far: Float[Array, ""]
-
-    def settled(self, gradient: Float[Array, "free"]) -> Bool[Array, ""]:
-        return jnp.max(jnp.abs(gradient), initial=0.0) <= self.limit
 
     def gone(self, flat: Float[Array, "free"]) -> Bool[Array, ""]:
         return ~(jnp.max(jnp.abs(flat), initial=0.0) < self.far)
 
-    def going(self, flat: Float[Array, "free"], gradient: Float[Array, "free"]) -> Bool[Array, ""]:
-        return ~self.settled(gradient) & ~self.gone(flat)
+    def at_rest(
+        self, flat: Float[Array, "free"], gradient: Float[Array, "free"], step: Any, scale: Any = None
+    ) -> Bool[Array, ""]:
+        """Whether forces balance and the step was short; `scale` is what meets at the coordinates, by default here."""
+        scale = self.objective.scale(flat) if scale is None else scale
+        short = step <= state_tolerance(flat.dtype) / 4
+        return short & (jnp.max(jnp.abs(gradient) / scale, initial=0.0) <= self.limit)
+
+    def going(
+        self, flat: Float[Array, "free"], gradient: Float[Array, "free"], step: Any, scale: Any = None
+    ) -> Bool[Array, ""]:
+        return ~self.at_rest(flat, gradient, step, scale) & ~self.gone(flat)
 
 
 def _searched(
@@ -141,20 +157,24 @@ def _searched(
 ) -> tuple[Point, Array, Softest]:
     """Downhill from where L-BFGS ended, and on from every saddle along its softest mode; (point, steps, softest)."""
 
+    balanced = lambda point: bounds.at_rest(point[0], point[2], 0.0)
+
     def unsettled(carry):
-        (flat, _, gradient), _, softest, tries = carry
-        escapes = (tries < ESCAPES) & softest.negative & bounds.settled(gradient) & ~bounds.gone(flat)
-        return (tries == 0) | escapes
+        point, _, softest, tries = carry
+        short = bounds.at_rest(point[0], point[2], softest.step)
+        elsewhere = softest.negative | (~short & ~softest.zero & ~softest.blurred)
+        return (tries == 0) | ((tries < ESCAPES) & elsewhere & balanced(point) & ~bounds.gone(point[0]))
 
     def search(carry):
         point, steps, softest, tries = carry
-        point = _escaped(objective, point, softest)
-        point, more = trust_region(objective, point, bounds.going, solver.max_steps, solver.dense_size)
+        point, step = _escaped(objective, point, softest)
+        point, step, more = trust_region(objective, point, step, bounds.going, solver.max_steps, solver.dense_size)
+        softest = Softest.unknown(point[0], step)
         if solver.certify:
-            flat, _, gradient = point
-            outputs = curvature_at_outputs(objective, flat)
-            certain = is_certified(objective, flat, outputs, steering) | ~bounds.settled(gradient)
-            softest = softest_mode(objective, flat, outputs, certain, solver.dense_size)
+            outputs = curvature_at_outputs(objective, point[0])
+            # also where the forces do not quite balance: the judge is a little more lenient
+            uncertain = ~is_certified(objective, point[0], outputs, steering) & ~bounds.gone(point[0])
+            softest = softest_mode(objective, point, outputs, softest, uncertain, solver.dense_size)
         return point, steps + more, softest, tries + 1
 
     point, steps, softest, _ = jax.lax.while_loop(unsettled, search, (*carry, jnp.zeros((), jnp.int32)))
@@ -163,8 +183,8 @@ def _searched(
 
 def _descended(
     solver: ElasticEquilibrium, objective: Objective, start: Float[Array, "free"], going: Going
-) -> tuple[Point, Preconditioner, Array]:
-    """Downhill by L-BFGS; (point, what steered it, steps).
+) -> tuple[Point, Array, Preconditioner, Array]:
+    """Downhill by L-BFGS; (point, length of the last step, what steered it, steps).
 
     A large network of which no anchor is given is steered by a factor at the start, until the force has fallen a
     three-hundredfold; from there, if too much has changed to certify the minimum by that factor, by one at hand.
@@ -174,27 +194,30 @@ def _descended(
     point, memory = objective.point(start), Memory.empty(start)
     if solver.anchor is not None or start.size <= solver.dense_size:
         steering = steer(anchor_of(net) if solver.anchor is None else solver.anchor)
-        point, memory = descend(objective, point, memory, steering, going, solver.max_steps)
-        return point, steering, memory.steps
-    size = lambda gradient: jnp.sqrt(jnp.sum(gradient**2))
-    coarse = lambda flat, gradient: going(flat, gradient) & (size(gradient) > 3e-3 * size(point[2]))
+        point, memory, step = descend(objective, point, memory, steering, going, solver.max_steps)
+        return point, step, steering, memory.steps
+    scale = objective.scale(start)
+    size = lambda gradient: jnp.sqrt(jnp.sum((gradient / scale) ** 2))
+    coarse = lambda flat, gradient, step: going(flat, gradient, step) & (size(gradient) > 3e-3 * size(point[2]))
     anchor = Anchor(net.stiffness, net.rest_length, objective.positions(start))
     steering = steer(anchor)
-    near, memory = descend(objective, point, memory, steering, coarse, solver.max_steps)
+    near, memory, _ = descend(objective, point, memory, steering, coarse, solver.max_steps)
     positions = objective.positions(near[0])
     suffices = steering.loss(net, positions) <= sparse_factor.NARROW / 2
     chosen = jnp.where(suffices, anchor.positions, positions)
     steering = steer(Anchor(net.stiffness, net.rest_length, chosen))
-    point, memory = descend(objective, near, memory, steering, going, solver.max_steps)
-    return point, steering, memory.steps
+    point, memory, step = descend(objective, near, memory, steering, going, solver.max_steps)
+    return point, step, steering, memory.steps
 
 
 def _escaped(objective: Objective, point: Any, softest: Softest) -> Any:
-    """A lower point along the softest mode of a saddle, or the same point where there is none."""
+    """A lower point along the softest mode of a saddle, or the same point where there is none; with the length of the
+    step that is known to lead there.
+    """
     flat, energy, gradient = point
     mode = softest.mode / jnp.maximum(jnp.max(jnp.abs(softest.mode)), jnp.finfo(flat.dtype).tiny)
     mode = jnp.where(jnp.sum(mode * gradient) > 0, -mode, mode)
-    reach = objective.typical_length()
+    reach = objective.typical_length(flat)
 
     def too_long(trial):
         fraction, found = trial
@@ -210,11 +233,11 @@ def _escaped(objective: Objective, point: Any, softest: Softest) -> Any:
     moved = jnp.where(lower, flat + fraction * reach * mode, flat)
     keep = lambda new, old: jnp.where(lower, new, old)
     gradient = jax.lax.cond(lower, lambda: objective.gradient(moved), lambda: gradient)
-    return moved, keep(found, energy), gradient
+    return (moved, keep(found, energy), gradient), keep(jnp.asarray(jnp.inf, flat.dtype), softest.step)
 
 
 class _Springs(eqx.Module):
-    """A pin as a nudge: the energy m.(o - target) + s |o - target|^2 / 2."""
+    """A pin as a nudge: the energy m.(o - target) + sum_o s_o (o - target)^2 / 2."""
 
     target: Array
     multiplier: Array
@@ -222,13 +245,23 @@ class _Springs(eqx.Module):
 
     def energy(self, output):
         gap = output - self.target
-        return jnp.sum(self.multiplier * gap) + self.strength * jnp.sum(gap**2) / 2
+        return jnp.sum(self.multiplier * gap) + jnp.sum(self.strength * gap**2) / 2
 
     def pull(self, output):
         return -(self.multiplier + self.strength * (output - self.target))
 
     def curvature(self, output):
-        return self.strength * jnp.eye(output.size, dtype=output.dtype)
+        return jnp.diag(self.strength)
+
+
+def _compliance_at_outputs(net: Any, x: Array, flat: Float[Array, "free"]) -> Float[Array, "outputs"]:
+    """How far a newton at each output would move it if it moved the nodes it reads alone, metres per newton."""
+    at_nodes = node_stiffness(net.topology, net.stiffness)
+    read = read_coordinates(net.topology)
+    shown = lambda part: net.read(flat.at[read].set(part).reshape(net.topology.state_shape), x)
+    rows = jax.jacrev(shown)(flat[read])
+    yields = jnp.sum(rows * (rows / at_nodes[read]), axis=1)
+    return jnp.where(yields > 0, yields, 1 / jnp.max(at_nodes))
 
 
 def _pinned(
@@ -242,7 +275,7 @@ def _pinned(
     """The augmented Lagrangian: the multiplier grows by the force of the springs until they are not stretched."""
     shape = net.topology.state_shape
     target = jnp.asarray(pin.target, start.dtype)
-    strength = 10 * jnp.max(net.topology.sum_at_nodes(net.stiffness))
+    strength = 10 / _compliance_at_outputs(net, x, start)
 
     def running(carry):
         flat, _, _, _, step = carry
@@ -256,6 +289,6 @@ def _pinned(
         return flat, multiplier, steps + more, softest, step + 1
 
     zero = jnp.zeros((), jnp.int32)
-    first = round_((start, jnp.zeros_like(target), zero, Softest.unknown(start), zero))
+    first = round_((start, jnp.zeros_like(target), zero, Softest.unknown(start, jnp.zeros((), start.dtype)), zero))
     flat, _, steps, softest, _ = jax.lax.while_loop(running, round_, first)
     return flat, steps, softest

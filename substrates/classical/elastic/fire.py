@@ -9,24 +9,31 @@ import jax.numpy as jnp
 from jaxtyping import PRNGKeyArray, PyTree
 
 from substrates.classical.elastic.descent import Objective
-from substrates.classical.elastic.preconditioner import stiffest_node
-from substrates.classical.elastic.stability import certified_status, curvature_at_outputs, softest_mode
+from substrates.classical.elastic.stability import (
+    Softest,
+    certified_status,
+    curvature_at_outputs,
+    held_by,
+    softest_mode,
+)
 from substrates.nudge import Nudge, Pin
 from substrates.solvers.solver import Equilibrium, Solver, judge, tolerance
 
 
 class FIRE(Solver):
-    """The fast inertial relaxation engine: unit masses move under the forces and are steered downhill.
+    """The fast inertial relaxation engine: masses move under the forces and are steered downhill.
 
+    The masses are as large as the stiffnesses that meet at their nodes, so that weak parts ring as fast as strong ones.
     While the power P = f.v is positive the velocity is turned towards the force and the time step grows; otherwise the
-    masses stop and the step shrinks. The longest step is a fraction of 1/omega, where omega^2 bounds the stiffness of
-    any mode: with longer ones the stiffest modes keep ringing. It needs thousands of forces where `ElasticEquilibrium`
-    needs ten factorised steps, and no matrices.
+    masses stop and the step shrinks. The longest step is a fraction of 1/omega, where omega^2 = 2 bounds the stiffness
+    of any mode: with longer ones the stiffest modes keep ringing. It needs thousands of forces where
+    `ElasticEquilibrium` needs ten factorised steps, and no matrices.
 
     Attributes:
         max_steps: the most steps.
         longest_step: in units of 1/omega.
-        absolute_tolerance, relative_tolerance: on the residual, newtons; None takes them from the dtype.
+        absolute_tolerance, relative_tolerance: what may be left over of the forces: newtons, and a part of those that
+            meet at a node; None takes them from the dtype.
         certify: whether the softest mode of the Hessian is looked at in the end, as `ElasticEquilibrium` does. FIRE
             stays at the saddle that it finds.
 
@@ -48,14 +55,15 @@ class FIRE(Solver):
         objective = Objective(substrate, x, nudge)
         limit = tolerance(substrate, start, x, nudge, self.absolute_tolerance, self.relative_tolerance)
         outputs = curvature_at_outputs(objective, flat)
-        stiffest = 2 * stiffest_node(substrate) + jnp.sqrt(jnp.sum(outputs.matrix**2))
-        longest = self.longest_step / jnp.sqrt(stiffest)
+        # everything in coordinates of unit mass
+        root = 1 / jnp.sqrt(held_by(substrate, outputs))
+        longest = self.longest_step / 2**0.5
         norm = lambda v: jnp.sqrt(jnp.sum(v * v))
 
         def running(carry):
-            _, _, force, _, _, _, step = carry
-            size = jnp.max(jnp.abs(force), initial=0.0)
-            return (step < self.max_steps) & (size > limit) & jnp.isfinite(size)
+            flat, _, force, _, _, _, step = carry
+            left = jnp.max(jnp.abs(force / root) / objective.scale(flat), initial=0.0)
+            return (step < self.max_steps) & (left > limit) & jnp.isfinite(left)
 
         def advance(carry):
             flat, velocity, force, time, turn, descended, step = carry
@@ -66,17 +74,20 @@ class FIRE(Solver):
             time = jnp.where(downhill, jnp.where(late, jnp.minimum(1.1 * time, longest), time), 0.5 * time)
             turn = jnp.where(downhill, jnp.where(late, 0.99 * turn, turn), 0.1)
             velocity = velocity + time * force
-            flat = flat + time * velocity
-            force = -objective.gradient(flat)
+            flat = flat + time * velocity * root
+            force = -objective.gradient(flat) * root
             return flat, velocity, force, time, turn, jnp.where(downhill, descended + 1, 0), step + 1
 
         number = lambda value: jnp.asarray(value, flat.dtype)
         count = jnp.zeros((), jnp.int32)
-        first = (flat, jnp.zeros_like(flat), -objective.gradient(flat), 0.3 * longest, number(0.1), count, count)
+        force = -objective.gradient(flat) * root
+        first = (flat, jnp.zeros_like(flat), force, number(0.3 * longest), number(0.1), count, count)
         flat, *_, steps = jax.lax.while_loop(running, advance, first)
         found = judge(substrate, flat.reshape(jnp.shape(start)), x, nudge, steps, limit)
         if not self.certify:
             return found
         outputs = curvature_at_outputs(objective, flat)
-        softest = softest_mode(objective, flat, outputs, ~found.converged, substrate.solver.dense_size)
+        nothing = Softest.unknown(flat, jnp.zeros((), flat.dtype))
+        point = objective.point(flat)
+        softest = softest_mode(objective, point, outputs, nothing, found.converged, substrate.solver.dense_size)
         return certified_status(found, softest)

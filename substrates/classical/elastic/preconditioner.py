@@ -17,6 +17,7 @@ from substrates.classical.elastic import sparse_factor
 from substrates.classical.elastic.mechanics import stiffness_blocks
 from substrates.classical.elastic.topology import Topology
 from substrates.solvers.batching import in_turn
+from substrates.solvers.certificate import inverse_of, rounding_of, state_tolerance
 
 SPARE = 0.1
 """How much of its own stiffness every spring may lose, in every direction, before the certificate of an anchor ends."""
@@ -24,9 +25,12 @@ SPARE = 0.1
 LEAST_SIDEWAYS = 0.02
 """The sideways stiffness, in units of its own, that compressed springs get where the Hessian is not definite."""
 
+SUPPORT = 1e-3
+"""What is then added to the diagonal, in units of the stiffnesses at the node."""
+
 
 def zero_mode_threshold(dtype: Any) -> float:
-    """The eigenvalue of the Hessian, relative to the largest stiffness at a node, below which a mode counts as zero."""
+    """The eigenvalue of the Hessian, balanced by the stiffnesses at its nodes, below which a mode counts as zero."""
     return 8 * float(jnp.finfo(dtype).eps) ** 0.75
 
 
@@ -62,8 +66,12 @@ class Preconditioner(eqx.Module):
         """M^-1 applied to vectors."""
 
     @abc.abstractmethod
-    def certifies(self, net: Any, positions: Float[Array, "n dim"]) -> Bool[Array, ""]:
-        """Whether the Hessian of the springs must be positive definite where the nodes stand."""
+    def certifies(
+        self, net: Any, positions: Float[Array, "n dim"], scale: Float[Array, "free"], size: Float[Array, ""]
+    ) -> Bool[Array, ""]:
+        """Whether the Hessian of the springs must be positive definite where the nodes stand, and rounding of the
+        forces that meet, `scale`, moves no coordinate by more than `state_tolerance` of a size.
+        """
 
     @abc.abstractmethod
     def compliance(self, net: Any, positions: Float[Array, "n dim"], read: np.ndarray) -> Float[Array, "read read"]:
@@ -74,30 +82,38 @@ class Preconditioner(eqx.Module):
         anchor = self.anchor
         before = stiffness_blocks(anchor.stiffness, anchor.rest_length, net.vectors(anchor.positions))
         now = stiffness_blocks(net.stiffness, net.rest_length, net.vectors(positions))
-        return jnp.max(largest_eigenvalue(before - now) / anchor.stiffness)
+        return jnp.max(largest_eigenvalue((before - now) / anchor.stiffness[:, None, None]))
 
 
 class DensePreconditioner(Preconditioner):
     """M^-1 as a matrix; M is H where that is definite.
 
+    Matrices are balanced, D H D with D^-2 the stiffnesses at the nodes: weak parts count as much as strong ones.
+
     Attributes:
-        margin: the Cholesky factor of N, not a number where N is not definite.
+        root: the diagonal of D.
+        inverse: (D M D)^-1.
+        margin: the Cholesky factor of D N D, not a number where N is not definite.
     """
 
     topology: Topology = eqx.field(static=True)
     anchor: Anchor
+    root: Float[Array, "free"]
     inverse: Float[Array, "free free"]
     margin: Float[Array, "free free"]
 
     def solve(self, right: Float[Array, "*batch free"]) -> Float[Array, "*batch free"]:
-        return right @ self.inverse
+        return self.root * ((self.root * right) @ self.inverse)
 
-    def certifies(self, net: Any, positions: Float[Array, "n dim"]) -> Bool[Array, ""]:
-        return (self.loss(net, positions) <= SPARE) & jnp.all(jnp.isfinite(self.margin))
+    def certifies(
+        self, net: Any, positions: Float[Array, "n dim"], scale: Float[Array, "free"], size: Float[Array, ""]
+    ) -> Bool[Array, ""]:
+        stable = (self.loss(net, positions) <= SPARE) & jnp.all(jnp.isfinite(self.margin))
+        return stable & (rounding_of(self.inverse, self.root, scale, size) <= state_tolerance(scale.dtype))
 
     def compliance(self, net: Any, positions: Float[Array, "n dim"], read: np.ndarray) -> Float[Array, "read read"]:
         units = jnp.zeros((self.topology.free.size, read.size), self.margin.dtype)
-        units = units.at[read, np.arange(read.size)].set(1.0)
+        units = units.at[read, np.arange(read.size)].set(self.root[read])
         half = in_turn(_lower_solve)(self.margin, units)
         return half.T @ half
 
@@ -114,10 +130,16 @@ class SparsePreconditioner(Preconditioner):
     def solve(self, right: Float[Array, "*batch free"]) -> Float[Array, "*batch free"]:
         return self._solve(right, jnp.asarray(False))
 
-    def certifies(self, net: Any, positions: Float[Array, "n dim"]) -> Bool[Array, ""]:
+    def certifies(
+        self, net: Any, positions: Float[Array, "n dim"], scale: Float[Array, "free"], size: Float[Array, ""]
+    ) -> Bool[Array, ""]:
         host = functools.partial(_certified_on_host, self.topology)
         shape = jax.ShapeDtypeStruct((), jnp.bool_)
-        return jax.pure_callback(host, shape, *self._arrays(), self.loss(net, positions), vmap_method="expand_dims")
+        # the smallest pivot shows how weakly a strong part is held: its inverse is an entry of the inverse of the part
+        lengths = scale / node_stiffness(self.topology, self.anchor.stiffness)
+        blur = float(jnp.finfo(scale.dtype).eps) / state_tolerance(scale.dtype) * jnp.max(lengths, initial=0.0) / size
+        arrays = *self._arrays(), self.loss(net, positions), blur
+        return jax.pure_callback(host, shape, *arrays, vmap_method="expand_dims")
 
     def compliance(self, net: Any, positions: Float[Array, "n dim"], read: np.ndarray) -> Float[Array, "read read"]:
         units = np.zeros((read.size, self.topology.free.size))
@@ -147,27 +169,28 @@ def factorise(net: Any, anchor: Anchor, dense_size: int) -> Preconditioner:
     exact = stiffness_blocks(anchor.stiffness, anchor.rest_length, vectors)
     k = anchor.stiffness[:, None, None]
     identity = jnp.eye(topology.dim, dtype=k.dtype)
-    threshold = zero_mode_threshold(k.dtype) * stiffest_node(net)
     eye = jnp.eye(topology.free.size, dtype=k.dtype)
+    threshold = zero_mode_threshold(k.dtype) * eye
+    root = 1 / jnp.sqrt(node_stiffness(topology, anchor.stiffness))
+    balanced = lambda blocks: (root[:, None] * net.hessian(blocks)) * root
     cholesky = in_turn(jnp.linalg.cholesky)
-    margin = cholesky(net.hessian(exact - SPARE * k * identity) - threshold * eye)
-    plain = cholesky(net.hessian(exact) - threshold * eye)
+    margin = cholesky(balanced(exact - SPARE * k * identity) - threshold)
+    plain = cholesky(balanced(exact) - threshold)
     definite = jnp.all(jnp.isfinite(plain))
     propped = stiffness_blocks(anchor.stiffness, anchor.rest_length, vectors, LEAST_SIDEWAYS)
-    support = 1e-3 * stiffest_node(net)
-    factor = cholesky(net.hessian(propped) + support * eye)
-    factor = jnp.where(definite, plain, factor)
-    half = in_turn(_lower_solve)(factor, eye)
-    return DensePreconditioner(topology=topology, anchor=anchor, inverse=half.T @ half, margin=margin)
+    factor = jnp.where(definite, plain, cholesky(balanced(propped) + SUPPORT * eye))
+    return DensePreconditioner(topology=topology, anchor=anchor, root=root, inverse=inverse_of(factor), margin=margin)
 
 
 def _lower_solve(factor: Array, right: Array) -> Array:
     return jax.scipy.linalg.solve_triangular(factor, right, lower=True)
 
 
-def stiffest_node(net: Any) -> Float[Array, ""]:
-    """The largest sum of the stiffnesses at a node."""
-    return jnp.max(net.topology.sum_at_nodes(net.stiffness), initial=0.0)
+def node_stiffness(topology: Topology, stiffness: Float[Array, "springs"]) -> Float[Array, "free"]:
+    """For every free coordinate the sum of the stiffnesses at its node; the largest where that is 0."""
+    at_nodes = topology.sum_at_nodes(stiffness)[topology.free // topology.dim]
+    largest = jnp.max(at_nodes, initial=0.0)
+    return jnp.where(at_nodes > 0, at_nodes, jnp.where(largest > 0, largest, 1.0))
 
 
 def largest_eigenvalue(blocks: Float[Array, "springs dim dim"]) -> Float[Array, "springs"]:
@@ -182,9 +205,10 @@ def largest_eigenvalue(blocks: Float[Array, "springs dim dim"]) -> Float[Array, 
     return mean + jnp.sqrt((dim - 1) / dim * jnp.sum(deviator**2, axis=(1, 2)))
 
 
-def _certified_on_host(topology: Topology, stiffness: Any, rest_length: Any, positions: Any, loss: Any) -> np.ndarray:
-    loss = np.asarray(loss)
-    leading, examples = _examples((stiffness, 1), (rest_length, 1), (positions, 2), (loss, 0))
+def _certified_on_host(
+    topology: Topology, stiffness: Any, rest_length: Any, positions: Any, loss: Any, blur: Any
+) -> np.ndarray:
+    leading, examples = _examples((stiffness, 1), (rest_length, 1), (positions, 2), (loss, 0), (blur, 0))
     found = [sparse_factor.certifies(topology, *example) for example in examples]
     return np.asarray(found, bool).reshape(leading)
 

@@ -9,14 +9,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from substrates.classical.elastic.mechanics import stiffness_blocks
-from substrates.classical.elastic.preconditioner import zero_mode_threshold
+from substrates.classical.elastic.preconditioner import node_stiffness, zero_mode_threshold
+from substrates.solvers.certificate import state_tolerance
 from substrates.solvers.solver import Status
 
 LARGEST = 4000
 """More free coordinates than this are not decomposed."""
-
-_INDEPENDENT = 1e-7
-"""Singular values of the unit extensions below this, relative to the largest, count as zero."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
@@ -37,7 +35,9 @@ class Rigidity:
         self_stress: an orthonormal basis of tensions, shape (count, springs).
         rigid_motions: how many independent motions of the network as a whole its clamps allow.
         eigenvalues: of the Hessian, ascending, newtons per metre.
-        threshold: the size below which an eigenvalue counts as zero.
+        softness: the eigenvalues of the Hessian balanced by the stiffnesses at its nodes, ascending, without a unit:
+            their signs are the same, and a weak part counts as much as a strong one.
+        threshold: the size below which one of these counts as zero.
 
     Source: Calladine 1978, "Buckminster Fuller's tensegrity structures and Clerk Maxwell's rules for the construction
     of stiff frames"; Lubensky et al. 2015, arXiv 1503.01324.
@@ -49,6 +49,7 @@ class Rigidity:
     self_stress: np.ndarray
     rigid_motions: int
     eigenvalues: np.ndarray
+    softness: np.ndarray
     threshold: float
 
     @property
@@ -64,12 +65,12 @@ class Rigidity:
     @property
     def soft(self) -> int:
         """Motions that cost no energy to second order, pre-stress included."""
-        return int(np.sum(np.abs(self.eigenvalues) <= self.threshold))
+        return int(np.sum(np.abs(self.softness) <= self.threshold))
 
     @property
     def unstable(self) -> int:
         """Motions that lower the energy."""
-        return int(np.sum(self.eigenvalues < -self.threshold))
+        return int(np.sum(self.softness < -self.threshold))
 
     @property
     def stable(self) -> bool:
@@ -123,21 +124,22 @@ def analyse(net: Any, x: Any = None, state: Any = None) -> Rigidity:
     positions = net.positions(state, x)
     matrix = compatibility(net, positions)
     left, values, right = np.linalg.svd(matrix)
-    rank = int(np.sum(values > _INDEPENDENT * max(values.max(initial=0.0), 1e-300)))
-    hessian = net.hessian(stiffness_blocks(net.stiffness, net.rest_length, net.vectors(positions)))
-    stiffest = float(jnp.max(topology.sum_at_nodes(net.stiffness)))
+    rank = int(np.sum(values > state_tolerance(dtype) * values.max(initial=0.0)))
+    hessian = np.asarray(net.hessian(stiffness_blocks(net.stiffness, net.rest_length, net.vectors(positions))), float)
+    root = 1 / np.sqrt(np.asarray(node_stiffness(topology, net.stiffness), float))
     return Rigidity(
         free_coordinates=topology.free.size,
         springs=len(topology.edges),
         zero_modes=right[rank:],
         self_stress=left[:, rank:].T,
-        rigid_motions=_rigid_motions(topology, np.asarray(positions, float)),
-        eigenvalues=np.linalg.eigvalsh(np.asarray(hessian, float)),
-        threshold=zero_mode_threshold(dtype) * stiffest,
+        rigid_motions=_rigid_motions(topology, np.asarray(positions, float), state_tolerance(dtype)),
+        eigenvalues=np.linalg.eigvalsh(hessian),
+        softness=np.linalg.eigvalsh((root[:, None] * hessian) * root),
+        threshold=zero_mode_threshold(dtype),
     )
 
 
-def _rigid_motions(topology: Any, places: np.ndarray) -> int:
+def _rigid_motions(topology: Any, places: np.ndarray, independent: float) -> int:
     """How many translations and rotations leave every prescribed coordinate where it is."""
     n, dim = places.shape
     centred = (places - places.mean(axis=0)) / np.ptp(places, axis=0).max()
@@ -151,4 +153,4 @@ def _rigid_motions(topology: Any, places: np.ndarray) -> int:
     if not moved.size:
         return len(motions)
     values = np.linalg.svd(moved, compute_uv=False)
-    return len(motions) - int(np.sum(values > _INDEPENDENT * values.max()))
+    return len(motions) - int(np.sum(values > independent * values.max()))

@@ -37,11 +37,15 @@ class Factor(NamedTuple):
             positive definite.
         order: the free coordinates in the order of elimination.
         exact: whether the matrix was the Hessian less a spare, rather than a propped-up one.
+        unit: newtons per metre, in which the matrix was factorised.
+        least_pivot: the least that elimination left of a diagonal entry, in units of the entry.
     """
 
     factors: Any
     order: np.ndarray
     exact: bool
+    unit: float
+    least_pivot: float
 
     def solve(self, rows: np.ndarray) -> np.ndarray:
         """Each row solved, shape (count, free)."""
@@ -55,7 +59,7 @@ class Factor(NamedTuple):
             ordered = ordered.astype(np.float32)
         solved = self.factors.solve(np.asfortranarray(ordered.T)).T
         found = np.empty_like(rows)
-        found[:, self.order] = solved * size
+        found[:, self.order] = solved * (size / self.unit)
         return found
 
     @property
@@ -90,35 +94,55 @@ def anchor_factor(
 
 
 def certifies(
-    topology: Topology, stiffness: np.ndarray, rest_length: np.ndarray, positions: np.ndarray, loss: np.ndarray
+    topology: Topology,
+    stiffness: np.ndarray,
+    rest_length: np.ndarray,
+    positions: np.ndarray,
+    loss: np.ndarray,
+    blur: np.ndarray,
 ) -> bool:
-    """Whether a factor at the anchor proves stability after springs have lost that part of their stiffness."""
+    """Whether a factor at the anchor proves stability after springs have lost that part of their stiffness.
+
+    And whether none of its pivots is below `blur`: there rounding of forces would move the nodes too far.
+    """
     from substrates.classical.elastic.preconditioner import SPARE
 
-    if not loss <= SPARE or not anchor_factor(topology, stiffness, rest_length, positions).exact:
+    if not loss <= SPARE:
+        return False
+    steering = anchor_factor(topology, stiffness, rest_length, positions)
+    if not steering.exact or not steering.least_pivot >= blur:
         return False
     return bool(loss <= NARROW) or anchor_factor(topology, stiffness, rest_length, positions, wide=True).exact
 
 
 def _factorise_anchor(topology: Topology, wide: bool, stiffness: Any, rest_length: Any, positions: Any) -> Factor:
-    from substrates.classical.elastic.preconditioner import LEAST_SIDEWAYS, SPARE, zero_mode_threshold
+    from substrates.classical.elastic.preconditioner import LEAST_SIDEWAYS, SPARE, SUPPORT, zero_mode_threshold
 
     outer, identity, sideways = spring_parts(topology, stiffness, rest_length, positions)
-    k = np.asarray(stiffness, float)[:, None, None]
-    stiffest = np.bincount(topology.edges.ravel(), np.repeat(stiffness, 2)).max(initial=0.0)
-    threshold = zero_mode_threshold(np.asarray(stiffness).dtype) * stiffest
+    at_nodes = node_stiffness(topology, stiffness)
+    unit = float(at_nodes.max(initial=0.0)) or 1.0  # single precision has no room for every stiffness
+    k, at_nodes = np.asarray(stiffness, float)[:, None, None] / unit, at_nodes / unit
+    threshold = zero_mode_threshold(np.asarray(stiffness).dtype)
     exact = k * (outer + sideways * (identity - outer))
-    found = positive_factor(topology, exact - (SPARE if wide else NARROW) * k * identity, -threshold, np.float32)
+    spare = (SPARE if wide else NARROW) * k * identity
+    found = positive_factor(topology, exact - spare, -threshold * at_nodes, np.float32)
     if found is not None:
-        return Factor(found[0], found[1], True)
+        return Factor(found.factors, found.order, True, unit, found.least_pivot)
     if wide:
-        return Factor(None, np.zeros(0, int), False)
+        return Factor(None, np.zeros(0, int), False, unit, 0.0)
     propped = k * (outer + np.maximum(sideways, LEAST_SIDEWAYS) * (identity - outer))
-    found = positive_factor(topology, propped, 1e-3 * stiffest, np.float32)
+    found = positive_factor(topology, propped, SUPPORT * at_nodes, np.float32)
     if found is None:  # positions, stiffnesses or rest lengths that are not numbers
-        found = positive_factor(topology, np.broadcast_to(identity, propped.shape), 1.0, np.float32)
+        one = np.ones(topology.free.size)
+        found = positive_factor(topology, np.broadcast_to(identity, propped.shape), one, np.float32)
     assert found is not None
-    return Factor(found[0], found[1], False)
+    return Factor(found.factors, found.order, False, unit, 0.0)
+
+
+def node_stiffness(topology: Topology, stiffness: Any) -> np.ndarray:
+    """For every free coordinate the sum of the stiffnesses at its node; the largest where that is 0."""
+    at_nodes = np.bincount(topology.edges.ravel(), np.repeat(stiffness, 2), topology.n)[topology.free // topology.dim]
+    return np.where(at_nodes == 0, at_nodes.max(initial=0.0), at_nodes)
 
 
 def spring_parts(topology: Topology, stiffness: Any, rest_length: Any, positions: Any) -> tuple[Any, Any, Any]:
@@ -132,12 +156,22 @@ def spring_parts(topology: Topology, stiffness: Any, rest_length: Any, positions
     return unit[:, :, None] * unit[:, None, :], np.eye(topology.dim)[None], sideways[:, None, None]
 
 
-def positive_factor(topology: Topology, blocks: np.ndarray, shift: float, dtype: Any, extra: Any = None) -> Any:
-    """(factors, order) of the Hessian of blocks plus shift, or None where it is not positive definite.
+class Positive(NamedTuple):
+    """A factorised positive definite matrix over the free coordinates; see `Factor`."""
+
+    factors: Any
+    order: np.ndarray
+    least_pivot: float
+
+
+def positive_factor(
+    topology: Topology, blocks: np.ndarray, shift: np.ndarray, dtype: Any, extra: Any = None
+) -> Positive | None:
+    """The factors of the Hessian of blocks plus shift, or None where it is not positive definite.
 
     Args:
         topology, blocks: see `hessian_pattern`.
-        shift: added to the diagonal.
+        shift: added to the diagonal, shape (free coordinates,).
         dtype: of the arithmetic of nested dissection; a band takes double precision.
         extra: None, or (coordinates, matrix): what a nudge adds on some free coordinates.
     """
@@ -147,7 +181,7 @@ def positive_factor(topology: Topology, blocks: np.ndarray, shift: float, dtype:
     narrow = band_layout(topology) if extra is None else None
     if narrow is not None:
         band = positive_band(narrow, blocks, shift)
-        return None if band is None else (band, narrow.order)
+        return None if band is None else _decided(band[0], narrow.order, band[0].pivots, band[1])
     matrix, order = assemble(topology, blocks, shift)
     if extra is not None:
         place = np.empty_like(order)
@@ -165,21 +199,27 @@ def positive_factor(topology: Topology, blocks: np.ndarray, shift: float, dtype:
         )
     except RuntimeError:  # exactly singular
         return None
-    # a symmetric elimination that never pivots has as many negative pivots as the matrix has negative eigenvalues; a
-    # pivot that is all rounding tells nothing
-    least = 1e3 * float(np.finfo(dtype).eps) * matrix.diagonal().max()
-    definite = np.array_equal(factors.perm_r, factors.perm_c) and np.all(factors.U.diagonal() > least)
-    return (factors, order) if definite else None
+    # a symmetric elimination that never pivots has as many negative pivots as the matrix has negative eigenvalues
+    if not np.array_equal(factors.perm_r, factors.perm_c):
+        return None
+    return _decided(factors, order, factors.U.diagonal(), matrix.diagonal())
 
 
-def assemble(topology: Topology, blocks: np.ndarray, shift: float) -> tuple[Any, np.ndarray]:
+def _decided(factors: Any, order: np.ndarray, pivots: np.ndarray, diagonal: np.ndarray) -> Positive | None:
+    """The factor if every pivot is positive and more than rounding of the diagonal entry that it is left of."""
+    part = pivots / np.where(diagonal > 0, diagonal, np.inf)
+    least = float(part.min(initial=1.0))
+    return Positive(factors, order, least) if least > 1e3 * float(np.finfo(pivots.dtype).eps) else None
+
+
+def assemble(topology: Topology, blocks: np.ndarray, shift: np.ndarray) -> tuple[Any, np.ndarray]:
     """The sparse Hessian of blocks plus shift in compressed columns, in the order of elimination; (matrix, order)."""
     import scipy.sparse
 
     layout = _layout(topology)
     contributions = blocks.reshape(-1)[layout.entry] * layout.sign
     values = np.bincount(layout.position, contributions, minlength=len(layout.indices))
-    values[layout.diagonal] += shift
+    values[layout.diagonal] += shift[layout.order]
     size = len(layout.order)
     return scipy.sparse.csc_array((values, layout.indices, layout.pointers), shape=(size, size)), layout.order
 
@@ -259,6 +299,19 @@ def elimination_order(topology: Topology) -> np.ndarray:
     return np.argsort(rank[owner], kind="stable")
 
 
+class Soft(NamedTuple):
+    """What a Hessian tells of a state; see `substrates.classical.elastic.stability.Softest`."""
+
+    eigenvalue: float
+    mode: np.ndarray
+    step: float
+    rounding: float
+
+
+PROBES = 4
+"""So many random signs of the rounding errors stand for all."""
+
+
 def softest(
     topology: Topology,
     stiffness: Any,
@@ -267,35 +320,53 @@ def softest(
     extra: Any,
     threshold: float,
     *,
+    forces: Any = None,
     stretched: bool = True,
-) -> tuple[float, Any]:
-    """(smallest eigenvalue, mode) of the Hessian; (infinity, 0) where one factorisation shows it above the threshold.
+) -> Soft:
+    """The smallest eigenvalue of the Hessian, balanced by the stiffnesses at its nodes, and its mode; infinity and 0
+    where one factorisation shows it above the threshold. Then also how far the forces that are left over move the
+    nodes, and their rounding.
 
-    Without `stretched` springs resist along their length alone, as if unstressed.
+    Args:
+        extra: None, or (coordinates, matrix): what a nudge adds on some free coordinates.
+        forces: None, or (what is left over at the free coordinates, what rounding makes of it).
+        stretched: whether springs are stressed; if not they resist along their length alone.
     """
     import scipy.sparse.linalg
 
     outer, identity, sideways = spring_parts(topology, stiffness, rest_length, positions)
-    blocks = np.asarray(stiffness, float)[:, None, None] * (outer + stretched * sideways * (identity - outer))
     size = topology.free.size
+    at_nodes = node_stiffness(topology, stiffness)
+    unit = float(at_nodes.max(initial=0.0)) or 1.0
+    blocks = np.asarray(stiffness, float)[:, None, None] / unit * (outer + stretched * sideways * (identity - outer))
     if not np.all(np.isfinite(blocks)):
-        return np.inf, np.zeros(size)
-    factor = lambda shift, dtype: positive_factor(topology, blocks, shift, dtype, extra)
+        return Soft(np.inf, np.zeros(size), 0.0, 0.0)
+    at_nodes = at_nodes / unit
+    if extra is not None:
+        extra = extra[0], np.asarray(extra[1], float) / unit
+        at_nodes[extra[0]] += np.sum(np.abs(extra[1]), axis=1)
+    factor = lambda shift, dtype: positive_factor(topology, blocks, shift * at_nodes, dtype, extra)
     # single precision, which is faster, suffices to show stability where it succeeds
-    if factor(-threshold, np.float32) is not None or factor(-threshold, np.float64) is not None:
-        return np.inf, np.zeros(size)
-    stiffest = float(np.bincount(topology.edges.ravel(), np.repeat(stiffness, 2)).max())
-    shift = max(8 * threshold, 1e-9 * stiffest)
+    found = factor(-threshold, np.float32) or factor(-threshold, np.float64)
+    if found is not None:
+        if forces is None:
+            return Soft(np.inf, np.zeros(size), 0.0, 0.0)
+        left, blur = (np.asarray(force, float) for force in forces)
+        signs = np.random.default_rng(0).choice([-1.0, 1.0], (PROBES, size))
+        moved = Factor(found.factors, found.order, True, unit, found.least_pivot).solve(np.vstack([left, signs * blur]))
+        rounding = np.sqrt(np.mean(moved[1:] ** 2, axis=0))
+        return Soft(np.inf, np.zeros(size), np.abs(moved[0]).max(initial=0.0), rounding.max(initial=0.0))
+    shift = max(8 * threshold, 1e-9)
     found = factor(shift, np.float64)
-    while found is None:  # ends: at a shift of several times the largest stiffness nothing is negative
+    while found is None:  # ends: at a shift of several times the stiffness at the nodes nothing is negative
         shift *= 4
         found = factor(shift, np.float64)
-    factors, order = found
+    root = np.sqrt(at_nodes)[found.order]
     inverse: Any = scipy.sparse.linalg.LinearOperator
-    inverse = inverse((size, size), matvec=factors.solve, dtype=float)
+    inverse = inverse((size, size), matvec=lambda v: root * found.factors.solve(root * v.ravel()), dtype=float)
     start = np.random.default_rng(0).standard_normal(size)
     eigsh: Any = scipy.sparse.linalg.eigsh
     values, vectors = eigsh(inverse, k=1, which="LA", v0=start, tol=1e-6)
     mode = np.empty(size)
-    mode[order] = vectors[:, 0]
-    return 1 / values[0] - shift, mode
+    mode[found.order] = vectors[:, 0] / root
+    return Soft(1 / values[0] - shift, mode, 0.0, 0.0)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import math
 from typing import Any
 
 import equinox as eqx
@@ -14,39 +13,57 @@ from jaxtyping import Array, Bool, Float
 
 from substrates.classical.elastic import sparse_factor
 from substrates.classical.elastic.mechanics import stiffness_blocks
-from substrates.classical.elastic.preconditioner import Preconditioner, stiffest_node, zero_mode_threshold
+from substrates.classical.elastic.preconditioner import (
+    Preconditioner,
+    node_stiffness,
+    zero_mode_threshold,
+)
 from substrates.classical.elastic.topology import Topology
 from substrates.solvers.batching import in_turn
+from substrates.solvers.certificate import inverse_of, rounding_of, state_tolerance
 from substrates.solvers.solver import Equilibrium, Status
 
 
 class Softest(eqx.Module):
-    """The smallest eigenvalue of the Hessian, as far as it matters.
+    """The smallest eigenvalue of the Hessian, as far as it matters, and what the Hessian tells of the state.
 
     Attributes:
-        eigenvalue: newtons per metre; infinite where the Hessian is known to be positive definite.
-        mode: its eigenvector over the free coordinates; zero where it was not needed.
-        threshold: the size below which an eigenvalue counts as zero.
+        eigenvalue: of the Hessian balanced by the stiffnesses at its nodes, so that it has no unit and weak parts count
+            as much as strong ones; infinite where it is known to be positive definite.
+        mode: its displacements of the free coordinates; zero where it was not needed.
+        step: how far the forces that are left over move the nodes, in units of the size of the network.
+        rounding: how far rounding of the forces moves them.
     """
 
     eigenvalue: Float[Array, ""]
     mode: Float[Array, "free"]
-    threshold: Float[Array, ""]
+    step: Float[Array, ""]
+    rounding: Float[Array, ""]
 
     @classmethod
-    def unknown(cls, flat: Float[Array, "free"]) -> Softest:
-        """Nothing known against it."""
-        return cls(jnp.asarray(jnp.inf, flat.dtype), jnp.zeros_like(flat), jnp.zeros((), flat.dtype))
+    def unknown(cls, flat: Float[Array, "free"], step: Float[Array, ""]) -> Softest:
+        """Nothing known against it but how far it is from where it settles."""
+        return cls(jnp.asarray(jnp.inf, flat.dtype), jnp.zeros_like(flat), step, jnp.zeros((), flat.dtype))
 
     @property
     def negative(self) -> Bool[Array, ""]:
         """Whether the state is a saddle."""
-        return self.eigenvalue < -self.threshold
+        return self.eigenvalue < -zero_mode_threshold(self.mode.dtype)
 
     @property
     def zero(self) -> Bool[Array, ""]:
         """Whether some direction costs no energy to second order."""
-        return jnp.abs(self.eigenvalue) <= self.threshold
+        return jnp.abs(self.eigenvalue) <= zero_mode_threshold(self.mode.dtype)
+
+    @property
+    def blurred(self) -> Bool[Array, ""]:
+        """Whether rounding moves the nodes too far."""
+        return ~(self.rounding <= state_tolerance(self.mode.dtype))
+
+    @property
+    def imprecise(self) -> Bool[Array, ""]:
+        """Whether the forces that are left over and rounding together move the nodes too far."""
+        return ~(self.step + self.rounding <= state_tolerance(self.mode.dtype))
 
 
 class AtOutputs(eqx.Module):
@@ -90,80 +107,105 @@ def curvature_at_outputs(objective: Any, flat: Float[Array, "free"]) -> AtOutput
 def is_certified(
     objective: Any, flat: Float[Array, "free"], outputs: AtOutputs, steering: Preconditioner
 ) -> Bool[Array, ""]:
-    """Whether the anchor's factor proves that the Hessian is positive definite.
+    """Whether the anchor's factor proves that the Hessian is positive definite and decides the state.
 
     The Hessian of the springs is above N = H - spare L of the anchor where every spring has kept its stiffness. With a
     nudge's curvature W at the outputs it stays definite if N + W is: if 1 + C'WC is, where C C' is N^-1 there.
     """
-    certain = steering.certifies(objective.net, objective.positions(flat))
+    positions = objective.positions(flat)
+    certain = steering.certifies(objective.net, positions, objective.scale(flat), objective.size(flat))
     read = outputs.at
     if read.size == 0:
         return certain
-    half = in_turn(jnp.linalg.cholesky)(steering.compliance(objective.net, objective.positions(flat), read))
+    half = in_turn(jnp.linalg.cholesky)(steering.compliance(objective.net, positions, read))
     least = in_turn(jnp.linalg.eigvalsh)(half.T @ outputs.matrix @ half)[0]
     return certain & (least > -0.9)
 
 
 def softest_mode(
     objective: Any,
-    flat: Float[Array, "free"],
+    point: tuple[Float[Array, "free"], Float[Array, ""], Float[Array, "free"]],
     outputs: AtOutputs,
-    certain: Bool[Array, ""],
+    certain: Softest,
+    uncertain: Bool[Array, ""],
     dense_size: int,
 ) -> Softest:
-    """The softest mode of the Hessian at a state, computed only where stability is not certain."""
-    net = objective.net
-    threshold = zero_mode_threshold(flat.dtype) * stiffest_node(net)
-    vectors = net.vectors(objective.positions(flat))
+    """The softest mode of the Hessian at a state, computed only where it is uncertain; `certain` is kept elsewhere."""
+    net, (flat, _, gradient) = objective.net, point
+    threshold = zero_mode_threshold(flat.dtype)
+    scale, size = objective.scale(flat), objective.size(flat)
     read = outputs.at
     if flat.size > dense_size:
-        shapes = (jax.ShapeDtypeStruct((), flat.dtype), jax.ShapeDtypeStruct(flat.shape, flat.dtype))
-        host = functools.partial(_softest_on_host, net.topology, read)
-        arrays = (net.stiffness, net.rest_length, objective.positions(flat), outputs.matrix, threshold, certain)
-        eigenvalue, mode = jax.pure_callback(host, shapes, *arrays, vmap_method="broadcast_all")
-        return Softest(eigenvalue, mode, threshold)
+        number = jax.ShapeDtypeStruct((), flat.dtype)
+        shapes = (number, jax.ShapeDtypeStruct(flat.shape, flat.dtype), number, number)
+        host = functools.partial(_softest_on_host, net.topology, read, threshold)
+        blur = float(jnp.finfo(flat.dtype).eps) * scale
+        springs = net.stiffness, net.rest_length, objective.positions(flat)
+        arrays = (*springs, outputs.matrix, gradient, blur, uncertain)
+        eigenvalue, mode, step, rounding = jax.pure_callback(host, shapes, *arrays, vmap_method="broadcast_all")
+        keep = lambda new, old: jnp.where(uncertain, new, old)
+        return jax.tree.map(keep, Softest(eigenvalue, mode, step / size, rounding / size), certain)
+
+    vectors = net.vectors(objective.positions(flat))
+    root = 1 / jnp.sqrt(held_by(net, outputs))
 
     def hessian():
         matrix = net.hessian(stiffness_blocks(net.stiffness, net.rest_length, vectors))
-        return matrix if read.size == 0 else matrix.at[np.ix_(read, read)].add(outputs.matrix)
+        if read.size:
+            matrix = matrix.at[np.ix_(read, read)].add(outputs.matrix)
+        return (root[:, None] * matrix) * root
 
-    eye = jnp.eye(flat.size, dtype=flat.dtype)
+    unknown = Softest.unknown(flat, jnp.zeros((), flat.dtype))
+
     # loops rather than conditionals: under vmap a loop runs only while some example needs it
-    factorised = lambda _: jnp.all(jnp.isfinite(in_turn(jnp.linalg.cholesky)(hessian() - threshold * eye)))
-    definite = jax.lax.while_loop(
-        lambda carry: ~carry[1], lambda carry: (factorised(None), jnp.asarray(True)), (certain, certain)
-    )[0]
+    def factorised(_):
+        factor = in_turn(jnp.linalg.cholesky)(hessian() - threshold * jnp.eye(flat.size, dtype=flat.dtype))
+        inverse = inverse_of(factor)
+        step = jnp.max(jnp.abs(root * (inverse @ (root * gradient))), initial=0.0) / size
+        found = Softest(unknown.eigenvalue, unknown.mode, step, rounding_of(inverse, root, scale, size))
+        return found, jnp.all(jnp.isfinite(factor)), jnp.asarray(True)
+
+    finite = jnp.all(jnp.isfinite(flat))
+    done = ~uncertain | ~finite
+    softest, definite, _ = jax.lax.while_loop(lambda carry: ~carry[2], factorised, (certain, done, done))
 
     def decompose(_):
         values, modes = in_turn(jnp.linalg.eigh)(hessian())
-        return values[0], modes[:, 0], jnp.asarray(True)
+        return Softest(values[0], root * modes[:, 0], unknown.step, unknown.rounding), jnp.asarray(True)
 
-    nothing = (jnp.asarray(jnp.inf, flat.dtype), jnp.zeros_like(flat), definite | ~jnp.all(jnp.isfinite(flat)))
-    eigenvalue, mode, _ = jax.lax.while_loop(lambda carry: ~carry[2], decompose, nothing)
-    return Softest(eigenvalue, mode, threshold)
+    return jax.lax.while_loop(lambda carry: ~carry[1], decompose, (softest, definite))[0]
+
+
+def held_by(net: Any, outputs: AtOutputs) -> Float[Array, "free"]:
+    """What springs and a nudge oppose to each free coordinate, newtons per metre: what balances a Hessian."""
+    at_nodes = node_stiffness(net.topology, net.stiffness)
+    return at_nodes.at[outputs.at].add(jnp.sum(jnp.abs(outputs.matrix), axis=1))
 
 
 def certified_status(found: Equilibrium, softest: Softest) -> Equilibrium:
     """The equilibrium with the status that its softest mode gives it."""
-    status = Status.where(softest.zero, Status.zero_mode, found.status)
+    status = Status.where(found.converged & softest.imprecise, Status.ill_conditioned, found.status)
+    status = Status.where(softest.zero, Status.zero_mode, status)
     status = Status.where(softest.negative, Status.unstable, status)
     status = Status.where(found.status == Status.not_finite, Status.not_finite, status)
     return eqx.tree_at(lambda e: e.status, found, status)
 
 
-def _softest_on_host(topology: Topology, read: np.ndarray, *arrays: Any) -> tuple[np.ndarray, np.ndarray]:
+def _softest_on_host(topology: Topology, read: np.ndarray, threshold: float, *arrays: Any) -> tuple[np.ndarray, ...]:
     arrays = tuple(np.asarray(array) for array in arrays)
-    certain = arrays[-1]
-    leading, count = certain.shape, math.prod(certain.shape)
+    leading, count = arrays[-1].shape, arrays[-1].size
     dtype = arrays[0].dtype
-    eigenvalues, modes = np.full(count, np.inf, dtype), np.zeros((count, topology.free.size), dtype)
-    own = (1, 1, 2, 2, 0, 0)
+    numbers, modes = np.zeros((3, count), dtype), np.zeros((count, topology.free.size), dtype)
+    own = (1, 1, 2, 2, 1, 1, 0)
     flat = [a.reshape(count, *a.shape[a.ndim - k :]) for a, k in zip(arrays, own, strict=True)]
     for example in range(count):
-        stiffness, rest_length, positions, matrix, threshold, sure = (a[example] for a in flat)
-        if sure:
+        stiffness, rest_length, positions, matrix, gradient, blur, uncertain = (a[example] for a in flat)
+        if not uncertain:
             continue
         extra = None if read.size == 0 else (read, matrix)
-        found = sparse_factor.softest(topology, stiffness, rest_length, positions, extra, float(threshold))
-        eigenvalues[example], modes[example] = found
-    return eigenvalues.reshape(leading), modes.reshape(*leading, topology.free.size)
+        soft = sparse_factor.softest(
+            topology, stiffness, rest_length, positions, extra, threshold, forces=(gradient, blur)
+        )
+        numbers[:, example], modes[example] = (soft.eigenvalue, soft.step, soft.rounding), soft.mode
+    eigenvalue, step, rounding = numbers.reshape(3, *leading)
+    return eigenvalue, modes.reshape(*leading, topology.free.size), step, rounding

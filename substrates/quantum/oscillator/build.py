@@ -143,10 +143,15 @@ def _floor(name: str, floor: float | None, values: jax.Array) -> float:
 
 def _require_stable(net: QuantumOscillatorNetwork) -> None:
     x = jnp.zeros(len(net.inputs), net.onsite_stiffness.dtype)
-    squared = np.linalg.eigvalsh(np.asarray(net.stiffness_matrix(x), float))
-    if squared[0] <= 2 * math.sqrt(net.n) * np.finfo(float).eps * abs(squared[-1]):
+    stiffness = np.asarray(net.stiffness_matrix(x), float)
+    own = np.diagonal(stiffness)
+    # next to what oscillators cost one by one, so that soft parts may stand beside stiff ones
+    root = 1 / np.sqrt(np.where(own > 0, own, 1.0))
+    least = np.linalg.eigvalsh((root[:, None] * stiffness) * root)[0]
+    if np.any(own <= 0) or least <= 2 * math.sqrt(net.n) * np.finfo(float).eps:
+        lowest = np.linalg.eigvalsh(stiffness)[0]
         raise ValueError(
             f"stiffness, onsite_stiffness: wanted a positive definite stiffness matrix K, got one with the eigenvalue "
-            f"{squared[0]:.3g}, along which nothing holds the oscillators: hold each connected part by a positive "
+            f"{lowest:.3g}, along which nothing holds the oscillators: hold each connected part by a positive "
             "on-site stiffness, larger than twice what negative springs take from it"
         )

@@ -38,7 +38,7 @@ class ClosedForm(Solver):
             return DescendThenPolish()(substrate, x, nudge, start, key)
         response = response_of(substrate, x)
         pulls = len(substrate.outputs) * (1 if substrate.reading == "mean" else 2)
-        settled = response.settled(jnp.zeros(pulls, response.force.dtype))
+        free = settled = response.settled(jnp.zeros(pulls, response.force.dtype))
         steps, held = jnp.ones((), jnp.int32), jnp.asarray(True)
         if nudge is not None:
             settled, steps = self._pulled(response, settled, nudge)
@@ -46,10 +46,11 @@ class ClosedForm(Solver):
             held = _is_minimum(response, settled, nudge)
         modes, state = response.modes(settled), response.state(settled)
         found = judge(substrate, state, x, nudge, steps, tolerance(substrate, state, x, nudge))
+        status = Status.where(response.blurred(settled), Status.ill_conditioned, found.status)
         indifferent = jnp.abs(modes.squared[0]) <= modes.threshold
         fallen = Status.where(indifferent, Status.zero_mode, Status.unstable)
-        status = Status.where(response.free_modes.stable & held, found.status, fallen)
-        known = jnp.all(jnp.isfinite(response.free_modes.squared)) & jnp.all(jnp.isfinite(response.force))
+        status = Status.where(response.stable(free) & held, status, fallen)
+        known = jnp.all(jnp.isfinite(response.modes(free).squared)) & jnp.all(jnp.isfinite(response.force))
         status = Status.where(known, status, Status.not_finite)
         return Equilibrium(found.state, found.energy, found.residual, found.steps, status)
 
@@ -71,22 +72,31 @@ class ClosedForm(Solver):
             )
 
         fine = 4 * jnp.finfo(free.output.dtype).eps
-        size = lambda settled: jnp.linalg.norm(imbalance(settled))
+
+        def scale(settled: Settled) -> Array:
+            """What each imbalance is small against; forces and stiffnesses have units of their own."""
+            if isinstance(nudge, Pin):
+                sizes = jnp.abs(nudge.target) + jnp.abs(free.output)
+            else:
+                sizes = jnp.abs(settled.pull) + jnp.abs(nudge.curvature(settled.output)) @ jnp.abs(settled.output)
+            return jnp.where(sizes > 0, sizes, 1.0)
+
+        size = lambda settled, scale: jnp.max(jnp.abs(imbalance(settled)) / scale)
 
         def running(carry):
             settled, moving, step = carry
-            wanted = nudge.target if isinstance(nudge, Pin) else settled.pull
-            return moving & (step < self.max_steps) & (size(settled) > fine * jnp.linalg.norm(wanted))
+            return moving & (step < self.max_steps) & (size(settled, scale(settled)) > fine)
 
         def advance(carry):
             settled, _, step = carry
             direction = -jnp.linalg.solve(slope(settled), imbalance(settled))
+            units = scale(settled)
             at = lambda fraction: response.settled(settled.pull + fraction * direction)
 
             def too_long(trial):
                 fraction, there = trial
-                better = size(there) < (1 - 1e-4 * fraction) * size(settled)
-                return ~(better & response.modes(there).stable) & (fraction > 1e-6)
+                better = size(there, units) < (1 - 1e-4 * fraction) * size(settled, units)
+                return ~(better & response.stable(there)) & (fraction > 1e-6)
 
             one = jnp.ones((), settled.pull.dtype)
             halve = lambda trial: (trial[0] / 2, at(trial[0] / 2))
@@ -102,7 +112,10 @@ class ClosedForm(Solver):
 def _is_minimum(response: MeanResponse | MomentResponse, settled: Settled, nudge: Nudge) -> Bool[Array, ""]:
     """Whether the modes stay stable and X^-1 + beta C'' is positive definite, with X the susceptibility."""
     asked = response.settled(nudge.pull(settled.output))
-    sizes, vectors = in_turn(jnp.linalg.eigh)(response.susceptibility(settled))
-    half = vectors * jnp.sqrt(jnp.maximum(sizes, 0))
+    susceptibility = response.susceptibility(settled)
+    root = jnp.sqrt(jnp.maximum(jnp.diagonal(susceptibility), 0))  # means and second moments have units of their own
+    safe = jnp.where(root > 0, root, 1.0)
+    sizes, vectors = in_turn(jnp.linalg.eigh)((susceptibility / safe[:, None]) / safe)
+    half = root[:, None] * vectors * jnp.sqrt(jnp.maximum(sizes, 0))
     least = in_turn(jnp.linalg.eigvalsh)(half.T @ nudge.curvature(settled.output) @ half)[0]
-    return response.modes(asked).stable & (least > -1)
+    return response.stable(asked) & (least > -1)

@@ -12,6 +12,7 @@ from jaxtyping import Array, Bool, Float
 
 from substrates.quantum.oscillator.single import SingleOscillator
 from substrates.quantum.oscillator.spectral import divided_differences
+from substrates.solvers.certificate import inverse_of, rounding_of, state_tolerance
 
 
 class GaussianState(NamedTuple):
@@ -56,9 +57,12 @@ class Modes(eqx.Module):
         return 2 * math.sqrt(size) * jnp.finfo(self.squared.dtype).eps * jnp.max(jnp.abs(self.squared))
 
     @property
-    def stable(self) -> Bool[Array, ""]:
-        """Whether K is positive definite."""
-        return self.squared[0] > self.threshold
+    def blurred(self) -> Bool[Array, ""]:
+        """Whether rounding, of the size of the stiffest mode, moves the spread of the softest by more than it may.
+
+        Spreads go with omega^(-1/2) at T = 0; what is classical asks for no more than twice as much.
+        """
+        return ~(self.threshold <= 4 * state_tolerance(self.squared.dtype) * self.squared[0])
 
     def compliance(self, force: Float[Array, "n *k"]) -> Float[Array, "n *k"]:
         """K^-1 f."""
@@ -86,6 +90,50 @@ class Modes(eqx.Module):
         rows = self.shape[nodes]
         pairs = rows[:, None, :] * rows[None, :, :]
         return -jnp.einsum("abi,ij,abj->ab", pairs, differences, pairs)
+
+
+class Compliance(eqx.Module):
+    """K^-1 of a stiffness matrix that is balanced, D K D with D^-2 its diagonal, so that soft parts keep their digits.
+
+    Attributes:
+        root: the diagonal of D.
+        inverse: (D K D)^-1; the identity where K is not positive definite.
+        definite: whether K is positive definite, next to what oscillators cost one by one.
+    """
+
+    root: Float[Array, "n"]
+    inverse: Float[Array, "n n"]
+    definite: Bool[Array, ""]
+
+    @classmethod
+    def of(cls, stiffness: Float[Array, "n n"]) -> Compliance:
+        """The inverse of a stiffness matrix K."""
+        own = jnp.diagonal(stiffness)
+        root = 1 / jnp.sqrt(jnp.where(own > 0, own, 1.0))
+        eye = jnp.eye(own.size, dtype=own.dtype)
+        zero = 2 * math.sqrt(own.size) * float(jnp.finfo(own.dtype).eps)  # what rounding makes of it
+        balanced = (root[:, None] * stiffness) * root
+        definite = jnp.all(own > 0) & jnp.all(jnp.isfinite(jnp.linalg.cholesky(balanced - zero * eye)))
+        return cls(root, inverse_of(jnp.linalg.cholesky(jnp.where(definite, balanced, eye))), definite)
+
+    def __call__(self, force: Float[Array, "n *k"]) -> Float[Array, "n *k"]:
+        """K^-1 f."""
+        root = self.root.reshape(-1, *[1] * (force.ndim - 1))
+        return root * (self.inverse @ (root * force))
+
+    def mean(self, stiffness: Float[Array, "n n"], force: Float[Array, "n"]) -> Float[Array, "n"]:
+        """K^-1 f with one step of refinement, which balances the forces to rounding where modes are soft."""
+        mean = self(force)
+        return mean + self(force - stiffness @ mean)
+
+    def blurred(
+        self, stiffness: Float[Array, "n n"], force: Float[Array, "n"], mean: Float[Array, "n"]
+    ) -> Bool[Array, ""]:
+        """Whether rounding of the forces moves some mean by more than it may, next to the largest."""
+        largest = jnp.max(jnp.abs(mean), initial=0.0)
+        scale = jnp.abs(stiffness) @ jnp.abs(mean) + jnp.abs(force)
+        moved = rounding_of(self.inverse, self.root, scale, jnp.where(largest > 0, largest, 1.0))
+        return ~(moved <= state_tolerance(mean.dtype))
 
 
 def pack(lower: Float[Array, "n n"]) -> Float[Array, "triangle"]:

@@ -431,7 +431,7 @@ class QuantumOscillatorNetwork(Substrate):
             energy += 0.5 * jnp.sum(self.stiffness * jnp.sum((factor[i] - factor[j]) ** 2, axis=1))
         if self.temperature == 0:
             inverse = jax.scipy.linalg.solve_triangular(factor, jnp.diag(self.mass**-0.5), lower=True)
-            return energy + self.hbar**2 / 8 * jnp.sum(inverse**2)
+            return energy + jnp.sum((self.hbar * inverse) ** 2) / 8
         weighted = jnp.sqrt(self.mass)[:, None] * factor
         single = self.single
         return energy + trace_of(single.rest, single.rest_slope, single.rest_curvature, weighted @ weighted.T)

@@ -59,7 +59,7 @@ class SingleOscillator:
             return jnp.sqrt(self.temperature / variance)
         if self.temperature == 0:
             return self.hbar / (2 * variance)
-        wanted = 4 * self.temperature * variance / self.hbar**2
+        wanted = 4 * (self.temperature / self.hbar) * (variance / self.hbar)
         log_u = jnp.log((1 + jnp.sqrt(1 + 4 * wanted)) / (2 * wanted))
         for _ in range(_NEWTON_STEPS):  # in log u, where the slope is between -2 and -1
             u = jnp.exp(log_u)

@@ -137,8 +137,8 @@ class TransverseFieldIsing(QuantumSubstrate):
         fields, coupling = jax.lax.optimization_barrier((fields, jnp.zeros((n, n), vector.dtype)))
         zero = jnp.zeros((), vector.dtype)
         random = ising_diagonal(coupling, fields, zero) * vector
-        scattered = jnp.arange(vector.size, dtype=jnp.uint32) * jnp.uint32(2654435769)
-        scattered = (scattered ^ (scattered >> 15)).astype(vector.dtype) / 2**31 - 1
+        scattered = jnp.arange(vector.size, dtype=jnp.uint32) * np.uint32(2654435769)
+        scattered = (scattered ^ (scattered >> np.uint32(15))).astype(vector.dtype) * 2.0**-31 - 1
         return random + 0.1 * jnp.sqrt(3 / vector.size) * scattered
 
     def _checked(self, x: Any) -> Float[Array, "inputs"]:

@@ -14,10 +14,18 @@ from substrates.nudge import Nudge, Pin
 from substrates.quantum.conjugate_gradients import lowest_eigenvector
 from substrates.solvers.batching import in_groups
 from substrates.solvers.generic import DescendThenPolish
-from substrates.solvers.solver import Equilibrium, Solver, Status, judge, tolerance
+from substrates.solvers.solver import Equilibrium, Solver, Status, judge, max_norm
 
 DENSE_DIMENSION = 64
 NEARLY_DEGENERATE = 1e-6
+"""Gaps below so large a part of the scale of the energies are none."""
+
+LEAST_GAP = 256
+"""Nor are gaps below so many rounding errors of that scale, of which eigenvectors move by a part of the gap."""
+
+ROUNDINGS = 64
+"""So many rounding errors of the scale of the energies are never asked for in a residual."""
+
 _ROUNDS = 60
 
 GROUP = 1
@@ -28,10 +36,12 @@ class GroundStateSolver(Solver):
     """Settles a quantum system to the eigenvector of its level, free or nudged.
 
     Up to `dense` amplitudes by diagonalising the matrix; above, level after level by conjugate gradients, which need
-    products with H only, a few vectors of memory, and few steps from a start that is nearly right. The gap to the next
-    level (and to the one before) is looked at in the free phase: below `degenerate` times the scale of the energies the
-    status is `zero_mode`. The search for the next level starts from what simple operators make of the state, and stops
-    as soon as the question is decided; `steps` does not count its products.
+    products with H only, a few vectors of memory, and few steps from a start that is nearly right. Energies are
+    measured against their scale S, so that their unit does not matter. The gap to the next level (and to the one
+    before) is looked at in the free phase: below `degenerate` S, or 256 rounding errors of S, the status is
+    `zero_mode`. The search for the next level starts from what simple operators make of the state and a random vector,
+    and stops at a residual that it would not reach with the random part of a still lower level in it; `steps` does not
+    count its products.
 
     A nudge whose cost is not linear acts through the outputs that it changes. The outputs are then the root of
     o = <O>(psi of H - sum pull_k(o) O_k), found by Broyden's method from the start's outputs, with as many
@@ -39,10 +49,10 @@ class GroundStateSolver(Solver):
     `out_of_steps`.
 
     Attributes:
-        absolute: the residual to reach; by default the contract's tolerance.
+        absolute: the residual to reach, a part of S; by default `eigen_tolerance`.
         dense: the largest dimension that is diagonalised.
         max_steps: the most products with H in one eigenproblem.
-        degenerate: which part of the scale of the energies is no gap; 0 skips the search for the next level.
+        degenerate: which part of S is no gap; 0 skips the search for the next level.
 
     Source: Yang 1993, "Conjugate gradient methods for the Rayleigh quotient minimization of generalized eigenvalue
     problems"; Broyden 1965.
@@ -60,7 +70,9 @@ class GroundStateSolver(Solver):
             return DescendThenPolish()(substrate, x, nudge, start, key)
         start = start / jnp.sqrt(jnp.vdot(start, start))
         limit = (
-            tolerance(substrate, start, x, nudge) if self.absolute is None else jnp.asarray(self.absolute, start.dtype)
+            eigen_tolerance(substrate, start, x, nudge, substrate.energy_scale(x))
+            if self.absolute is None
+            else jnp.asarray(self.absolute, start.dtype)
         )
         given = (substrate, x, nudge, start, limit)
         if substrate.dimension <= self.dense:
@@ -68,9 +80,13 @@ class GroundStateSolver(Solver):
         else:
             state, steps, gap = in_groups(GROUP, lambda *given: self._settled(self._by_products, *given), *given)
         found = judge(substrate, state, x, nudge, steps, limit)
-        tied = found.converged & (gap <= self.degenerate * substrate.energy_scale(x))
+        tied = found.converged & (gap <= self._no_gap(start.dtype))
         status = Status.where(tied, Status.zero_mode, found.status)
         return Equilibrium(found.state, found.energy, found.residual, found.steps, status)
+
+    def _no_gap(self, dtype: Any) -> float:
+        """The part of S up to which a gap is none."""
+        return max(self.degenerate, LEAST_GAP * float(jnp.finfo(dtype).eps)) if self.degenerate > 0 else 0.0
 
     def _settled(self, find, substrate, x, nudge, start, limit) -> tuple[Array, Array, Array]:
         solve = lambda weights, start, limit: find(substrate, substrate.hamiltonian(x, weights), start, limit, x, nudge)
@@ -83,29 +99,57 @@ class GroundStateSolver(Solver):
         k = substrate.level
         state = substrate.aligned(vectors[k], start)
         around = jnp.concatenate([levels[k + 1 : k + 2] - levels[k], levels[k] - levels[max(k - 1, 0) : k]])
-        gap = jnp.min(around, initial=jnp.inf)
+        gap = jnp.min(around / _positive(substrate.energy_scale(x)), initial=jnp.inf)
         return state, jnp.ones((), jnp.int32), gap
 
     def _by_products(self, substrate, operator, start, limit, x, nudge) -> tuple[Array, Array, Array]:
-        below, steps = [], jnp.zeros((), jnp.int32)
+        below, steps, scale = [], jnp.zeros((), jnp.int32), _positive(substrate.energy_scale(x))
+        reduced = lambda vector: operator(vector) / scale
         # what the vectors below leave of an excited state's residual adds up
         enough = lambda energy, residual: residual <= limit / math.sqrt(substrate.level + 1)
         levels = []
         for level in range(substrate.level + 1):
             first = substrate.excitations(start) if level < substrate.level else start
-            energy, vector, used = lowest_eigenvector(operator, first, below, enough, self.max_steps)
+            energy, vector, used = lowest_eigenvector(reduced, first, below, enough, self.max_steps)
             below += substrate.same_ray(vector)
             levels.append(energy)
             steps += used
         gap = jnp.asarray(jnp.inf, start.dtype)
         if nudge is None and self.degenerate > 0:
-            wanted = self.degenerate * substrate.energy_scale(x)
-            decided = lambda above, residual: (residual <= above - energy) | (above - energy <= wanted)
-            above, _, _ = lowest_eigenvector(operator, substrate.excitations(vector), below, decided, self.max_steps)
+            none = self._no_gap(start.dtype)
+            # near a higher level the residual is twice the distance in energy times the amplitude of the lower one,
+            # which starts at about 0.3/sqrt(dimension), and grows
+            part, least = 0.01 / math.sqrt(substrate.dimension), ROUNDINGS * float(jnp.finfo(start.dtype).eps)
+            decided = lambda above, residual: (
+                (residual <= jnp.maximum(part * (above - energy), least)) | (above - energy <= none)
+            )
+            above, _, _ = lowest_eigenvector(reduced, substrate.excitations(vector), below, decided, self.max_steps)
             gap = above - energy
             if substrate.level:
                 gap = jnp.minimum(gap, energy - levels[-2])
         return substrate.aligned(vector, start), steps, gap
+
+
+def eigen_tolerance(
+    substrate: Any, state: Array, x: PyTree, nudge: Nudge | Pin | None, scale: Float[Array, ""]
+) -> Float[Array, ""]:
+    """The part of a scale S of the energies that the residual may be: 4 eps^(3/4) in the free phase.
+
+    In a nudged one it is 4 eps^(3/4) of what part of S the nudge's largest force is, as the error of equilibrium
+    propagation is the residual over beta; and never below 64 eps.
+    """
+    epsilon = float(jnp.finfo(state.dtype).eps)
+    free = jnp.asarray(4 * epsilon**0.75, state.dtype)
+    if not isinstance(nudge, Nudge):
+        return free
+    output, transpose = jax.vjp(lambda s: substrate.read(s, x), state)
+    pull = max_norm(transpose(nudge.pull(output))) / _positive(scale)
+    return jnp.maximum(free * jnp.minimum(pull, 1), ROUNDINGS * epsilon)
+
+
+def _positive(scale: Float[Array, ""]) -> Float[Array, ""]:
+    """A scale to divide by: 1 where it is zero."""
+    return jnp.where(scale > 0, scale, 1)
 
 
 def self_consistent(

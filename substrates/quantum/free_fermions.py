@@ -13,8 +13,8 @@ from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from substrates import arguments
 from substrates.nudge import Nudge, Pin
-from substrates.quantum.eigensolvers import self_consistent
-from substrates.solvers.solver import Equilibrium, Solver, Status, everywhere, tolerance
+from substrates.quantum.eigensolvers import eigen_tolerance, self_consistent
+from substrates.solvers.solver import Equilibrium, Solver, Status
 from substrates.substrate import Substrate
 
 
@@ -22,7 +22,8 @@ class PolarFactor(Solver):
     """The closed form: for B = U S V' of the chain with its nudge, the state is U V'; its polar factor.
 
     A nudge on <X_i> or <Z_i Z_(i+1)> adds its pull to an entry of B. The status is `zero_mode` where the gap 2 min S
-    vanishes to rounding: then the factor is not unique.
+    vanishes to rounding, and where the two lowest S are below sqrt(eps) of the largest entry of B: then the factor is
+    not unique, or moved by rounding.
     """
 
     def __call__(
@@ -31,25 +32,29 @@ class PolarFactor(Solver):
         if isinstance(nudge, Pin):
             raise ValueError("nudge: wanted a Nudge or None, got a Pin; a chain is not held at single outputs")
         one = jnp.ones((), jnp.int32)
-        limit = tolerance(substrate, start, x, nudge)
+        scale = jnp.max(jnp.abs(substrate.matrix(x)))
+        rounding = 4 * float(jnp.finfo(start.dtype).eps) * substrate.size
+        limit = jnp.maximum(eigen_tolerance(substrate, start, x, nudge, scale), rounding)
 
         def solve(weights, start, limit):
             matrix = substrate.matrix(x, weights)
             # LAPACK may never return from a matrix that is not finite; the residual tells
             sound = jnp.where(jnp.all(jnp.isfinite(matrix)), matrix, jnp.eye(substrate.size, dtype=matrix.dtype))
             left, singular, right = jnp.linalg.svd(sound)
-            return left @ right, one, 2 * singular[-1]
+            # one small singular value leaves a sign to be decided, two a rotation between their vectors
+            part = float(jnp.finfo(start.dtype).eps) ** 0.5
+            return left @ right, one, jnp.minimum(2 * singular[-1] / rounding, (singular[-2] + singular[-1]) / part)
 
         if isinstance(nudge, Nudge):
-            state, steps, gap = self_consistent(substrate, x, nudge, start, solve, limit)
+            state, steps, resolved = self_consistent(substrate, x, nudge, start, solve, limit)
         else:
-            state, steps, gap = solve(None, start, limit)
+            state, steps, resolved = solve(None, start, limit)
         energy = -jnp.vdot(state, substrate.matrix(x))
         if isinstance(nudge, Nudge):
             energy += nudge.energy(substrate.read(state, x))
         residual = substrate.residual(state, x, nudge)
         status = Status.where(residual <= limit, Status.converged, Status.out_of_steps)
-        tied = gap <= 4 * jnp.finfo(state.dtype).eps * substrate.size * jnp.max(substrate.force_scale(state, x))
+        tied = resolved <= scale
         status = Status.where(tied, Status.zero_mode, status)
         status = Status.where(jnp.isfinite(residual), status, Status.not_finite)
         return Equilibrium(state, energy, residual, steps, status)
@@ -61,8 +66,9 @@ class FreeFermionChain(Substrate):
     With B the bidiagonal matrix of h on and J above its diagonal and B = U S V' its singular values, the ground energy
     is -sum S, the gap 2 min S, and the state Q = U V' holds the correlators: <X_i> = Q_ii and
     <Z_i Z_(i+1)> = Q_(i,i+1). It minimises E = -tr(Q' B) over orthogonal matrices, any signs of J and h. Away from
-    equilibrium Q stands for its orthogonal polar factor, and |Q'Q - 1|^2 / 4 is added, which draws it there and changes
-    no equilibrium. The gradient of equilibrium propagation costs one decomposition per phase, O(N^3).
+    equilibrium Q stands for its orthogonal polar factor, and |B| |Q'Q - 1|^2 / 4 is added, with |B| the largest entry
+    of B, which draws it there and changes no equilibrium. The gradient of equilibrium propagation costs one
+    decomposition per phase, O(N^3).
 
     Inputs add to h at chosen spins. Outputs are "Xi" or "Zi Zi+1". Energies and fields have one common unit.
 
@@ -150,16 +156,18 @@ class FreeFermionChain(Substrate):
     # the contract
 
     def energy(self, state: Float[Array, "spins spins"], x: Float[Array, "inputs"]) -> Float[Array, ""]:
-        off = state.T @ state - jnp.eye(self.size, dtype=state.dtype)
-        return -jnp.vdot(polar_factor(state), self.matrix(x)) + 0.25 * jnp.sum(off**2)
+        off, matrix = state.T @ state - jnp.eye(self.size, dtype=state.dtype), self.matrix(x)
+        scale = jnp.max(jnp.abs(matrix))
+        return -jnp.vdot(polar_factor(state), matrix) + 0.25 * scale * jnp.sum(off**2)
 
     def total_force(self, state: PyTree, x: PyTree, nudge: Nudge | Pin | None = None) -> Array:
         return self.force(state, x, nudge)
 
     def residual(self, state: PyTree, x: PyTree, nudge: Nudge | Pin | None = None) -> Float[Array, ""]:
-        """The largest entry of (B'Q - Q'B) and of Q'Q - 1: zero where Q is orthogonal and Q'B symmetric."""
+        """The largest entry of (B'Q - Q'B)/|B| and of Q'Q - 1: zero where Q is orthogonal and Q'B symmetric."""
         weights = -nudge.pull(self._entries(state)) if isinstance(nudge, Nudge) else None
-        product = state.T @ self.matrix(x, weights)
+        scale = jnp.max(jnp.abs(self.matrix(x)))
+        product = state.T @ self.matrix(x, weights) / jnp.where(scale > 0, scale, 1)
         off = state.T @ state - jnp.eye(self.size, dtype=state.dtype)
         return jnp.maximum(jnp.max(jnp.abs(product - product.T)), jnp.max(jnp.abs(off)))
 
@@ -179,13 +187,6 @@ class FreeFermionChain(Substrate):
 
     def read(self, state: Float[Array, "spins spins"], x: Float[Array, "inputs"]) -> Float[Array, "outputs"]:
         return self._entries(polar_factor(state))
-
-    def measure(self, states: PyTree, xs: PyTree, nudges: Nudge | Pin | None = None) -> FreeFermionChain:
-        """-<Z_i Z_(i+1)> and -<X_i>, averaged over a batch."""
-        mean = jnp.mean(jax.vmap(polar_factor)(states), axis=0)
-        gradient = eqx.filter(self, eqx.is_inexact_array)
-        parts = (-jnp.diagonal(mean, 1), -jnp.diagonal(mean))
-        return eqx.tree_at(lambda chain: (chain.coupling, chain.transverse_field), gradient, parts)
 
     def _entries(self, factor: Float[Array, "spins spins"]) -> Float[Array, "outputs"]:
         return factor[np.asarray(self.rows, int), np.asarray(self.columns, int)]

@@ -49,8 +49,9 @@ class GibbsEnsemble(Substrate):
 
     The energy is the free energy A[rho] = tr(rho H) + T tr(rho log rho), least at rho = exp(-H/T)/Z, where it is
     -T log Z. Away from equilibrium rho = exp(K) / tr exp(K) with K the symmetric part of the state, and
-    T/2 (log tr exp K)^2 + |state - state'|^2 / 4 is added, which draws the state to its norm and to symmetry and
-    changes no equilibrium. What is read are the means tr(rho O_k), and a nudge acts as an operator, as in a pure state.
+    T/2 (log tr exp K)^2 + (T + S) |state - state'|^2 / 4 is added, with S the scale of the energies of H, which draws
+    the state to its norm and to symmetry and changes no equilibrium. What is read are the means tr(rho O_k), and a
+    nudge acts as an operator, as in a pure state.
 
     Attributes:
         model: the system, trainable; its level does not matter.
@@ -73,7 +74,8 @@ class GibbsEnsemble(Substrate):
         operator = self.model.hamiltonian(x)
         mean = jnp.vdot(share, jax.vmap(operator)(share))
         entropy = log_z - jnp.vdot(share, symmetric @ share)
-        skew = 0.25 * jnp.sum((state - state.T) ** 2)
+        scale = self.temperature + self.model.energy_scale(x)
+        skew = 0.25 * scale * jnp.sum((state - state.T) ** 2)
         return mean - self.temperature * entropy + 0.5 * self.temperature * log_z**2 + skew
 
     def initial_state(self, x: PyTree) -> Float[Array, "amplitudes amplitudes"]:

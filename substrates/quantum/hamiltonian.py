@@ -154,11 +154,12 @@ class HamiltonianSubstrate(QuantumSubstrate):
         return jnp.asarray(draw / np.linalg.norm(draw), self.weight.dtype)
 
     def excitations(self, vector: Float[Array, "amplitudes"]) -> Float[Array, "amplitudes"]:
-        """A random sum of the terms, and a little of everything, applied to the vector."""
+        """A random sum of the terms applied to the vector, and some of a random vector."""
         share = jnp.asarray(np.random.default_rng(1).normal(size=self.weight.size), vector.dtype)
         noise = jax.random.normal(jax.random.key(1), vector.shape, vector.dtype)
         moved = jnp.tensordot(share, self.terms @ vector, 1)
-        return moved + 0.1 * jnp.linalg.norm(moved) * noise / jnp.linalg.norm(noise)
+        size = jnp.linalg.norm(moved)
+        return moved / jnp.where(size > 0, size, 1) + 0.3 * noise / jnp.linalg.norm(noise)
 
     def diagonalised(
         self, operator: MatrixHamiltonian

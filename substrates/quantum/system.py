@@ -21,9 +21,10 @@ from substrates.substrate import Substrate, split_parameters
 class QuantumSubstrate(Substrate):
     """A quantum system whose state is the eigenvector psi of a Hamiltonian H(theta; x), of real amplitudes.
 
-        E = <psi|H|psi> / <psi|psi> + (<psi|psi> - 1)^2 / 4,
+        E = <psi|H|psi> / <psi|psi> + S (<psi|psi> - 1)^2 / 4,
 
-    the mean energy, and a term that draws the vector to unit norm; it vanishes at every equilibrium and changes none.
+    the mean energy, and a term that draws the vector to unit norm, S being the scale of the energies; it vanishes at
+    every equilibrium and changes none.
     Outputs are expectation values <O_k> of operators. A nudge beta C(<O>) acts as the operator -sum_k pull_k O_k with
     pull = -beta dC/d<O>: with `about`, a fixed one; without, one that the nudged state decides itself. A cost that is
     linear in its outputs is a cost operator. With the state at its level k of the spectrum,
@@ -31,8 +32,8 @@ class QuantumSubstrate(Substrate):
         dC/dtheta = d/dbeta <psi_beta| dH/dtheta |psi_beta>.
 
     It is equilibrium propagation without any special rule, and exact for every level that is not degenerate; the ground
-    state has the bounds of minima besides. The residual is the norm |H psi - <H> psi| of the eigenvector equation in
-    the units of the force, which is twice as large.
+    state has the bounds of minima besides. The residual is the norm |H psi - <H> psi| of the eigenvector equation,
+    twice as in the force, as a part of S. Energies have any unit: only their ratios matter.
 
     `level` counts from the ground state, 0.
 
@@ -59,7 +60,7 @@ class QuantumSubstrate(Substrate):
 
     @abc.abstractmethod
     def energy_scale(self, x: PyTree) -> Float[Array, ""]:
-        """A bound on the magnitude of the eigenvalues of H, up to a constant."""
+        """S, a bound on the magnitude of the eigenvalues of H, up to a constant."""
 
     @abc.abstractmethod
     def excitations(self, vector: Float[Array, "amplitudes"]) -> Float[Array, "amplitudes"]:
@@ -79,15 +80,15 @@ class QuantumSubstrate(Substrate):
         return [vector]
 
     def gauge(self, x: PyTree) -> Float[Array, "amplitudes"] | None:
-        """A vector that states are kept orthogonal to, by a term 1/2 <gauge|psi>^2; None where no gauge is free."""
+        """A vector that states are kept orthogonal to, by a term S/2 <gauge|psi>^2; None where no gauge is free."""
         return None
 
     # the contract
 
     def energy(self, state: Float[Array, "amplitudes"], x: PyTree) -> Float[Array, ""]:
         norm, gauge = jnp.vdot(state, state), self.gauge(x)
-        energy = jnp.vdot(state, self.hamiltonian(x)(state)) / norm + 0.25 * (norm - 1) ** 2
-        return energy if gauge is None else energy + 0.5 * jnp.vdot(gauge, state) ** 2
+        off = 0.25 * (norm - 1) ** 2 + (0 if gauge is None else 0.5 * jnp.vdot(gauge, state) ** 2)
+        return jnp.vdot(state, self.hamiltonian(x)(state)) / norm + self.energy_scale(x) * off
 
     def read(self, state: Float[Array, "amplitudes"], x: PyTree) -> Float[Array, "outputs"]:
         return self.means(state) / jnp.vdot(state, state)
@@ -96,13 +97,13 @@ class QuantumSubstrate(Substrate):
         return self.total_force(state, x, nudge)
 
     def total_force(self, state: Float[Array, "amplitudes"], x: PyTree, nudge: Nudge | Pin | None = None) -> Array:
-        """-2 (H psi - <H> psi) / <psi|psi> - (<psi|psi> - 1) psi, with the nudge's operators in H."""
+        """-2 (H psi - <H> psi) / <psi|psi> - S (<psi|psi> - 1) psi, with the nudge's operators in H."""
         weights = -nudge.pull(self.read(state, x)) if isinstance(nudge, Nudge) else None
         norm = jnp.vdot(state, state)
         moved = self.hamiltonian(x, weights)(state)
-        force = -2 * (moved - (jnp.vdot(state, moved) / norm) * state) / norm - (norm - 1) * state
         gauge = self.gauge(x)
-        return force if gauge is None else force - jnp.vdot(gauge, state) * gauge
+        off = (norm - 1) * state + (0 if gauge is None else jnp.vdot(gauge, state) * gauge)
+        return -2 * (moved - (jnp.vdot(state, moved) / norm) * state) / norm - self.energy_scale(x) * off
 
     def residual(self, state: PyTree, x: PyTree, nudge: Nudge | Pin | None = None) -> Float[Array, ""]:
         """The 2-norm of the force, 2 |H psi - <H> psi|, as a part of the scale of the energies; with a pin what the

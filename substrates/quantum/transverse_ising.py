@@ -104,9 +104,20 @@ class TransverseFieldIsing(QuantumSubstrate):
         return self.outputs.means(vector)
 
     def energy_scale(self, x: Float[Array, "inputs"]) -> Float[Array, ""]:
-        """sum |J| + sum |b| + sum |h| + sum |x|, a bound on every eigenvalue with inputs as fields."""
-        sizes = (self.coupling, self.longitudinal_field, self.transverse_field, self._checked(x))
-        return sum((jnp.sum(jnp.abs(size)) for size in sizes), jnp.zeros((), self.coupling.dtype))
+        """sum |J| + sum |b| + sum |h| of the free spins, a bound on every eigenvalue up to a constant.
+
+        Inputs count with the fields b; clamped spins are the fields J_ij x_j.
+        """
+        x = jnp.abs(self._checked(x))
+        field, free = jnp.abs(self.longitudinal_field), self.free
+        i, j = self.graph.edges.T
+        weight = jnp.abs(self.coupling)
+        if self.entry == "fields":
+            field = field.at[np.asarray(self.inputs, int)].add(x)
+        else:
+            size = jnp.ones_like(field).at[np.asarray(self.inputs, int)].set(x)
+            weight = jnp.where(np.isin(i, free) | np.isin(j, free), weight * size[i] * size[j], 0)
+        return jnp.sum(weight) + jnp.sum(field[free]) + jnp.sum(jnp.abs(self.transverse_field[free]))
 
     @property
     def input_size(self) -> int:
@@ -134,16 +145,17 @@ class TransverseFieldIsing(QuantumSubstrate):
         return jnp.outer(product(np.arange(half)), product(np.arange(half, len(self.free)))).ravel()
 
     def excitations(self, vector: Float[Array, "amplitudes"]) -> Float[Array, "amplitudes"]:
-        """A random sum of single Z_i applied to the vector, and a little of every basis state."""
+        """A random sum of single Z_i applied to the vector, and some of a random vector."""
         n = len(self.free)
         # the barrier keeps the compiler from working out 2^n constants
-        fields = jnp.asarray(np.random.default_rng(n).normal(size=n), vector.dtype)
+        draw = np.random.default_rng(n).normal(size=n)
+        fields = jnp.asarray(draw / np.linalg.norm(draw), vector.dtype)
         fields, coupling = jax.lax.optimization_barrier((fields, jnp.zeros((n, n), vector.dtype)))
         zero = jnp.zeros((), vector.dtype)
         random = ising_diagonal(coupling, fields, zero) * vector
-        scattered = jnp.arange(vector.size, dtype=jnp.uint32) * jnp.uint32(2654435769)
-        scattered = (scattered ^ (scattered >> 15)).astype(vector.dtype) / 2**31 - 1
-        return random + 0.1 * jnp.sqrt(3 / vector.size) * scattered
+        scattered = jnp.arange(vector.size, dtype=jnp.uint32) * np.uint32(2654435769)
+        scattered = (scattered ^ (scattered >> np.uint32(15))).astype(vector.dtype) * 2.0**-31 - 1
+        return random + 0.3 * jnp.sqrt(3 / vector.size) * scattered
 
     def _checked(self, x: Any) -> Float[Array, "inputs"]:
         if jnp.shape(x) != (len(self.inputs),):

@@ -156,7 +156,7 @@ def test_onsager_is_the_limit_of_kaufman_and_has_the_known_values():
 @pytest.mark.parametrize("beta", [0.0, 1.5])
 def test_samples_have_the_means_of_the_exact_ensemble(update, beta):
     net, temperature = spins(4), 0.9
-    system = net.sampled(temperature, chains=2048, draws=4, burn_in=40, thinning=3, update=update)
+    system = net.sampled(temperature, chains=2048, draws=4, burn_in=80, thinning=8, update=update)
     nudge = Nudge(SquaredError(), Y, jnp.asarray(beta))
     found = relax(system, X, nudge, None, jax.random.key(5))
     s, weight, *_, energy = boltzmann(net, X, temperature, Y, beta)
@@ -249,7 +249,10 @@ def test_a_sampled_ensemble_learns():
     net = IsingModel.layered((2, 4, 1), key=jax.random.key(0), levels=(-1.0, 1.0))
     x = jnp.array([[-1.0, -1.0], [1.0, 1.0]])
     y = jnp.array([[-1.0], [1.0]])
-    system, rule = net.sampled(0.5, chains=32, draws=4, burn_in=20), EquilibriumPropagation(jnp.asarray(0.3))
+    system, rule = (
+        net.sampled(0.5, chains=32, draws=4, burn_in=60, thinning=4),
+        EquilibriumPropagation(jnp.asarray(0.3)),
+    )
     step = eqx.filter_jit(
         lambda system, key: jax.tree.map(
             lambda leaf, g: leaf - 0.3 * g, system, eqx.combine(rule(system, x, y, key=key).gradient, _zeros(system))

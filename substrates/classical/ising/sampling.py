@@ -7,12 +7,14 @@ from typing import Any, Literal, get_args
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from substrates.classical.ising.annealing import DRAW
 from substrates.classical.ising.clusters import Clusters
 from substrates.classical.ising.counter import sweep_words
 from substrates.classical.ising.ensemble import checked_temperature
+from substrates.classical.ising.mixing import HalfChains
 from substrates.classical.ising.model import IsingModel
 from substrates.nudge import Nudge, Pin
 from substrates.solvers.solver import Equilibrium, Solver, Status
@@ -24,7 +26,14 @@ Update = Literal["heat bath", "metropolis", "clusters"]
 class MarkovChains(Solver):
     """Independent chains at one temperature: sweeps that are thrown away, then configurations that are kept.
 
-    Without a start every chain begins at random; a start is gone on from, where its last configurations end.
+    Without a start a single chain begins at random, and many begin far apart: of every four, two at random, one with
+    all spins up and one with all down. A start is gone on from, where its last configurations end.
+
+    The chains are watched over the second half of the run, or while configurations are kept if that is longer: the
+    energy, the magnetisation, every output, and all spins together. Where these tell one half of a chain from another
+    half or another chain (see `HalfChains.mixed`) the samples have not mixed, and the status is `out_of_steps`: take
+    more `burn_in` and `thinning`, `update="clusters"`, or a higher temperature. Otherwise it is `truncated`. One chain
+    of one draw, which nothing can be said of, is `truncated` too.
 
     Attributes:
         chains: how many chains run side by side.
@@ -65,17 +74,42 @@ class MarkovChains(Solver):
             one = lambda t, spins: update(spins, inverse, sweep_words(key, first + t))
             return jax.lax.fori_loop(0, count, one, spins)
 
-        def draw(spins: PyTree, number: Array) -> tuple[PyTree, PyTree]:
-            spins = sweeps(spins, self.burn_in + number * self.thinning, self.thinning)
-            return spins, kernel.states(spins)
+        total = self.burn_in + self.draws * self.thinning
+        single = self.chains * self.draws == 1
+        looks = 1 if single else max(self.draws, total // (2 * self.thinning))
+        earlier, odd = looks - self.draws, looks % 2
 
-        last = jax.tree.map(lambda leaf: leaf[-1], start)
-        spins = sweeps(kernel.load(last, sweep_words(key, DRAW)), 0, self.burn_in)
-        _, state = jax.lax.scan(draw, spins, jnp.arange(self.draws))
+        def advance(number: Array, carry: tuple) -> tuple:
+            spins, kept, halves = carry
+            spins = sweeps(spins, self.burn_in + number * self.thinning, self.thinning)
+            states = kernel.states(spins)
+            # what is seen before the first draw is written over by it
+            kept = jax.tree.map(lambda all_, new: all_.at[jnp.maximum(number, 0)].set(new), kept, states)
+            if not single:
+                halves = halves.seen(number + earlier - odd, jax.vmap(lambda s: substrate.watched(s, x, nudge))(states))
+            return spins, kept, halves
+
+        last = jax.tree.map(lambda leaf: _apart(leaf[-1]), start)
+        spins = kernel.load(last, sweep_words(key, DRAW))
+        spins = sweeps(spins, 0, self.burn_in - earlier * self.thinning)
+        alone = 2 + jax.eval_shape(substrate.read, start, x).size
+        halves = HalfChains.empty(self.chains, alone + substrate.model.size, looks // 2, kernel.dtype)
+        _, state, halves = jax.lax.fori_loop(-earlier, self.draws, advance, (spins, start, halves))
         residual, energy = substrate.residual(state, x, nudge), substrate.total_energy(state, x, nudge)
-        status = Status.where(jnp.isfinite(energy), Status.truncated, Status.not_finite)
-        steps = jnp.asarray(self.burn_in + self.draws * self.thinning, jnp.int32)
-        return Equilibrium(state, energy, residual, steps, status)
+        mixed = True if single else halves.mixed(alone)
+        status = Status.where(mixed, Status.truncated, Status.out_of_steps)
+        status = Status.where(jnp.isfinite(energy), status, Status.not_finite)
+        return Equilibrium(state, energy, residual, jnp.asarray(total, jnp.int32), status)
+
+
+def _apart(spins: Float[Array, "chains ..."]) -> Float[Array, "chains ..."]:
+    """Undecided spins (0) up in the last chain but one of every four, and down in the last; others are drawn."""
+    chains = spins.shape[0]
+    if chains == 1:
+        return spins
+    last = jnp.arange(chains)[::-1].reshape(-1, *(1,) * (spins.ndim - 1)) % 4
+    ends = jnp.where(last == 1, 1, jnp.where(last == 0, -1, 0)).astype(spins.dtype)
+    return jnp.where(spins == 0, ends, spins)
 
 
 class SampledEnsemble(Substrate):
@@ -83,7 +117,8 @@ class SampledEnsemble(Substrate):
 
     Energy, reading and measurement are means over the samples (the free energy itself is not seen by samples, but its
     derivatives are). A nudge acts on every configuration, as on an annealer: what is descended is the mean cost over
-    configurations; see `BoltzmannEnsemble`. Relaxations are truncated by request. The residual is statistical: the
+    configurations; see `BoltzmannEnsemble`. Relaxations are truncated by request; samples that have not mixed are
+    `out_of_steps`, which rules refuse (see `MarkovChains`). The residual is statistical: the
     standard error over chains of the mean energy per spin, or the drift of that mean between the halves of the run if
     it is larger; 0 for a single chain of one draw, which nothing can be said of.
 
@@ -129,6 +164,12 @@ class SampledEnsemble(Substrate):
 
     def constrained(self) -> SampledEnsemble:
         return eqx.tree_at(lambda e: e.model, self, self.model.constrained())
+
+    def watched(self, spins: PyTree, x: PyTree, nudge: Nudge | Pin | None = None) -> Float[Array, "kinds"]:
+        """What tells whether chains have mixed: energy per spin, magnetisation, outputs, and every spin."""
+        flat = ravel_pytree(spins)[0]
+        energy = self.model.total_energy(spins, x, nudge) / self.model.size
+        return jnp.concatenate([jnp.stack([energy, jnp.mean(flat)]), self.model.read(spins, x), flat])
 
     def of_each(self, function: Any, state: PyTree) -> Array:
         """A function of every configuration, with leading axes (draws, chains)."""

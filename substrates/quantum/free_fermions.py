@@ -14,7 +14,7 @@ from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 from substrates import arguments
 from substrates.nudge import Nudge, Pin
 from substrates.quantum.eigensolvers import eigen_tolerance, self_consistent
-from substrates.solvers.solver import Equilibrium, Solver, Status
+from substrates.solvers.solver import Equilibrium, Solver, Status, everywhere
 from substrates.substrate import Substrate
 
 

@@ -86,9 +86,13 @@ class QuantumSubstrate(Substrate):
     # the contract
 
     def energy(self, state: Float[Array, "amplitudes"], x: PyTree) -> Float[Array, ""]:
-        norm, gauge = jnp.vdot(state, state), self.gauge(x)
-        off = 0.25 * (norm - 1) ** 2 + (0 if gauge is None else 0.5 * jnp.vdot(gauge, state) ** 2)
-        return jnp.vdot(state, self.hamiltonian(x)(state)) / norm + self.energy_scale(x) * off
+        mean = jnp.vdot(state, self.hamiltonian(x)(state)) / jnp.vdot(state, state)
+        return mean + self.energy_scale(x) * self._off(state, x)
+
+    def _off(self, state: Float[Array, "amplitudes"], x: PyTree) -> Float[Array, ""]:
+        """(<psi|psi> - 1)^2 / 4, and <gauge|psi>^2 / 2 where there is a gauge: zero at every equilibrium."""
+        gauge, off = self.gauge(x), 0.25 * (jnp.vdot(state, state) - 1) ** 2
+        return off if gauge is None else off + 0.5 * jnp.vdot(gauge, state) ** 2
 
     def read(self, state: Float[Array, "amplitudes"], x: PyTree) -> Float[Array, "outputs"]:
         return self.means(state) / jnp.vdot(state, state)
@@ -162,15 +166,16 @@ class QuantumSubstrate(Substrate):
     ) -> Self:
         """measure(plus) - measure(minus): for unit vectors, 2 <plus - minus| dH/dtheta |m> with their mean m.
 
-        Exact for any two vectors, whatever their signs.
+        Exact for any two vectors, whatever their signs and norms.
         """
+        off = jax.vmap(self._off)(plus, xs) - jax.vmap(self._off)(minus, xs)
         unit = jax.vmap(lambda v: v / jnp.sqrt(jnp.vdot(v, v)))
         plus, minus = unit(plus), unit(minus)
         parameters, rest = split_parameters(self)
 
         def mean(parameters):
             system = eqx.combine(parameters, rest)
-            one = lambda d, s, x: jnp.vdot(d, system.hamiltonian(x)(s))
-            return jnp.mean(jax.vmap(one)(plus - minus, plus + minus, xs))
+            one = lambda d, s, o, x: jnp.vdot(d, system.hamiltonian(x)(s)) + system.energy_scale(x) * o
+            return jnp.mean(jax.vmap(one)(plus - minus, plus + minus, off, xs))
 
         return jax.grad(mean)(parameters)

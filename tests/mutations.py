@@ -32,6 +32,8 @@ class Mutation(NamedTuple):
 PROPAGATION = "tests/learning/test_equilibrium_propagation.py"
 CONTRACT = "tests/test_contract.py"
 SOLVER = "tests/substrates/test_generic_solver.py"
+ELASTIC_UNITS = "tests/substrates/test_elastic_units.py"
+OSCILLATOR_UNITS = "tests/substrates/test_quantum_oscillator_units.py"
 MUTATIONS = (
     Mutation(
         "flip the sign of beta",
@@ -237,6 +239,7 @@ MUTATIONS = (
         "tests/substrates/test_plant.py::test_holding_sets_the_knobs_of_the_formula_and_moves_nothing",
     ),
     Mutation(
+<<<<<<< HEAD
         "spins: an absolute rounding where energies are compared",
         "substrates/classical/ising/model.py",
         "return change, 16 * float(jnp.finfo(change.dtype).eps) * size",
@@ -277,6 +280,41 @@ MUTATIONS = (
         ".set(~anchored[loose])",
         ".set(False & anchored[loose])",
         "tests/substrates/test_oscillator_scales.py::test_parts_that_nothing_holds_are_said_to_turn_freely",
+=======
+        "judge springs by newtons",
+        "substrates/classical/elastic/equilibrium.py",
+        "jnp.max(jnp.abs(gradient) / scale, initial=0.0) <= self.limit",
+        "jnp.max(jnp.abs(gradient), initial=0.0) <= self.limit",
+        f"{ELASTIC_UNITS}::test_all_stiffnesses_times_a_number_leave_the_state",
+    ),
+    Mutation(
+        "judge weak springs by the forces of strong ones",
+        "substrates/classical/elastic/descent.py",
+        "return jnp.where(scale > 0, scale, 1.0)",
+        "return jnp.broadcast_to(jnp.max(scale), scale.shape)",
+        f"{ELASTIC_UNITS}::test_a_part_twelve_decades_weaker_settles_beside_a_strong_one",
+    ),
+    Mutation(
+        "forget the scale of a sparse factor",
+        "substrates/classical/elastic/sparse_factor.py",
+        "solved * (size / self.unit)",
+        "solved * size",
+        f"{ELASTIC_UNITS}::test_so_do_sparse_factors_and_inertia",
+    ),
+    Mutation(
+        "trust every frequency",
+        "substrates/quantum/oscillator/response.py",
+        "return blurred if self.net.single.sharp else blurred | self.free_modes.blurred",
+        "return blurred",
+        f"{OSCILLATOR_UNITS}::test_soft_oscillators_beside_stiff_ones_keep_their_means_and_admit_their_spreads",
+    ),
+    Mutation(
+        "an absolute size of pulls",
+        "substrates/quantum/oscillator/closed_form.py",
+        "return jnp.where(sizes > 0, sizes, 1.0)",
+        "return jnp.maximum(sizes, 1.0)",
+        f"{OSCILLATOR_UNITS}::test_stiffnesses_times_a_number_leave_means_and_shrink_spreads_by_its_root",
+>>>>>>> elastic
     ),
 )
 

@@ -78,7 +78,9 @@ class ClosedForm(Solver):
             if isinstance(nudge, Pin):
                 sizes = jnp.abs(nudge.target) + jnp.abs(free.output)
             else:
-                sizes = jnp.abs(settled.pull) + jnp.abs(nudge.curvature(settled.output)) @ jnp.abs(settled.output)
+                # a pull that depends on outputs is rounded as they are
+                bends = jnp.abs(nudge.curvature(settled.output)) @ jnp.abs(settled.output)
+                sizes = jnp.abs(settled.pull) + jnp.abs(nudge.pull(settled.output)) + bends
             return jnp.where(sizes > 0, sizes, 1.0)
 
         size = lambda settled, scale: jnp.max(jnp.abs(imbalance(settled)) / scale)

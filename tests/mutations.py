@@ -239,7 +239,6 @@ MUTATIONS = (
         "tests/substrates/test_plant.py::test_holding_sets_the_knobs_of_the_formula_and_moves_nothing",
     ),
     Mutation(
-<<<<<<< HEAD
         "spins: an absolute rounding where energies are compared",
         "substrates/classical/ising/model.py",
         "return change, 16 * float(jnp.finfo(change.dtype).eps) * size",
@@ -280,7 +279,8 @@ MUTATIONS = (
         ".set(~anchored[loose])",
         ".set(False & anchored[loose])",
         "tests/substrates/test_oscillator_scales.py::test_parts_that_nothing_holds_are_said_to_turn_freely",
-=======
+    ),
+    Mutation(
         "judge springs by newtons",
         "substrates/classical/elastic/equilibrium.py",
         "jnp.max(jnp.abs(gradient) / scale, initial=0.0) <= self.limit",
@@ -314,7 +314,6 @@ MUTATIONS = (
         "return jnp.where(sizes > 0, sizes, 1.0)",
         "return jnp.maximum(sizes, 1.0)",
         f"{OSCILLATOR_UNITS}::test_stiffnesses_times_a_number_leave_means_and_shrink_spreads_by_its_root",
->>>>>>> elastic
     ),
 )
 

@@ -32,6 +32,7 @@ class Mutation(NamedTuple):
 PROPAGATION = "tests/learning/test_equilibrium_propagation.py"
 CONTRACT = "tests/test_contract.py"
 SOLVER = "tests/substrates/test_generic_solver.py"
+UNITS = "tests/substrates/test_units.py"
 ELASTIC_UNITS = "tests/substrates/test_elastic_units.py"
 OSCILLATOR_UNITS = "tests/substrates/test_quantum_oscillator_units.py"
 MUTATIONS = (
@@ -237,6 +238,55 @@ MUTATIONS = (
         "lambda e, t, f: t + e * f, parameters, force",
         "lambda e, t, f: t - e * f, parameters, force",
         "tests/substrates/test_plant.py::test_holding_sets_the_knobs_of_the_formula_and_moves_nothing",
+    ),
+    Mutation(
+        "an absolute residual",
+        "substrates/substrate.py",
+        "return left_over(balance, self.meeting(state, x, nudge))",
+        "return left_over(balance, jax.tree.map(jnp.ones_like, self.meeting(state, x, nudge)))",
+        f"{UNITS}::test_a_plug_in_has_the_same_equilibrium_in_other_units",
+    ),
+    Mutation(
+        "the largest force anywhere in place of those that meet",
+        "substrates/solvers/solver.py",
+        "meeting = jnp.maximum(scale, size)",
+        "meeting = jnp.maximum(jnp.max(scale), size)",
+        f"{UNITS}::test_a_weak_part_that_is_off_has_a_large_residual",
+    ),
+    Mutation(
+        "a step that rounding hides",
+        "substrates/solvers/certificate.py",
+        "imprecise = ~jnp.all(error <= state_tolerance(d.dtype) * size)",
+        "imprecise = jnp.any(jnp.isnan(error))",
+        f"{UNITS}::test_a_group_that_is_held_weakly_is_right_or_said_to_be_undecided",
+    ),
+    Mutation(
+        "stay at the saddle",
+        "substrates/solvers/newton.py",
+        "(point.unsettled(limit, valley.size) | point.stiffness.unstable)",
+        "point.unsettled(limit, valley.size)",
+        f"{UNITS}::test_a_saddle_is_left",
+    ),
+    Mutation(
+        "a mesh that forgets ground",
+        "substrates/classical/resistor/star_mesh.py",
+        "return between, grounded + share * grounded[k], current",
+        "return between, grounded, current",
+        f"{UNITS}::test_stars_become_meshes_without_rounding_to_speak_of",
+    ),
+    Mutation(
+        "a warm circuit that does not look",
+        "substrates/classical/resistor/operating_point.py",
+        "~(settled & (ending.still | (not certain)))",
+        "~settled",
+        f"{UNITS}::test_conductances_in_series_divide_the_voltage",
+    ),
+    Mutation(
+        "layers that arrive when they stop",
+        "substrates/classical/resistor/layer_descent.py",
+        "return worst <= state_tolerance(dtype) * size",
+        "return worst < jnp.inf",
+        f"{UNITS}::test_layers_that_drift_are_not_said_to_have_arrived",
     ),
     Mutation(
         "spins: an absolute rounding where energies are compared",

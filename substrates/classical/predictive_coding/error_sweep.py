@@ -56,7 +56,8 @@ class ErrorSweep(Solver):
             for _ in range(self.sweeps):
                 state = _forward(substrate, x, nudge, _feedbacks(substrate, x, nudge, state))
         else:
-            state, steps = self._converge(substrate, x, nudge, start, limit / 8)
+            enough = limit / 8 * activity_at_play(substrate, start, x, nudge)
+            state, steps = self._converge(substrate, x, nudge, start, enough)
         found = judge(substrate, state, x, nudge, steps, limit)
         status = found.status
         if self.sweeps is not None:
@@ -87,6 +88,12 @@ class ErrorSweep(Solver):
         first = (start, still, endless, jnp.ones((), dtype), jnp.zeros((), jnp.int32))
         state, _, _, _, sweeps = jax.lax.while_loop(moving, advance, first)
         return state, sweeps
+
+
+def activity_at_play(net: Any, start: State, x: Any, nudge: Nudge | Pin) -> Float[Array, ""]:
+    """How large activities are, or become under a nudge or pin: what changes of them are small against."""
+    brought = nudge.size(start[-1]) if isinstance(nudge, Nudge) else jnp.asarray(nudge.target, start[-1].dtype)
+    return max_norm((net.force_scale(start, x), brought))
 
 
 def _product(left: State, right: State) -> Float[Array, ""]:

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from substrates.classical.predictive_coding.error_sweep import activity_at_play
 from substrates.nudge import Nudge, Pin
 from substrates.solvers.solver import Equilibrium, Solver, Status, judge, max_norm, tolerance
 
@@ -75,7 +76,9 @@ class ProjectedGradient(Solver):
             state = jax.lax.fori_loop(0, self.sweeps, lambda _, h: self._sweep(substrate, x, nudge, h), start)
             steps: Any = self.sweeps
         else:
-            state, steps = self._converge(substrate, x, nudge, start, self.rate * limit / 8)
+            state, steps = self._converge(
+                substrate, x, nudge, start, self.rate * limit / 8 * activity_at_play(substrate, start, x, nudge)
+            )
         found = judge(substrate, state, x, nudge, steps, limit)
         status = found.status
         if self.sweeps is not None:

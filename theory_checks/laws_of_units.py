@@ -1,0 +1,121 @@
+"""The law of units: multiply every energy by a number, and the equilibrium stays."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Inexact, PyTree
+
+from substrates.solvers.generic import DescendThenPolish, Newton
+from substrates.substrate import Substrate, fixed, relax_batch, split_parameters
+from theory_checks.bench import Bench, flat
+from theory_checks.report import Law, at_most, does_not_apply
+
+FACTORS = {8: (1e-15, 1e-9, 1e9), 4: (1e-9, 1e-5, 1e6)}
+"""By how much energies are multiplied, by the bytes of a number."""
+
+NAME = "the same equilibrium in other units"
+
+
+class InUnits(Substrate):
+    """A system whose energy and force are those of another, times a constant."""
+
+    inner: Substrate
+    unit: Inexact[Array, ""] = fixed()
+
+    @property
+    def conservative(self) -> bool:
+        return self.inner.conservative
+
+    @property
+    def solver(self) -> Any:  # type: ignore[override]
+        return self.inner.solver
+
+    def energy(self, state: PyTree, x: PyTree) -> Inexact[Array, ""]:
+        return self.unit * self.inner.energy(state, x)
+
+    def force(self, state: PyTree, x: PyTree, nudge: Any = None) -> PyTree:
+        if self.conservative:
+            return Substrate.force(self, state, x)
+        return jax.tree.map(lambda f: self.unit * f, self.inner.force(state, x))
+
+    def initial_state(self, x: PyTree) -> PyTree:
+        return self.inner.initial_state(x)
+
+    def read(self, state: PyTree, x: PyTree) -> Inexact[Array, "outputs"]:
+        return self.inner.read(state, x)
+
+    def bounds(self, x: PyTree) -> Any:
+        return self.inner.bounds(x)
+
+
+def _energies_or_forces(substrate: Substrate, states: PyTree, xs: PyTree) -> Array:
+    if substrate.conservative:
+        return jax.vmap(substrate.energy)(states, xs)
+    return flat(jax.vmap(lambda s, x: substrate.force(s, x))(states, xs))
+
+
+@eqx.filter_jit
+def _unit_carriers(substrate: Substrate, states: PyTree, xs: PyTree) -> tuple[Array, Array]:
+    """What each parameter contributes by Euler's theorem, <theta, d/dtheta>, of the energies or forces; and these."""
+    parameters, rest = split_parameters(substrate)
+    leaves, structure = jax.tree.flatten(parameters)
+    shown = lambda leaves: _energies_or_forces(eqx.combine(structure.unflatten(leaves), rest), states, xs)
+    alone = lambda k: [leaf if j == k else jnp.zeros_like(leaf) for j, leaf in enumerate(leaves)]
+    shares = [jax.jvp(shown, (leaves,), (alone(k),))[1] for k in range(len(leaves))]
+    return jnp.stack(shares) if shares else jnp.zeros((0, 1)), shown(leaves)
+
+
+def _in_units(bench: Bench, factor: float) -> Substrate | None:
+    """The system with every energy multiplied: by its parameters where the energy is homogeneous in some of them, by a
+    wrapper where the generic solver settles it; None where neither tells.
+    """
+    substrate = bench.substrate
+    number = jnp.asarray(factor, bench.dtype)
+    states = bench.free.state if bench.discrete else bench.nearby(11)
+    shares, whole = _unit_carriers(substrate, states, bench.xs)
+    size = jnp.max(jnp.abs(whole))
+    parameters, rest = split_parameters(substrate)
+    leaves, structure = jax.tree.flatten(parameters)
+    if 0 < len(leaves) <= 8:
+        for count in range(len(leaves), 0, -1):
+            for chosen in itertools.combinations(range(len(leaves)), count):
+                if float(jnp.max(jnp.abs(jnp.sum(shares[list(chosen)], axis=0) - whole))) > 1e3 * bench.epsilon * size:
+                    continue
+                moved = [leaf * number if k in chosen else leaf for k, leaf in enumerate(leaves)]
+                scaled = eqx.combine(structure.unflatten(moved), rest)
+                there = _energies_or_forces(scaled, states, bench.xs)
+                if float(jnp.max(jnp.abs(there / number - whole))) <= 1e3 * bench.epsilon * size:
+                    return scaled
+    if type(substrate).relax is Substrate.relax and isinstance(substrate.solver, DescendThenPolish | Newton):
+        return InUnits(substrate, number)
+    return None
+
+
+def units(bench: Bench) -> list[Law]:
+    """Energies in another unit lead to the same equilibrium, and no relaxation there is converged and elsewhere."""
+    if not bool(jnp.all(bench.free.converged)):
+        return [does_not_apply(NAME, "The free phase does not settle to one state: it is truncated, or did not end.")]
+    worst = 0.0
+    for factor in FACTORS[bench.dtype.itemsize]:
+        scaled = _in_units(bench, factor)
+        if scaled is None:
+            return [
+                does_not_apply(
+                    NAME, "The energy is not proportional to parameters, and a solver of its own settles it."
+                )
+            ]
+        found = relax_batch(scaled, bench.xs, keys=bench.keys)
+        states = (bench.free.state, found.state)
+        if bench.discrete:  # of several states of the same energy any may be found
+            states = tuple(_energies_or_forces(bench.substrate, state, bench.xs) for state in states)
+        for here, there in zip(*map(jax.tree.leaves, states), strict=True):
+            largest = jnp.max(jnp.abs(here))
+            gap = jnp.max(jnp.abs(here - there)) / jnp.where(largest > 0, largest, 1)
+            worst = max(worst, float(gap) if bool(jnp.all(found.usable)) else float("inf"))
+    bound = 0.5 * bench.epsilon**0.375
+    return [at_most(NAME, "free states with energies times 1e-9, 1e9, ... against those at hand", worst, bound)]

@@ -53,7 +53,6 @@ def test_stiffnesses_times_a_number_leave_means_and_shrink_spreads_by_its_root(d
     target = jnp.array([0.3, -0.2])
     moments = jnp.concatenate([target, target**2])
     for beta in (0.0, 0.2):
-        # <(x - y)^2> is not the same where spreads are not: the nudge then pulls means as hard
         nudge = lambda s, t, b=beta: Nudge(PositionError(), moments.astype(t), jnp.asarray(b * s, t)) if b else None
         wanted = relax(network(), X, nudge(1.0, jnp.float64))
         found = relax(scaled(network(), factor, dtype), X.astype(dtype), nudge(factor, dtype))

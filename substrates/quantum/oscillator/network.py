@@ -294,7 +294,7 @@ class QuantumOscillatorNetwork(Substrate):
             return GaussianState(self._meeting(size, x), jnp.zeros(factor.shape, size.dtype))
         size += jnp.sqrt(jnp.sum(jnp.abs(unpack(factor, self.n)) ** 2, axis=1))
         meeting = self._meeting(size, x)
-        return GaussianState(meeting, pack(jnp.broadcast_to(meeting[:, None], (self.n, self.n))))
+        return GaussianState(meeting, meeting[np.tril_indices(self.n)[0]])
 
     def _meeting(self, size: Float[Array, "n"], x: Float[Array, "inputs"]) -> Float[Array, "n"]:
         return jnp.abs(self.stiffness_matrix(x)) @ size + jnp.abs(self.total_bias(x))

@@ -101,16 +101,16 @@ MUTATIONS = (
     ),
     Mutation(
         "stop on the size of the state instead of the force",
-        "substrates/substrate.py",
-        "return max_norm(self.stationarity(state, x, nudge))",
-        "return max_norm(state)",
+        "substrates/solvers/solver.py",
+        "residual = substrate.residual(state, x, nudge)",
+        "residual = max_norm(state)",
         f"{SOLVER}::test_minima_agree_with_scipy",
     ),
     Mutation(
         "forget the walls",
         "substrates/substrate.py",
-        "lambda s, f, lower, upper: -jnp.clip(f, lower - s, upper - s)",
-        "lambda s, f, lower, upper: -f",
+        "lambda s, f, k, lower, upper: -jnp.clip(f, reach(k, lower, s), reach(k, upper, s))",
+        "lambda s, f, k, lower, upper: -f",
         f"{SOLVER}::test_minima_agree_with_scipy",
     ),
     Mutation(

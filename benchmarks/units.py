@@ -15,11 +15,8 @@ import itertools
 from collections.abc import Callable
 from typing import Any
 
-import jax
-
-jax.config.update("jax_enable_x64", True)
-
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import mpmath as mp
 import numpy as np
@@ -533,6 +530,8 @@ def gradients(name: str, kind: Kind, bits: int, each: int, seed: int) -> None:
             rng = np.random.default_rng(seed + draw)
             net = jax.tree.map(lambda leaf: leaf[0], drawn(kind, rng, 1, dtype, kind.spread, np.asarray([s])))
             x, y = (jnp.asarray(0.2 * rng.uniform(-1, 1, (1, n)), dtype) for n in (kind.inputs, 2))
+            if name == "quantum oscillators":  # whose inputs are forces
+                x = x * jnp.asarray(s, dtype)
             rule = EquilibriumPropagation(jnp.asarray(0.1 * s, dtype), strict=False)
             estimate = eqx.filter_jit(rule)(net, x, y)
             fine = all(bool(jnp.all(e.converged)) for e in estimate.equilibria)
@@ -557,6 +556,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--no-gradients", action="store_true")
     given = parser.parse_args()
+    jax.config.update("jax_enable_x64", True)
     print("right / refused / wrong")
     for name in given.kinds:
         kind = KINDS[name]

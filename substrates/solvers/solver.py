@@ -139,6 +139,7 @@ def tolerance(
     nudge: Nudge | Pin | None,
     absolute: float | None = None,
     relative: float | None = None,
+    scale: PyTree | None = None,
 ) -> Float[Array, ""]:
     """The residual up to which a relaxation counts as converged: a part of the forces that meet at a variable, no unit.
 
@@ -160,19 +161,19 @@ def tolerance(
         substrate, state, x, nudge: what is judged.
         absolute: newtons, amperes, ...: a force that may be left over at any variable, on top; None or 0 for none.
         relative: in place of 4 eps^(3/4).
+        scale: the forces that meet at each variable, where they are at hand.
     """
     dtype = jnp.result_type(*jax.tree.leaves(state))
     relative = default_tolerance(dtype) if relative is None else relative
     limit = jnp.asarray(relative, jnp.finfo(dtype).dtype)
-    scale = None
+    scale = substrate.force_scale(state, x) if scale is None and (absolute or isinstance(nudge, Nudge)) else scale
     if isinstance(nudge, Nudge):
         output, transpose = jax.vjp(lambda s: substrate.read(s, x), state)
-        scale = substrate.force_scale(state, x)
         limit = jnp.maximum(
             relative * left_over(transpose(nudge.pull(output))[0], scale), ROUNDINGS * jnp.finfo(dtype).eps
         )
     if absolute:
-        limit += absolute / max_norm(substrate.force_scale(state, x) if scale is None else scale)
+        limit += absolute / max_norm(scale)
     return limit
 
 

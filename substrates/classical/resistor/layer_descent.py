@@ -52,7 +52,7 @@ class LayerDescent(Solver):
             state, steps = self._converge(nodes, start)
         parts = nodes.left_over(state)
         residual = max_norm(parts)
-        limit = tolerance(substrate, start, x, nudge)
+        limit = tolerance(substrate, start, x, nudge, scale=nodes.scale(start))
         met = Status.converged if self.sweeps is None else Status.truncated
         missed = Status.out_of_steps if self.sweeps is None else Status.truncated
         status = Status.where(residual <= limit, met, missed)
@@ -100,14 +100,16 @@ class _Nodes:
         self.last = len(start) - 1
         self.lower, self.upper = net.bounds(x)
         self.kappa = net.weights()
-        self.source, self.total = [], []
+        self.source, self.total, self.columns = [], [], []
+        self.rows = [jnp.sum(g, axis=1) for g in net.conductance[1:]]
         for layer, (rails, bias) in enumerate(zip(net.rail_conductance, net.bias_current, strict=True)):
             source = bias + net.rail_voltage @ rails
             if layer == 0:
                 source += net.input_current(x)
-            total = net.column_sums(layer)
+            self.columns.append(net.column_sums(layer))
+            total = self.columns[layer]
             if layer < self.last:
-                total += net.gain[layer] * net.reverse_gain[layer] * jnp.sum(net.conductance[layer + 1], axis=1)
+                total += net.gain[layer] * net.reverse_gain[layer] * self.rows[layer]
             self.source.append(source)
             self.total.append(total)
 
@@ -147,11 +149,15 @@ class _Nodes:
             voltages[layer] = self.settle(voltages, layer)
         return tuple(voltages)
 
+    def scale(self, state: State) -> State:
+        """The currents that meet at each node, as the substrate has them."""
+        return self.net.meeting_currents(state, self.x, self.columns, self.rows)
+
     def left_over(self, state: State) -> State:
         """The parts that Kirchhoff's law leaves over of the currents that meet at each node; the substrate's own
         residual is the largest of them.
         """
-        scale = self.net.force_scale(state, self.x)
+        scale = self.scale(state)
         parts = []
         for layer, voltage in enumerate(state):
             if layer == self.last and isinstance(self.nudge, Pin):
@@ -182,19 +188,21 @@ class _Nodes:
         """
         net, dtype = self.net, self.kappa.dtype
         epsilon = float(jnp.finfo(dtype).eps)
-        scale = net.force_scale(state, self.x)
+        scale = self.scale(state)
         amplified = jnp.concatenate([jnp.ones(1, dtype), jnp.cumprod(net.gain)])
         grounding = jnp.zeros((), dtype)  # 1 - the share of the layer's own error that comes back from before it
         offset = jnp.zeros((), dtype)
         bounds = []
         for layer, g in enumerate(net.conductance):
-            before, fixed = jnp.sum(g, axis=0), jnp.sum(net.rail_conductance[layer], axis=0)
+            fixed = jnp.sum(net.rail_conductance[layer], axis=0)
+            before = jnp.maximum(self.columns[layer] - fixed, 0)
             if layer == 0:
                 before, fixed, seen = jnp.zeros_like(before), fixed + before, jnp.zeros_like(before)
             else:
                 seen = grounding @ g
-            after = self.total[layer] - fixed - before if layer < self.last else jnp.zeros_like(before)
-            after = jnp.maximum(after, 0)
+            after = jnp.zeros_like(before)
+            if layer < self.last:
+                after = net.gain[layer] * net.reverse_gain[layer] * self.rows[layer]
             if layer == self.last and isinstance(self.nudge, Nudge):
                 fixed = fixed + self.nudge.stiffness(state[layer]) / self.kappa[layer]
             if layer == self.last and isinstance(self.nudge, Pin):

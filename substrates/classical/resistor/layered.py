@@ -108,15 +108,25 @@ class LayeredNetwork(ResistorNetwork):
         """A bound on the currents that meet at each node of layer l: kappa_l (max |v_driving| + |v_j|) sum_i g_ij, and
         the same towards the layer after it.
         """
+        columns = [self.column_sums(layer) for layer in range(len(state))]
+        return self.meeting_currents(state, x, columns, [jnp.sum(g, axis=1) for g in self.conductance[1:]])
+
+    def meeting_currents(
+        self,
+        state: State,
+        x: Float[Array, "inputs"],
+        columns: Sequence[Float[Array, "nodes"]],
+        rows: Sequence[Float[Array, "nodes"]],
+    ) -> State:
+        """`force_scale` from the total conductances of layers towards the one before (`column_sums`) and after them."""
         driving, kappa = self.driving(state, x), self.weights()
         scales = []
         for layer, after in enumerate(state):
             highest = jnp.maximum(jnp.max(jnp.abs(driving[layer])), jnp.max(jnp.abs(self.rail_voltage), initial=0.0))
-            meeting = kappa[layer] * (highest + jnp.abs(after)) * self.column_sums(layer)
+            meeting = kappa[layer] * (highest + jnp.abs(after)) * columns[layer]
             if layer + 1 < len(state):
                 later = jnp.max(jnp.abs(state[layer + 1])) + jnp.abs(self.gain[layer] * after)
-                back = kappa[layer] * self.reverse_gain[layer] * later
-                meeting += back * jnp.sum(self.conductance[layer + 1], axis=1)
+                meeting += kappa[layer] * self.reverse_gain[layer] * later * rows[layer]
             scales.append(meeting + kappa[layer] * jnp.abs(self.bias_current[layer]))
         return tuple(scales)
 

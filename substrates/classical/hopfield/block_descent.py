@@ -95,6 +95,7 @@ class BlockDescent(Solver):
 
             def advance(inner):
                 (state, lifts), _, before, step = inner
+                before = jnp.where(jnp.isfinite(before), before, 0)
                 moved = layers.sweep((state, lifts))
                 changes = jax.tree.map(lambda new, old, w: jnp.max(jnp.abs(new - old) * w), moved[0], state, weights)
                 return moved, before, jnp.max(jnp.stack(changes)), step + 1

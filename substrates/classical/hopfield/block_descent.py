@@ -103,7 +103,7 @@ class BlockDescent(Solver):
             carry, before, change, step = jax.lax.while_loop(moving, advance, (carry, none, endless, first))
             moves = restless(before, change, level)
             push = aside & ~moves
-            carry = where_needed(push, lambda c: layers.pushed(c, rough, key), carry)
+            carry = where_needed(push, lambda c: layers.pushed(c, rough, key, step), carry)
             return carry, layers.residual(carry), moves | push, step, aside & moves
 
         def unsettled(outer):
@@ -129,12 +129,6 @@ def where_needed(needed: Array, change: Any, carry: Any) -> Any:
     """change(carry) where it is needed, else the carry; in a batch that does not need it it costs nothing."""
     once = lambda inner: (change(inner[0]), jnp.zeros_like(inner[1]))
     return jax.lax.while_loop(lambda inner: inner[1], once, (carry, needed))[0]
-
-
-def random_push(shape: tuple[int, ...], dtype: Any, index: int, key: PRNGKeyArray | None) -> Array:
-    """Numbers between -1 and 1 without any pattern, always the same ones where there is no key."""
-    key = jax.random.key(0) if key is None else key
-    return jax.random.uniform(jax.random.fold_in(key, index), shape, dtype, -1, 1)
 
 
 class _Layers:
@@ -235,12 +229,16 @@ class _Layers:
             held &= pivot > 0
         return held
 
-    def pushed(self, carry: tuple[State, State], size: Array, key: PRNGKeyArray | None) -> tuple[State, State]:
+    def pushed(
+        self, carry: tuple[State, State], size: Array, key: PRNGKeyArray | None, step: Array
+    ) -> tuple[State, State]:
         """A state off by some part of the forces that meet at each unit."""
         state, scale = carry[0], self.scale(carry[0])
+        # drawn anew at every step, since what does not change would be drawn before the loop, needed or not
+        key = jax.random.fold_in(jax.random.key(0) if key is None else key, step)
         aside = [
-            s + size * m * random_push(s.shape, s.dtype, k, key)
-            for k, (s, m) in enumerate(zip(state, scale, strict=True))
+            s + size * m * jax.random.uniform(k, s.shape, s.dtype, -1, 1)
+            for k, s, m in zip(jax.random.split(key, len(state)), state, scale, strict=True)
         ]
         return self.lifted(self.pinned((*(jnp.clip(s, 0, 1) for s in aside[:-1]), aside[-1])))
 

@@ -82,12 +82,12 @@ class BlockDescent(Solver):
         """
         saddles = ~layers.convex(carry[0])
         rough = jnp.where(saddles, jnp.maximum(jnp.sqrt(limit) / 4, limit), limit)
-        none, endless = jnp.zeros_like(limit), jnp.full_like(limit, jnp.inf)
+        endless = jnp.full_like(limit, jnp.inf)
+        # layers between two that rest are at rest, so that every other layer is watched
+        watched = slice(layers.last % 2, None, 2)
 
-        def settle(outer):
-            carry, _, _, first, aside = outer
-            level = jnp.where(aside, rough, limit)
-            weights = jax.tree.map(lambda size: 1 / jnp.where(size > 0, size, 1), layers.scale(carry[0]))
+        def settle(carry, first, level):
+            weights = jax.tree.map(lambda size: 1 / jnp.where(size > 0, size, 1), layers.scale(carry[0])[watched])
 
             def moving(inner):
                 _, before, change, step = inner
@@ -97,22 +97,29 @@ class BlockDescent(Solver):
                 (state, lifts), _, before, step = inner
                 before = jnp.where(jnp.isfinite(before), before, 0)
                 moved = layers.sweep((state, lifts))
-                changes = jax.tree.map(lambda new, old, w: jnp.max(jnp.abs(new - old) * w), moved[0], state, weights)
+                both = zip(moved[0][watched], state[watched], weights, strict=True)
+                changes = [jnp.max(jnp.abs(new - old) * weight) for new, old, weight in both]
                 return moved, before, jnp.max(jnp.stack(changes)), step + 1
 
-            carry, before, change, step = jax.lax.while_loop(moving, advance, (carry, none, endless, first))
-            moves = restless(before, change, level)
-            push = aside & ~moves
-            carry = where_needed(push, lambda c: layers.pushed(c, rough, key, step), carry)
-            return carry, layers.residual(carry), moves | push, step, aside & moves
+            inner = (carry, jnp.zeros_like(limit), endless, first)
+            carry, before, change, step = jax.lax.while_loop(moving, advance, inner)
+            return carry, layers.residual(carry), restless(before, change, level), step
 
         def unsettled(outer):
-            _, residual, moves, step, _ = outer
-            return ((residual > limit) | moves) & (step < self.max_sweeps)
+            (_, residual, moves, step), aside = outer
+            return ((residual > limit) | moves | aside) & (step < self.max_sweeps)
 
-        start = (carry, endless, jnp.asarray(True), jnp.zeros((), jnp.int32), saddles)
-        carry, residual, moves, step, _ = jax.lax.while_loop(unsettled, settle, start)
-        return carry, residual, moves, step
+        def again(outer):
+            (carry, _, moves, step), aside = outer
+            push = aside & ~moves
+            pushed = layers.pushed(carry, rough, key, step)
+            carry = jax.tree.map(lambda new, old: jnp.where(push, new, old), pushed, carry)
+            still = aside & moves
+            return settle(carry, step, jnp.where(still, rough, limit)), still
+
+        outer = settle(carry, jnp.zeros((), jnp.int32), rough), saddles
+        (carry, residual, moves, step), aside = jax.lax.while_loop(unsettled, again, outer)
+        return carry, residual, moves | aside, step
 
 
 def restless(before: Array, change: Array, level: Array) -> Array:
@@ -123,12 +130,6 @@ def restless(before: Array, change: Array, level: Array) -> Array:
     """
     reach = float(jnp.finfo(level.dtype).eps) ** -0.25 / 2
     return (change > level) | (change**2 > reach * level * (before - change))
-
-
-def where_needed(needed: Array, change: Any, carry: Any) -> Any:
-    """change(carry) where it is needed, else the carry; in a batch that does not need it it costs nothing."""
-    once = lambda inner: (change(inner[0]), jnp.zeros_like(inner[1]))
-    return jax.lax.while_loop(lambda inner: inner[1], once, (carry, needed))[0]
 
 
 class _Layers:
@@ -234,7 +235,6 @@ class _Layers:
     ) -> tuple[State, State]:
         """A state off by some part of the forces that meet at each unit."""
         state, scale = carry[0], self.scale(carry[0])
-        # drawn anew at every step, since what does not change would be drawn before the loop, needed or not
         key = jax.random.fold_in(jax.random.key(0) if key is None else key, step)
         aside = [
             s + size * m * jax.random.uniform(k, s.shape, s.dtype, -1, 1)

@@ -87,7 +87,7 @@ class BlockDescent(Solver):
         watched = slice(layers.last % 2, None, 2)
 
         def settle(carry, first, level):
-            weights = jax.tree.map(lambda size: 1 / jnp.where(size > 0, size, 1), layers.scale(carry[0])[watched])
+            weights = one_over(layers.scale(carry[0])[watched])
 
             def moving(inner):
                 _, before, change, step = inner
@@ -120,6 +120,11 @@ class BlockDescent(Solver):
         outer = settle(carry, jnp.zeros((), jnp.int32), rough), saddles
         (carry, residual, moves, step), aside = jax.lax.while_loop(unsettled, again, outer)
         return carry, residual, moves | aside, step
+
+
+def one_over(scale: State) -> State:
+    """1/scale; 0 where nothing meets yet, which the residual sees to once something does."""
+    return jax.tree.map(lambda size: jnp.where(size > 0, 1 / jnp.where(size > 0, size, 1), 0), scale)
 
 
 def restless(before: Array, change: Array, level: Array) -> Array:

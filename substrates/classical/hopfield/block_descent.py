@@ -9,10 +9,14 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from substrates.nudge import Nudge, Pin
-from substrates.solvers.solver import Equilibrium, Solver, Status, tolerance
+from substrates.solvers.solver import Equilibrium, Solver, Status, left_over, tolerance
+from substrates.strength import Strength, squared_norm
 from substrates.wiring import Convolution, Dense
 
 State = tuple[Float[Array, "..."], ...]
+
+BATCH = 32
+"""So many sweeps are measured against the forces that met at each unit before them."""
 
 
 class BlockDescent(Solver):
@@ -34,8 +38,13 @@ class BlockDescent(Solver):
 
     Attributes:
         sweeps: a number of sweeps to do without a test (status `truncated`), or None to sweep until converged.
-        max_sweeps: the most sweeps of a converging solve. It sweeps until no unit moves by more than the tolerance, and
-            goes on as long as the residual is above it.
+        max_sweeps: the most sweeps of a converging solve. It sweeps until no unit moves by more than the tolerance, as
+            a part of what meets there, nor has far to go at the rate at which the moves shrink, and goes on as long as
+            the residual is above the tolerance. A network that still creeps when the sweeps run out is `out_of_steps`.
+
+    Where couplings are so strong that the energy may have saddles, forces can balance on one, as those of a memory do
+    whose cue has no overlap with its patterns. There a roughly settled state is pushed aside a little, in a random
+    direction (the same one each time, or that of the key), and settles again.
 
     Source: Scellier, Ernoult, Kendall and Kumar 2023, arXiv 2312.15103, for the alternate updates; Yuille and
     Rangarajan 2003, "The concave-convex procedure".
@@ -55,12 +64,11 @@ class BlockDescent(Solver):
                 carry = layers.sweep(carry)
             steps = jnp.asarray(self.sweeps, jnp.int32)
             residual = layers.residual(carry)
-            met = missed = Status.truncated
+            status = Status.truncated
         else:
-            carry, residual, steps = self._converge(layers, carry, limit)
-            met, missed = Status.converged, Status.out_of_steps
+            carry, residual, moves, steps = self._converge(layers, carry, limit, key)
+            status = Status.where((residual <= limit) & ~moves, Status.converged, Status.out_of_steps)
         state = carry[0]
-        status = Status.where(residual <= limit, met, missed)
         finite = jnp.isfinite(residual)
         for layer in state:
             finite &= jnp.all(jnp.isfinite(layer))
@@ -68,28 +76,65 @@ class BlockDescent(Solver):
         status = Status.where(layers.runaway(state), Status.unstable, status)
         return Equilibrium(state, layers.energy(carry), residual, steps, status)
 
-    def _converge(self, layers: _Layers, carry: tuple[State, State], limit: Array) -> tuple[tuple, Array, Array]:
-        def moving(inner):
-            _, change, step = inner
-            return (change > limit) & (step < self.max_sweeps)
+    def _converge(self, layers: _Layers, carry: tuple[State, State], limit: Array, key: PRNGKeyArray | None) -> tuple:
+        """(carry, residual, whether it still moves, sweeps). Where the energy may have saddles it settles roughly, is
+        pushed aside by as much, and settles again: what a push grows from was no minimum.
+        """
+        saddles = ~layers.convex(carry[0])
+        rough = jnp.where(saddles, jnp.maximum(jnp.sqrt(limit) / 4, limit), limit)
+        endless = jnp.full_like(limit, jnp.inf)
+        # layers between two that rest are at rest, so that every other layer is watched
+        watched = slice(layers.last % 2, None, 2)
 
-        def advance(inner):
-            (state, lifts), _, step = inner
-            moved = layers.sweep((state, lifts))
-            changes = [jnp.max(jnp.abs(new - old)) for new, old in zip(moved[0], state, strict=True)]
-            return moved, jnp.max(jnp.stack(changes)), step + 1
+        def settle(carry, first, level):
+            weights = one_over(layers.scale(carry[0])[watched])
+
+            def moving(inner):
+                _, before, change, step = inner
+                return restless(before, change, level) & (step < jnp.minimum(first + BATCH, self.max_sweeps))
+
+            def advance(inner):
+                (state, lifts), _, before, step = inner
+                before = jnp.where(jnp.isfinite(before), before, 0)
+                moved = layers.sweep((state, lifts))
+                both = zip(moved[0][watched], state[watched], weights, strict=True)
+                changes = [jnp.max(jnp.abs(new - old) * weight) for new, old, weight in both]
+                return moved, before, jnp.max(jnp.stack(changes)), step + 1
+
+            inner = (carry, jnp.zeros_like(limit), endless, first)
+            carry, before, change, step = jax.lax.while_loop(moving, advance, inner)
+            return carry, layers.residual(carry), restless(before, change, level), step
 
         def unsettled(outer):
-            _, residual, step = outer
-            return (residual > limit) & (step < self.max_sweeps)
+            (_, residual, moves, step), aside = outer
+            return ((residual > limit) | moves | aside) & (step < self.max_sweeps)
 
-        def settle(outer):
-            carry, residual, step = outer
-            carry, _, step = jax.lax.while_loop(moving, advance, (carry, jnp.full_like(residual, jnp.inf), step))
-            return carry, layers.residual(carry), step
+        def again(outer):
+            (carry, _, moves, step), aside = outer
+            push = aside & ~moves
+            pushed = layers.pushed(carry, rough, key, step)
+            carry = jax.tree.map(lambda new, old: jnp.where(push, new, old), pushed, carry)
+            still = aside & moves
+            return settle(carry, step, jnp.where(still, rough, limit)), still
 
-        first = jnp.full_like(limit, jnp.inf)
-        return jax.lax.while_loop(unsettled, settle, (carry, first, jnp.zeros((), jnp.int32)))
+        outer = settle(carry, jnp.zeros((), jnp.int32), rough), saddles
+        (carry, residual, moves, step), aside = jax.lax.while_loop(unsettled, again, outer)
+        return carry, residual, moves | aside, step
+
+
+def one_over(scale: State) -> State:
+    """1/scale; 0 where nothing meets yet, which the residual sees to once something does."""
+    return jax.tree.map(lambda size: jnp.where(size > 0, 1 / jnp.where(size > 0, size, 1), 0), scale)
+
+
+def restless(before: Array, change: Array, level: Array) -> Array:
+    """Whether sweeps that change a state by one part, then by another, have farther to go than a tolerance allows.
+
+    The changes shrink by rho = change/before, so that change rho/(1 - rho) is still to come. A state may be off by
+    eps^(-1/4)/2 times the tolerance of its forces: 2 eps^(1/2) in a free phase. At first `before` is 0.
+    """
+    reach = float(jnp.finfo(level.dtype).eps) ** -0.25 / 2
+    return (change > level) | (change**2 > reach * level * (before - change))
 
 
 class _Layers:
@@ -103,6 +148,7 @@ class _Layers:
         self.net, self.nudge, self.last = net, nudge, len(start) - 1
         self.couplings = net.coupling[1:]
         self.field = net.bias[0] + net.arriving(0, net.clamped(x))
+        self.strengths = tuple(map(Strength.of, self.couplings))
 
     def pinned(self, state: State) -> State:
         if isinstance(self.nudge, Pin):
@@ -155,10 +201,14 @@ class _Layers:
         size = jnp.sum(0.5 * old[0] ** 2 + jnp.abs(before * old[0])) + sent
         return along(_downhill(energy, energy(jnp.zeros_like(size)), size))
 
+    def scale(self, state: State) -> State:
+        """The sizes of the forces that meet at each unit: the substrate's own `force_scale`."""
+        return meeting_layers(self.field, self.net.bias, self.strengths, state)
+
     def residual(self, carry: tuple[State, State]) -> Float[Array, ""]:
-        """The largest force that is left over: the substrate's own residual, from the products at hand."""
+        """The largest part of the forces that is left over: the substrate's own residual, from the products at hand."""
         state, lifts = carry
-        worst = []
+        forces = []
         for k, s in enumerate(state):
             force = self.from_before(lifts, k) - s
             if k < self.last:
@@ -167,8 +217,35 @@ class _Layers:
                 force += self.nudge.pull(s)
             elif isinstance(self.nudge, Pin):
                 force = s - self.nudge.target
-            worst.append(jnp.max(jnp.abs(force)))
-        return jnp.max(jnp.stack(worst))
+            forces.append(force)
+        return left_over(tuple(forces), self.scale(state))
+
+    def convex(self, state: State) -> Array:
+        """Whether the couplings alone show that the energy is convex, so that it has no saddle to rest on.
+
+        Layers joined in a chain by norms w_k cost at least what a chain of single units joined by w_k costs, whose
+        pivots 1 - w_k^2/pivot are positive.
+        """
+        pivot, held = jnp.ones((), self.field.dtype), jnp.asarray(True)
+        for k, coupling in enumerate(self.couplings):
+            if k + 1 == self.last and isinstance(self.nudge, Pin):
+                break
+            own = 1 + least_stiffness(self.nudge, state[-1]) if k + 1 == self.last else 1
+            pivot = own - squared_norm(coupling) / jnp.where(pivot > 0, pivot, 1)
+            held &= pivot > 0
+        return held
+
+    def pushed(
+        self, carry: tuple[State, State], size: Array, key: PRNGKeyArray | None, step: Array
+    ) -> tuple[State, State]:
+        """A state off by some part of the forces that meet at each unit."""
+        state, scale = carry[0], self.scale(carry[0])
+        key = jax.random.fold_in(jax.random.key(0) if key is None else key, step)
+        aside = [
+            s + size * m * jax.random.uniform(k, s.shape, s.dtype, -1, 1)
+            for k, s, m in zip(jax.random.split(key, len(state)), state, scale, strict=True)
+        ]
+        return self.lifted(self.pinned((*(jnp.clip(s, 0, 1) for s in aside[:-1]), aside[-1])))
 
     def energy(self, carry: tuple[State, State]) -> Float[Array, ""]:
         """The total energy, the substrate's own, from the products at hand."""
@@ -196,6 +273,26 @@ def output_at_rest(o: Float[Array, "outputs"], a: Float[Array, "outputs"], nudge
     step = (a - o + nudge.pull(o)) / jnp.where(curvature > 0, curvature, 1)
     size = jnp.sum(0.5 * o**2 + jnp.abs(a * o)) + jnp.abs(nudge.energy(o))
     return o + _downhill(lambda t: energy(o + t * step), energy(o), size) * step
+
+
+def meeting_layers(field: Array, bias: State, strengths: tuple[Strength, ...], state: State) -> State:
+    """The sizes of the forces that meet at each unit: its own activity, its bias or input field, and its neighbours."""
+    sizes = []
+    for k, s in enumerate(state):
+        size = jnp.abs(s) + (jnp.abs(field) if k == 0 else jnp.abs(bias[k]) + strengths[k - 1].forward(state[k - 1]))
+        sizes.append(size + strengths[k].backward(state[k + 1], s.shape) if k + 1 < len(state) else size)
+    return tuple(sizes)
+
+
+def least_stiffness(nudge: Nudge | Pin | None, output: Array) -> Array | float:
+    """A bound of the lowest curvature that a nudge adds to the outputs (Gershgorin)."""
+    if not isinstance(nudge, Nudge):
+        return 0.0
+    if nudge.separable:
+        return jnp.min(nudge.stiffness(output))
+    curvature = nudge.curvature(output)
+    own = jnp.diagonal(curvature)
+    return jnp.min(own + jnp.abs(own) - jnp.sum(jnp.abs(curvature), axis=1))
 
 
 def _lift(coupling: Dense | Convolution, layer: Array) -> Array:

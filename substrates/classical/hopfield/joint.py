@@ -9,10 +9,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PyTree
 
-from substrates.classical.hopfield.block_descent import output_at_rest
+from substrates.classical.hopfield.block_descent import BATCH, meeting_layers, one_over, output_at_rest, restless
 from substrates.nudge import Nudge, batch_axes
 from substrates.solvers.joint import JointEquilibrium, SpringControl, joint_status
-from substrates.solvers.solver import Equilibrium, Status, max_norm, tolerance
+from substrates.solvers.solver import Equilibrium, Status, left_over, max_norm, tolerance
+from substrates.strength import Strength
 
 State = tuple[Float[Array, "batch units"], ...]
 
@@ -40,35 +41,47 @@ def relax_with_couplings(
     limits = jax.vmap(lambda s, x, n: tolerance(net, s, x, n), in_axes=axes)(starts, xs, nudges)
 
     least = jnp.min(limits)
-
-    def moving(inner):
-        _, change, sweep = inner
-        return (change > least) & (sweep < max_rounds)
-
-    def advance(inner):
-        moved = layers.sweep(inner[0])
-        return moved, max_norm(jax.tree.map(jnp.subtract, moved, inner[0])), inner[2] + 1
-
-    def unsettled(outer):
-        _, residual, sweep = outer
-        return jnp.any(residual > limits) & (sweep < max_rounds)
+    rough = jnp.maximum(jnp.sqrt(least) / 4, least)
+    none, endless = jnp.zeros_like(least), jnp.full_like(least, jnp.inf)
 
     def settle(outer):
-        state, _, sweep = outer
-        state, _, sweep = jax.lax.while_loop(moving, advance, (state, jnp.full_like(least, jnp.inf), sweep))
-        return state, layers.residual(state), sweep
+        state, _, _, first, aside = outer
+        level = jnp.where(aside, rough, least)
+        weights = one_over(layers.scale(state))
 
-    start = (starts, jnp.full_like(limits, jnp.inf), jnp.zeros((), jnp.int32))
-    state, residual, sweeps = jax.lax.while_loop(unsettled, settle, start)
+        def moving(inner):
+            _, before, change, sweep = inner
+            return restless(before, change, level) & (sweep < jnp.minimum(first + BATCH, max_rounds))
+
+        def advance(inner):
+            state, _, before, sweep = inner
+            moved = layers.sweep(state)
+            change = max_norm(jax.tree.map(lambda new, old, weight: (new - old) * weight, moved, state, weights))
+            return moved, jnp.where(jnp.isfinite(before), before, 0), change, sweep + 1
+
+        state, before, change, sweep = jax.lax.while_loop(moving, advance, (state, none, endless, first))
+        moves = restless(before, change, level)
+        push = aside & ~moves
+        state = jax.lax.cond(push, lambda s: layers.pushed(s, rough, sweep), lambda s: s, state)
+        return state, layers.residual(state), moves | push, sweep, aside & moves
+
+    def unsettled(outer):
+        _, residual, moves, sweep, _ = outer
+        return (jnp.any(residual > limits) | moves) & (sweep < max_rounds)
+
+    start = (starts, jnp.full_like(limits, jnp.inf), jnp.asarray(True), jnp.zeros((), jnp.int32), jnp.asarray(True))
+    state, residual, moves, sweeps, _ = jax.lax.while_loop(unsettled, settle, start)
     unstable = layers.runaway(state)
-    axes = (0, 0, 0, None, 0, 0)
-    found = jax.vmap(_judged, in_axes=axes)(state, layers.energy(state), residual, sweeps, limits, unstable)
+    axes = (0, 0, 0, None, 0, 0, None)
+    found = jax.vmap(_judged, in_axes=axes)(state, layers.energy(state), residual, sweeps, limits, unstable, moves)
     at_rest = jnp.zeros((), limits.dtype)
     return JointEquilibrium(layers.at_rest(state), found, sweeps, joint_status(found, at_rest, at_rest))
 
 
-def _judged(state: State, energy: Array, residual: Array, sweeps: Array, limit: Array, unstable: Array) -> Equilibrium:
-    status = Status.where(residual <= limit, Status.converged, Status.out_of_steps)
+def _judged(
+    state: State, energy: Array, residual: Array, sweeps: Array, limit: Array, unstable: Array, moves: Array
+) -> Equilibrium:
+    status = Status.where((residual <= limit) & ~moves, Status.converged, Status.out_of_steps)
     status = Status.where(jnp.isfinite(residual), status, Status.not_finite)
     return Equilibrium(state, energy, residual, sweeps, Status.where(unstable, Status.unstable, status))
 
@@ -85,6 +98,7 @@ class _JointLayers:
         self.inputs = jax.vmap(net.clamped)(xs)
         self.driven = self.inputs @ knobs.coupling[0].weight
         self.gram = self.inputs @ self.inputs.T
+        self.strengths = tuple(map(Strength.of, knobs.coupling[1:]))
 
     def from_before(self, state: Any, k: int) -> Array:
         """The bias and what the layer before sends."""
@@ -114,16 +128,30 @@ class _JointLayers:
         return tuple(moved)
 
     def residual(self, state: State) -> Float[Array, "batch"]:
-        """The largest force that is left over in each copy: the substrate's own residual."""
-        worst = []
+        """The largest part of the forces that is left over in each copy: the substrate's own residual."""
+        forces = []
         for k, s in enumerate(state):
             force = self.from_before(state, k) - s
             if k < self.last:
                 force = jnp.clip(force + self.from_after(state, k), 0 - s, 1 - s)
             elif self.nudges is not None:
                 force += jax.vmap(lambda o, nudge: nudge.pull(o), in_axes=(0, batch_axes(self.nudges)))(s, self.nudges)
-            worst.append(jnp.max(jnp.abs(force), axis=1))
-        return jnp.max(jnp.stack(worst), axis=0)
+            forces.append(force)
+        return jax.vmap(left_over)(tuple(forces), self.scale(state))
+
+    def scale(self, state: State) -> State:
+        """The sizes of the forces that meet at each unit, with the couplings and biases at their knobs."""
+        meet = lambda field, s: meeting_layers(field, self.knobs.bias, self.strengths, s)
+        return jax.vmap(meet)(self.knobs.bias[0] + self.driven, state)
+
+    def pushed(self, state: State, size: Array, sweep: Array) -> State:
+        """A state off by some part of the forces that meet at each unit, in a random direction."""
+        keys = jax.random.split(jax.random.fold_in(jax.random.key(0), sweep), len(state))
+        aside = [
+            s + size * m * jax.random.uniform(key, s.shape, s.dtype, -1, 1)
+            for key, s, m in zip(keys, state, self.scale(state), strict=True)
+        ]
+        return (*(jnp.clip(s, 0, 1) for s in aside[:-1]), aside[-1])
 
     def energy(self, state: State) -> Float[Array, "batch"]:
         """The total energy of each copy at the couplings at rest."""

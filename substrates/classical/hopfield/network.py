@@ -12,11 +12,11 @@ import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
 from substrates import arguments
-from substrates.classical.hopfield.block_descent import BlockDescent
+from substrates.classical.hopfield.block_descent import BlockDescent, meeting_layers
 from substrates.classical.hopfield.joint import relax_with_couplings
 from substrates.nudge import Nudge, Pin
 from substrates.solvers.joint import Control, JointEquilibrium, SpringControl
-from substrates.solvers.solver import everywhere
+from substrates.strength import Strength
 from substrates.substrate import Equilibrium, Solver, Substrate
 from substrates.wiring import Convolution, Dense, Pooling, chain_of_groups
 
@@ -159,9 +159,9 @@ class HopfieldNetwork(Substrate):
         return relax_with_couplings(self, control, knobs, xs, nudges, starts, max_rounds)
 
     def force_scale(self, state: State, x: Float[Array, "..."]) -> State:
-        """The largest field of the inputs, at least 1, which is the force of a saturated unit's own energy."""
+        """|s| + |b| + a bound of what each neighbour sends (`Strength`); of the input, its field as a whole."""
         field = self.bias[0] + self.arriving(0, self.clamped(x))
-        return everywhere(jnp.maximum(jnp.max(jnp.abs(field)), 1), state)
+        return meeting_layers(field, self.bias, tuple(map(Strength.of, self.coupling[1:])), state)
 
     def bound_stiffness(self, state: State, x: Float[Array, "..."]) -> State:
         """1, of the energy s^2/2 of every unit."""

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from substrates.nudge import Nudge, Pin
-from substrates.solvers.solver import Equilibrium, Solver, Status, judge, max_norm, tolerance
+from substrates.solvers.solver import Equilibrium, Solver, Status, default_tolerance, judge, tolerance
 
 State = tuple[Float[Array, "..."], ...]
 
@@ -26,8 +26,9 @@ class ErrorSweep(Solver):
 
     Attributes:
         sweeps: a number of sweeps to do without a test (status `truncated`), or None to sweep until converged.
-        max_sweeps: the most sweeps of a converging solve. It stops when a sweep changes no error by more than the
-            tolerance, and is then judged by the residual; a sweep that does not shrink the change halves the rate.
+        max_sweeps: the most sweeps of a converging solve. It stops when a sweep changes what pulls on each layer by
+            no more than a part of it, or of the rounding of the forces that meet there, and is then judged by the
+            residual; steps have the rate of Barzilai and Borwein.
 
     Source: the identity of eps/beta and minus the deltas of back-propagation, Kerjan, Hoier and Scellier 2026, arXiv
     2606.03584; errors as coordinates, Goemaere et al. 2025.
@@ -56,8 +57,7 @@ class ErrorSweep(Solver):
             for _ in range(self.sweeps):
                 state = _forward(substrate, x, nudge, _feedbacks(substrate, x, nudge, state))
         else:
-            enough = limit / 8 * activity_at_play(substrate, start, x, nudge)
-            state, steps = self._converge(substrate, x, nudge, start, enough)
+            state, steps = self._converge(substrate, x, nudge, start)
         found = judge(substrate, state, x, nudge, steps, limit)
         status = found.status
         if self.sweeps is not None:
@@ -67,10 +67,17 @@ class ErrorSweep(Solver):
             status = Status.where(held, status, Status.unstable)
         return Equilibrium(state, found.energy, found.residual, found.steps, status)
 
-    def _converge(self, net: Any, x: Any, nudge: Nudge | Pin, start: State, limit: Float[Array, ""]):
+    def _converge(self, net: Any, x: Any, nudge: Nudge | Pin, start: State):
+        dtype = start[-1].dtype
+        part = default_tolerance(dtype) / 8
+        rounding = [float(jnp.finfo(dtype).eps) * jnp.max(m) for m in net.force_scale(start, x)]
+
         def moving(carry):
-            _, _, step, _, sweep = carry
-            return (max_norm(step) > limit) & (sweep < self.max_sweeps)
+            _, feedback, step, _, sweep = carry
+            largest = lambda layer: jnp.max(jnp.abs(layer))
+            layers = zip(step, feedback, rounding, strict=True)
+            moves = [largest(s) > jnp.maximum(part * largest(d), least) for s, d, least in layers]
+            return jnp.any(jnp.stack(moves)) & (sweep < self.max_sweeps)
 
         def advance(carry):
             state, feedback, old, rate, sweep = carry
@@ -82,18 +89,11 @@ class ErrorSweep(Solver):
             feedback = tuple(d + rate * s for d, s in zip(feedback, step, strict=True))
             return _forward(net, x, nudge, feedback), feedback, step, rate, sweep + 1
 
-        dtype = start[-1].dtype
         still = tuple(jnp.zeros_like(h) for h in start)
         endless = tuple(jnp.full_like(h, jnp.inf) for h in start)
         first = (start, still, endless, jnp.ones((), dtype), jnp.zeros((), jnp.int32))
         state, _, _, _, sweeps = jax.lax.while_loop(moving, advance, first)
         return state, sweeps
-
-
-def activity_at_play(net: Any, start: State, x: Any, nudge: Nudge | Pin) -> Float[Array, ""]:
-    """How large activities are, or become under a nudge or pin: what changes of them are small against."""
-    brought = nudge.size(start[-1]) if isinstance(nudge, Nudge) else jnp.asarray(nudge.target, start[-1].dtype)
-    return max_norm((net.force_scale(start, x), brought))
 
 
 def _product(left: State, right: State) -> Float[Array, ""]:
@@ -109,7 +109,7 @@ def _feedbacks(net: Any, x: Any, nudge: Nudge | Pin, state: State) -> State:
     feedback[last] = errors[last] = _output_error(nudge, state[last], drives[last])
     for k in reversed(range(last)):
         feedback[k] = net.feedback(k + 1, state, x, drives, errors)
-        errors[k] = net.settled(k + 1, drives[k], feedback[k]) - net.activation(k + 1, drives[k])
+        errors[k] = net.response(k + 1, drives[k], feedback[k])
     return tuple(feedback)
 
 

@@ -14,7 +14,8 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from substrates import arguments
 from substrates.classical.predictive_coding.error_sweep import ErrorSweep
-from substrates.solvers.solver import Solver, everywhere, max_norm
+from substrates.solvers.solver import Solver
+from substrates.strength import Strength
 from substrates.substrate import Substrate, parameter_dtype
 from substrates.wiring import Convolution, Dense, chain_of_groups
 
@@ -178,8 +179,19 @@ class PredictiveCodingNetwork(Substrate):
         return lower, tuple(jnp.full(shape, jnp.inf, dtype) for shape in (*hidden, output))
 
     def force_scale(self, state: State, x: Float[Array, "inputs"]) -> State:
-        """The largest activity: activities and their predictions cancel in every force."""
-        return everywhere(max_norm(state), state)
+        """|h| and what predicts it, and what the same sizes in the layers that it predicts send back (`Strength`)."""
+        meeting = [jnp.abs(h) + jnp.abs(b) for h, b in zip(state, self.bias, strict=True)]
+        # what is clamped counts as a whole: its products are at hand
+        meeting[0] = jnp.abs(state[0]) + jnp.abs(self.drive(1, state, x))
+        links = [(Strength.of(self.coupling[k]), k, k + 1) for k in range(1, len(state))]
+        links += [(Strength.of(skip), skip.source, skip.target) for skip in self.skips]
+        for strength, source, target in links:
+            meeting[target - 1] += strength.forward(self._layer(source, state, x))
+        scale = list(meeting)
+        for strength, source, target in links:
+            if source > 0:
+                scale[source - 1] += strength.backward(meeting[target - 1], state[source - 1].shape)
+        return tuple(scale)
 
     def bound_stiffness(self, state: State, x: Float[Array, "inputs"]) -> State:
         """1, of the energy h^2/2 of every node."""
@@ -244,6 +256,13 @@ class PredictiveCodingNetwork(Substrate):
             return jax.nn.relu(drive + feedback)
         moved = jax.nn.relu(drive) + feedback
         return moved if self.rectifier == "free" else jax.nn.relu(moved)
+
+    def response(self, k: int, drive: Float[Array, "..."], feedback: Float[Array, "..."]) -> Float[Array, "..."]:
+        """The error that a feedback makes, settled(drive, feedback) - activation(drive), without their cancellation."""
+        if k == len(self.coupling) or self.rectifier == "free":
+            return feedback
+        held = jnp.maximum(feedback, -jax.nn.relu(drive))
+        return jnp.where(drive > 0, held, jax.nn.relu(drive + feedback)) if self.rectifier == "buffered" else held
 
     def feedback(
         self,

@@ -8,9 +8,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from substrates.classical.predictive_coding.error_sweep import activity_at_play
 from substrates.nudge import Nudge, Pin
-from substrates.solvers.solver import Equilibrium, Solver, Status, judge, max_norm, tolerance
+from substrates.solvers.solver import Equilibrium, Solver, Status, judge, left_over, tolerance
 
 State = tuple[Float[Array, "..."], ...]
 
@@ -40,7 +39,7 @@ class ProjectedGradient(Solver):
         rate: the step. At rate one the sweeps are nilpotent at beta = 0 and settle under weak nudges; under strong ones
             they settle at rates below 2 / (1 + |J|^2), with |J| the largest singular value of any layer's slope.
         max_sweeps: the most sweeps of a converging solve. It stops when a sweep moves no activity by more than a
-            fraction of the tolerance, and is then judged by the residual.
+            fraction of the tolerance, as a part of what meets there in a free phase; the residual then judges.
 
     Source: Kerjan, Hoier and Scellier 2026, arXiv 2606.03584.
     """
@@ -76,9 +75,7 @@ class ProjectedGradient(Solver):
             state = jax.lax.fori_loop(0, self.sweeps, lambda _, h: self._sweep(substrate, x, nudge, h), start)
             steps: Any = self.sweeps
         else:
-            state, steps = self._converge(
-                substrate, x, nudge, start, self.rate * limit / 8 * activity_at_play(substrate, start, x, nudge)
-            )
+            state, steps = self._converge(substrate, x, nudge, start, self.rate * limit / 8)
         found = judge(substrate, state, x, nudge, steps, limit)
         status = found.status
         if self.sweeps is not None:
@@ -96,6 +93,8 @@ class ProjectedGradient(Solver):
                 )
 
     def _converge(self, net: Any, x: Any, nudge: Nudge, start: State, limit: Float[Array, ""]):
+        scale = net.force_scale(net.predict(x), x)
+
         def moving(carry):
             _, change, sweep = carry
             return (change > limit) & (sweep < self.max_sweeps)
@@ -103,7 +102,7 @@ class ProjectedGradient(Solver):
         def advance(carry):
             state, _, sweep = carry
             new = self._sweep(net, x, nudge, state)
-            return new, max_norm([a - b for a, b in zip(new, state, strict=True)]), sweep + 1
+            return new, left_over(jax.tree.map(jnp.subtract, new, state), scale), sweep + 1
 
         first = (start, jnp.asarray(jnp.inf, start[-1].dtype), jnp.zeros((), jnp.int32))
         state, _, sweeps = jax.lax.while_loop(moving, advance, first)

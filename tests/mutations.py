@@ -37,6 +37,41 @@ ELASTIC_UNITS = "tests/substrates/test_elastic_units.py"
 OSCILLATOR_UNITS = "tests/substrates/test_quantum_oscillator_units.py"
 MUTATIONS = (
     Mutation(
+        "stop a predictive coding network where errors are absolutely small",
+        "substrates/classical/predictive_coding/error_sweep.py",
+        "jnp.maximum(part * jnp.abs(d), least)",
+        "part",
+        "tests/substrates/test_predictive_coding.py::test_activities_scale_with_the_input_and_no_test_notices",
+    ),
+    Mutation(
+        "forget what an activity is large against",
+        "substrates/classical/predictive_coding/projected_gradient.py",
+        "jnp.full_like(a, jnp.max(jnp.abs(a)))",
+        "jnp.ones_like(a)",
+        "tests/substrates/test_predictive_coding.py::test_activities_scale_with_the_input_and_no_test_notices",
+    ),
+    Mutation(
+        "judge every layer of a Hopfield network by the strongest",
+        "substrates/classical/hopfield/block_descent.py",
+        "    return tuple(sizes)",
+        "    return tuple(0 * size + sum(jnp.max(other) for other in sizes) for size in sizes)",
+        "tests/substrates/test_hopfield.py::test_weak_layers_settle_beside_strong_ones",
+    ),
+    Mutation(
+        "rest on a saddle",
+        "substrates/classical/hopfield/block_descent.py",
+        "saddles = ~layers.convex(carry[0])",
+        "saddles = layers.convex(carry[0]) & False",
+        "tests/substrates/test_hopfield.py::test_a_cue_without_overlap_does_not_rest_on_the_saddle",
+    ),
+    Mutation(
+        "take slow for still",
+        "substrates/classical/hopfield/block_descent.py",
+        "(change > level) | (change**2 > reach * level * (before - change))",
+        "change > level",
+        "tests/substrates/test_hopfield.py::test_a_network_that_creeps_is_right_or_says_so",
+    ),
+    Mutation(
         "flip the sign of beta",
         "learning/contrastive.py",
         "beta = jnp.asarray(rule.beta, output.dtype)",

@@ -1,6 +1,7 @@
 """Hopfield networks against brute force over active sets, closed forms, the generic solver, and the theorems."""
 
 import itertools
+from fractions import Fraction
 
 import equinox as eqx
 import jax
@@ -390,6 +391,83 @@ def test_a_memory_below_capacity_mends_its_cues():
         found = relax(net, jnp.zeros(1), None, (s, s @ net.coupling[1].weight))
         assert found.status == Status.converged
         np.testing.assert_allclose(2 * found.state[0] - 1, pattern, atol=1e-9)
+
+
+@pytest.mark.parametrize("dtype", [jnp.float64, jnp.float32])
+@pytest.mark.parametrize("beta", [None, 0.1])
+def test_a_cue_without_overlap_does_not_rest_on_the_saddle(dtype, beta):
+    nudge = None if beta is None else Nudge(SquaredError(), jnp.zeros(1, dtype), jnp.asarray(beta, dtype))
+    pattern = np.array([1.0, -1, 1, -1, 1, -1, 1, 1])
+    net = HopfieldNetwork.from_patterns(pattern[None], dtype=dtype)
+    middle = jnp.full(8, 0.5, dtype)
+    found = relax(net, jnp.zeros(1, dtype), nudge, (middle, middle @ net.coupling[1].weight))
+    assert found.status == Status.converged
+    overlap = float(pattern @ np.asarray(2 * found.state[0] - 1))
+    np.testing.assert_allclose(abs(overlap), 8, rtol=1e-6)
+    again = relax(net, jnp.zeros(1, dtype), nudge, (middle, middle @ net.coupling[1].weight))
+    np.testing.assert_array_equal(found.state[0], again.state[0])
+
+
+def test_a_key_draws_the_way_down_from_a_saddle():
+    net = HopfieldNetwork.from_patterns(np.ones((1, 4)))
+    start = (jnp.full(4, 0.5), jnp.full(1, 2.0))
+    sides = {float(net.relax(jnp.zeros(1), start=start, key=jax.random.key(k)).state[0][0]) for k in range(6)}
+    assert sides == {0.0, 1.0}
+
+
+# weak parts and slow ones
+
+
+def chain_of_units(couplings, dtype):
+    """A network of single units in a chain."""
+    dense = tuple(Dense(jnp.full((1, 1), w, dtype)) for w in couplings)
+    return HopfieldNetwork(dense, tuple(jnp.zeros(1, dtype) for _ in couplings), (1,))
+
+
+def chain_at_rest(couplings, x, beta=0.0, target=0.0):
+    """Where a chain settles that no bound holds, by elimination in rational numbers from the outputs."""
+    ws, own = [Fraction(float(w)) for w in couplings], [Fraction(1)] * len(couplings)
+    field = [Fraction(0)] * len(ws)
+    field[0] = ws[0] * Fraction(float(x))
+    own[-1] += Fraction(float(beta))
+    field[-1] += Fraction(float(beta)) * Fraction(float(target))
+    for k in reversed(range(1, len(ws))):
+        own[k - 1] -= ws[k] ** 2 / own[k]
+        field[k - 1] += ws[k] * field[k] / own[k]
+    s = [field[0] / own[0]]
+    for k in range(1, len(ws)):
+        s.append((field[k] + ws[k] * s[-1]) / own[k])
+    return [float(v) for v in s]
+
+
+@pytest.mark.parametrize("dtype", [jnp.float64, jnp.float32])
+@pytest.mark.parametrize("couplings", [(1.0, 1e-12, 0.5, 0.5), (1e-12, 0.5, 0.5, 1e-3), (1.0, 0.5, 0.5, 1e-9)])
+@pytest.mark.parametrize("beta", [None, 1e-6, 0.1, -0.1])
+def test_weak_layers_settle_beside_strong_ones(couplings, beta, dtype):
+    net = chain_of_units(couplings, dtype)
+    exact_w = [float(c.weight[0, 0]) for c in net.coupling]
+    free = chain_at_rest(exact_w, 0.25)
+    target = 2 * jnp.asarray(free[-1], dtype)
+    nudge = None if beta is None else Nudge(SquaredError(), target[None], jnp.asarray(beta, dtype))
+    wanted = chain_at_rest(exact_w, 0.25, *((0.0, 0.0) if nudge is None else (nudge.beta, target)))
+    x = jnp.full(1, 0.25, dtype)
+    for start in (None, relax(net, 2.5 * x).state):
+        found = relax(net, x, nudge, start)
+        assert found.status == Status.converged
+        np.testing.assert_allclose(np.concatenate(found.state), wanted, rtol=1e-6 if dtype == jnp.float64 else 1e-3)
+
+
+@pytest.mark.parametrize("dtype", [jnp.float64, jnp.float32])
+@pytest.mark.parametrize("w", [0.9, 0.99, 0.999, 1 - 1e-5])
+def test_a_network_that_creeps_is_right_or_says_so(w, dtype):
+    net = chain_of_units((1.0, w), dtype)
+    exact = 0.4
+    x = jnp.asarray([exact * (1 - float(net.coupling[1].weight[0, 0]) ** 2)], dtype)
+    for start in (None, (jnp.full(1, exact + 0.01, dtype), jnp.full(1, exact + 0.01, dtype))):
+        found = relax(net, x, None, start)
+        close = abs(float(found.state[0][0]) - exact) < (1e-6 if dtype == jnp.float64 else 5e-3)
+        assert close or found.status == Status.out_of_steps
+    assert close or w > 0.99
 
 
 # dtypes

@@ -52,6 +52,52 @@ def weights(net):
     return [(np.asarray(c.weight), np.asarray(b)) for c, b in zip(net.coupling, net.bias, strict=True)]
 
 
+# units and weak parts
+
+
+@given(st.integers(-40, 40), st.sampled_from((1e-9, 1e-3, 0.1, -0.1)), st.booleans(), st.booleans())
+def test_activities_scale_with_the_input_and_no_test_notices(power, beta, single, published):
+    dtype, scale = (jnp.float32, 2.0 ** (power // 2)) if single else (jnp.float64, 2.0**power)
+    solver = ProjectedGradient() if published else ErrorSweep()
+    net = PredictiveCodingNetwork.dense(SIZES, key=jax.random.key(3), dtype=dtype)
+    scaled = eqx.tree_at(lambda n: n.bias, net, tuple(b * scale for b in net.bias))
+    x, target = inputs(3).astype(dtype), jnp.array((1.0, 0.0, -1.0), dtype)
+    one = relax(net, x, Nudge(SquaredError(), target, jnp.asarray(beta, dtype)), None, solver)
+    many = relax(scaled, x * scale, Nudge(SquaredError(), target * scale, jnp.asarray(beta, dtype)), None, solver)
+    assert one.status == many.status == Status.converged
+    assert int(one.steps) == int(many.steps)
+    for a, b in zip(one.state, many.state, strict=True):
+        np.testing.assert_array_equal(a * scale, b)
+
+
+@pytest.mark.parametrize("dtype", [jnp.float64, jnp.float32])
+@pytest.mark.parametrize("weights", [(1.0, 1e-12), (1e-12, 1.0), (1e6, 1e-6), (1e-9, 1e3)])
+@pytest.mark.parametrize("solver", [ErrorSweep(), ProjectedGradient()])
+def test_weak_layers_settle_beside_strong_ones(weights, solver, dtype):
+    # h = a + w eps, o = w h + eps, eps = beta (y - o)
+    if weights[1] > 1 and isinstance(solver, ProjectedGradient):
+        pytest.skip("a step of rate one is too long for strong couplings")
+    net = PredictiveCodingNetwork(
+        tuple(Dense(jnp.full((1, 1), w, dtype)) for w in weights),
+        (jnp.zeros(1, dtype), jnp.zeros(1, dtype)),
+        shape=(1,),
+    )
+    a, w = weights
+    x = jnp.full(1, 0.5, dtype)
+    for strength in (1e-6, 0.1, -0.1):
+        beta = strength / w**2 if w > 1 else strength
+        y = 2 * w * a * 0.5
+        o = (w * a * 0.5 + beta * (1 + w**2) * y) / (1 + beta * (1 + w**2))
+        eps = beta * (y - o)
+        nudge = Nudge(SquaredError(), jnp.full(1, y, dtype), jnp.asarray(beta, dtype))
+        for start in (None, relax(net, 3 * x).state):
+            found = relax(net, x, nudge, start, solver)
+            assert found.status == Status.converged
+            close = 1e-6 if dtype == jnp.float64 else 1e-3
+            np.testing.assert_allclose(found.state[0], [a * 0.5 + w * eps], rtol=close)
+            np.testing.assert_allclose(found.state[1], [o], rtol=close)
+
+
 # the free equilibrium
 
 

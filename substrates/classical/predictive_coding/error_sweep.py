@@ -26,8 +26,8 @@ class ErrorSweep(Solver):
 
     Attributes:
         sweeps: a number of sweeps to do without a test (status `truncated`), or None to sweep until converged.
-        max_sweeps: the most sweeps of a converging solve. It stops when a sweep changes what pulls on each layer by
-            no more than a part of it, or of the rounding of the forces that meet there, and is then judged by the
+        max_sweeps: the most sweeps of a converging solve. It stops when a sweep changes what pulls on each node by
+            no more than a part of it, or than rounding of its activity, and is then judged by the
             residual; steps have the rate of Barzilai and Borwein.
 
     Source: the identity of eps/beta and minus the deltas of back-propagation, Kerjan, Hoier and Scellier 2026, arXiv
@@ -70,14 +70,13 @@ class ErrorSweep(Solver):
     def _converge(self, net: Any, x: Any, nudge: Nudge | Pin, start: State):
         dtype = start[-1].dtype
         part = default_tolerance(dtype) / 8
-        rounding = [float(jnp.finfo(dtype).eps) * jnp.max(m) for m in net.force_scale(start, x)]
+        rounding = [float(jnp.finfo(dtype).eps) * jnp.max(jnp.abs(h)) for h in start]
 
         def moving(carry):
             _, feedback, step, _, sweep = carry
-            largest = lambda layer: jnp.max(jnp.abs(layer))
             layers = zip(step, feedback, rounding, strict=True)
-            moves = [largest(s) > jnp.maximum(part * largest(d), least) for s, d, least in layers]
-            return jnp.any(jnp.stack(moves)) & (sweep < self.max_sweeps)
+            excess = [jnp.max(jnp.abs(s) - jnp.maximum(part * jnp.abs(d), least)) for s, d, least in layers]
+            return (jnp.max(jnp.stack(excess)) > 0) & (sweep < self.max_sweeps)
 
         def advance(carry):
             state, feedback, old, rate, sweep = carry

@@ -39,7 +39,8 @@ class ProjectedGradient(Solver):
         rate: the step. At rate one the sweeps are nilpotent at beta = 0 and settle under weak nudges; under strong ones
             they settle at rates below 2 / (1 + |J|^2), with |J| the largest singular value of any layer's slope.
         max_sweeps: the most sweeps of a converging solve. It stops when a sweep moves no activity by more than a
-            fraction of the tolerance, as a part of what meets there in a free phase; the residual then judges.
+            fraction of the tolerance, as a part of the largest pre-activation of its layer in a free phase; the residual
+            then judges.
 
     Source: Kerjan, Hoier and Scellier 2026, arXiv 2606.03584.
     """
@@ -93,7 +94,8 @@ class ProjectedGradient(Solver):
                 )
 
     def _converge(self, net: Any, x: Any, nudge: Nudge, start: State, limit: Float[Array, ""]):
-        scale = net.force_scale(net.predict(x), x)
+        drives = net.drives(net.predict(x), x)
+        scale = tuple(jnp.full_like(a, jnp.max(jnp.abs(a))) for a in drives)
 
         def moving(carry):
             _, change, sweep = carry

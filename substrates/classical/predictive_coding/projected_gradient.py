@@ -39,8 +39,8 @@ class ProjectedGradient(Solver):
         rate: the step. At rate one the sweeps are nilpotent at beta = 0 and settle under weak nudges; under strong ones
             they settle at rates below 2 / (1 + |J|^2), with |J| the largest singular value of any layer's slope.
         max_sweeps: the most sweeps of a converging solve. It stops when a sweep moves no activity by more than a
-            fraction of the tolerance, as a part of the largest pre-activation of its layer in a free phase; the residual
-            then judges.
+            fraction of the tolerance, as a part of the largest pre-activation of its layer in a free phase; it is then
+            judged by the residual.
 
     Source: Kerjan, Hoier and Scellier 2026, arXiv 2606.03584.
     """

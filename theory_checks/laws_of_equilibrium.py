@@ -43,7 +43,7 @@ def _definitions(substrate, states, xs, nudges, derive):
     """
 
     def one(state, x, nudge):
-        scale = substrate.force_scale(state, x)
+        scale = substrate.meeting(state, x, nudge)
         if not derive:
             balance = substrate.stationarity(state, x, nudge)
             if jax.tree.structure(balance) == jax.tree.structure(scale):

@@ -199,7 +199,8 @@ def _settle(solver: OperatingPoint, net: Any, x: Array, nudge: Nudge | Pin | Non
     status = Status.where(ending.precise | ~found.converged, status, Status.ill_conditioned)
     # what is not positive definite without a nudge has a node that no conductance holds
     pushed = isinstance(nudge, Nudge) or not net.conservative
-    status = Status.where(ending.stable, status, Status.unstable if pushed else Status.zero_mode)
+    told = ending.stable | (found.status == Status.not_finite)
+    status = Status.where(told, status, Status.unstable if pushed else Status.zero_mode)
     status = Status.where(ending.infeasible, Status.infeasible, status)
     return eqx.tree_at(lambda e: e.status, found, status)
 

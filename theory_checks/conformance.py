@@ -14,7 +14,6 @@ from substrates.substrate import Cost, Substrate
 from theory_checks import laws_of_agreement as agreement
 from theory_checks import laws_of_equilibrium as equilibrium
 from theory_checks import laws_of_response as response
-from theory_checks import laws_of_units as scaling
 from theory_checks.bench import Bench
 from theory_checks.report import Law, Report, does_not_apply
 
@@ -36,7 +35,6 @@ LAWS = (
     agreement.batches,
     agreement.compilation,
     agreement.solvers,
-    scaling.units,
 )
 
 OF_GRADIENTS = (

@@ -84,7 +84,10 @@ def _in_units(bench: Bench, factor: float) -> Substrate | None:
     if 0 < len(leaves) <= 8:
         for count in range(len(leaves), 0, -1):
             for chosen in itertools.combinations(range(len(leaves)), count):
-                if float(jnp.max(jnp.abs(jnp.sum(shares[list(chosen)], axis=0) - whole))) > 1e3 * bench.epsilon * size:
+                if (
+                    float(jnp.max(jnp.abs(jnp.sum(shares[jnp.asarray(chosen)], axis=0) - whole)))
+                    > 1e3 * bench.epsilon * size
+                ):
                     continue
                 moved = [leaf * number if k in chosen else leaf for k, leaf in enumerate(leaves)]
                 scaled = eqx.combine(structure.unflatten(moved), rest)

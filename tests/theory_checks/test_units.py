@@ -2,14 +2,12 @@
 
 import jax
 import jax.numpy as jnp
-import pytest
 
 from learning import SquaredError
 from substrates import IsingModel, ResistorNetwork, Substrate
 from substrates.solvers.solver import Equilibrium, Status
-from theory_checks import check_substrate
 from theory_checks.bench import Bench
-from theory_checks.laws_of_units import NAME, units
+from theory_checks.laws_of_units import units
 
 X, Y = jnp.array([[0.3], [-0.4]]), jnp.array([[0.5], [0.1]])
 
@@ -73,8 +71,3 @@ def test_it_holds_for_plug_ins_circuits_and_spins():
     assert law(net).verdict == "holds"
     spins = IsingModel.from_edges([(0, 1), (1, 2)], coupling=jnp.array([1.0, -0.5]), field=0.3, inputs=[0], outputs=[2])
     assert law(spins, jnp.sign(X), jnp.sign(Y)).verdict == "holds"
-
-
-@pytest.mark.slow
-def test_the_kit_reports_it():
-    assert check_substrate(Wells(jnp.array([1.0, 2.0])), X, Y)[NAME].verdict == "holds"

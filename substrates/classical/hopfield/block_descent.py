@@ -218,7 +218,10 @@ class _Layers:
             elif isinstance(self.nudge, Pin):
                 force = s - self.nudge.target
             forces.append(force)
-        return left_over(tuple(forces), self.scale(state))
+        scale = self.scale(state)
+        if isinstance(self.nudge, Nudge):
+            scale = (*scale[:-1], scale[-1] + self.nudge.size(state[-1]))
+        return left_over(tuple(forces), scale)
 
     def convex(self, state: State) -> Array:
         """Whether the couplings alone show that the energy is convex, so that it has no saddle to rest on.

@@ -14,7 +14,7 @@ from substrates.nudge import Nudge, Pin
 from substrates.quantum.conjugate_gradients import lowest_eigenvector
 from substrates.solvers.batching import in_groups
 from substrates.solvers.generic import DescendThenPolish
-from substrates.solvers.solver import Equilibrium, Solver, Status, judge, max_norm
+from substrates.solvers.solver import Equilibrium, Solver, Status, everywhere, judge, tolerance
 
 DENSE_DIMENSION = 64
 NEARLY_DEGENERATE = 1e-6
@@ -133,18 +133,9 @@ class GroundStateSolver(Solver):
 def eigen_tolerance(
     substrate: Any, state: Array, x: PyTree, nudge: Nudge | Pin | None, scale: Float[Array, ""]
 ) -> Float[Array, ""]:
-    """The part of a scale S of the energies that the residual may be: 4 eps^(3/4) in the free phase.
-
-    In a nudged one it is 4 eps^(3/4) of what part of S the nudge's largest force is, as the error of equilibrium
-    propagation is the residual over beta; and never below 64 eps.
-    """
-    epsilon = float(jnp.finfo(state.dtype).eps)
-    free = jnp.asarray(4 * epsilon**0.75, state.dtype)
-    if not isinstance(nudge, Nudge):
-        return free
-    output, transpose = jax.vjp(lambda s: substrate.read(s, x), state)
-    pull = max_norm(transpose(nudge.pull(output))) / _positive(scale)
-    return jnp.maximum(free * jnp.minimum(pull, 1), ROUNDINGS * epsilon)
+    """The part of a scale S of the energies that the residual may be: `tolerance`, and never below 64 eps."""
+    least = ROUNDINGS * float(jnp.finfo(state.dtype).eps)
+    return jnp.maximum(tolerance(substrate, state, x, nudge, scale=everywhere(scale, state)), least)
 
 
 def _positive(scale: Float[Array, ""]) -> Float[Array, ""]:

@@ -180,12 +180,7 @@ class Substrate(eqx.Module):
         """How far from equilibrium, without a unit: the largest part that `stationarity` leaves over at a variable of
         the forces that meet there, `force_scale`; of a pinned output as a part of its target and of what it shows.
         """
-        balance = self.stationarity(state, x, nudge)
-        if not isinstance(nudge, Pin):
-            return left_over(balance, self.meeting(state, x, nudge))
-        flat, unravel = ravel_pytree(state)
-        shown = row_sizes(lambda s: self.read(unravel(s), x), flat, jnp.abs(flat)) + jnp.abs(nudge.target)
-        return left_over(balance, (self.force_scale(state, x), shown))
+        return left_over(self.stationarity(state, x, nudge), self.meeting(state, x, nudge))
 
     def force_scale(self, state: PyTree, x: PyTree) -> PyTree:
         """The sum of the sizes of the forces that meet at each variable, a tree like the state: what a balance at that
@@ -201,11 +196,17 @@ class Substrate(eqx.Module):
         real = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, jnp.finfo(leaf.dtype).dtype), state)
         return ravel_pytree(real)[1](sizes)
 
-    def meeting(self, state: PyTree, x: PyTree, nudge: Nudge | None = None) -> PyTree:
-        """`force_scale`, with what a nudge adds to the forces that meet at the variables that outputs show."""
+    def meeting(self, state: PyTree, x: PyTree, nudge: Nudge | Pin | None = None) -> PyTree:
+        """`force_scale`, with what a nudge adds to the forces that meet at the variables that outputs show; under a pin
+        a pair, like `stationarity`: beside it what outputs add up from their variables, and their targets.
+        """
         scale = self.force_scale(state, x)
         if nudge is None:
             return scale
+        if isinstance(nudge, Pin):
+            flat, unravel = ravel_pytree(state)
+            shown = row_sizes(lambda s: self.read(unravel(s), x), flat, jnp.abs(flat)) + jnp.abs(nudge.target)
+            return scale, shown
         output, transpose = jax.vjp(lambda s: self.read(s, x), state)
         brought = transpose(nudge.size(output))[0]
         return jax.tree.map(lambda s, b: s + jnp.abs(b), scale, brought)

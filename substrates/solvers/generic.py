@@ -104,7 +104,7 @@ class DescendThenPolish(Solver):
         bounds = substrate.bounds(x)
         z = jnp.zeros_like(flat)
         if bounds is not None:
-            lower, upper = ((ravel_pytree(side)[0].astype(flat.dtype) - flat) / unit for side in bounds)
+            lower, upper = ((_flat_like(side, unravel(flat)) - flat) / unit for side in bounds)
             found, steps = projected_gradient(energy, z, lower, upper, limit, self.max_steps)
             return place(found), steps
         coarse = float(jnp.finfo(flat.dtype).eps) ** 0.5
@@ -297,11 +297,7 @@ def _pinned(solver, substrate, x, nudge, start, limit):
         return jnp.concatenate([ravel_pytree(balance)[0], shown - nudge.target])
 
     def scale(unknowns):
-        state = unravel(unknowns[: flat.size])
-        meeting = ravel_pytree(substrate.force_scale(state, x))[0]
-        read = lambda s: substrate.read(unravel(s), x)
-        shown = row_sizes(read, unknowns[: flat.size], jnp.abs(unknowns[: flat.size])) + jnp.abs(nudge.target)
-        return jnp.concatenate([meeting, shown])
+        return ravel_pytree(substrate.meeting(unravel(unknowns[: flat.size]), x, nudge))[0]
 
     unknowns = jnp.concatenate([flat, jnp.zeros_like(output)])
     if unknowns.size > solver.dense_size:

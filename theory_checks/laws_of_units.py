@@ -18,6 +18,9 @@ from theory_checks.report import Law, at_most, does_not_apply
 FACTORS = {8: (1e-15, 1e-9, 1e9), 4: (1e-9, 1e-5, 1e6)}
 """By how much energies are multiplied, by the bytes of a number."""
 
+MOST_PARAMETERS = 8
+"""So many arrays of parameters are tried in all combinations."""
+
 NAME = "the same equilibrium in other units"
 
 
@@ -60,7 +63,7 @@ def _energies_or_forces(substrate: Substrate, states: PyTree, xs: PyTree) -> Arr
 
 
 @eqx.filter_jit
-def _unit_carriers(substrate: Substrate, states: PyTree, xs: PyTree) -> tuple[Array, Array]:
+def _shares(substrate: Substrate, states: PyTree, xs: PyTree) -> tuple[Array, Array]:
     """What each parameter contributes by Euler's theorem, <theta, d/dtheta>, of the energies or forces; and these."""
     parameters, rest = split_parameters(substrate)
     leaves, structure = jax.tree.flatten(parameters)
@@ -70,32 +73,25 @@ def _unit_carriers(substrate: Substrate, states: PyTree, xs: PyTree) -> tuple[Ar
     return jnp.stack(shares) if shares else jnp.zeros((0, 1)), shown(leaves)
 
 
-def _in_units(bench: Bench, factor: float) -> Substrate | None:
-    """The system with every energy multiplied: by its parameters where the energy is homogeneous in some of them, by a
-    wrapper where the generic solver settles it; None where neither tells.
-    """
-    substrate = bench.substrate
-    number = jnp.asarray(factor, bench.dtype)
-    states = bench.free.state if bench.discrete else bench.nearby(11)
-    shares, whole = _unit_carriers(substrate, states, bench.xs)
-    size = jnp.max(jnp.abs(whole))
+def _multiplied(substrate: Substrate, chosen: tuple[int, ...], factor: float) -> Substrate:
+    """The system with some of its parameters, by their numbers, times a factor."""
     parameters, rest = split_parameters(substrate)
     leaves, structure = jax.tree.flatten(parameters)
-    if 0 < len(leaves) <= 8:
-        for count in range(len(leaves), 0, -1):
-            for chosen in itertools.combinations(range(len(leaves)), count):
-                if (
-                    float(jnp.max(jnp.abs(jnp.sum(shares[jnp.asarray(chosen)], axis=0) - whole)))
-                    > 1e3 * bench.epsilon * size
-                ):
-                    continue
-                moved = [leaf * number if k in chosen else leaf for k, leaf in enumerate(leaves)]
-                scaled = eqx.combine(structure.unflatten(moved), rest)
-                there = _energies_or_forces(scaled, states, bench.xs)
-                if float(jnp.max(jnp.abs(there / number - whole))) <= 1e3 * bench.epsilon * size:
-                    return scaled
-    if type(substrate).relax is Substrate.relax and isinstance(substrate.solver, DescendThenPolish | Newton):
-        return InUnits(substrate, number)
+    moved = [leaf * jnp.asarray(factor, leaf.dtype) if k in chosen else leaf for k, leaf in enumerate(leaves)]
+    return eqx.combine(structure.unflatten(moved), rest)
+
+
+def _carriers(bench: Bench) -> tuple[int, ...] | None:
+    """The numbers of parameters, as many as can be, in which energies (or forces) are homogeneous of degree one."""
+    states = bench.free.state if bench.discrete else bench.nearby(11)
+    shares, whole = _shares(bench.substrate, states, bench.xs)
+    equal = lambda found: float(jnp.max(jnp.abs(found - whole))) <= 1e3 * bench.epsilon * float(jnp.max(jnp.abs(whole)))
+    most = len(shares) if len(shares) <= MOST_PARAMETERS else 0
+    for count in range(most, 0, -1):
+        for chosen in itertools.combinations(range(len(shares)), count):
+            doubled = lambda c=chosen: _energies_or_forces(_multiplied(bench.substrate, c, 2.0), states, bench.xs)
+            if equal(jnp.sum(shares[jnp.asarray(chosen)], axis=0)) and equal(doubled() / 2):
+                return chosen
     return None
 
 
@@ -103,15 +99,15 @@ def units(bench: Bench) -> list[Law]:
     """Energies in another unit lead to the same equilibrium, and no relaxation there is converged and elsewhere."""
     if not bool(jnp.all(bench.free.converged)):
         return [does_not_apply(NAME, "The free phase does not settle to one state: it is truncated, or did not end.")]
+    substrate, carriers = bench.substrate, _carriers(bench)
+    generic = type(substrate).relax is Substrate.relax and isinstance(substrate.solver, DescendThenPolish | Newton)
+    if carriers is None and not generic:
+        reason = "The energy is not proportional to parameters, and a solver of its own settles it."
+        return [does_not_apply(NAME, reason)]
     worst = 0.0
     for factor in FACTORS[bench.dtype.itemsize]:
-        scaled = _in_units(bench, factor)
-        if scaled is None:
-            return [
-                does_not_apply(
-                    NAME, "The energy is not proportional to parameters, and a solver of its own settles it."
-                )
-            ]
+        wrapped = lambda factor=factor: InUnits(substrate, jnp.asarray(factor, bench.dtype))
+        scaled = wrapped() if carriers is None else _multiplied(substrate, carriers, factor)
         found = relax_batch(scaled, bench.xs, keys=bench.keys)
         states = (bench.free.state, found.state)
         if bench.discrete:  # of several states of the same energy any may be found

@@ -49,9 +49,8 @@ def settle_by_newton(
     """
     flat, unravel = ravel_pytree(start)
     meeting = ravel_pytree(net.force_scale(start, x))[0]
-    adrift = net.adrift(nudge is not None)
-    turning = jnp.asarray(False) if adrift is None else jnp.any(adrift)
-    held = None if adrift is None else adrift
+    held = net.adrift(nudge is not None)
+    turning = jnp.asarray(False) if held is None else jnp.any(held)
     if isinstance(nudge, Pin):
         pinned = net.with_outputs(jax.tree.map(jnp.zeros_like, start), jnp.ones_like(net.output_phases(start)))
         pinned = ravel_pytree(pinned)[0] > 0
@@ -89,8 +88,7 @@ def descend_by_krylov(
 
     Steps solve H d = torque by conjugate gradients, each phase in units of what it feels, and follow the torque where
     that does not lead downhill. They are halved until the energy falls or the torques shrink to a half. It goes on
-    while torques are left over and, of a state that they leave doubtful, while steps lead elsewhere; the distance is
-    infinite where the conjugate gradients did not solve the equations.
+    while torques are left over and, of a state that they leave doubtful, while steps lead elsewhere.
     """
     epsilon = float(jnp.finfo(start.dtype).eps)
     unit = 1 / jnp.where(meeting > 0, meeting, 1.0)

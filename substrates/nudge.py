@@ -197,6 +197,40 @@ class Pin(eqx.Module):
     target: Any
 
 
+class HeldBySprings(eqx.Module):
+    """A pin as an augmented Lagrangian has it, in place of a nudge: the energy m (o - target) + r (o - target)^2 / 2.
+
+    The multiplier m grows by r (o - target) from round to round, until the springs are not stretched.
+
+    Attributes:
+        target: what the outputs should show.
+        multiplier: m of each output, a force.
+        strength: r of each output, a stiffness.
+
+    Source: Rockafellar 1976, "Augmented Lagrangians and applications of the proximal point algorithm in convex
+    programming".
+    """
+
+    affine: ClassVar[bool] = True
+
+    target: Inexact[Array, "outputs"]
+    multiplier: Inexact[Array, "outputs"]
+    strength: Inexact[Array, "outputs"]
+
+    def energy(self, output: Inexact[Array, "outputs"]) -> Inexact[Array, ""]:
+        """m (o - target) + r (o - target)^2 / 2, over all outputs."""
+        gap = output - self.target
+        return jnp.sum(self.multiplier * gap + self.strength * gap**2 / 2)
+
+    def pull(self, output: Inexact[Array, "outputs"]) -> Inexact[Array, "outputs"]:
+        """-(m + r (o - target))."""
+        return -(self.multiplier + self.strength * (output - self.target))
+
+    def curvature(self, output: Inexact[Array, "outputs"]) -> Inexact[Array, "outputs outputs"]:
+        """r on the diagonal."""
+        return jnp.diag(self.strength)
+
+
 def batch_axes(nudge: Nudge | Pin | None) -> PyTree:
     """The `in_axes` with which `jax.vmap` maps over a nudge: its targets and free outputs, and a beta per example."""
 

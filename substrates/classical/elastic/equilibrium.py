@@ -21,7 +21,7 @@ from substrates.classical.elastic.stability import (
     read_coordinates,
     softest_mode,
 )
-from substrates.nudge import Nudge, Pin
+from substrates.nudge import HeldBySprings, Nudge, Pin
 from substrates.solvers.batching import in_groups, only_where
 from substrates.solvers.certificate import state_tolerance
 from substrates.solvers.generic import DescendThenPolish
@@ -236,24 +236,6 @@ def _escaped(objective: Objective, point: Any, softest: Softest) -> Any:
     return (moved, keep(found, energy), gradient), keep(jnp.asarray(jnp.inf, flat.dtype), softest.step)
 
 
-class _Springs(eqx.Module):
-    """A pin as a nudge: the energy m.(o - target) + sum_o s_o (o - target)^2 / 2."""
-
-    target: Array
-    multiplier: Array
-    strength: Array
-
-    def energy(self, output):
-        gap = output - self.target
-        return jnp.sum(self.multiplier * gap) + jnp.sum(self.strength * gap**2) / 2
-
-    def pull(self, output):
-        return -(self.multiplier + self.strength * (output - self.target))
-
-    def curvature(self, output):
-        return jnp.diag(self.strength)
-
-
 def _compliance_at_outputs(net: Any, x: Array, flat: Float[Array, "free"]) -> Float[Array, "outputs"]:
     """How far a newton at each output would move it if it moved the nodes it reads alone, metres per newton."""
     at_nodes = node_stiffness(net.topology, net.stiffness)
@@ -283,7 +265,7 @@ def _pinned(
 
     def round_(carry):
         flat, multiplier, steps, _, step = carry
-        springs = _Springs(target, multiplier, strength)
+        springs = HeldBySprings(target, multiplier, strength)
         flat, more, softest = _settled(solver, net, x, springs, flat, 0.1 * limit)
         multiplier += strength * (net.read(flat.reshape(shape), x) - target)
         return flat, multiplier, steps + more, softest, step + 1

@@ -12,7 +12,7 @@ from jaxtyping import Array, Bool, Float, Inexact, PRNGKeyArray, PyTree
 
 from substrates.classical.resistor.linear_solve import DENSE_SIZE, Solve, Solved, conductance_solver, eliminates
 from substrates.classical.resistor.topology import potentials_of
-from substrates.nudge import Nudge, Pin
+from substrates.nudge import HeldBySprings, Nudge, Pin
 from substrates.solvers.certificate import state_tolerance
 from substrates.solvers.solver import Equilibrium, Solver, Status, judge, left_over, tolerance
 
@@ -94,24 +94,6 @@ class _Straightened(eqx.Module):
         return self.law.content(jnp.minimum(drop, self.knee)) + tangent
 
 
-class _Spring(eqx.Module):
-    """A pin as a nudge: the energy m (o - target) + r (o - target)^2 / 2."""
-
-    target: Inexact[Array, "outputs"]
-    multiplier: Inexact[Array, "outputs"]
-    strength: Float[Array, "outputs"]
-
-    def energy(self, output):
-        gap = output - self.target
-        return jnp.sum(self.multiplier * gap + self.strength * gap**2 / 2)
-
-    def pull(self, output):
-        return -(self.multiplier + self.strength * (output - self.target))
-
-    def curvature(self, output):
-        return jnp.diag(self.strength)
-
-
 class _Circuit(eqx.Module):
     """A circuit without constraints: what Newton's method sees.
 
@@ -131,7 +113,7 @@ class _Circuit(eqx.Module):
     @property
     def linear(self) -> bool:
         """Whether one step is exact."""
-        affine = self.hold is None or isinstance(self.hold, _Spring) or self.hold.affine
+        affine = self.hold is None or self.hold.affine
         return self.exact and self.diode is None and affine
 
     def gradient(self, u):
@@ -318,7 +300,7 @@ def _multipliers(solver, net, x, nudge, start, circuit_of, limit) -> tuple[Any, 
 
     def circuit(diode_current, pin_current, stiffer: float = 1.0):
         diode = _Penalty(diode_current, stiffer * diode_strength) if ideal else real
-        hold = _Spring(target, pin_current, stiffer * pin_strength) if pinned else nudge
+        hold = HeldBySprings(target, pin_current, stiffer * pin_strength) if pinned else nudge
         return circuit_of(diode, hold)
 
     def corrected(carry, _):

@@ -71,12 +71,15 @@ def test_activities_scale_with_the_input_and_no_test_notices(power, beta, single
 
 
 @pytest.mark.parametrize("dtype", [jnp.float64, jnp.float32])
-@pytest.mark.parametrize("weights", [(1.0, 1e-12), (1e-12, 1.0), (1e6, 1e-6), (1e-9, 1e3)])
-@pytest.mark.parametrize("solver", [ErrorSweep(), ProjectedGradient()])
+@pytest.mark.parametrize(
+    ("weights", "solver"),
+    [
+        *itertools.product([(1.0, 1e-12), (1e-12, 1.0), (1e6, 1e-6)], [ErrorSweep(), ProjectedGradient()]),
+        ((1e-9, 1e3), ErrorSweep()),
+    ],
+)
 def test_weak_layers_settle_beside_strong_ones(weights, solver, dtype):
     # h = a + w eps, o = w h + eps, eps = beta (y - o)
-    if weights[1] > 1 and isinstance(solver, ProjectedGradient):
-        pytest.skip("a step of rate one is too long for strong couplings")
     net = PredictiveCodingNetwork(
         tuple(Dense(jnp.full((1, 1), w, dtype)) for w in weights),
         (jnp.zeros(1, dtype), jnp.zeros(1, dtype)),

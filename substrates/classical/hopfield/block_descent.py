@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -224,19 +225,10 @@ class _Layers:
         return left_over(tuple(forces), scale)
 
     def convex(self, state: State) -> Array:
-        """Whether the couplings alone show that the energy is convex, so that it has no saddle to rest on.
-
-        Layers joined in a chain by norms w_k cost at least what a chain of single units joined by w_k costs, whose
-        pivots 1 - w_k^2/pivot are positive.
-        """
-        pivot, held = jnp.ones((), self.field.dtype), jnp.asarray(True)
-        for k, coupling in enumerate(self.couplings):
-            if k + 1 == self.last and isinstance(self.nudge, Pin):
-                break
-            own = 1 + least_stiffness(self.nudge, state[-1]) if k + 1 == self.last else 1
-            pivot = own - squared_norm(coupling) / jnp.where(pivot > 0, pivot, 1)
-            held &= pivot > 0
-        return held
+        """Whether the couplings alone show that the energy is convex, so that it has no saddle to rest on."""
+        pinned = isinstance(self.nudge, Pin)
+        couplings = self.couplings[:-1] if pinned else self.couplings
+        return chain_is_convex(couplings, 1.0 if pinned else 1 + least_stiffness(self.nudge, state[-1]))
 
     def pushed(
         self, carry: tuple[State, State], size: Array, key: PRNGKeyArray | None, step: Array
@@ -285,6 +277,21 @@ def meeting_layers(field: Array, bias: State, strengths: tuple[Strength, ...], s
         size = jnp.abs(s) + (jnp.abs(field) if k == 0 else jnp.abs(bias[k]) + strengths[k - 1].forward(state[k - 1]))
         sizes.append(size + strengths[k].backward(state[k + 1], s.shape) if k + 1 < len(state) else size)
     return tuple(sizes)
+
+
+def chain_is_convex(couplings: Sequence[Dense | Convolution], held: Array | float) -> Array:
+    """Whether the norms of couplings show that layers of curvature 1, the last of `held`, have a convex energy.
+
+    Layers joined in a chain by norms w_k cost at least what a chain of single units joined by w_k costs, whose pivots
+    1 - w_k^2/pivot are positive.
+    """
+    pivot: Any = 1.0
+    convex = jnp.asarray(True)
+    for k, coupling in enumerate(couplings, 1):
+        lost = squared_norm(coupling) / jnp.where(pivot > 0, pivot, 1)
+        pivot = (held if k == len(couplings) else 1) - lost
+        convex &= pivot > 0
+    return convex
 
 
 def least_stiffness(nudge: Nudge | Pin | None, output: Array) -> Array | float:

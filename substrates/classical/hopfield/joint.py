@@ -9,7 +9,15 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PyTree
 
-from substrates.classical.hopfield.block_descent import BATCH, meeting_layers, one_over, output_at_rest, restless
+from substrates.classical.hopfield.block_descent import (
+    BATCH,
+    chain_is_convex,
+    least_stiffness,
+    meeting_layers,
+    one_over,
+    output_at_rest,
+    restless,
+)
 from substrates.nudge import Nudge, batch_axes
 from substrates.solvers.joint import JointEquilibrium, SpringControl, joint_status
 from substrates.solvers.solver import Equilibrium, Status, left_over, max_norm, tolerance
@@ -69,7 +77,13 @@ def relax_with_couplings(
         _, residual, moves, sweep, _ = outer
         return (jnp.any(residual > limits) | moves) & (sweep < max_rounds)
 
-    start = (starts, jnp.full_like(limits, jnp.inf), jnp.asarray(True), jnp.zeros((), jnp.int32), jnp.asarray(True))
+    start = (
+        starts,
+        jnp.full_like(limits, jnp.inf),
+        jnp.asarray(True),
+        jnp.zeros((), jnp.int32),
+        ~layers.convex(starts),
+    )
     state, residual, moves, sweeps, _ = jax.lax.while_loop(unsettled, settle, start)
     unstable = layers.runaway(state)
     axes = (0, 0, 0, None, 0, 0, None)
@@ -143,6 +157,12 @@ class _JointLayers:
         """The sizes of the forces that meet at each unit, with the couplings and biases at their knobs."""
         meet = lambda field, s: meeting_layers(field, self.knobs.bias, self.strengths, s)
         return jax.vmap(meet)(self.knobs.bias[0] + self.driven, state)
+
+    def convex(self, state: State) -> Bool[Array, ""]:
+        """Whether the couplings at their knobs show that the energy is convex; how they yield is not counted."""
+        axes = (batch_axes(self.nudges), 0)
+        least = 0.0 if self.nudges is None else jnp.min(jax.vmap(least_stiffness, in_axes=axes)(self.nudges, state[-1]))
+        return chain_is_convex(self.knobs.coupling[1:], 1 + least)
 
     def pushed(self, state: State, size: Array, sweep: Array) -> State:
         """A state off by some part of the forces that meet at each unit, in a random direction."""

@@ -87,12 +87,13 @@ class BlockDescent(Solver):
         # layers between two that rest are at rest, so that every other layer is watched
         watched = slice(layers.last % 2, None, 2)
 
-        def settle(carry, first, level):
+        def settle(carry, first, change, level):
             weights = one_over(layers.scale(carry[0])[watched])
 
             def moving(inner):
                 _, before, change, step = inner
-                return restless(before, change, level) & (step < jnp.minimum(first + BATCH, self.max_sweeps))
+                going = restless(before, change, level) & (step < jnp.minimum(first + BATCH, self.max_sweeps))
+                return going | (step == first)
 
             def advance(inner):
                 (state, lifts), _, before, step = inner
@@ -102,24 +103,25 @@ class BlockDescent(Solver):
                 changes = [jnp.max(jnp.abs(new - old) * weight) for new, old, weight in both]
                 return moved, before, jnp.max(jnp.stack(changes)), step + 1
 
-            inner = (carry, jnp.zeros_like(limit), endless, first)
+            inner = (carry, jnp.zeros_like(limit), change, first)
             carry, before, change, step = jax.lax.while_loop(moving, advance, inner)
-            return carry, layers.residual(carry), restless(before, change, level), step
+            return carry, layers.residual(carry), restless(before, change, level), step, change
 
         def unsettled(outer):
-            (_, residual, moves, step), aside = outer
+            (_, residual, moves, step, _), aside = outer
             return ((residual > limit) | moves | aside) & (step < self.max_sweeps)
 
         def again(outer):
-            (carry, _, moves, step), aside = outer
+            (carry, _, moves, step, change), aside = outer
             push = aside & ~moves
             pushed = layers.pushed(carry, rough, key, step)
             carry = jax.tree.map(lambda new, old: jnp.where(push, new, old), pushed, carry)
             still = aside & moves
-            return settle(carry, step, jnp.where(still, rough, limit)), still
+            change = jnp.where(push, endless, change)
+            return settle(carry, step, change, jnp.where(still, rough, limit)), still
 
-        outer = settle(carry, jnp.zeros((), jnp.int32), rough), saddles
-        (carry, residual, moves, step), aside = jax.lax.while_loop(unsettled, again, outer)
+        outer = settle(carry, jnp.zeros((), jnp.int32), endless, rough), saddles
+        (carry, residual, moves, step, _), aside = jax.lax.while_loop(unsettled, again, outer)
         return carry, residual, moves | aside, step
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 
 import equinox as eqx
@@ -17,7 +18,7 @@ from substrates.solvers.backtracking import backtrack
 from substrates.solvers.krylov import Kind, newton_krylov, solve
 from substrates.solvers.meeting import row_sizes
 from substrates.solvers.newton import Valley, descend_by_newton, root_by_newton
-from substrates.solvers.precision import LBFGS
+from substrates.solvers.precision import LBFGS, AtMost
 from substrates.solvers.solver import Equilibrium, Solver, System, cast_like, judge, left_over, reach, tolerance
 
 
@@ -119,9 +120,9 @@ class DescendThenPolish(Solver):
             found, steps = projected_gradient(energy, z, lower, upper, limit, self.left(0))
             return place(found), steps
         coarse = float(jnp.finfo(flat.dtype).eps) ** 0.5
-        found = optx.minimise(
-            lambda z, _: energy(z), LBFGS(rtol=coarse, atol=coarse), z, max_steps=self.left(0), throw=False
-        )
+        method = LBFGS(rtol=coarse, atol=coarse)
+        method = method if self.budget is None else AtMost(method, self.budget)
+        found = optx.minimise(lambda z, _: energy(z), method, z, max_steps=self.max_steps, throw=False)
         return place(found.value), jnp.asarray(found.stats["num_steps"], jnp.int32)
 
 

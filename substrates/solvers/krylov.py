@@ -111,7 +111,7 @@ def newton_krylov(
     def advance(carry):
         state, value, step, _ = carry
         meeting = scale(state)
-        norm = lambda value: jnp.linalg.norm(value / jnp.where(meeting > 0, meeting, 1.0))
+        norm = lambda value: jnp.linalg.norm(jnp.abs(value) / jnp.where(meeting > 0, meeting, 1.0))
         rows = row_sizes(root, state, jnp.ones(state.shape, dtype)) if kind == "symmetric" else None
         direction = -solve(jax.linearize(root, state)[1], value, kind, rows=rows)
 

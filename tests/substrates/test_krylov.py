@@ -97,9 +97,9 @@ class Chain(Substrate):
 def test_six_hundred_complex_variables_settle_at_the_root_of_the_force():
     keys = jax.random.split(jax.random.key(0), 3)
     system = Chain(jax.random.uniform(keys[0], (600,), minval=0.5), jax.random.uniform(keys[1], (599,)))
-    x = jax.random.normal(keys[2], (600,))
+    x = np.asarray(jax.random.normal(keys[2], (600,)))
     target, beta = jnp.array([0.3, -0.2]), jnp.asarray(0.2 + 0.3j)
-    found = relax(system, x, Nudge(SquaredError(), target, beta))
+    found = relax(system, jnp.asarray(x), Nudge(SquaredError(), target, beta))
     assert found.converged, str(found)
     well, spring, state = np.asarray(system.well), np.asarray(system.spring), np.zeros(600, complex)
     held = np.zeros(600, complex)

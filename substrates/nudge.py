@@ -231,6 +231,10 @@ class HeldBySprings(eqx.Module):
         return jnp.diag(self.strength)
 
 
+class NudgeRefusedError(ValueError, TypeError):
+    """A system or a solver was asked for a kind of nudge, or for a number of one, that means nothing to it."""
+
+
 def batch_axes(nudge: Nudge | Pin | None) -> PyTree:
     """The `in_axes` with which `jax.vmap` maps over a nudge: its targets and free outputs, and a beta per example."""
 

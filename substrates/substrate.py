@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import abc
 import dataclasses
-from collections.abc import Collection
-from typing import Any, ClassVar, Self, TypeVar
+from typing import Any, ClassVar, Self
 
 import equinox as eqx
 import jax
@@ -21,6 +20,7 @@ from substrates import arguments
 from substrates.nudge import (
     Cost,
     Nudge,
+    NudgeRefusedError,
     Pin,
     SquaredError,
     as_tree,
@@ -29,12 +29,19 @@ from substrates.nudge import (
     fit_target,
     takes_own_targets,
 )
+from substrates.parameters import (
+    as_complex,
+    cast,
+    fixed,
+    match_paths,
+    parameter_dtype,
+    split_parameters,
+)
+from substrates.solvers.batching import relax_batch, same_batch
 from substrates.solvers.generic import DescendThenPolish
 from substrates.solvers.joint import Control, JointEquilibrium, relax_alternately
 from substrates.solvers.meeting import meeting_forces, row_sizes
 from substrates.solvers.solver import FAILURES, Equilibrium, Solver, Status, at_rest, cast_like, left_over, reach
-
-T = TypeVar("T")
 
 __all__ = [
     "FAILURES",
@@ -60,15 +67,6 @@ __all__ = [
 ]
 
 
-def fixed(**options: Any) -> Any:
-    """A field that holds a physical constant: no optimiser, weight decay or measurement touches it.
-
-    Takes the options of ``equinox.field``. Use it as ``mass: Array = fixed()``.
-    """
-    metadata = {**options.pop("metadata", {}), "fixed": True}
-    return eqx.field(metadata=metadata, **options)
-
-
 class Substrate(eqx.Module):
     """A physical system that settles, with trainable parameters as array fields.
 
@@ -84,6 +82,16 @@ class Substrate(eqx.Module):
 
     solver: ClassVar[Any] = DescendThenPolish()
     """The solver that `relax` uses unless it is given another."""
+
+    holomorphic: ClassVar[bool] = True
+    """Whether energy, force and reading continue to complex numbers, for nudges of a complex beta. States that are
+    clipped, discrete or normalised do not."""
+
+    discrete: ClassVar[bool] = False
+    """Whether states are discrete: no force moves them, and an equilibrium is what no flip improves."""
+
+    pins: ClassVar[bool] = True
+    """Whether outputs can be held at a `Pin`. Those of an ensemble, which are means, cannot."""
 
     training_precision: ClassVar[int] = 32
     """The bits of a number with which the command trains this system where nothing else is asked for."""
@@ -125,11 +133,10 @@ class Substrate(eqx.Module):
         energy = self.energy(state, x)
         return energy + nudge.energy(self.read(state, x)) if isinstance(nudge, Nudge) else energy
 
-    def force(self, state: PyTree, x: PyTree, nudge: Nudge | Pin | None = None) -> PyTree:
-        """The force -dF/dstate, a tree like the state. A system without an energy defines force(state, x) itself."""
+    def force(self, state: PyTree, x: PyTree) -> PyTree:
+        """The force -dE/dstate, a tree like the state. A system without an energy defines it itself."""
         holomorphic = any(jnp.iscomplexobj(leaf) for leaf in jax.tree.leaves(state))
-        gradient = jax.grad(self.total_energy, holomorphic=holomorphic)(state, x, nudge)
-        return jax.tree.map(jnp.negative, gradient)
+        return jax.tree.map(jnp.negative, jax.grad(self.energy, holomorphic=holomorphic)(state, x))
 
     def total_force(self, state: PyTree, x: PyTree, nudge: Nudge | Pin | None = None) -> PyTree:
         """The force of the system and of the nudge together: force(state, x) + (dread/dstate)' pull."""
@@ -161,14 +168,16 @@ class Substrate(eqx.Module):
         k (upper - s)) of the Karush-Kuhn-Tucker conditions, with k the `bound_stiffness`; with a pin the pair (force
         along the pinned manifold, read - target).
         """
-        force = self.total_force(state, x, nudge)
+        force, bounds = self.total_force(state, x, nudge), self.bounds(x)
         if isinstance(nudge, Pin):
             output, transpose = jax.vjp(lambda s: self.read(s, x), state)
             flat_force, unravel = ravel_pytree(force)
             directions = jax.vmap(lambda e: ravel_pytree(transpose(e)[0])[0])(jnp.eye(output.size, dtype=output.dtype))
-            multiplier = jnp.linalg.lstsq(directions.T, flat_force)[0]
+            # what a bound takes up says nothing of what holds the outputs
+            inside = lambda s, lower, upper: ((s > lower) & (s < upper)).astype(s.dtype)
+            free = 1.0 if bounds is None else ravel_pytree(jax.tree.map(inside, state, *bounds))[0]
+            multiplier = jnp.linalg.lstsq((free * directions).T, free * flat_force)[0]
             force = unravel(flat_force - directions.T @ multiplier)
-        bounds = self.bounds(x)
         if bounds is None:
             balance = jax.tree.map(jnp.negative, force)
         else:
@@ -236,19 +245,22 @@ class Substrate(eqx.Module):
         or infinity. A complex beta continues the
         whole system, its input and its target analytically.
 
-        Raises ValueError for a target that does not have the shape of the outputs; see `Nudge`.
+        Raises ValueError for a target that does not have the shape of the outputs (see `Nudge`), and for what the
+        system or the solver cannot do: a complex beta where nothing is `holomorphic`, a pin where none can be held.
         """
+        solver = self.solver if solver is None else solver
         arguments.refuse_complex_input(x, parameter_dtype(self))
+        _refuse_nudge(self, solver, nudge)
         system: Substrate = self
         if isinstance(nudge, Pin):
             shown = eqx.filter_eval_shape(lambda net, x: net.read(net.initial_state(x), x), self, x)
             nudge = Pin(fit_target(nudge.target, shown))
         if isinstance(nudge, Nudge) and jnp.iscomplexobj(nudge.beta):
-            system, x, nudge, start = _complexify(self), _complexify(x), _complexify(nudge), _complexify(start)
+            system, x, nudge, start = as_complex(self), as_complex(x), as_complex(nudge), as_complex(start)
         state = system.initial_state(x) if start is None else start
-        state = jax.tree.map(lambda leaf: _cast(leaf, parameter_dtype(system)), state)
+        state = jax.tree.map(lambda leaf: cast(leaf, parameter_dtype(system)), state)
         nudge = jax.tree.map(jnp.asarray, nudge)
-        return _settle(self.solver if solver is None else solver, system, x, nudge, state, key)
+        return _settle(solver, system, x, nudge, state, key)
 
     # what averages over a batch, or is shared by it
 
@@ -297,7 +309,7 @@ class Substrate(eqx.Module):
                 "use contrast, which does"
             )
         if any(jnp.iscomplexobj(leaf) for leaf in jax.tree.leaves(states)):
-            return _complexify(self)._mean_gradient(states, _complexify(xs), _complexify(nudges), holomorphic=True)
+            return as_complex(self)._mean_gradient(states, as_complex(xs), as_complex(nudges), holomorphic=True)
         return self._mean_gradient(states, xs, nudges)
 
     def contrast(
@@ -399,6 +411,21 @@ class Substrate(eqx.Module):
         return jax.grad(mean_nudge)(parameters)
 
 
+def _refuse_nudge(system: Substrate, solver: Solver, nudge: Nudge | Pin | None) -> None:
+    unable = next((type(who).__name__ for who in (system, solver) if not who.pins), None)
+    if isinstance(nudge, Pin) and unable:
+        raise NudgeRefusedError(
+            f"nudge: wanted a Nudge or None, got a Pin; {unable} nudges outputs and cannot hold them at a pin: train "
+            f"by a rule that nudges, such as EquilibriumPropagation, or settle by another solver (that of "
+            f"{type(system).__name__} is {type(system.solver).__name__})"
+        )
+    if isinstance(nudge, Nudge) and jnp.iscomplexobj(nudge.beta) and not system.holomorphic:
+        raise NudgeRefusedError(
+            f"beta: wanted a real number, got a complex one; states of {type(system).__name__} have no analytic "
+            "continuation, because they are clipped, discrete, normalised or mixed: take a real beta"
+        )
+
+
 @eqx.filter_jit
 def _settle(
     solver: Solver, system: Substrate, x: PyTree, nudge: Nudge | Pin | None, start: PyTree, key: PRNGKeyArray | None
@@ -410,106 +437,3 @@ def _settle(
     # an infinite input may leave a finite state: behind a diode, or where no flip wins against it
     status = Status.where(jnp.all(jnp.stack(finite)), found.status, Status.not_finite)
     return dataclasses.replace(found, status=status)
-
-
-def split_parameters(substrate: T) -> tuple[T, T]:
-    """Two trees like the substrate: its trainable parameters (None elsewhere), and the rest.
-
-    Trainable are the inexact arrays outside fields marked `fixed`; `equinox.combine` joins the two again.
-    """
-
-    def trainable(path: tuple, leaf: Any) -> bool:
-        node: Any = substrate
-        for key in path:
-            if isinstance(key, jax.tree_util.GetAttrKey):
-                if dataclasses.is_dataclass(node):
-                    field = next(f for f in dataclasses.fields(node) if f.name == key.name)
-                    if field.metadata.get("fixed", False):
-                        return False
-                node = getattr(node, key.name)
-            elif isinstance(key, jax.tree_util.SequenceKey):
-                node = node[key.idx]
-            elif isinstance(key, jax.tree_util.DictKey):
-                node = node[key.key]
-        return eqx.is_inexact_array(leaf)
-
-    return eqx.partition(substrate, jax.tree_util.tree_map_with_path(trainable, substrate))
-
-
-def match_paths(rules: Collection[str], parameters: PyTree) -> PyTree:
-    """For each parameter the rule that names it, by its path ("conductance", "coupling[0].weight"), the longest if
-    several do: a tree like the parameters.
-
-    Raises ValueError for a parameter without a rule, and for a rule that leads to no parameter.
-    """
-    leaves, structure = jax.tree_util.tree_flatten_with_path(parameters)
-    paths = [jax.tree_util.keystr(path).lstrip(".") for path, _ in leaves]
-    leads = lambda rule, path: path == rule or (path.startswith(rule) and path[len(rule)] in ".[")
-    found = [max((rule for rule in rules if leads(rule, path)), key=len, default=None) for path in paths]
-    missing = [path for path, rule in zip(paths, found, strict=True) if rule is None]
-    idle = [rule for rule in rules if not any(leads(rule, path) for path in paths)]
-    if missing or idle:
-        which = f"nothing for {', '.join(missing)}" if missing else f"no parameter {', '.join(idle)}"
-        raise ValueError(f"{which}; the parameters are {', '.join(paths)}")
-    return structure.unflatten(found)
-
-
-def parameter_dtype(substrate: PyTree) -> jnp.dtype:
-    """The common dtype of the substrate's floating-point arrays (trainable or not); JAX's default without any."""
-    leaves = [leaf.dtype for leaf in jax.tree.leaves(substrate) if eqx.is_inexact_array(leaf)]
-    return jnp.result_type(*leaves) if leaves else jnp.zeros(()).dtype
-
-
-def relax_batch(
-    substrate: Substrate,
-    xs: PyTree,
-    nudges: Nudge | Pin | None = None,
-    starts: PyTree | None = None,
-    keys: PRNGKeyArray | None = None,
-) -> Equilibrium:
-    """`relax` for every example of a batch: `xs`, targets, `starts` and `keys` carry a leading axis.
-
-    Raises ValueError where they do not have as many examples.
-    """
-    acting: dict[str, PyTree] = {} if nudges is None else {"target": nudges.target}
-    if isinstance(nudges, Nudge):
-        acting |= {"about": nudges.about, "beta": nudges.beta if jnp.ndim(nudges.beta) == 1 else None}
-    same_batch(xs=xs, **acting, starts=starts, keys=keys)
-    return _settle_batch(substrate, xs, jax.tree.map(jnp.asarray, nudges), starts, keys)
-
-
-def same_batch(**trees: PyTree) -> int:
-    """How many examples all arrays of the named trees have along their leading axis. Raises ValueError where they
-    differ.
-    """
-    shapes = {name: [jnp.shape(leaf) for leaf in jax.tree.leaves(tree)] for name, tree in trees.items()}
-    sizes = {shape[:1] for found in shapes.values() for shape in found}
-    if len(sizes) != 1 or () in sizes:
-        got = ", ".join(f"{name} of {' and '.join(map(str, found))}" for name, found in shapes.items() if found)
-        raise ValueError(
-            f"{', '.join(name for name, found in shapes.items() if found)}: wanted the same leading axis of examples "
-            f"on all, got {got}; give one of each for every example"
-        )
-    return sizes.pop()[0]
-
-
-@eqx.filter_jit
-def _settle_batch(
-    substrate: Substrate, xs: PyTree, nudges: Nudge | Pin | None, starts: PyTree | None, keys: PRNGKeyArray | None
-) -> Equilibrium:
-    axes = (0, batch_axes(nudges), None if starts is None else 0, None if keys is None else 0)
-    return jax.vmap(lambda x, n, s, k: substrate.relax(x, n, s, key=k), in_axes=axes)(xs, nudges, starts, keys)
-
-
-def _cast(leaf: Any, dtype: jnp.dtype) -> Any:
-    leaf = jnp.asarray(leaf)
-    return leaf.astype(dtype) if jnp.issubdtype(leaf.dtype, jnp.inexact) else leaf
-
-
-def _complexify(tree: T) -> T:
-    def widen(leaf):
-        if not eqx.is_inexact_array(leaf) or jnp.iscomplexobj(leaf):
-            return leaf
-        return jax.lax.complex(leaf, jnp.zeros_like(leaf))
-
-    return jax.tree.map(widen, tree)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any, NoReturn
 
 import equinox as eqx
@@ -11,6 +12,7 @@ from jaxtyping import Array, Inexact, PRNGKeyArray, PyTree
 
 from substrates.laboratory.system import PhysicalSystem
 from substrates.substrate import Equilibrium, Nudge, Pin, Solver, Substrate
+from substrates.wrapper import in_contract, replaced
 
 
 class SealError(RuntimeError):
@@ -35,8 +37,24 @@ class SealedState(eqx.Module):
     __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __truediv__ = __getitem__ = __iter__ = _refuse
 
 
+OPEN = (
+    "constrained",
+    "discrete",
+    "holomorphic",
+    "input_size",
+    "nearest_physical",
+    "pins",
+    "relax_jointly",
+    "training_defaults",
+    "training_precision",
+)
+"""What a rule may use besides relax, read, measure and contrast: how parameters stay physical, how they settle with the
+states, what the system can do, and how it is best trained."""
+
+
 class SealedSubstrate(Substrate):
-    """Any substrate, sealed: only relax, read, measure, contrast and constrained work; the rest raises `SealError`.
+    """Any substrate, sealed: relax, read, measure, contrast and what is `OPEN` work; the rest of the contract, with
+    whatever it gains, raises `SealError`.
 
     Equilibria keep their residual, steps and status; their energy is None and their states are opaque. A rule that
     trains it uses nothing that a physical system could not offer. It is a pytree like any substrate, so optimisers
@@ -58,8 +76,7 @@ class SealedSubstrate(Substrate):
         solver: Solver | None = None,
     ) -> Equilibrium:
         start = None if start is None else _open(start)
-        found = self._contents.relax(x, nudge, start, key=key, solver=solver)
-        return Equilibrium(_seal(found.state), None, found.residual, found.steps, found.status)
+        return _closed(self._contents.relax(x, nudge, start, key=key, solver=solver))
 
     def read(self, state: PyTree, x: PyTree) -> Inexact[Array, "outputs"]:
         return self._contents.read(_open(state), x)
@@ -70,42 +87,26 @@ class SealedSubstrate(Substrate):
     def contrast(self, plus, minus, xs, nudges_plus=None, nudges_minus=None):
         return SealedSubstrate(self._contents.contrast(_open(plus), _open(minus), xs, nudges_plus, nudges_minus))
 
-    def constrained(self):
-        return SealedSubstrate(self._contents.constrained())
+    def __getattribute__(self, name: str) -> Any:
+        if not in_contract(name) or name in vars(SealedSubstrate):
+            return Substrate.__getattribute__(self, name)
+        if name not in OPEN:
+            raise _broken(name)
+        contents = self._contents
+        asked = getattr(contents, name)
+        if not inspect.isroutine(getattr(Substrate, name)):
+            return asked
 
-    def nearest_physical(self, compliance):
-        return SealedSubstrate(self._contents.nearest_physical(compliance._contents))
+        def forwarded(*arguments: Any, **named: Any) -> Any:
+            given = replaced((arguments, named), SealedSubstrate, lambda box: box._contents)
+            given = replaced(given, SealedState, _open)
+            found = replaced(asked(*given[0], **given[1]), type(contents), SealedSubstrate)
+            return replaced(found, Equilibrium, _closed)
 
-    @property
-    def conservative(self) -> NoReturn:
-        raise _broken("conservative")
+        return forwarded
 
-    def energy(self, *_: Any, **__: Any) -> NoReturn:
-        raise _broken("energy")
-
-    def total_energy(self, *_: Any, **__: Any) -> NoReturn:
-        raise _broken("total_energy")
-
-    def force(self, *_: Any, **__: Any) -> NoReturn:
-        raise _broken("force")
-
-    def total_force(self, *_: Any, **__: Any) -> NoReturn:
-        raise _broken("total_force")
-
-    def force_scale(self, *_: Any, **__: Any) -> NoReturn:
-        raise _broken("force_scale")
-
-    def initial_state(self, *_: Any, **__: Any) -> NoReturn:
+    def initial_state(self, x: PyTree) -> NoReturn:
         raise _broken("initial_state")
-
-    def bounds(self, *_: Any, **__: Any) -> NoReturn:
-        raise _broken("bounds")
-
-    def stationarity(self, *_: Any, **__: Any) -> NoReturn:
-        raise _broken("stationarity")
-
-    def residual(self, *_: Any, **__: Any) -> NoReturn:
-        raise _broken("residual")
 
 
 class SealedSystem:
@@ -132,6 +133,10 @@ def _broken(what: str) -> SealError:
         f"the rule used {what}, which no experiment on a physical system gives: a rule may relax, read, measure and "
         "contrast, and may not look inside a state"
     )
+
+
+def _closed(found: Equilibrium) -> Equilibrium:
+    return Equilibrium(_seal(found.state), None, found.residual, found.steps, found.status)
 
 
 def _seal(state: PyTree) -> SealedState:

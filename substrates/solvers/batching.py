@@ -1,14 +1,18 @@
-"""What a batch of examples does a few at a time rather than side by side."""
+"""A batch of examples: relaxed side by side, or a few at a time where that is quicker."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 from jax.custom_batching import custom_vmap
-from jaxtyping import Array, Bool, PyTree
+from jaxtyping import Array, Bool, PRNGKeyArray, PyTree
+
+from substrates.nudge import Nudge, Pin, batch_axes
+from substrates.solvers.solver import Equilibrium
 
 AT_ONCE = 1e5
 """A batch goes to LAPACK at once while its number times the cube of its size stays below: jaxlib uses one thread."""
@@ -61,3 +65,51 @@ def only_where(needed: Bool[Array, ""], stage: Callable[..., PyTree], *arguments
     """
     chosen = lambda needed, *given: jax.lax.cond(needed, lambda: stage(*given), lambda: given[-1])
     return in_groups(1, chosen, needed, *arguments)
+
+
+class Settles(Protocol):
+    """What relaxes: a substrate."""
+
+    @property
+    def relax(self) -> Callable[..., Equilibrium]: ...
+
+
+def relax_batch(
+    substrate: Settles,
+    xs: PyTree,
+    nudges: Nudge | Pin | None = None,
+    starts: PyTree | None = None,
+    keys: PRNGKeyArray | None = None,
+) -> Equilibrium:
+    """`relax` for every example of a batch: `xs`, targets, `starts` and `keys` carry a leading axis.
+
+    Raises ValueError where they do not have as many examples.
+    """
+    acting: dict[str, PyTree] = {} if nudges is None else {"target": nudges.target}
+    if isinstance(nudges, Nudge):
+        acting |= {"about": nudges.about, "beta": nudges.beta if jnp.ndim(nudges.beta) == 1 else None}
+    same_batch(xs=xs, **acting, starts=starts, keys=keys)
+    return _settle_batch(substrate, xs, jax.tree.map(jnp.asarray, nudges), starts, keys)
+
+
+def same_batch(**trees: PyTree) -> int:
+    """How many examples all arrays of the named trees have along their leading axis. Raises ValueError where they
+    differ.
+    """
+    shapes = {name: [jnp.shape(leaf) for leaf in jax.tree.leaves(tree)] for name, tree in trees.items()}
+    sizes = {shape[:1] for found in shapes.values() for shape in found}
+    if len(sizes) != 1 or () in sizes:
+        got = ", ".join(f"{name} of {' and '.join(map(str, found))}" for name, found in shapes.items() if found)
+        raise ValueError(
+            f"{', '.join(name for name, found in shapes.items() if found)}: wanted the same leading axis of examples "
+            f"on all, got {got}; give one of each for every example"
+        )
+    return sizes.pop()[0]
+
+
+@eqx.filter_jit
+def _settle_batch(
+    substrate: Settles, xs: PyTree, nudges: Nudge | Pin | None, starts: PyTree | None, keys: PRNGKeyArray | None
+) -> Equilibrium:
+    axes = (0, batch_axes(nudges), None if starts is None else 0, None if keys is None else 0)
+    return jax.vmap(lambda x, n, s, k: substrate.relax(x, n, s, key=k), in_axes=axes)(xs, nudges, starts, keys)

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
-from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import jax.scipy.sparse.linalg
 import lineax as lx
 import optimistix as optx
 from jax.flatten_util import ravel_pytree
-from jaxtyping import Array, Float, PRNGKeyArray, PyTree
+from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
 from substrates.nudge import Nudge, Pin
+from substrates.solvers.backtracking import backtrack
+from substrates.solvers.krylov import Kind, newton_krylov, solve
 from substrates.solvers.meeting import row_sizes
 from substrates.solvers.newton import Valley, descend_by_newton, root_by_newton
-from substrates.solvers.precision import LBFGS
-from substrates.solvers.solver import Equilibrium, Solver, cast_like, judge, left_over, tolerance
+from substrates.solvers.precision import LBFGS, AtMost
+from substrates.solvers.solver import Equilibrium, Solver, System, cast_like, judge, left_over, reach, tolerance
 
 
 class DescendThenPolish(Solver):
@@ -31,11 +32,13 @@ class DescendThenPolish(Solver):
     saddles along their softest mode, and certifies the state: what rounding moves by more than its tolerance is
     `ill_conditioned`, what some motion leaves undecided `zero_mode`.
 
-    A pin is solved as a root of (force + (dread)' multiplier, read - target) from the free state. A complex state only
+    A pin is solved as a root of (force + (dread)' multiplier, read - target) from the free state, with bounds as the
+    complementarity of what is left over and the distance from them. A complex state only
     polishes, from the free state, so that it stays on its branch.
 
     Attributes:
         max_steps: the most steps of each stage.
+        budget: None, or the most steps of all stages together.
         dense_size: up to this many state variables Newton's method decomposes the Jacobian; above, it is Newton-Krylov
             without a matrix, and the state is judged by its forces alone.
         absolute_tolerance, relative_tolerance: see `tolerance`.
@@ -44,32 +47,41 @@ class DescendThenPolish(Solver):
     """
 
     max_steps: int = 500
+    budget: Int[Array, ""] | None = None
     dense_size: int = 512
     absolute_tolerance: float | None = None
     relative_tolerance: float | None = None
 
+    def stopped_after(self, count: Int[Array, ""]) -> Self:
+        return dataclasses.replace(self, budget=count)
+
+    def left(self, steps: Int[Array, ""] | int) -> Int[Array, ""] | int:
+        """How many steps the next stage may take where so many were taken."""
+        return self.max_steps if self.budget is None else jnp.clip(self.budget - steps, 0, self.max_steps)
+
     def __call__(
-        self, substrate: Any, x: PyTree, nudge: Nudge | Pin | None, start: PyTree, key: PRNGKeyArray | None
+        self, substrate: System, x: PyTree, nudge: Nudge | Pin | None, start: PyTree, key: PRNGKeyArray | None
     ) -> Equilibrium:
         limit = tolerance(substrate, start, x, nudge, self.absolute_tolerance, self.relative_tolerance)
         if isinstance(nudge, Pin):
             return _pinned(self, substrate, x, nudge, start, limit)
         flat, unravel = ravel_pytree(start)
         if jnp.iscomplexobj(flat):
-            return _rooted(self, substrate, x, nudge, start, limit)
+            return _rooted(self, substrate, x, nudge, start, limit, self.left(0))
         residual = lambda y: substrate.residual(unravel(y), x, nudge)
         settled = residual(flat) <= limit
         descended, steps = self._descend(substrate, x, nudge, flat, unravel, limit)
-        flat = jnp.where(settled, flat, _better(residual, flat, descended))
+        flat = jnp.where(settled, flat, descended if self.budget is not None else _better(residual, flat, descended))
         steps = jnp.where(settled, 0, steps)
         if not substrate.conservative:
-            found = _rooted(self, substrate, x, nudge, unravel(flat), limit)
+            found = _rooted(self, substrate, x, nudge, unravel(flat), limit, self.left(steps))
             return eqx.tree_at(lambda e: e.steps, found, found.steps + steps)
         bounds = substrate.bounds(x)
         if flat.size > self.dense_size:
             root = lambda y: ravel_pytree(substrate.stationarity(unravel(y), x, nudge))[0]
             scale = lambda y: ravel_pytree(substrate.force_scale(unravel(y), x))[0]
-            polished, polish_steps = newton_krylov(root, scale, flat, limit, self.max_steps, bounds is None)
+            kind: Kind = "positive" if bounds is None else "general"
+            polished, polish_steps = newton_krylov(root, scale, flat, limit, self.left(steps), kind)
             flat = _better(residual, flat, polished)
             return judge(substrate, unravel(flat), x, nudge, steps + polish_steps, limit)
         lower, upper = (None, None) if bounds is None else (_flat_like(side, start) for side in bounds)
@@ -82,7 +94,7 @@ class DescendThenPolish(Solver):
             upper,
             _size(substrate, x, unravel(flat)),
         )
-        flat, polish_steps, certificate = descend_by_newton(valley, flat, limit, self.max_steps)
+        flat, polish_steps, certificate = descend_by_newton(valley, flat, limit, self.left(steps))
         found = judge(substrate, unravel(flat), x, nudge, steps + polish_steps, limit)
         return certificate.judged(found)
 
@@ -95,7 +107,7 @@ class DescendThenPolish(Solver):
         stiffness = jnp.where(stiffness > 0, stiffness, jnp.where(pull > 0, pull / largest, 1.0))
         if not substrate.conservative:
             scale = lambda y: ravel_pytree(substrate.force_scale(unravel(y), x))[0]
-            return implicit_flow(force, scale, flat, 1 / stiffness, limit, self.max_steps)
+            return implicit_flow(force, scale, flat, 1 / stiffness, limit, self.left(0), self.dense_size)
         unit = jnp.maximum(largest, pull / stiffness)
         # in units of its own: displacements from the start, and energies
         origin = substrate.total_energy(unravel(flat), x, nudge)
@@ -105,12 +117,12 @@ class DescendThenPolish(Solver):
         z = jnp.zeros_like(flat)
         if bounds is not None:
             lower, upper = ((_flat_like(side, unravel(flat)) - flat) / unit for side in bounds)
-            found, steps = projected_gradient(energy, z, lower, upper, limit, self.max_steps)
+            found, steps = projected_gradient(energy, z, lower, upper, limit, self.left(0))
             return place(found), steps
         coarse = float(jnp.finfo(flat.dtype).eps) ** 0.5
-        found = optx.minimise(
-            lambda z, _: energy(z), LBFGS(rtol=coarse, atol=coarse), z, max_steps=self.max_steps, throw=False
-        )
+        method = LBFGS(rtol=coarse, atol=coarse)
+        method = method if self.budget is None else AtMost(method, self.budget)
+        found = optx.minimise(lambda z, _: energy(z), method, z, max_steps=self.max_steps, throw=False)
         return place(found.value), jnp.asarray(found.stats["num_steps"], jnp.int32)
 
 
@@ -129,14 +141,15 @@ class Newton(Solver):
     relative_tolerance: float | None = None
 
     def __call__(
-        self, substrate: Any, x: PyTree, nudge: Nudge | Pin | None, start: PyTree, key: PRNGKeyArray | None
+        self, substrate: System, x: PyTree, nudge: Nudge | Pin | None, start: PyTree, key: PRNGKeyArray | None
     ) -> Equilibrium:
         limit = tolerance(substrate, start, x, nudge, self.absolute_tolerance, self.relative_tolerance)
-        settle = _pinned if isinstance(nudge, Pin) else _rooted
-        return settle(self, substrate, x, nudge, start, limit)
+        if isinstance(nudge, Pin):
+            return _pinned(self, substrate, x, nudge, start, limit)
+        return _rooted(self, substrate, x, nudge, start, limit, self.max_steps)
 
 
-def _size(substrate: Any, x: PyTree, state: PyTree) -> Float[Array, " n"]:
+def _size(substrate: System, x: PyTree, state: PyTree) -> Float[Array, " n"]:
     """How large the variables are, now or at the initial state: the largest of each leaf."""
 
     def size(leaf, first):
@@ -150,17 +163,26 @@ def _flat_like(side: PyTree, state: PyTree) -> Float[Array, " n"]:
     return ravel_pytree(cast_like(side, state))[0]
 
 
-def _rooted(solver, substrate, x, nudge, start, limit) -> Equilibrium:
+def _rooted(
+    solver: DescendThenPolish | Newton,
+    substrate: System,
+    x: PyTree,
+    nudge: Nudge | Pin | None,
+    start: PyTree,
+    limit: Float[Array, ""],
+    max_steps: Int[Array, ""] | int,
+) -> Equilibrium:
     """The root of the stationarity near the start, judged."""
     flat, unravel = ravel_pytree(start)
     root = lambda y: ravel_pytree(substrate.stationarity(unravel(y), x, nudge))[0]
     scale = lambda y: ravel_pytree(substrate.force_scale(unravel(y), x))[0]
-    if flat.size > solver.dense_size and not jnp.iscomplexobj(flat):
-        symmetric = substrate.conservative and substrate.bounds(x) is None
-        flat, steps = newton_krylov(root, scale, flat, limit, solver.max_steps, symmetric)
+    if flat.size > solver.dense_size:
+        symmetric = substrate.conservative and substrate.bounds(x) is None and not jnp.iscomplexobj(flat)
+        kind: Kind = "symmetric" if symmetric else "general"
+        flat, steps = newton_krylov(root, scale, flat, limit, max_steps, kind)
         return judge(substrate, unravel(flat), x, nudge, steps, limit)
     read, size = lambda y: substrate.read(unravel(y), x), _size(substrate, x, start)
-    flat, steps, certificate = root_by_newton(root, scale, read, size, flat, limit, solver.max_steps)
+    flat, steps, certificate = root_by_newton(root, scale, read, size, flat, limit, max_steps)
     return certificate.judged(judge(substrate, unravel(flat), x, nudge, steps, limit))
 
 
@@ -171,6 +193,7 @@ def implicit_flow(
     dt: Float[Array, ""],
     limit: Float[Array, ""],
     max_steps: int,
+    dense_size: int,
 ):
     """ds/dt = force(s) by implicit Euler steps (1/dt - J) ds = force, dt growing as the force falls; (state, steps).
 
@@ -184,55 +207,18 @@ def implicit_flow(
 
     def advance(carry):
         state, dt, size, step = carry
-        jacobian = jax.jacfwd(force)(state)
-        matrix = jnp.eye(state.size, dtype=state.dtype) / dt - jacobian
-        moved = state + lx.linear_solve(lx.MatrixLinearOperator(matrix), force(state), lx.LU(), throw=False).value
+        if state.size > dense_size:
+            product = jax.linearize(force, state)[1]
+            moved = state + solve(lambda d: d / dt - product(d), force(state), "general")
+        else:
+            matrix = jnp.eye(state.size, dtype=state.dtype) / dt - jax.jacfwd(force)(state)
+            moved = state + lx.linear_solve(lx.MatrixLinearOperator(matrix), force(state), lx.LU(), throw=False).value
         new_size = measure(moved, force(moved))
         growth = jnp.clip(2 * size / new_size, 0.5, 10.0)
         return moved, dt * growth, new_size, step + 1
 
     first = (flat, dt.astype(flat.dtype), measure(flat, force(flat)), jnp.zeros((), jnp.int32))
     state, _, _, steps = jax.lax.while_loop(running, advance, first)
-    return state, steps
-
-
-def newton_krylov(
-    root: Callable, scale: Callable, flat: Float[Array, " n"], limit: Float[Array, ""], max_steps: int, symmetric: bool
-):
-    """Newton's method whose linear systems are solved without a matrix, by Krylov iterations; (state, steps).
-
-    Conjugate gradients where the Jacobian is symmetric (a Hessian), GMRES elsewhere. A step is halved until it lowers
-    the norm of the root map, of which each variable counts by the forces that meet there; it stops where no fraction
-    does.
-    """
-    krylov = jax.scipy.sparse.linalg.cg if symmetric else jax.scipy.sparse.linalg.gmres
-
-    def running(carry):
-        state, value, step, moving = carry
-        return (step < max_steps) & moving & (left_over(value, scale(state)) > limit)
-
-    def advance(carry):
-        state, value, step, _ = carry
-        meeting = scale(state)
-        weights = jnp.where(meeting > 0, meeting, 1.0)
-        norm = lambda value: jnp.linalg.norm(value / weights)
-        action = lambda direction: jax.jvp(root, (state,), (direction,))[1]
-        direction = -krylov(action, value, tol=1e-3, maxiter=10 * flat.size if symmetric else 50)[0]
-        shorter = lambda fraction: root(state + fraction * direction)
-
-        def too_long(trial):
-            fraction, new_value = trial
-            return ~(norm(new_value) < (1 - 1e-4 * fraction) * norm(value)) & (fraction > 1e-6)
-
-        halve = lambda trial: (trial[0] / 2, shorter(trial[0] / 2))
-        one = jnp.ones((), flat.dtype)
-        fraction, new_value = jax.lax.while_loop(too_long, halve, (one, shorter(one)))
-        moving = fraction > 1e-6
-        moved = jnp.where(moving, state + fraction * direction, state)
-        return moved, jnp.where(moving, new_value, value), step + 1, moving
-
-    first = (flat, root(flat), jnp.zeros((), jnp.int32), jnp.asarray(True))
-    state, _, steps, _ = jax.lax.while_loop(running, advance, first)
     return state, steps
 
 
@@ -254,18 +240,15 @@ def projected_gradient(energy, flat, lower, upper, limit, max_steps: int):
         direction = project(y - rate * slope) - y
         descent = jnp.sum(direction * slope)
 
-        def too_high(trial):
-            fraction, new_value = trial
-            return ~(new_value <= value + 1e-4 * fraction * descent) & (fraction > 1e-12)
+        def trial(fraction):
+            moved = y + fraction * direction
+            return moved, energy(moved)
 
-        def halve(trial):
-            fraction = trial[0] / 2
-            return fraction, energy(y + fraction * direction)
+        def too_high(fraction, tried):
+            return ~(tried[1] <= value + 1e-4 * fraction * descent)
 
-        one = jnp.ones((), y.dtype)
-        fraction, new_value = jax.lax.while_loop(too_high, halve, (one, energy(y + direction)))
-        moving = fraction > 1e-12
-        moved = jnp.where(moving, y + fraction * direction, y)
+        (moved, new_value), moving = backtrack(trial, too_high, y.dtype, 1e-12)
+        moved, new_value = jnp.where(moving, moved, y), jnp.where(moving, new_value, value)
         new_slope = gradient(moved)
         change, slope_change = moved - y, new_slope - slope
         curvature = jnp.sum(change * slope_change)
@@ -285,25 +268,44 @@ def _better(residual, first: Float[Array, " n"], second: Float[Array, " n"]) -> 
     return jnp.where(jnp.isfinite(new) & ~(new > old), second, first)
 
 
-def _pinned(solver, substrate, x, nudge, start, limit):
+def _pinned(
+    solver: DescendThenPolish | Newton,
+    substrate: System,
+    x: PyTree,
+    nudge: Pin,
+    start: PyTree,
+    limit: Float[Array, ""],
+) -> Equilibrium:
     free = solver(substrate, x, None, start, None)
     flat, unravel = ravel_pytree(free.state)
     output = substrate.read(free.state, x)
+    bounds = substrate.bounds(x)
+    bounds = None if bounds is None else tuple(_flat_like(side, free.state) for side in bounds)
 
     def root(unknowns):
         state, multiplier = unravel(unknowns[: flat.size]), unknowns[flat.size :]
         shown, transpose = jax.vjp(lambda s: substrate.read(s, x), state)
-        balance = jax.tree.map(jnp.add, substrate.total_force(state, x), transpose(multiplier)[0])
-        return jnp.concatenate([ravel_pytree(balance)[0], shown - nudge.target])
+        balance = ravel_pytree(jax.tree.map(jnp.add, substrate.total_force(state, x), transpose(multiplier)[0]))[0]
+        if bounds is not None:
+            stiffness = ravel_pytree(substrate.bound_stiffness(state, x))[0]
+            at = unknowns[: flat.size]
+            balance = jnp.clip(balance, reach(stiffness, bounds[0], at), reach(stiffness, bounds[1], at))
+        return jnp.concatenate([balance, shown - nudge.target])
+
+    def within(unknowns):
+        found = unknowns[: flat.size]
+        return unravel(found if bounds is None else jnp.clip(found, *bounds))
 
     def scale(unknowns):
         return ravel_pytree(substrate.meeting(unravel(unknowns[: flat.size]), x, nudge))[0]
 
     unknowns = jnp.concatenate([flat, jnp.zeros_like(output)])
     if unknowns.size > solver.dense_size:
-        found, steps = newton_krylov(root, scale, unknowns, limit, solver.max_steps, False)
-        return judge(substrate, unravel(found[: flat.size]), x, nudge, free.steps + steps, limit)
+        symmetric = substrate.conservative and bounds is None and not jnp.iscomplexobj(flat)
+        kind: Kind = "symmetric" if symmetric else "general"
+        found, steps = newton_krylov(root, scale, unknowns, limit, solver.max_steps, kind)
+        return judge(substrate, within(found), x, nudge, free.steps + steps, limit)
     size = jnp.concatenate([_size(substrate, x, free.state), jnp.full(output.shape, jnp.inf, flat.dtype)])
     read = lambda unknowns: substrate.read(unravel(unknowns[: flat.size]), x)
     found, steps, certificate = root_by_newton(root, scale, read, size, unknowns, limit, solver.max_steps)
-    return certificate.judged(judge(substrate, unravel(found[: flat.size]), x, nudge, free.steps + steps, limit))
+    return certificate.judged(judge(substrate, within(found), x, nudge, free.steps + steps, limit))

@@ -13,6 +13,9 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
 from substrates.nudge import Nudge, as_tree, batch_axes
+from substrates.parameters import parameter_dtype, split_parameters
+from substrates.solvers.backtracking import backtrack
+from substrates.solvers.batching import relax_batch
 from substrates.solvers.solver import FAILURES, Equilibrium, Status, max_norm
 
 _ROUNDING = 16
@@ -62,8 +65,6 @@ class SpringControl(Control):
 
     def within_limits(self, system: Any) -> Any:
         """`nearest_physical` at these compliances, where the springs bring the parameters to rest."""
-        from substrates.substrate import split_parameters
-
         parameters, rest = split_parameters(system)
         return system.nearest_physical(eqx.combine(self.compliance(parameters), rest))
 
@@ -150,8 +151,6 @@ def relax_alternately(
     limits are those of `Control.within_limits`. No round raises the energy. It ends when parameters at rest have
     yielded once more, by less than `rest_threshold`.
     """
-    from substrates.substrate import parameter_dtype, relax_batch, split_parameters
-
     theta, rest = split_parameters(system)
     dtype = parameter_dtype(system)
     with_parameters = lambda parameters: eqx.combine(parameters, rest)
@@ -173,9 +172,8 @@ def relax_alternately(
         along = lambda t: physical(jax.tree.map(lambda a, b: a + t * (b - a), parameters, goal))
         value, size = energy(parameters)
         slack = _ROUNDING * jnp.finfo(dtype).eps * (jnp.abs(value) + size)
-        uphill = lambda t: (energy(along(t))[0] > value + slack) & (t > 1e-6)
-        fraction = jax.lax.while_loop(uphill, lambda t: t / 2, jnp.ones((), dtype))
-        return along(fraction)
+        uphill = lambda _, moved: energy(moved)[0] > value + slack
+        return backtrack(along, uphill, dtype)[0]
 
     def settled(parameters: PyTree, states: PyTree) -> Equilibrium:
         found = relax_batch(with_parameters(parameters), xs, nudges, states, keys)

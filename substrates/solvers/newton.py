@@ -10,11 +10,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Inexact, Int
 
+from substrates.solvers.backtracking import backtrack
 from substrates.solvers.certificate import Balanced, Certificate, state_tolerance
 from substrates.solvers.solver import left_over, reach
-
-SHORTEST = 1e-6
-"""A step is given up when so small a fraction of it leads nowhere."""
 
 
 class Valley(eqx.Module):
@@ -103,19 +101,17 @@ def descend_by_newton(
 
         def trial(fraction):
             state = valley.projected(point.state + fraction * d)
-            return fraction, state, valley.energy(state), valley.force(state)
+            return state, valley.energy(state), valley.force(state)
 
-        def refused(tried):
-            fraction, state, energy, force = tried
+        def refused(fraction, tried):
+            state, energy, force = tried
             fell = (energy < point.energy) & (energy <= point.energy - 1e-4 * fraction * slope)
             left = valley.unbalanced(state, force, point.stiffness.rows)
             calmed = (left_over(left, scale) <= 0.5 * point.left) | (off(left) <= 0.5 * off(point.force))
             calmed &= (energy <= point.energy + rounding) & ~settled
-            return ~(fell | calmed) & (fraction > SHORTEST)
+            return ~(fell | calmed)
 
-        one = jnp.ones((), start.dtype)
-        fraction, state, *_ = jax.lax.while_loop(refused, lambda tried: trial(tried[0] / 2), trial(one))
-        moving = fraction > SHORTEST
+        (state, *_), moving = backtrack(trial, refused, start.dtype)
         return at(jnp.where(moving, state, point.state)), step + 1, moving
 
     first = (at(valley.projected(start)), jnp.zeros((), jnp.int32), jnp.asarray(True))
@@ -162,15 +158,10 @@ def root_by_newton(
         (state, value, _, stiffness), step, _ = carry
         d = -stiffness.solve(value)
 
-        def refused(tried):
-            fraction, moved = tried
-            shrinks = off(stiffness, root(moved)) < (1 - 0.25 * fraction) * off(stiffness, value)
-            return ~shrinks & (fraction > SHORTEST)
+        def refused(fraction, moved):
+            return ~(off(stiffness, root(moved)) < (1 - 0.25 * fraction) * off(stiffness, value))
 
-        halve = lambda tried: (tried[0] / 2, state + (tried[0] / 2).astype(d.dtype) * d)
-        one = jnp.ones((), size.dtype)
-        fraction, moved = jax.lax.while_loop(refused, halve, (one, state + d))
-        moving = fraction > SHORTEST
+        moved, moving = backtrack(lambda fraction: state + fraction.astype(d.dtype) * d, refused, size.dtype)
         return at(jnp.where(moving, moved, state)), step + 1, moving
 
     first = (at(start), jnp.zeros((), jnp.int32), jnp.asarray(True))

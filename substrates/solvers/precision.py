@@ -7,7 +7,9 @@ from typing import Any
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 import optimistix as optx
+from jaxtyping import Array, Int
 
 
 class LBFGS(optx.AbstractLBFGS):
@@ -42,3 +44,36 @@ class InDtype(optx.AbstractSearch):
 
     def step(self, first_step, y, y_eval, f_info, f_eval_info, state):
         return self.inner.step(first_step, y, y_eval, f_info, f_eval_info, state)
+
+
+class AtMost(optx.AbstractMinimiser):
+    """A minimiser that ends after so many steps, a run-time number, which optimistix wants to know beforehand."""
+
+    inner: optx.AbstractMinimiser
+    most: Int[Array, ""]
+
+    @property
+    def rtol(self):
+        return self.inner.rtol
+
+    @property
+    def atol(self):
+        return self.inner.atol
+
+    @property
+    def norm(self):
+        return self.inner.norm
+
+    def init(self, fn, y, args, options, f_struct, aux_struct, tags):
+        return self.inner.init(fn, y, args, options, f_struct, aux_struct, tags), jnp.zeros((), jnp.int32)
+
+    def step(self, fn, y, args, options, state, tags):
+        y, inner, aux = self.inner.step(fn, y, args, options, state[0], tags)
+        return y, (inner, state[1] + 1), aux
+
+    def terminate(self, fn, y, args, options, state, tags):
+        ended, result = self.inner.terminate(fn, y, args, options, state[0], tags)
+        return ended | (state[1] >= self.most), result
+
+    def postprocess(self, fn, y, aux, args, options, state, tags, result):
+        return self.inner.postprocess(fn, y, aux, args, options, state[0], tags, result)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import abc
-from typing import Any
+import dataclasses
+from typing import Any, ClassVar, Protocol, Self
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
+from jaxtyping import Array, Bool, Float, Inexact, Int, PRNGKeyArray, PyTree
 
 from substrates.nudge import Nudge, Pin
 
@@ -80,13 +81,69 @@ class Equilibrium(eqx.Module):
         return f"state {sizes}{energy}, {residual} after {int(self.steps)} steps. {sentence}"
 
 
+class System(Protocol):
+    """What solvers see of a substrate: the part of its contract that settles one example."""
+
+    @property
+    def conservative(self) -> bool: ...
+    def total_energy(self, state: PyTree, x: PyTree, nudge: Nudge | Pin | None = None) -> Inexact[Array, ""]: ...
+    def force(self, state: PyTree, x: PyTree) -> PyTree: ...
+    def total_force(self, state: PyTree, x: PyTree, nudge: Nudge | Pin | None = None) -> PyTree: ...
+    def bounds(self, x: PyTree) -> tuple[PyTree, PyTree] | None: ...
+    def bound_stiffness(self, state: PyTree, x: PyTree) -> PyTree: ...
+    def stationarity(self, state: PyTree, x: PyTree, nudge: Nudge | Pin | None = None) -> PyTree: ...
+    def residual(self, state: PyTree, x: PyTree, nudge: Nudge | Pin | None = None) -> Float[Array, ""]: ...
+    def force_scale(self, state: PyTree, x: PyTree) -> PyTree: ...
+    def meeting(self, state: PyTree, x: PyTree, nudge: Nudge | Pin | None = None) -> PyTree: ...
+    def initial_state(self, x: PyTree) -> PyTree: ...
+    def read(self, state: PyTree, x: PyTree) -> Inexact[Array, "outputs"]: ...
+
+
 class Solver(eqx.Module):
-    """A way to settle: called with a substrate, an input, a nudge, a start and a key, returns an `Equilibrium`."""
+    """A way to settle: called with a substrate, an input, a nudge, a start and a key, returns an `Equilibrium`.
+
+    A solver that counts its steps or sweeps has a field `max_steps` for the most of them.
+    """
+
+    pins: ClassVar[bool] = True
+    """Whether it can hold outputs at a `Pin`."""
 
     @abc.abstractmethod
     def __call__(
-        self, substrate: Any, x: PyTree, nudge: Nudge | Pin | None, start: PyTree, key: PRNGKeyArray | None
+        self, substrate: System, x: PyTree, nudge: Nudge | Pin | None, start: PyTree, key: PRNGKeyArray | None
     ) -> Equilibrium: ...
+
+    def limited(self, count: Int[Array, ""] | int) -> Limited:
+        """The same solver, stopped after `count` steps or sweeps, a run-time number: the status is then `truncated`.
+
+        Raises TypeError for a solver that does not settle step by step.
+        """
+        if not any(field.name == "max_steps" for field in dataclasses.fields(self)):
+            raise TypeError(f"limited: wanted a solver that counts steps, got {type(self).__name__}, which does not")
+        return Limited(self, jnp.asarray(count, jnp.int32))
+
+    def stopped_after(self, count: Int[Array, ""]) -> Self:
+        """The same solver with `count` as the most steps of the whole relaxation."""
+        return dataclasses.replace(self, max_steps=count)
+
+
+class Limited(Solver):
+    """A solver that stops after so many steps or sweeps, which is what was asked for: see `Solver.limited`.
+
+    Attributes:
+        inner: the solver.
+        count: of steps or sweeps; 0 returns the start.
+    """
+
+    inner: Solver
+    count: Int[Array, ""]
+
+    def __call__(
+        self, substrate: System, x: PyTree, nudge: Nudge | Pin | None, start: PyTree, key: PRNGKeyArray | None
+    ) -> Equilibrium:
+        found = self.inner.stopped_after(self.count)(substrate, x, nudge, start, key)
+        stopped = (found.status == Status.out_of_steps) & (found.steps >= self.count)
+        return dataclasses.replace(found, status=Status.where(stopped, Status.truncated, found.status))
 
 
 def max_norm(tree: PyTree) -> Float[Array, ""]:
@@ -133,7 +190,7 @@ ROUNDINGS = 16
 
 
 def tolerance(
-    substrate: Any,
+    substrate: System,
     state: PyTree,
     x: PyTree,
     nudge: Nudge | Pin | None,
@@ -178,7 +235,7 @@ def tolerance(
 
 
 def judge(
-    substrate: Any,
+    substrate: System,
     state: PyTree,
     x: PyTree,
     nudge: Nudge | Pin | None,

@@ -12,8 +12,9 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from substrates.nudge import Nudge, Pin
+from substrates.solvers.backtracking import SHORTEST
 from substrates.solvers.certificate import Certificate, state_tolerance
-from substrates.solvers.newton import SHORTEST, Valley, descend_by_newton
+from substrates.solvers.newton import Valley, descend_by_newton
 from substrates.solvers.solver import Equilibrium, judge, left_over
 
 WALK = 8

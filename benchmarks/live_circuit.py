@@ -22,7 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from learning import AgnosticEP, fit
-from learning.bench import evaluate_on_bench
+from learning.evaluation import evaluate_on_bench
 from learning.examples import prepare
 from substrates import ResistorNetwork, Shockley, SpiceCircuit, Status
 

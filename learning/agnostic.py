@@ -3,18 +3,30 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any, ClassVar, Literal, NamedTuple, get_args
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 import numpy as np
-from jaxtyping import PRNGKeyArray
+from jaxtyping import PRNGKeyArray, PyTree
 
 from learning.costs import SquaredError
 from learning.examples import prepare
 from learning.homeostat import HomeostasisError, Homeostat, IntegralControl, SelfControl, describe, unsettled
 from learning.rule import Moved, Mover
-from substrates.laboratory.system import LaboratoryError, PhysicalSystem, SelfMoving, checked_reading, inside
+from substrates.laboratory.system import (
+    LaboratoryError,
+    PhysicalSystem,
+    Place,
+    Simulated,
+    Simulation,
+    checked_input,
+    checked_nudge,
+    checked_reading,
+    inside,
+)
 from substrates.substrate import Cost, Status, as_tree, at_rest
 
 Array = np.ndarray
@@ -22,6 +34,9 @@ Variant = Literal["optimistic", "pessimistic", "centered"]
 
 _ATTEMPTS = 4
 """How often the homeostatic phase is repeated, each time held more finely, to reach the precision."""
+
+STEPS_AT_ONCE = 16
+"""So many steps of a simulated system are made by one call of a compiled function."""
 
 
 class _Step(NamedTuple):
@@ -121,7 +136,9 @@ class AgnosticEP(Mover):
                 )
             xs, ys = (values.reshape(-1, copies, *values.shape[1:]) for values in (xs, ys))
         if self.steps_itself(system):
-            done = self._made_by_itself(system, xs, ys)
+            blocks = range(0, len(xs), STEPS_AT_ONCE)
+            pairs = ((xs[at : at + STEPS_AT_ONCE], ys[at : at + STEPS_AT_ONCE]) for at in blocks)
+            done = [step for pair in pairs for step in self._steps(system, *pair)]
         else:
             done = [self._step(system, *pair) for pair in zip(xs, ys, strict=True)]
         outputs = np.concatenate([each.outputs.reshape(-1, ys.shape[-1]) for each in done])
@@ -134,19 +151,34 @@ class AgnosticEP(Mover):
         )
 
     def steps_itself(self, system: Any) -> bool:
-        """Whether the system makes the steps by itself: a simulation that knows the knobs which hold it."""
-        return isinstance(self.homeostat, SelfControl) and isinstance(system, SelfMoving)
+        """Whether the steps are compiled: those of a simulation that knows the knobs which hold it."""
+        return isinstance(self.homeostat, SelfControl) and isinstance(system, Simulated)
 
-    def _made_by_itself(self, system: Any, xs: Array, ys: Array) -> list[_Step]:
-        """The steps of a system that makes them by itself."""
-        found = system.make_steps(xs, ys, self.nudges, self.margin, self.strict)
-        for phase, status, fine in zip(("homeostatic", "clamped"), found.last, found.at_rest[-1], strict=True):
+    def _steps(self, system: Any, xs: Array, ys: Array) -> list[_Step]:
+        """As many examples as one compiled call takes; a step that raises is taken back."""
+        simulation, parameters, met = system.simulation()
+        spec, dtype, count = system.spec, simulation.dtype, len(xs)
+        shaped = lambda rows: np.stack(rows).reshape(count, -1, rows[0].shape[-1]).astype(dtype)
+        inputs = shaped([checked_input(spec, x) for x in xs])
+        targets = shaped([checked_nudge(spec, y, 1.0)[0] for y in ys])
+        filled = [np.pad(part, ((0, STEPS_AT_ONCE - count), (0, 0), (0, 0))) for part in (inputs, targets)]
+        betas = tuple(None if beta == 0 else np.asarray(beta, dtype) for beta in self.nudges)
+        make = lambda most: _make_steps(
+            simulation, parameters, filled, betas, np.array([met, most], np.int32), self.margin, self.strict
+        )
+        made, seen, last, good, kept = make(count)
+        made, (outputs, calm) = jax.device_get((made, seen))
+        lasting = int(made) if good else int(made) - 1
+        if lasting and not good:  # the steps before it once more, without it
+            kept = make(lasting)[-1]
+        place = Place(*kept, inputs[lasting - 1], targets[lasting - 1], self.nudges[1]) if lasting else None
+        system.resume(place, last[1], met + int(made))
+        for phase, status, fine in zip(("homeostatic", "clamped"), last, calm[made - 1], strict=True):
             if not fine and bool(status == Status.not_finite):
                 raise LaboratoryError(f"{phase} phase: wanted finite readings. {Status[status]}")
             if not fine and self.strict:
                 raise HomeostasisError(f"{phase} phase: {unsettled(status)}")
-        steps = zip(found.outputs, found.at_rest, strict=True)
-        return [_Step(outputs, 0.0, int(np.sum(~fine))) for outputs, fine in steps]
+        return [_Step(outputs[k].astype(float), 0.0, int(np.sum(~calm[k]))) for k in range(made)]
 
     def _step(self, system: PhysicalSystem, x: Array, y: Array) -> _Step:
         """One example by the five verbs."""
@@ -178,6 +210,60 @@ class AgnosticEP(Mover):
         if not settled and self.strict:
             raise HomeostasisError(f"clamped phase: {unsettled(status)}")
         return _Step(held.reading.outputs, held.error, [held.settled, settled].count(False))
+
+
+@eqx.filter_jit
+def _make_steps(
+    simulation: Simulation,
+    first: PyTree,
+    examples: Sequence[Any],
+    betas: Sequence[Any],
+    counts: Any,
+    margin: float,
+    strict: bool,
+) -> tuple[Any, tuple[Any, Any], tuple[Status, Status], Any, tuple[PyTree, PyTree, PyTree]]:
+    """Steps of agnostic equilibrium propagation, example after example, up to the first that is bad.
+
+    Bad is a step with a phase that is not finite or, if `strict`, that did not come to rest.
+
+    Args:
+        simulation, first: of the system, and its parameters.
+        examples: inputs and targets, shape (steps, copies, ...).
+        betas: of both phases, None for none.
+        counts: (how many examples there were before, how many of these to take).
+        margin, strict: of the rule.
+
+    Returns (how many steps were made; the outputs of each homeostatic phase, and whether both phases came to rest; how
+    those of the last step ended; whether that step is good; parameters, knobs and states at its end).
+    """
+
+    inputs, targets = examples
+
+    def step(k, parameters):
+        x, target = inputs[k], targets[k]
+        keys = simulation.keys(counts[0] + 1 + k, x.shape[0])
+        theta = simulation.inside(parameters, margin)
+        nudge, stronger = (simulation.nudge(target, beta) for beta in betas)
+        knobs, states, held = simulation.hold(theta, x, nudge, None, keys)
+        moved, settled, status = simulation.settle(theta, knobs, x, stronger, states, keys)
+        seen = simulation.read(theta, states, x), jnp.stack([at_rest(held), at_rest(status)])
+        return seen, (held, status), (moved, knobs, settled)
+
+    def advance(carry):
+        k, (parameters, *_), seen, *_ = carry
+        shown, last, moved = step(k, parameters)
+        seen = jax.tree.map(lambda all, each: all.at[k].set(each), seen, shown)
+        finite = [status != Status.not_finite for status in last]
+        good = jnp.all(shown[1]) if strict else finite[0] & finite[1]
+        return k + 1, moved, seen, last, good
+
+    shapes = jax.eval_shape(step, counts[0], first)
+    empty = lambda tree, *axes: jax.tree.map(lambda leaf: jnp.zeros((*axes, *leaf.shape), leaf.dtype), tree)
+    kept = first, first, empty(shapes[2][2])
+    start = counts[0] * 0, kept, empty(shapes[0], inputs.shape[0]), empty(shapes[1]), jnp.ones((), bool)
+    going = lambda carry: carry[-1] & (carry[0] < counts[1])
+    made, kept, seen, last, good = jax.lax.while_loop(going, advance, start)
+    return made, seen, last, good, kept
 
 
 def _mean_cost(cost: Cost, outputs: Array, targets: Array) -> float:

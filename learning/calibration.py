@@ -11,9 +11,17 @@ from jaxtyping import Float
 from learning.agnostic import AgnosticEP
 from learning.costs import SquaredError
 from learning.homeostat import IntegralControl
-from learning.nudging import Nudging, nudge_reciprocity, probe_nudge
-from learning.operator import Operator
-from learning.probing import Defect, Probing, Rest, probe_knobs, rest
+from learning.probing import (
+    Defect,
+    Experiment,
+    Nudging,
+    Probing,
+    Rest,
+    nudge_reciprocity,
+    probe_knobs,
+    probe_nudge,
+    rest,
+)
 from substrates.laboratory.system import PhysicalSystem, Spec, checked_input, checked_nudge
 from substrates.substrate import Cost
 
@@ -203,21 +211,21 @@ def calibrate(
         if not isinstance(value, int) or value < least:
             raise ValueError(f"{name}: wanted a whole number from {least}, got {value!r}")
     cost = SquaredError() if cost is None else cost
-    with Operator(system) as operator:
+    with Experiment(system) as experiment:
         system.clamp(x)
-        free = rest(operator, repeats)
-        operator.noise = free.parameter_bound
+        free = rest(experiment, repeats)
+        experiment.noise = free.parameter_bound
         for part in (4.0**-finer for finer in range(_FINER)):
-            nudging = probe_nudge(operator, free, y, cost, part * linear)
-            probing = probe_knobs(operator, free, softness, part * step, pairs, np.random.default_rng(seed))
-            operator.noise = max(free.parameter_bound, probing.hold_error)
+            nudging = probe_nudge(experiment, free, y, cost, part * linear)
+            probing = probe_knobs(experiment, free, softness, part * step, pairs, np.random.default_rng(seed))
+            experiment.noise = max(free.parameter_bound, probing.hold_error)
             defect, epsilon, progress = nudge_reciprocity(free, probing, nudging, softness)
             if all(law is None or law.holds for law in (probing.reciprocity, defect)):
                 break
     return Calibration(
         f"{type(system).__name__}: {spec.knobs.size} knobs, {spec.inputs.size} inputs, {spec.outputs.size} outputs",
-        operator.settles,
-        operator.unsettled,
+        experiment.settles,
+        experiment.unsettled,
         cost,
         linear,
         free,
@@ -226,7 +234,7 @@ def calibrate(
         defect,
         epsilon,
         progress,
-        operator.moved,
+        experiment.moved,
     )
 
 

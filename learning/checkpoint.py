@@ -1,28 +1,71 @@
-"""Checkpoints: the arrays of a tree and a little JSON in one npz file, without pickle."""
+"""Files written whole or not at all, and checkpoints: arrays of a tree and a little JSON in an npz file, no pickle."""
 
 from __future__ import annotations
 
 import json
+import os
 import zipfile
 import zlib
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import IO, Any, TypeVar
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from learning.files import write_atomically
-
 T = TypeVar("T")
 
+_PREFIX = ".unfinished-"
 _FORMAT = 1
 _HEADER = "header"
 
 
 class CheckpointError(ValueError):
     """A checkpoint is damaged, or belongs to something else."""
+
+
+def write_atomically(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
+    """Writes a file through a temporary one beside it, flushed to the disk and then renamed: a reader finds the old
+    file or the new one, never a part of one.
+
+    Args:
+        path: the file, replaced if it exists.
+        write: called with the open temporary file.
+
+    Raises OSError if the folder cannot be written; the old file is then untouched.
+    """
+    temporary = path.with_name(f"{_PREFIX}{os.getpid()}-{path.name}")
+    try:
+        with open(temporary, "wb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Writes a JSON file atomically."""
+    text = json.dumps(content, indent=2) + "\n"
+    write_atomically(path, lambda file: file.write(text.encode()))
+
+
+def require_writable(folder: Path) -> None:
+    """Makes a folder if need be. Raises OSError if no file can be made in it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    probe = folder / f"{_PREFIX}{os.getpid()}-probe"
+    probe.touch()
+    probe.unlink()
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Removes what a killed writer left behind in a folder."""
+    for leftover in folder.glob(_PREFIX + "*"):
+        leftover.unlink(missing_ok=True)
 
 
 def save_checkpoint(path: Path, tree: Any, facts: dict[str, Any]) -> None:

@@ -8,7 +8,7 @@ import math
 import re
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,35 @@ examples:
 
 MNIST and Fashion-MNIST are read from $GROUNDSTATE_DATA/<name>/ or the cache, and else downloaded from OpenML.
 """
+
+
+def _argument(convert: Callable[[str], Any], sensible: Callable[[Any], bool], wanted: str) -> Callable[[str], Any]:
+    """What reads an argument of the command, and refuses one that cannot be converted or makes no sense."""
+
+    def read(text: str) -> Any:
+        with contextlib.suppress(ValueError):
+            value = convert(text)
+            if sensible(value):
+                return value
+        raise argparse.ArgumentTypeError(f"wanted {wanted}, got {text!r}")
+
+    return read
+
+
+_whole = lambda text: int(text) if text.isdecimal() else -1
+_positive = _argument(float, lambda value: 0 < value < math.inf, "a positive number")
+_count = _argument(_whole, lambda value: value >= 1, "a positive whole number")
+_seed = _argument(_whole, lambda value: 0 <= value < 2**32, f"a whole number from 0 to {2**32 - 1}")
+_sizes = _argument(
+    lambda text: [int(size) for size in text.split(",")],
+    lambda sizes: min(sizes) >= 1,
+    "positive whole numbers such as 256 or 512,512",
+)
+_validation = _argument(
+    lambda text: int(text) if text.isdecimal() else float(text),
+    lambda value: isinstance(value, int) or 0 < value < 1,
+    "a fraction below 1 or a whole number of examples",
+)
 
 
 class _UsageError(ValueError):
@@ -350,47 +379,6 @@ def _first_line(thing: type) -> str:
     lines = (thing.__doc__ or "").strip().split("\n")
     written = lines[0] and not lines[0].startswith(f"{thing.__name__}(")  # a dataclass without one gets its signature
     return lines[0] if written else f"{thing.__name__}."
-
-
-def _sizes(text: str) -> list[int]:
-    try:
-        sizes = [int(size) for size in text.split(",")]
-    except ValueError:
-        sizes = [0]
-    if min(sizes) < 1:
-        raise argparse.ArgumentTypeError(f"wanted positive whole numbers such as 256 or 512,512, got {text!r}")
-    return sizes
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"wanted a positive whole number, got {text!r}")
-    return int(text)
-
-
-def _seed(text: str) -> int:
-    if not text.isdecimal() or int(text) >= 2**32:
-        raise argparse.ArgumentTypeError(f"wanted a whole number from 0 to {2**32 - 1}, got {text!r}")
-    return int(text)
-
-
-def _positive(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not 0 < value < math.inf:
-        raise argparse.ArgumentTypeError(f"wanted a positive number, got {text!r}")
-    return value
-
-
-def _validation(text: str) -> float | int:
-    if text.isdecimal():
-        return int(text)
-    value = _positive(text)
-    if value >= 1:
-        raise argparse.ArgumentTypeError(f"wanted a fraction below 1 or a whole number of examples, got {text!r}")
-    return value
 
 
 def _learning_rate(text: str) -> float | dict[str, float]:

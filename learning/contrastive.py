@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import PRNGKeyArray, PyTree
 
 from learning.costs import SquaredError
-from learning.examples import ready_targets
+from learning.examples import free_phase, ready_targets
 from learning.rule import Estimate, Estimator, require_usable
 from substrates.substrate import Cost, Nudge, Substrate, as_tree, fit_target, relax_batch
 
@@ -69,10 +69,7 @@ def estimate_by_contrast(
     rule: EquilibriumPropagation, substrate: Substrate, x: PyTree, y: PyTree, key: PRNGKeyArray | None
 ) -> Estimate:
     """The estimate of the rule, lenient and not compiled as a whole."""
-    size = jax.tree.leaves(x)[0].shape[0]
-    keys = None if key is None else jax.random.split(key, size)
-    free = relax_batch(substrate, x, keys=keys)
-    output = jax.vmap(substrate.read)(free.state, x)
+    free, output, keys = free_phase(substrate, x, key)
     y = fit_target(y, output, rule.cost, name="y", batched=True)
     cost = jnp.mean(jax.vmap(rule.cost)(output, y))
 
@@ -87,6 +84,7 @@ def estimate_by_contrast(
     if rule.variant == "random":
         if key is None:
             raise ValueError("key: wanted a key, which draws the sign of each example's nudge, got None")
+        size = len(output)
         up = jax.random.bernoulli(jax.random.fold_in(key, size), shape=(size,))
         moved, _ = nudged(jnp.where(up, beta, -beta))
         choose = lambda a, b: jnp.where(up.reshape(-1, *[1] * (a.ndim - 1)), a, b)

@@ -12,8 +12,10 @@ import numpy as np
 from jaxtyping import Float, PRNGKeyArray
 
 from learning.costs import SquaredError
-from learning.examples import Examples, prepare
-from substrates.substrate import Cost, Substrate, relax_batch
+from learning.examples import Examples, free_phase, prepare
+from learning.homeostat import Homeostat
+from substrates.laboratory.system import PhysicalSystem
+from substrates.substrate import Cost, Substrate
 
 _LARGEST_BATCH = 1000
 
@@ -124,6 +126,48 @@ def evaluate_examples(
     )
 
 
+def evaluate_on_bench(
+    system: PhysicalSystem, examples: Examples, cost: Cost, homeostat: Homeostat | None = None, outputs: bool = False
+) -> Evaluation:
+    """How a physical system does on examples that it does not learn from.
+
+    Args:
+        system: it settles freely on every example.
+        examples: ready for it.
+        cost: a callable (output, target) -> scalar.
+        homeostat: holds the parameters where they are on every example; None lets them yield to each.
+        outputs: keep what every example shows.
+    """
+    width = system.spec.copies or 1
+    theta = system.read().parameters
+    system.nudge(None, 0.0)
+    shown, errors, unsettled = [], [0.0], 0
+    for start in range(0, examples.size, width):
+        index = np.arange(start, start + width) % examples.size
+        x = examples.x[index]
+        system.clamp(x if system.spec.copies else x[0])
+        if homeostat is None:
+            system.settle()
+            held, reading = None, system.read()
+        else:
+            held = homeostat.hold(system, theta)
+            reading = held.reading
+            errors.append(held.error)
+        unsettled += int(held is not None and not held.settled)
+        shown.append(reading.outputs.reshape(width, -1))
+    output = np.concatenate(shown)[: examples.size]
+    costs = jax.vmap(cost)(jnp.asarray(output), jnp.asarray(examples.y))
+    wrong = count_misses(output, examples.y)
+    return Evaluation(
+        cost=float(jnp.mean(costs)),
+        error=float(jnp.mean(wrong)) if examples.labelled else None,
+        unconverged=unsettled,
+        residual=max(errors),
+        size=examples.size,
+        output=output if outputs else None,
+    )
+
+
 def count_misses(output: Any, target: Any) -> Any:
     """Whether the largest output of each example is not the one of its label, for targets of the outputs' shape."""
     return output.argmax(axis=-1) != target.argmax(axis=-1)
@@ -131,9 +175,7 @@ def count_misses(output: Any, target: Any) -> Any:
 
 @eqx.filter_jit
 def _show(substrate, cost, x, y, key):
-    size = jax.tree.leaves(x)[0].shape[0]
-    free = relax_batch(substrate, x, keys=None if key is None else jax.random.split(key, size))
-    output = jax.vmap(substrate.read)(free.state, x)
+    free, output, _ = free_phase(substrate, x, key)
     comparable = eqx.is_array(y) and y.shape == output.shape
-    misses = count_misses(output, y) if comparable else jnp.zeros(size, bool)
+    misses = count_misses(output, y) if comparable else jnp.zeros(len(output), bool)
     return output, jax.vmap(cost)(output, y), free.residual, free.converged, misses

@@ -14,6 +14,7 @@ from jaxtyping import PRNGKeyArray, PyTree
 from substrates.laboratory.system import PhysicalSystem
 from substrates.substrate import (
     Cost,
+    Equilibrium,
     Substrate,
     check_finite,
     parameter_dtype,
@@ -107,19 +108,23 @@ def ready_targets(substrate: Substrate, x: PyTree, y: PyTree, cost: Cost | None,
 
     Raises ValueError.
     """
-    size = same_batch(x=x, y=y)
+    same_batch(x=x, y=y)
     if takes_own_targets(cost):
         return y
     check_finite("y", y)
     if not eqx.is_array(y) or isinstance(y, Tracer) or not _are_labels(y):
         return y
 
-    def show(substrate: Substrate, x: PyTree, key: PRNGKeyArray | None) -> Any:
-        free = relax_batch(substrate, x, keys=None if key is None else jax.random.split(key, size))
-        return jax.vmap(substrate.read)(free.state, x)
-
-    output = eqx.filter_eval_shape(show, substrate, x, key)
+    output = eqx.filter_eval_shape(free_phase, substrate, x, key)[1]
     return jnp.asarray(encode_labels(np.asarray(y), output.shape[1:], jnp.finfo(output.dtype).dtype, "y"))
+
+
+def free_phase(substrate: Substrate, x: PyTree, key: PRNGKeyArray | None) -> tuple[Equilibrium, Any, Any]:
+    """The free equilibria of a batch, its outputs, and the keys for all phases of each example (None without a key)."""
+    size = jax.tree.leaves(x)[0].shape[0]
+    keys = None if key is None else jax.random.split(key, size)
+    free = relax_batch(substrate, x, keys=keys)
+    return free, jax.vmap(substrate.read)(free.state, x), keys
 
 
 def output_shape(substrate: Substrate, x: PyTree) -> tuple[int, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+import jax
 import numpy as np
 
 from learning.rule import Estimate
@@ -120,8 +121,6 @@ def contrast(estimate: Any, ax: Axes | None = None, *, name: str | None = None) 
 
 def _leaf(tree: Any, name: str | None) -> tuple[np.ndarray, str]:
     """The array of a tree that has this name, and its full name."""
-    import jax
-
     named = {
         jax.tree_util.keystr(path).lstrip("."): leaf
         for path, leaf in jax.tree_util.tree_leaves_with_path(tree)

@@ -10,9 +10,9 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, PRNGKeyArray, PyTree
 
 from learning.costs import SquaredError
-from learning.examples import ready_targets
+from learning.examples import free_phase, ready_targets
 from learning.rule import ConvergenceError, Estimate, Estimator, require_usable
-from substrates.substrate import Cost, Substrate, as_tree, fit_target, relax_batch, split_parameters
+from substrates.substrate import Cost, Substrate, as_tree, fit_target, split_parameters
 
 
 class ImplicitGradient(Estimator):
@@ -43,11 +43,8 @@ class ImplicitGradient(Estimator):
 
     def __call__(self, substrate: Substrate, x: PyTree, y: PyTree, *, key: PRNGKeyArray | None = None) -> Estimate:
         y = ready_targets(substrate, x, y, self.cost, key)
-        size = jax.tree.leaves(x)[0].shape[0]
-        keys = None if key is None else jax.random.split(key, size)
-        free = relax_batch(substrate, x, keys=keys)
-        _check_state(free.state, size, self.max_size)
-        output = jax.vmap(substrate.read)(free.state, x)
+        free, output, _ = free_phase(substrate, x, key)
+        _check_state(free.state, len(output), self.max_size)
         y = fit_target(y, output, self.cost, name="y", batched=True)
         cost = jnp.mean(jax.vmap(self.cost)(output, y))
         gradient, exists = response_gradient(substrate, free.state, x, y, self.cost)

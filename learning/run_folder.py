@@ -16,8 +16,16 @@ import equinox as eqx
 import jax
 import numpy as np
 
-from learning.checkpoint import load_checkpoint, raw, save_checkpoint
-from learning.files import remove_unfinished, require_writable, write_atomically, write_json
+from learning.checkpoint import (
+    load_checkpoint,
+    raw,
+    remove_unfinished,
+    require_writable,
+    save_checkpoint,
+    write_atomically,
+    write_json,
+)
+from learning.pictures import learning_curve
 
 CONFIG, METRICS, CHECKPOINT, SUMMARY = "config.json", "metrics.jsonl", "checkpoint.npz", "summary.json"
 FIGURE = Path("figures") / "learning_curve.png"
@@ -87,8 +95,6 @@ class RunFolder:
     def draw(self, history: dict[str, np.ndarray]) -> None:
         """Draws the learning curve."""
         from matplotlib.figure import Figure
-
-        from learning.pictures import learning_curve
 
         figure = Figure(layout="constrained")
         learning_curve(history, ax=figure.add_subplot())

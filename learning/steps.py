@@ -1,7 +1,8 @@
-"""The compiled steps of training: batch after batch, nothing copied, and a tally of what happened."""
+"""The steps of training, batch after batch, with a tally of what happened: compiled, or by a system on the bench."""
 
 from __future__ import annotations
 
+import abc
 import math
 from dataclasses import fields, replace
 from typing import Any, NamedTuple
@@ -11,13 +12,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Array, PRNGKeyArray, PyTree
+from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from learning.checkpoint import raw
 from learning.costs import SquaredError
-from learning.evaluation import Evaluation, count_misses, default_batch, evaluate_examples
+from learning.evaluation import Evaluation, count_misses, default_batch, evaluate_examples, evaluate_on_bench
 from learning.examples import Examples
+from learning.homeostat import IntegralControl
 from learning.rule import Estimator, Moved, Mover
+from substrates.laboratory.system import PhysicalSystem
 from substrates.substrate import FAILURES, Status, parameter_dtype, split_parameters
 
 
@@ -130,61 +133,136 @@ def epoch_order(key: PRNGKeyArray, epoch: int, size: int, filled: int) -> np.nda
     return np.concatenate([order, order[: filled - size]])
 
 
-class Trainer:
-    """The steps of training: what stands, what moves, and the order of the examples."""
+class Epochs(abc.ABC):
+    """The steps of training, epoch after epoch: what they need, what moves, and the order of the examples.
+
+    Attributes:
+        initial: what moves, before the first step.
+        last: how far the present call of `advance` got, and what moved until then, where that outlives an error.
+    """
+
+    last: tuple[int, Any] | None = None
 
     def __init__(
         self,
-        substrate: Any,
-        rule: Estimator | Mover,
+        system: Any,
+        rule: Any,
         optimiser: optax.GradientTransformation | None,
         examples: Examples,
         batch_size: int,
         key: PRNGKeyArray,
         strict: bool,
     ):
-        self.examples, self.batch_size, self.key, self.strict = examples, batch_size, key, strict
+        self.rule, self.examples, self.batch_size, self.key, self.strict = rule, examples, batch_size, key, strict
         self.cost = getattr(rule, "cost", SquaredError())
-        moves_itself = isinstance(rule, Mover)
-        parameters, rest = eqx.partition(substrate, eqx.is_array) if moves_itself else split_parameters(substrate)
-        x, y = jax.tree.map(jnp.asarray, (examples.x, examples.y))
-        counting = rule if moves_itself else _lenient(rule)
-        self.standing = Standing(rest, counting, optimiser, x, y, examples.labelled, strict, batch_size)
-        state = None if optimiser is None else optimiser.init(parameters)
-        self.dtype = jnp.finfo(parameter_dtype(substrate)).dtype
-        self.initial = Moving(parameters, state, Tally.zero(self.dtype))
+        self.initial: Any = self._begin(system, optimiser)
 
     @property
     def batches(self) -> int:
         """Steps per epoch."""
         return math.ceil(self.examples.size / self.batch_size)
 
-    def begin_epoch(self, moving: Moving) -> Moving:
+    def begin_epoch(self, moving: Any) -> Any:
         """The same with an empty tally."""
-        return moving._replace(tally=Tally.zero(self.dtype))
+        return moving._replace(tally=Tally.zero(moving.tally.cost.dtype))
 
     def order(self, epoch: int) -> tuple[Array, PRNGKeyArray]:
         """The examples in the order of an epoch, in full batches, and the key of its steps."""
         order = epoch_order(self.key, epoch, self.examples.size, self.batches * self.batch_size)
         return jnp.asarray(order), jax.random.fold_in(self.key, epoch)
 
+    @abc.abstractmethod
+    def _begin(self, system: Any, optimiser: optax.GradientTransformation | None) -> Any:
+        """What moves, before the first step."""
+
+    @abc.abstractmethod
+    def advance(self, moving: Any, order: tuple[Array, PRNGKeyArray], start: int, stop: int) -> tuple[int, Any]:
+        """The next batches of an epoch: how far they got, and what moved; `moving` must not be used again."""
+
+    @abc.abstractmethod
+    def system(self, moving: Any) -> Any:
+        """The whole system."""
+
+    @abc.abstractmethod
+    def restore(self, moving: Any) -> Any:
+        """Goes on from what was saved."""
+
+    @abc.abstractmethod
+    def evaluate(self, moving: Any, examples: Examples, key: PRNGKeyArray) -> Evaluation:
+        """How well the system does on examples."""
+
+
+class Trainer(Epochs):
+    """The steps of a substrate, compiled."""
+
+    def _begin(self, system: Any, optimiser: optax.GradientTransformation | None) -> Moving:
+        moves_itself = isinstance(self.rule, Mover)
+        parameters, rest = eqx.partition(system, eqx.is_array) if moves_itself else split_parameters(system)
+        x, y = jax.tree.map(jnp.asarray, (self.examples.x, self.examples.y))
+        counting = self.rule if moves_itself else _lenient(self.rule)
+        self.standing = Standing(rest, counting, optimiser, x, y, self.examples.labelled, self.strict, self.batch_size)
+        state = None if optimiser is None else optimiser.init(parameters)
+        return Moving(parameters, state, Tally.zero(jnp.finfo(parameter_dtype(system)).dtype))
+
     def advance(self, moving: Moving, order: tuple[Array, PRNGKeyArray], start: int, stop: int) -> tuple[int, Moving]:
-        """The next batches of an epoch; `moving` must not be used again."""
         bounds = (jnp.asarray(start, jnp.int32), jnp.asarray(stop, jnp.int32))
         at, moving = _advance((self.standing, order[0], *bounds, order[1]), moving)
         return int(at), moving
 
     def system(self, moving: Moving) -> Any:
-        """The whole system."""
         return eqx.combine(moving.parameters, self.standing.rest)
 
     def restore(self, moving: Moving) -> Moving:
-        """Goes on from what was saved."""
         return moving
 
     def evaluate(self, moving: Moving, examples: Examples, key: PRNGKeyArray) -> Evaluation:
-        """How well the system does on examples."""
         return evaluate_examples(self.system(moving), examples, self.cost, default_batch(examples), key=key)
+
+
+class Stand(NamedTuple):
+    """Where a physical system stands in training: what is saved of it."""
+
+    parameters: Float[np.ndarray, "parameters"]
+    knobs: Float[np.ndarray, "knobs"]
+    tally: Tally
+
+
+class BenchTrainer(Epochs):
+    """The steps of a physical system on the bench, by a mover; its parameters are held while it is evaluated."""
+
+    def _begin(self, system: PhysicalSystem, optimiser: Any) -> Stand:
+        self.bench, self.homeostat = system, getattr(self.rule, "homeostat", None)
+        return self._stand(Tally.zero(jnp.zeros(()).dtype))
+
+    def advance(self, moving: Stand, order: tuple[Array, PRNGKeyArray], start: int, stop: int) -> tuple[int, Stand]:
+        reached, places = (start, moving), np.asarray(order[0])
+        together = stop - start if self.rule.steps_itself(self.bench) else 1
+        for at in range(start, stop, together):
+            self.last = reached
+            index = places[at * self.batch_size : (at + together) * self.batch_size]
+            x, y = self.examples.x[index], self.examples.y[index]
+            found = self.rule.step(self.bench, x, y, key=jax.random.fold_in(order[1], at))
+            tally = reached[1].tally.add_moved(found, y, self.examples.labelled, together)
+            reached = (at + together, self._stand(tally))
+        return reached
+
+    def system(self, moving: Stand) -> PhysicalSystem:
+        return self.bench
+
+    def restore(self, moving: Stand) -> Stand:
+        self.bench.set_knobs(moving.knobs)
+        self.bench.clamp(None)
+        self.bench.nudge(None, 0.0)
+        (self.homeostat or IntegralControl()).hold(self.bench, moving.parameters)
+        return moving
+
+    def evaluate(self, moving: Stand, examples: Examples, key: PRNGKeyArray) -> Evaluation:
+        return evaluate_on_bench(self.bench, examples, self.cost, self.homeostat)
+
+    def _stand(self, tally: Tally) -> Stand:
+        reading = self.bench.read()
+        kept = lambda values: values.copy() if values.flags.writeable else values
+        return Stand(kept(reading.parameters), kept(reading.knobs), tally)
 
 
 def _lenient(rule: Estimator) -> Estimator:

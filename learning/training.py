@@ -18,14 +18,14 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jaxtyping import Array, PRNGKeyArray
+from tqdm import tqdm
 
-from learning.bench import BenchTrainer
 from learning.checkpoint import raw
 from learning.evaluation import Evaluation
 from learning.examples import Examples, prepare
 from learning.rule import ConvergenceError, Estimator, Mover
 from learning.run_folder import RunFolder, describe_tree, digest, surroundings
-from learning.steps import Trainer
+from learning.steps import BenchTrainer, Epochs, Trainer
 from substrates.laboratory.system import PhysicalSystem
 from substrates.substrate import FAILURES, Status, Substrate
 
@@ -169,11 +169,7 @@ def fit(
             **(config or {}),
         }
         folder = RunFolder(out, facts, resume=resume)
-    if on_bench:
-        assert isinstance(rule, Mover)
-        trainer = BenchTrainer(substrate, rule, examples, size, key, strict)
-    else:
-        trainer = Trainer(substrate, rule, optimiser, examples, size, key, strict)
+    trainer = (BenchTrainer if on_bench else Trainer)(substrate, rule, optimiser, examples, size, key, strict)
     session = _Session(trainer, validated, tested, folder, epochs, checkpoint_every, began, summary or {})
     if resume and folder is not None and folder.has_checkpoint:
         session.restore()
@@ -184,7 +180,7 @@ def fit(
 class _Session:
     """One call of `fit`: where training stands, and what is reported and saved of it."""
 
-    trainer: Any  # a Trainer or a BenchTrainer, which share an interface
+    trainer: Epochs
     validation: Examples | None
     test: Examples | None
     folder: RunFolder | None
@@ -257,11 +253,8 @@ class _Session:
         try:
             reached, self.moving = self.trainer.advance(self.moving, order, start, stop)
         except RuntimeError as error:  # raised by a mover
-            if isinstance(self.trainer, BenchTrainer):
-                self.batch, self.moving = self.trainer.last
-                before = self.moving
-            else:
-                self.moving = before
+            self.batch, before = self.trainer.last or (start, before)
+            self.moving = before
             self._raise(f"epoch {self.epoch + 1}, batches {start + 1} to {stop}: {error}", before, error)
         elapsed = time.monotonic() - began
         self.partial_seconds += elapsed
@@ -442,8 +435,6 @@ def _catch_interrupt() -> Iterator[threading.Event]:
 
 
 def _bar(session: _Session, progress: bool) -> Any:
-    from tqdm import tqdm
-
     batches = session.trainer.batches
     return tqdm(
         total=session.epochs * batches,

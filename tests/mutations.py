@@ -248,16 +248,16 @@ MUTATIONS = (
     ),
     Mutation(
         "hold the parameters at the stronger nudge",
-        "substrates/laboratory/phases.py",
-        "hold(net, apparatus, x, nudge, None, keys)",
-        "hold(net, apparatus, x, stronger, None, keys)",
+        "learning/agnostic.py",
+        "simulation.hold(theta, x, nudge, None, keys)",
+        "simulation.hold(theta, x, stronger, None, keys)",
         "tests/substrates/test_plant_steps.py::test_they_are_those_of_the_verbs",
     ),
     Mutation(
         "keep the step that went wrong",
-        "substrates/laboratory/plant.py",
-        "kept = make(done - 1)[-1]",
-        "kept = make(done)[-1]",
+        "learning/agnostic.py",
+        "kept = make(lasting)[-1]",
+        "kept = make(made)[-1]",
         "tests/substrates/test_plant_steps.py::test_a_step_that_does_not_come_to_rest_is_taken_back",
     ),
     Mutation(

@@ -5,14 +5,18 @@ import subprocess
 import sys
 from pathlib import Path
 
+import networkx
 import pytest
 
 ROOT = Path(__file__).parent.parent
-FILES = [path for package in ("substrates", "learning", "theory_checks") for path in (ROOT / package).rglob("*.py")]
+PACKAGES = ("substrates", "learning", "theory_checks")
+FILES = [path for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py"))]
+TREES = {path: ast.parse(path.read_text()) for path in FILES}
+named = pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
 
 
-def imports(path):
-    for node in ast.walk(ast.parse(path.read_text())):
+def imports(path, within=None):
+    for node in ast.walk(within or TREES[path]):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -20,7 +24,61 @@ def imports(path):
             yield node.module
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def found_at(module):
+    """The file of a module of the project; None for others."""
+    places = (ROOT.joinpath(*module.split(".")).with_suffix(".py"), ROOT.joinpath(*module.split("."), "__init__.py"))
+    return next((place for place in places if place in TREES), None)
+
+
+def imported(path):
+    """(file, name) of all that a file imports of the project, wherever it does; the name is None for a whole file."""
+    for node in ast.walk(TREES[path]):
+        if isinstance(node, ast.Import):
+            yield from ((found_at(alias.name), None) for alias in node.names if found_at(alias.name))
+        elif isinstance(node, ast.ImportFrom) and found_at(node.module):
+            for alias in node.names:
+                submodule = found_at(f"{node.module}.{alias.name}")
+                yield (submodule, None) if submodule else (found_at(node.module), alias.name)
+
+
+def substrate_classes():
+    """The names of all classes under `Substrate`, and the files that define them."""
+    bases = lambda node: {getattr(base, "attr", getattr(base, "id", None)) for base in node.bases}
+    classes = [(path, node) for path in FILES for node in ast.walk(TREES[path]) if isinstance(node, ast.ClassDef)]
+    names, before = {"Substrate"}, set()
+    while names != before:
+        before, names = names, names | {node.name for _, node in classes if bases(node) & names}
+    return names, {path for path, node in classes if bases(node) & names}
+
+
+def test_no_import_leads_back_to_where_it_started():
+    """Deferred imports and those for type checkers count, like all others."""
+    graph = networkx.DiGraph((path, file) for path in FILES for file, _ in imported(path))
+    knots = [part for part in networkx.strongly_connected_components(graph) if len(part) > 1]
+    knots += [{path} for path in graph if graph.has_edge(path, path)]
+    shown = sorted(sorted(str(path.relative_to(ROOT)) for path in knot) for knot in knots)
+    assert not shown, "\n".join(" <-> ".join(knot) for knot in shown)
+
+
+@named
+def test_no_project_import_stands_inside_a_function(path):
+    functions = [node for node in ast.walk(TREES[path]) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+    inside = {module for node in functions for module in imports(path, node) if found_at(module)}
+    assert not inside, f"{path.name} imports {', '.join(sorted(inside))} inside a function"
+
+
+@pytest.mark.parametrize(
+    "path",
+    [path for path in FILES if path.name in ("pictures.py", "schematic.py")],
+    ids=lambda path: str(path.relative_to(ROOT)),
+)
+def test_pictures_know_no_substrate(path):
+    names, files = substrate_classes()
+    known = [name or file.name for file, name in imported(path) if name in names or file in files]
+    assert not known, f"{path.name} imports {', '.join(known)}: draw arrays"
+
+
+@named
 def test_imports_go_one_way(path):
     package = path.relative_to(ROOT).parts[0]
     below = {"substrates": (), "learning": ("substrates",), "theory_checks": ("substrates", "learning")}[package]

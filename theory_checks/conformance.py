@@ -15,7 +15,7 @@ from theory_checks import laws_of_agreement as agreement
 from theory_checks import laws_of_equilibrium as equilibrium
 from theory_checks import laws_of_response as response
 from theory_checks import laws_of_units
-from theory_checks.bench import Bench
+from theory_checks.case import Case
 from theory_checks.report import Law, Report, does_not_apply
 
 LAWS = (
@@ -79,7 +79,7 @@ def check_substrate(
             be a batch of vectors; a tree with a leading axis for a cost that takes it.
         cost: a callable (output, target) -> scalar; by default `SquaredError()`.
         key: randomness of the relaxations and of the directions that are tried; by default the key of 0.
-        beta: the largest nudging strength used; by default the bench finds one that suits the system.
+        beta: the largest nudging strength used; by default one that suits the system.
 
     Returns a `Report`, which prints as a table and can `raise_if_failed()`.
     Raises ValueError when shapes do not fit or the system is too large.
@@ -95,13 +95,13 @@ def check_substrate(
             "for one example give y the shape (outputs,)"
         )
     key, cost = jax.random.key(0) if key is None else key, SquaredError() if cost is None else cost
-    bench = Bench(substrate, xs, ready_targets(substrate, xs, ys, cost, key), cost, key, beta)
-    laws = equilibrium.trained(bench)
+    case = Case(substrate, xs, ready_targets(substrate, xs, ys, cost, key), cost, key, beta)
+    laws = equilibrium.trained(case)
     usable = all(law.verdict == "holds" for law in laws)
     for check in LAWS:
-        laws += check(bench) if usable or check not in OF_GRADIENTS else [_unusable(check)]
+        laws += check(case) if usable or check not in OF_GRADIENTS else [_unusable(check)]
     system = (
-        f"{type(substrate).__name__}: {bench.variables} state variables, {bench.shown.shape[1]} outputs, "
-        f"{bench.size} examples, {bench.dtype}, beta = {bench.beta:.3g}"
+        f"{type(substrate).__name__}: {case.variables} state variables, {case.shown.shape[1]} outputs, "
+        f"{case.size} examples, {case.dtype}, beta = {case.beta:.3g}"
     )
     return Report(system, tuple(laws))

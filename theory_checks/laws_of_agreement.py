@@ -9,7 +9,7 @@ from jaxtyping import PyTree
 
 from substrates.solvers.generic import DescendThenPolish
 from substrates.substrate import Substrate
-from theory_checks.bench import Bench, flat, measure, relax, worst_leaf
+from theory_checks.case import Case, flat, measure, relax, worst_leaf
 from theory_checks.laws_of_equilibrium import DISCRETE
 from theory_checks.report import Law, at_most, does_not_apply
 
@@ -23,47 +23,47 @@ def _state_gap(found: PyTree, wanted: PyTree) -> float:
     return float(gap / (1 + jnp.max(jnp.abs(flat(wanted)), initial=0.0)))
 
 
-def batches(bench: Bench) -> list[Law]:
+def batches(case: Case) -> list[Law]:
     """A batch is its examples: relaxed one by one they settle alike, and measurements are the means of single ones."""
-    last = bench.size - 1
-    single = relax(bench.substrate, _example(bench.xs, last), None, None, bench.keys[last])
-    gap = _state_gap(single.state, _example(bench.free.state, last))
-    laws = [at_most("batch = singles: equilibria", f"example {last} alone and in its batch", gap, bench.resolution)]
+    last = case.size - 1
+    single = relax(case.substrate, _example(case.xs, last), None, None, case.keys[last])
+    gap = _state_gap(single.state, _example(case.free.state, last))
+    laws = [at_most("batch = singles: equilibria", f"example {last} alone and in its batch", gap, case.resolution)]
     name = "batch = singles: measurements"
-    if not bench.substrate.conservative:
-        one = lambda i: _contrast_slice(bench, slice(i, i + 1))
-        whole = _contrast_slice(bench, slice(None))
+    if not case.substrate.conservative:
+        one = lambda i: _contrast_slice(case, slice(i, i + 1))
+        whole = _contrast_slice(case, slice(None))
     else:
-        one = lambda i: _measure_slice(bench, slice(i, i + 1))
-        whole = _measure_slice(bench, slice(None))
-    mean = jax.tree.map(lambda *leaves: sum(leaves) / bench.size, *[one(i) for i in range(bench.size)])
-    what = "measure" if bench.substrate.conservative else "contrast"
-    compared = f"{what} of {bench.size} examples against the mean of each alone"
-    return [*laws, at_most(name, compared, worst_leaf(whole, mean), 1e3 * bench.epsilon)]
+        one = lambda i: _measure_slice(case, slice(i, i + 1))
+        whole = _measure_slice(case, slice(None))
+    mean = jax.tree.map(lambda *leaves: sum(leaves) / case.size, *[one(i) for i in range(case.size)])
+    what = "measure" if case.substrate.conservative else "contrast"
+    compared = f"{what} of {case.size} examples against the mean of each alone"
+    return [*laws, at_most(name, compared, worst_leaf(whole, mean), 1e3 * case.epsilon)]
 
 
-def _measure_slice(bench: Bench, part: slice) -> PyTree:
+def _measure_slice(case: Case, part: slice) -> PyTree:
     pick = lambda tree: jax.tree.map(lambda leaf: leaf[part], tree)
     # off equilibrium, for some systems show nothing at rest
-    states = bench.free.state if bench.discrete else bench.nearby(40)
-    return measure(bench.substrate, pick(states), pick(bench.xs))
+    states = case.free.state if case.discrete else case.nearby(40)
+    return measure(case.substrate, pick(states), pick(case.xs))
 
 
-def _contrast_slice(bench: Bench, part: slice) -> PyTree:
+def _contrast_slice(case: Case, part: slice) -> PyTree:
     pick = lambda tree: jax.tree.map(lambda leaf: leaf[part], tree)
-    return bench.substrate.contrast(pick(bench.nearby(40)), pick(bench.free.state), pick(bench.xs))
+    return case.substrate.contrast(pick(case.nearby(40)), pick(case.free.state), pick(case.xs))
 
 
-def compilation(bench: Bench) -> list[Law]:
+def compilation(case: Case) -> list[Law]:
     """Compiled and eager code say the same."""
-    last = bench.size - 1
-    x, key = _example(bench.xs, last), bench.keys[last]
-    compiled, eager = relax(bench.substrate, x, None, None, key), bench.substrate.relax(x, key=key)
+    last = case.size - 1
+    x, key = _example(case.xs, last), case.keys[last]
+    compiled, eager = relax(case.substrate, x, None, None, key), case.substrate.relax(x, key=key)
     gap = _state_gap(compiled.state, eager.state)
-    state = _example(bench.free.state, last)
+    state = _example(case.free.state, last)
     read = eqx.filter_jit(lambda s, state, x: s.read(state, x))
-    gap = max(gap, _state_gap(read(bench.substrate, state, x), bench.substrate.read(state, x)))
-    return [at_most("jit = eager", "relaxation and reading of one example", gap, bench.resolution)]
+    gap = max(gap, _state_gap(read(case.substrate, state, x), case.substrate.read(state, x)))
+    return [at_most("jit = eager", "relaxation and reading of one example", gap, case.resolution)]
 
 
 @eqx.filter_jit
@@ -72,16 +72,16 @@ def _generic(substrate, states, xs, keys):
     return jax.vmap(lambda s, x, k: solve(substrate, x, None, s, k))(states, xs, keys)
 
 
-def solvers(bench: Bench) -> list[Law]:
+def solvers(case: Case) -> list[Law]:
     """The generic solver, which knows only the three methods, settles where the class's own solver does."""
     name = "generic solver = own solver"
-    kind = type(bench.substrate)
-    if bench.discrete:
+    kind = type(case.substrate)
+    if case.discrete:
         return [does_not_apply(name, DISCRETE)]
-    if kind.relax is Substrate.relax and isinstance(bench.substrate.solver, DescendThenPolish):
+    if kind.relax is Substrate.relax and isinstance(case.substrate.solver, DescendThenPolish):
         return [does_not_apply(name, "The class has no solver of its own: it settles by the generic one.")]
-    start = bench.nearby(41, 1e-3)
-    found = _generic(bench.substrate, start, bench.xs, bench.keys)
-    gap = _state_gap(found.state, bench.free.state)
+    start = case.nearby(41, 1e-3)
+    found = _generic(case.substrate, start, case.xs, case.keys)
+    gap = _state_gap(found.state, case.free.state)
     compared = "states found by the generic solver from a start 0.1 % away"
-    return [at_most(name, compared, gap, 1e2 * bench.resolution)]
+    return [at_most(name, compared, gap, 1e2 * case.resolution)]

@@ -9,8 +9,8 @@ import jax.numpy as jnp
 from substrates.nudge import batch_axes
 from substrates.solvers.solver import left_over, max_norm, reach
 from substrates.substrate import split_parameters
-from theory_checks.bench import (
-    Bench,
+from theory_checks.case import (
+    Case,
     contrast,
     flat,
     inner_product,
@@ -26,11 +26,11 @@ DISCRETE = "Discrete states: the class says by its own residual what equilibrium
 NO_ENERGY = "The system has a force and no energy."
 
 
-def convergence(bench: Bench) -> list[Law]:
+def convergence(case: Case) -> list[Law]:
     """Every relaxation says that it converged."""
-    phases = [bench.free, bench.settle(bench.nudge(bench.beta)), bench.settle(bench.nudge(-bench.beta))]
+    phases = [case.free, case.settle(case.nudge(case.beta)), case.settle(case.nudge(-case.beta))]
     count = sum(int(jnp.sum(~phase.converged)) for phase in phases)
-    compared = f"relaxations that did not converge, of {3 * bench.size} (free, beta = +-{bench.beta:.3g})"
+    compared = f"relaxations that did not converge, of {3 * case.size} (free, beta = +-{case.beta:.3g})"
     return [at_most("relaxations converge", compared, count, 0)]
 
 
@@ -69,26 +69,26 @@ def _own_residuals(substrate, states, xs, nudges):
     return jax.vmap(one, in_axes=(0, 0, batch_axes(nudges)))(states, xs, nudges)
 
 
-def stationarity(bench: Bench) -> list[Law]:
+def stationarity(case: Case) -> list[Law]:
     """At the states that the solver returns, the residual, computed afresh, is below the contract's tolerance."""
     laws = []
-    nudges = [bench.nudge(bench.beta), bench.nudge(-bench.beta)]
+    nudges = [case.nudge(case.beta), case.nudge(-case.beta)]
     for name, phases in (("free", [None]), ("nudged", nudges)):
-        if bench.discrete:
-            kind, residuals, slack = "own residual", lambda s, n: _own_residuals(bench.substrate, s, bench.xs, n), 10
-        elif bench.own_stationarity:
+        if case.discrete:
+            kind, residuals, slack = "own residual", lambda s, n: _own_residuals(case.substrate, s, case.xs, n), 10
+        elif case.own_stationarity:
             kind, slack = "own stationarity map", 10
-            residuals = lambda s, n: _definitions(bench.substrate, s, bench.xs, n, False)
+            residuals = lambda s, n: _definitions(case.substrate, s, case.xs, n, False)
         else:
-            kind, slack = ("|dF/dstate|" if bench.substrate.conservative else "|force|"), 10
-            residuals = lambda s, n: _definitions(bench.substrate, s, bench.xs, n, True)
-        if bench.own_residual and not bench.discrete:
+            kind, slack = ("|dF/dstate|" if case.substrate.conservative else "|force|"), 10
+            residuals = lambda s, n: _definitions(case.substrate, s, case.xs, n, True)
+        if case.own_residual and not case.discrete:
             slack = 1000  # the class measures residuals in units of its own
         worst = (0.0, 0.0, 0.0)
         for nudge in phases:
-            states = bench.free.state if nudge is None else bench.settle(nudge).state
+            states = case.free.state if nudge is None else case.settle(nudge).state
             found = residuals(states, nudge)
-            limit = slack * limits(bench.substrate, bench.free.state, bench.xs, nudge)
+            limit = slack * limits(case.substrate, case.free.state, case.xs, nudge)
             index = int(jnp.argmax(jnp.where(jnp.isnan(found), jnp.inf, found / limit)))
             size = float(found[index] / limit[index])
             if not size <= worst[0]:
@@ -98,35 +98,35 @@ def stationarity(bench: Bench) -> list[Law]:
     return laws
 
 
-def residual(bench: Bench) -> list[Law]:
+def residual(case: Case) -> list[Law]:
     """The class's residual is the distance from equilibrium that its energy, bounds and reading define."""
     name = "residual measures equilibrium"
-    if bench.discrete:
+    if case.discrete:
         return [does_not_apply(name, DISCRETE)]
-    states = bench.nearby(1)
-    nudge = bench.nudge(bench.beta)
-    own = _own_residuals(bench.substrate, states, bench.xs, nudge)
-    defined = _definitions(bench.substrate, states, bench.xs, nudge, not bench.own_stationarity)
-    if bench.own_residual:
+    states = case.nearby(1)
+    nudge = case.nudge(case.beta)
+    own = _own_residuals(case.substrate, states, case.xs, nudge)
+    defined = _definitions(case.substrate, states, case.xs, nudge, not case.own_stationarity)
+    if case.own_residual:
         ratio = float(jnp.min(own / defined))
         return [at_least(name, "own residual over the defined one, at states off equilibrium", ratio, 1e-3)]
     gap = float(jnp.max(jnp.abs(own - defined) / defined))
-    return [at_most(name, "residual against |dF/dstate| (with bounds), off equilibrium", gap, 1e3 * bench.epsilon)]
+    return [at_most(name, "residual against |dF/dstate| (with bounds), off equilibrium", gap, 1e3 * case.epsilon)]
 
 
-def energy(bench: Bench) -> list[Law]:
+def energy(case: Case) -> list[Law]:
     """The energy that an equilibrium reports is F at its state."""
     name = "reported energy = F(state)"
-    if not bench.substrate.conservative:
+    if not case.substrate.conservative:
         return [does_not_apply(name, NO_ENERGY)]
-    nudge = bench.nudge(bench.beta)
-    nudged = bench.settle(nudge)
+    nudge = case.nudge(case.beta)
+    nudged = case.settle(nudge)
     worst = 0.0
-    for phase, acting in ((bench.free, None), (nudged, nudge)):
-        fresh = total_energies(bench.substrate, phase.state, bench.xs, acting)
+    for phase, acting in ((case.free, None), (nudged, nudge)):
+        fresh = total_energies(case.substrate, phase.state, case.xs, acting)
         size = 1 + jnp.max(jnp.abs(fresh))
         worst = max(worst, float(jnp.max(jnp.abs(phase.energy - fresh)) / size))  # type: ignore[operator]
-    return [at_most(name, "reported against E + beta C, free and nudged", worst, 1e3 * bench.epsilon)]
+    return [at_most(name, "reported against E + beta C, free and nudged", worst, 1e3 * case.epsilon)]
 
 
 @eqx.filter_jit
@@ -143,27 +143,27 @@ def _forces(substrate, states, xs, nudges):
     return jax.vmap(one, in_axes=(0, 0, batch_axes(nudges)))(states, xs, nudges)
 
 
-def force(bench: Bench) -> list[Law]:
+def force(case: Case) -> list[Law]:
     """force = -dE/dstate, total force = -dF/dstate: by automatic differentiation and by differences of the energy."""
     names = "force = -dE/dstate", "force = -dE/dstate, by differences"
-    if not bench.substrate.conservative or bench.discrete:
-        return [does_not_apply(name, DISCRETE if bench.discrete else NO_ENERGY) for name in names]
-    states = bench.nearby(2)
-    pairs = _forces(bench.substrate, states, bench.xs, bench.nudge(bench.beta))
+    if not case.substrate.conservative or case.discrete:
+        return [does_not_apply(name, DISCRETE if case.discrete else NO_ENERGY) for name in names]
+    states = case.nearby(2)
+    pairs = _forces(case.substrate, states, case.xs, case.nudge(case.beta))
     gap = max(worst_leaf(own, derived) for own, derived in pairs)
-    derived = at_most(names[0], "force and total force against the derivative of F", gap, 1e3 * bench.epsilon)
+    derived = at_most(names[0], "force and total force against the derivative of F", gap, 1e3 * case.epsilon)
     own = pairs[0][0]
-    step = bench.epsilon ** (1 / 3)
+    step = case.epsilon ** (1 / 3)
     worst, rounding = 0.0, 0.0
     for seed in (3, 4, 5):
-        towards = jax.tree.map(lambda a, b: a - b, bench.nearby(seed), bench.free.state)
+        towards = jax.tree.map(lambda a, b: a - b, case.nearby(seed), case.free.state)
         moved = lambda sign, d=towards: jax.tree.map(lambda s, v: s + sign * step * v, states, d)
-        high, low = (total_energies(bench.substrate, moved(sign), bench.xs) for sign in (1.0, -1.0))
+        high, low = (total_energies(case.substrate, moved(sign), case.xs) for sign in (1.0, -1.0))
         wanted = -jax.vmap(inner_product)(own, towards)
         size = jax.vmap(lambda f, d: jnp.linalg.norm(flat(f)) * jnp.linalg.norm(flat(d)))(own, towards)
-        size = jnp.maximum(size, jnp.finfo(bench.dtype).tiny)
+        size = jnp.maximum(size, jnp.finfo(case.dtype).tiny)
         worst = max(worst, float(jnp.max(jnp.abs((high - low) / (2 * step) - wanted) / size)))
-        rounding = max(rounding, float(jnp.max(bench.epsilon * jnp.abs(high) / (step * size))))
+        rounding = max(rounding, float(jnp.max(case.epsilon * jnp.abs(high) / (step * size))))
     bound = 100 * (step**2 + rounding)
     return [derived, at_most(names[1], "work along random displacements against differences of E", worst, bound)]
 
@@ -179,51 +179,49 @@ def _derived_measure(substrate, states, xs, nudges):
     return jax.grad(mean_energy)(parameters)
 
 
-def measurement(bench: Bench) -> list[Law]:
+def measurement(case: Case) -> list[Law]:
     """measure = dF/dtheta: by automatic differentiation, and by differences of F in random directions of theta."""
     names = "measure = dF/dtheta", "measure = dF/dtheta, by differences"
-    if not bench.substrate.conservative:
+    if not case.substrate.conservative:
         return [does_not_apply(name, NO_ENERGY + " Its contrast exists.") for name in names]
-    states = bench.free.state if bench.discrete else bench.nearby(6)
-    nudge = bench.nudge(bench.beta)
+    states = case.free.state if case.discrete else case.nearby(6)
+    nudge = case.nudge(case.beta)
     gap, found = 0.0, None
     for acting in (None, nudge):
-        found = measure(bench.substrate, states, bench.xs, acting)
-        gap = max(gap, worst_leaf(found, _derived_measure(bench.substrate, states, bench.xs, acting)))
-    derived = at_most(names[0], "mean over the batch, free and nudged, array by array", gap, 1e3 * bench.epsilon)
-    step = bench.epsilon ** (1 / 3)
+        found = measure(case.substrate, states, case.xs, acting)
+        gap = max(gap, worst_leaf(found, _derived_measure(case.substrate, states, case.xs, acting)))
+    derived = at_most(names[0], "mean over the batch, free and nudged, array by array", gap, 1e3 * case.epsilon)
+    step = case.epsilon ** (1 / 3)
     worst, rounding = 0.0, 0.0
     for seed in (7, 8, 9):
-        towards = bench.direction(seed)
-        high, low = (
-            total_energies(bench.shifted(towards, sign * step), states, bench.xs, nudge) for sign in (1.0, -1.0)
-        )
+        towards = case.direction(seed)
+        high, low = (total_energies(case.shifted(towards, sign * step), states, case.xs, nudge) for sign in (1.0, -1.0))
         size = float(jnp.linalg.norm(flat(found)) * jnp.linalg.norm(flat(towards)))
-        size = max(size, float(jnp.finfo(bench.dtype).tiny))
+        size = max(size, float(jnp.finfo(case.dtype).tiny))
         slope = float(jnp.mean(high - low)) / (2 * step)
         worst = max(worst, abs(slope - float(inner_product(found, towards))) / size)
-        rounding = max(rounding, bench.epsilon * float(jnp.max(jnp.abs(high))) / (step * size))
+        rounding = max(rounding, case.epsilon * float(jnp.max(jnp.abs(high))) / (step * size))
     bound = 100 * (step**2 + rounding)
     return [derived, at_most(names[1], "random directions of theta against differences of F", worst, bound)]
 
 
-def contrasts(bench: Bench) -> list[Law]:
+def contrasts(case: Case) -> list[Law]:
     """contrast(plus, minus) = measure(plus) - measure(minus), as exactly as the declared number of points promises."""
     name = "contrast = difference of measures"
-    substrate, points = bench.substrate, bench.substrate.contrast_points
+    substrate, points = case.substrate, case.substrate.contrast_points
     if not substrate.conservative:
         return [does_not_apply(name, NO_ENERGY + " Its contrast is the derivative of -<force, change of state>.")]
-    acting = bench.nudge(bench.beta), bench.nudge(-bench.beta)
-    if bench.discrete or points == 0:
-        plus, minus = (bench.settle(nudge).state for nudge in acting)
-        error, rounding = _contrast_error(bench, plus, minus, acting)
-        compared = "plain difference, at the equilibria of beta = +-" + f"{bench.beta:.3g}"
+    acting = case.nudge(case.beta), case.nudge(-case.beta)
+    if case.discrete or points == 0:
+        plus, minus = (case.settle(nudge).state for nudge in acting)
+        error, rounding = _contrast_error(case, plus, minus, acting)
+        compared = "plain difference, at the equilibria of beta = +-" + f"{case.beta:.3g}"
         return [at_most(name, compared, error, 1e3 * rounding)]
     errors = []
     for distance in (0.1, 0.05):
-        plus = bench.nearby(10, distance)
-        minus = jax.tree.map(lambda s, p: 2 * s - p, bench.free.state, plus)
-        errors.append(_contrast_error(bench, plus, minus, acting))
+        plus = case.nearby(10, distance)
+        minus = jax.tree.map(lambda s, p: 2 * s - p, case.free.state, plus)
+        errors.append(_contrast_error(case, plus, minus, acting))
     error, rounding = errors[0]
     declared = f"contrast_points = {points}, states 20 % apart"
     if points == 1 or error <= 1e3 * rounding:
@@ -234,26 +232,26 @@ def contrasts(bench: Bench) -> list[Law]:
     return [at_least(name, f"order in the distance of the relative error ({error:.1e}) with {declared}", order, 3.0)]
 
 
-def _contrast_error(bench: Bench, plus, minus, acting) -> tuple[float, float]:
-    found = contrast(bench.substrate, plus, minus, bench.xs, *acting)
+def _contrast_error(case: Case, plus, minus, acting) -> tuple[float, float]:
+    found = contrast(case.substrate, plus, minus, case.xs, *acting)
     high, low = (
-        measure(bench.substrate, plus, bench.xs, acting[0]),
-        measure(bench.substrate, minus, bench.xs, acting[1]),
+        measure(case.substrate, plus, case.xs, acting[0]),
+        measure(case.substrate, minus, case.xs, acting[1]),
     )
     wanted = jax.tree.map(jnp.subtract, high, low)
     size = float(jnp.linalg.norm(flat(wanted)))
     cancelled = float(jnp.linalg.norm(flat(high))) / size if size > 0 else 1.0
-    return relative(found, wanted), bench.epsilon * (1 + cancelled)
+    return relative(found, wanted), case.epsilon * (1 + cancelled)
 
 
-def trained(bench: Bench) -> list[Law]:
+def trained(case: Case) -> list[Law]:
     """measure and contrast are trees like the trainable parameters: None for constants, the shapes of the rest."""
     name = "gradients fit the parameters"
-    wanted, _ = split_parameters(bench.substrate)
-    states = bench.free.state
-    kinds = {"contrast": contrast(bench.substrate, states, states, bench.xs)}
-    if bench.substrate.conservative:
-        kinds["measure"] = measure(bench.substrate, states, bench.xs)
+    wanted, _ = split_parameters(case.substrate)
+    states = case.free.state
+    kinds = {"contrast": contrast(case.substrate, states, states, case.xs)}
+    if case.substrate.conservative:
+        kinds["measure"] = measure(case.substrate, states, case.xs)
     for method, found in kinds.items():
         if jax.tree.structure(found) != jax.tree.structure(wanted):
             reason = (
@@ -267,9 +265,9 @@ def trained(bench: Bench) -> list[Law]:
     return [at_most(name, f"arrays out of place, of {count}; fixed fields get None", 0, 0)]
 
 
-def constraints(bench: Bench) -> list[Law]:
+def constraints(case: Case) -> list[Law]:
     """constrained() is a projection: applied twice it does what it does once."""
-    far = bench.shifted(bench.direction(11), 2.0)
+    far = case.shifted(case.direction(11), 2.0)
     once = far.constrained()
     twice = once.constrained()
     gap = max((float(jnp.max(jnp.abs(a - b), initial=0.0)) for a, b in _pairs(once, twice)), default=0.0)

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
-from theory_checks.bench import Bench, flat, inner_product, outputs, relative, total_energies
+from theory_checks.case import Case, flat, inner_product, outputs, relative, total_energies
 from theory_checks.laws_of_equilibrium import DISCRETE, NO_ENERGY
 from theory_checks.report import Law, at_least, at_most, broken, does_not_apply
 
@@ -25,83 +25,83 @@ def _jacobians(substrate, states, xs):
     return jax.lax.map(lambda example: one(*example), (states, xs))
 
 
-def reciprocity(bench: Bench) -> list[Law]:
+def reciprocity(case: Case) -> list[Law]:
     """What a push here does there, the same push there does here: of the force, and of the outputs' response."""
     names = "reciprocity of the force", "reciprocity of the response"
-    if bench.discrete:
+    if case.discrete:
         return [does_not_apply(name, DISCRETE) for name in names]
-    jacobian = _jacobians(bench.substrate, bench.nearby(20), bench.xs)
+    jacobian = _jacobians(case.substrate, case.nearby(20), case.xs)
     gap = float(jnp.max(jnp.abs(jacobian - jnp.swapaxes(jacobian, 1, 2))) / jnp.max(jnp.abs(jacobian)))
-    if not bench.substrate.conservative:
+    if not case.substrate.conservative:
         reason = f"{NO_ENERGY} dforce_i/dstate_j and its transpose differ by {gap:.2g} of the largest."
         return [does_not_apply(name, reason) for name in names]
-    first = at_most(names[0], "dforce_i/dstate_j against its transpose", gap, 1e3 * bench.epsilon)
-    count = bench.shown.shape[1]
+    first = at_most(names[0], "dforce_i/dstate_j against its transpose", gap, 1e3 * case.epsilon)
+    count = case.shown.shape[1]
     if count == 1:
         return [first, does_not_apply(names[1], "One output: nothing to be reciprocal with.")]
-    if not bench.smooth:
+    if not case.smooth:
         return [first, broken(names[1], "the equilibria do not respond smoothly to a nudge")]
-    beta = bench.beta * bench.epsilon ** (1 / 4)
-    shown = lambda sign, e: outputs(bench.substrate, bench.settle(_field(bench, sign * beta, e)).state, bench.xs)
-    columns = [(shown(1, e) - shown(-1, e)) / (2 * beta) for e in jnp.eye(count, dtype=bench.dtype)]
+    beta = case.beta * case.epsilon ** (1 / 4)
+    shown = lambda sign, e: outputs(case.substrate, case.settle(_field(case, sign * beta, e)).state, case.xs)
+    columns = [(shown(1, e) - shown(-1, e)) / (2 * beta) for e in jnp.eye(count, dtype=case.dtype)]
     matrix = jnp.stack(columns, axis=-1)
     size = float(jnp.max(jnp.abs(matrix)))
     gap = float(jnp.max(jnp.abs(matrix - jnp.swapaxes(matrix, 1, 2)))) / size if size > 0 else 0.0
-    return [first, at_most(names[1], "d output_k / d beta_j against its transpose", gap, _response_bound(bench, beta))]
+    return [first, at_most(names[1], "d output_k / d beta_j against its transpose", gap, _response_bound(case, beta))]
 
 
-def _field(bench: Bench, beta: float, direction):
-    return bench.nudge(beta, weight=0.0, direction=direction)
+def _field(case: Case, beta: float, direction):
+    return case.nudge(beta, weight=0.0, direction=direction)
 
 
-def _response_bound(bench: Bench, beta: float) -> float:
+def _response_bound(case: Case, beta: float) -> float:
     """Bias of second order in beta, and the solver's tolerance over beta."""
-    small = beta / bench.beta
-    return 30 * small**2 + 1e3 * bench.epsilon**0.75 / small
+    small = beta / case.beta
+    return 30 * small**2 + 1e3 * case.epsilon**0.75 / small
 
 
-def envelope(bench: Bench) -> list[Law]:
+def envelope(case: Case) -> list[Law]:
     """dFm/dbeta = C at the nudged state, where Fm is the total energy at equilibrium."""
     name = "envelope: dFm/dbeta = C(s_beta)"
-    if not bench.substrate.conservative:
+    if not case.substrate.conservative:
         return [does_not_apply(name, NO_ENERGY)]
-    if bench.discrete:
+    if case.discrete:
         return [does_not_apply(name, DISCRETE)]
-    step = bench.epsilon ** (1 / 3) * bench.beta
+    step = case.epsilon ** (1 / 3) * case.beta
     worst, rounding = 0.0, 0.0
-    for beta in (0.0, bench.beta):
-        high, low = (_least_energy(bench, beta + sign * step) for sign in (1.0, -1.0))
-        cost = bench.costs(bench.settle(bench.nudge(beta)).state)
+    for beta in (0.0, case.beta):
+        high, low = (_least_energy(case, beta + sign * step) for sign in (1.0, -1.0))
+        cost = case.costs(case.settle(case.nudge(beta)).state)
         size = float(jnp.max(jnp.abs(cost))) + 1e-3
         worst = max(worst, float(jnp.max(jnp.abs((high - low) / (2 * step) - cost))) / size)
-        rounding = max(rounding, bench.epsilon * float(jnp.max(jnp.abs(high))) / (step * size))
-    bound = 100 * ((step / bench.beta) ** 2 + rounding)
-    return [at_most(name, f"differences of Fm in beta, at 0 and {bench.beta:.3g}", worst, bound)]
+        rounding = max(rounding, case.epsilon * float(jnp.max(jnp.abs(high))) / (step * size))
+    bound = 100 * ((step / case.beta) ** 2 + rounding)
+    return [at_most(name, f"differences of Fm in beta, at 0 and {case.beta:.3g}", worst, bound)]
 
 
-def _least_energy(bench: Bench, beta: float, substrate=None):
-    nudge = bench.nudge(beta)
-    found = bench.settle(nudge, substrate)
-    return total_energies(bench.substrate if substrate is None else substrate, found.state, bench.xs, nudge)
+def _least_energy(case: Case, beta: float, substrate=None):
+    nudge = case.nudge(beta)
+    found = case.settle(nudge, substrate)
+    return total_energies(case.substrate if substrate is None else substrate, found.state, case.xs, nudge)
 
 
-def bounds(bench: Bench) -> list[Law]:
+def bounds(case: Case) -> list[Law]:
     """At minima C(s_beta) never increases with beta, so L_{0,beta} <= L <= L_{-beta,0}."""
     names = "bounds: L(0,b) <= L <= L(-b,0)", "C(s_beta) never increases with beta"
-    if not bench.substrate.conservative:
+    if not case.substrate.conservative:
         return [does_not_apply(name, NO_ENERGY) for name in names]
-    if not (bench.discrete or bench.own_stationarity or _at_minimum(bench)):
+    if not (case.discrete or case.own_stationarity or _at_minimum(case)):
         return [does_not_apply(name, "The equilibrium is a saddle: only minima obey it.") for name in names]
-    beta = bench.beta
-    below, middle, above = (_least_energy(bench, sign * beta) for sign in (-1.0, 0.0, 1.0))
-    cost = bench.costs(bench.free.state)
+    beta = case.beta
+    below, middle, above = (_least_energy(case, sign * beta) for sign in (-1.0, 0.0, 1.0))
+    cost = case.costs(case.free.state)
     size = float(jnp.max(jnp.abs(cost))) + 1e-3
     lower, upper = (above - middle) / beta, (middle - below) / beta
     excess = float(jnp.max(jnp.maximum(lower - cost, cost - upper))) / size
-    slack = 1e3 * bench.epsilon * (1 + float(jnp.max(jnp.abs(middle))) / (beta * size)) + 10 * bench.epsilon**0.75
+    slack = 1e3 * case.epsilon * (1 + float(jnp.max(jnp.abs(middle))) / (beta * size)) + 10 * case.epsilon**0.75
     first = at_most(names[0], f"largest excess over a bound, relative to C; b = {beta:.3g}", excess, slack)
     grid = [float(beta) * k / 4 for k in range(-4, 5)]
-    along = jnp.stack([bench.costs(bench.settle(bench.nudge(b)).state) for b in grid])
+    along = jnp.stack([case.costs(case.settle(case.nudge(b)).state) for b in grid])
     rise = float(jnp.max(jnp.diff(along, axis=0))) / size
     return [first, at_most(names[1], "largest rise between nine strengths, relative to C", rise, slack)]
 
@@ -122,33 +122,33 @@ def _softest(substrate, states, xs):
     return jax.lax.map(lambda example: one(*example), (states, xs))
 
 
-def _at_minimum(bench: Bench) -> bool:
-    return bool(jnp.min(_softest(bench.substrate, bench.free.state, bench.xs)) > -(bench.epsilon**0.5))
+def _at_minimum(case: Case) -> bool:
+    return bool(jnp.min(_softest(case.substrate, case.free.state, case.xs)) > -(case.epsilon**0.5))
 
 
-def propagation(bench: Bench) -> list[Law]:
+def propagation(case: Case) -> list[Law]:
     """The estimate of equilibrium propagation tends to the exact gradient, as beta one-sided and beta^2 centred."""
-    conservative = bench.substrate.conservative
+    conservative = case.substrate.conservative
     target = "exact gradient" if conservative else "vector-field formula"
     names = f"EP -> {target}", "EP one-sided: error ~ beta", "EP centred: error ~ beta^2"
-    if bench.discrete:
+    if case.discrete:
         return [does_not_apply(name, DISCRETE) for name in names]
-    if not bench.smooth:
+    if not case.smooth:
         reason = "the exact gradient does not exist: at the free states G is no root, or dG/dstate is singular"
         return [broken(name, reason) for name in names]
-    size = float(jnp.linalg.norm(flat(bench.reference)))
+    size = float(jnp.linalg.norm(flat(case.reference)))
     if size == 0:
         return [does_not_apply(name, "The exact gradient is zero.") for name in names]
-    betas = [bench.beta / 2**k for k in range(HALVINGS)]
+    betas = [case.beta / 2**k for k in range(HALVINGS)]
     errors = {
-        variant: [relative(bench.propagate(variant, beta), bench.reference) for beta in betas]
+        variant: [relative(case.propagate(variant, beta), case.reference) for beta in betas]
         for variant in ("positive", "centered")
     }
     finest = min(errors["centered"], key=lambda e: e if e == e else math.inf)
     how = "implicit differentiation" if conservative else "-(dmu/dtheta)' J^-1 dC/ds"
-    laws = [at_most(names[0], f"centred at its best beta against {how}, relative", finest, bench.resolution)]
+    laws = [at_most(names[0], f"centred at its best beta against {how}, relative", finest, case.resolution)]
     for name, variant, order in ((names[1], "positive", 1), (names[2], "centered", 2)):
-        laws.append(_slope(name, betas, errors[variant], order, bench.resolution))
+        laws.append(_slope(name, betas, errors[variant], order, case.resolution))
     return laws
 
 
@@ -168,36 +168,36 @@ def _slope(name: str, betas: list[float], errors: list[float], order: int, resol
     return at_least(name, compared, order_found, 0.9 * order)
 
 
-def surrogate(bench: Bench) -> list[Law]:
+def surrogate(case: Case) -> list[Law]:
     """At a large beta too, the one-sided estimate is the exact gradient of L_{0,beta} = (Fm(beta) - Fm(0))/beta."""
     name = "EP = gradient of its surrogate"
-    if not bench.substrate.conservative:
+    if not case.substrate.conservative:
         return [does_not_apply(name, NO_ENERGY)]
-    found = bench.propagate("positive", bench.beta)
-    step = bench.epsilon ** (1 / 3)
+    found = case.propagate("positive", case.beta)
+    step = case.epsilon ** (1 / 3)
     worst, rounding = 0.0, 0.0
     for seed in (30, 31):
-        towards = bench.direction(seed)
+        towards = case.direction(seed)
         size = float(jnp.linalg.norm(flat(found)) * jnp.linalg.norm(flat(towards)))
-        size = max(size, float(jnp.finfo(bench.dtype).tiny))
+        size = max(size, float(jnp.finfo(case.dtype).tiny))
         lowered = []
         for sign in (1.0, -1.0):
-            moved = bench.shifted(towards, sign * step)
-            high, low = _least_energy(bench, bench.beta, moved), _least_energy(bench, 0.0, moved)
-            lowered.append(float(jnp.mean(high - low)) / bench.beta)
-            rounding = max(rounding, bench.epsilon * float(jnp.max(jnp.abs(high))) / (bench.beta * step * size))
+            moved = case.shifted(towards, sign * step)
+            high, low = _least_energy(case, case.beta, moved), _least_energy(case, 0.0, moved)
+            lowered.append(float(jnp.mean(high - low)) / case.beta)
+            rounding = max(rounding, case.epsilon * float(jnp.max(jnp.abs(high))) / (case.beta * step * size))
         slope = (lowered[0] - lowered[1]) / (2 * step)
         worst = max(worst, abs(slope - float(inner_product(found, towards))) / size)
     bound = 100 * (step**2 + rounding)
-    compared = f"one-sided at beta = {bench.beta:.3g} against differences of L(0,beta) in theta"
+    compared = f"one-sided at beta = {case.beta:.3g} against differences of L(0,beta) in theta"
     return [at_most(name, compared, worst, bound)]
 
 
-def quiet(bench: Bench) -> list[Law]:
+def quiet(case: Case) -> list[Law]:
     """Where the cost has no slope, nothing is learned."""
-    found = float(jnp.linalg.norm(flat(bench.propagate("centered", bench.beta, weight=0.0))))
-    moved = float(jnp.linalg.norm(flat(bench.propagate("centered", bench.beta))))
-    bound = bench.epsilon**0.75 * 1e3
+    found = float(jnp.linalg.norm(flat(case.propagate("centered", case.beta, weight=0.0))))
+    moved = float(jnp.linalg.norm(flat(case.propagate("centered", case.beta))))
+    bound = case.epsilon**0.75 * 1e3
     return [
         at_most(
             "no slope, no update", "update for a cost of zero, over that for the cost", found / (moved or 1.0), bound

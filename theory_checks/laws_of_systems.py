@@ -12,9 +12,7 @@ import numpy as np
 
 from learning.calibration import Calibration
 from learning.homeostat import HomeostasisError
-from learning.nudging import each
-from learning.operator import Operator
-from learning.probing import DEFECT, HIDDEN
+from learning.probing import DEFECT, HIDDEN, Experiment, each
 from substrates.laboratory.system import Reading, Spec
 from theory_checks.report import Law, at_least, at_most, broken, does_not_apply
 
@@ -30,13 +28,13 @@ class Trial:
     """A system at its input, with its calibration.
 
     Attributes:
-        operator: of the system, which stays at its input.
+        experiment: of the system, which stays at its input.
         calibration: at this input and target.
         x, y: input and target.
         softness: the relative compliances of the knobs, shape (knobs,).
     """
 
-    operator: Operator
+    experiment: Experiment
     calibration: Calibration
     x: Array
     y: Array
@@ -45,7 +43,7 @@ class Trial:
     @property
     def spec(self) -> Spec:
         """Of the system."""
-        return self.operator.system.spec
+        return self.experiment.system.spec
 
     def rows(self, values: Array) -> Array:
         """Outputs or targets, copy by copy."""
@@ -62,9 +60,9 @@ class Trial:
 
     def held(self, theta: Array, beta: float = 0.0) -> Reading:
         """What is shown under a nudge with the parameters held. Raises HomeostasisError where they cannot be."""
-        self.operator.system.nudge(self.y, beta)
+        self.experiment.system.nudge(self.y, beta)
         tolerance = self.calibration.precision * self.calibration.step
-        found = self.operator.hold(self.calibration.homeostat, theta, tolerance)
+        found = self.experiment.hold(self.calibration.homeostat, theta, tolerance)
         if not found.settled:
             raise HomeostasisError(f"a parameter is {found.error:.2g} from where it should be held")
         return found.reading
@@ -72,8 +70,8 @@ class Trial:
     def step(self) -> Array:
         """The parameters after a step of the rule."""
         batch = (self.x, self.y) if self.spec.copies else (self.x[None], self.y[None])
-        self.calibration.rule.step(self.operator.system, *batch)
-        return self.operator.system.read().parameters
+        self.calibration.rule.step(self.experiment.system, *batch)
+        return self.experiment.system.read().parameters
 
 
 def calibrated(trial: Trial) -> Iterator[Law]:
@@ -124,27 +122,27 @@ def _yielding(calibration: Calibration) -> Law:
 
 def verbs(trial: Trial) -> Iterator[Law]:
     """What the verbs refuse, and what they leave alone."""
-    operator, rest = trial.operator, trial.calibration.rest
-    before = operator.settle()
+    experiment, rest = trial.experiment, trial.calibration.rest
+    before = experiment.settle()
     difference = lambda a, b: max(
         float(np.max(np.abs(a.outputs - b.outputs))) / rest.output_bound,
         float(np.max(np.abs(a.parameters - b.parameters))) / rest.parameter_bound,
     )
-    shown = [operator.system.read() for _ in range(_READINGS)]
-    worst = max(difference(each, before) for each in [*shown, operator.settle()])
+    shown = [experiment.system.read() for _ in range(_READINGS)]
+    worst = max(difference(each, before) for each in [*shown, experiment.settle()])
     yield at_most("reading", "Readings one after the other, in what noise reaches.", worst, 2)
-    zero = operator.settle(None, trial.y, 0.0)
+    zero = experiment.settle(None, trial.y, 0.0)
     yield at_most("no nudge", "The same after a nudge of beta = 0, in what noise reaches.", difference(zero, before), 2)
     accepted = [name for name, verb in _nonsense(trial) if not _refuses(trial, verb)]
     compared = "Calls without sense that raise no ValueError" + (f": {', '.join(accepted)}." if accepted else ".")
     yield at_most("refusals", compared, len(accepted), 0)
-    after = operator.settle()
+    after = experiment.settle()
     yield at_most("kept", "Readings after refused calls, in what noise reaches.", difference(after, before), 2)
 
 
 def _nonsense(trial: Trial) -> Iterator[tuple[str, Callable[[], Any]]]:
     """Calls that every system must refuse."""
-    system, spec, knobs = trial.operator.system, trial.spec, trial.calibration.rest.reading.knobs
+    system, spec, knobs = trial.experiment.system, trial.spec, trial.calibration.rest.reading.knobs
     nan = lambda values: np.full(np.shape(values), np.nan)
     longer = lambda values: np.concatenate([values, values[..., :1]], axis=-1)
     for name, verb, good in (
@@ -170,7 +168,7 @@ def _refuses(trial: Trial, verb: Callable[[], Any]) -> bool:
         return True
     except Exception:
         pass
-    system = trial.operator.system
+    system = trial.experiment.system
     system.set_knobs(trial.calibration.rest.reading.knobs)
     system.clamp(trial.x)
     system.nudge(None, 0.0)
@@ -187,7 +185,7 @@ def learning(trial: Trial, steps: int) -> list[Law]:
     laws: list[Law] = []
     try:
         theta = calibration.rest.reading.parameters
-        trial.operator.settle(calibration.rest.reading.knobs)
+        trial.experiment.settle(calibration.rest.reading.knobs)
         laws.append(_bias(trial))
         laws += [_holding(trial, theta), *_one_step(trial, theta), _mean_cost(trial, theta, steps)]
     except HomeostasisError as error:
@@ -209,9 +207,9 @@ def _bias(trial: Trial) -> Law:
     """D(b) = (theta(b) - theta(-b))/2b, from differences of D at b, b/2 and b/4: the error is of order b^2."""
     beta = trial.calibration.beta / 2
     strengths = [beta, beta / 2, beta / 4]
-    moved = lambda b: trial.operator.settle(None, trial.y, b).parameters
+    moved = lambda b: trial.experiment.settle(None, trial.y, b).parameters
     slopes = [(moved(b) - moved(-b)) / (2 * b) for b in strengths]
-    trial.operator.settle()
+    trial.experiment.settle()
     first, second = (float(np.linalg.norm(a - b)) for a, b in itertools.pairwise(slopes))
     noise = 4 * trial.calibration.rest.parameter_resolution * slopes[0].size ** 0.5 / beta
     if second * HIDDEN < noise:

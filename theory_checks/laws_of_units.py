@@ -12,7 +12,7 @@ from jaxtyping import Array, Inexact, PyTree
 
 from substrates.solvers.generic import DescendThenPolish, Newton
 from substrates.substrate import Substrate, fixed, relax_batch, split_parameters
-from theory_checks.bench import Bench, flat
+from theory_checks.case import Case, flat
 from theory_checks.report import Law, at_most, does_not_apply
 
 FACTORS = {8: (1e-15, 1e-9, 1e9), 4: (1e-9, 1e-5, 1e6)}
@@ -81,40 +81,40 @@ def _multiplied(substrate: Substrate, chosen: tuple[int, ...], factor: float) ->
     return eqx.combine(structure.unflatten(moved), rest)
 
 
-def _carriers(bench: Bench) -> tuple[int, ...] | None:
+def _carriers(case: Case) -> tuple[int, ...] | None:
     """The numbers of parameters, as many as can be, in which energies (or forces) are homogeneous of degree one."""
-    states = bench.free.state if bench.discrete else bench.nearby(11)
-    shares, whole = _shares(bench.substrate, states, bench.xs)
-    equal = lambda found: float(jnp.max(jnp.abs(found - whole))) <= 1e3 * bench.epsilon * float(jnp.max(jnp.abs(whole)))
+    states = case.free.state if case.discrete else case.nearby(11)
+    shares, whole = _shares(case.substrate, states, case.xs)
+    equal = lambda found: float(jnp.max(jnp.abs(found - whole))) <= 1e3 * case.epsilon * float(jnp.max(jnp.abs(whole)))
     most = len(shares) if len(shares) <= MOST_PARAMETERS else 0
     for count in range(most, 0, -1):
         for chosen in itertools.combinations(range(len(shares)), count):
-            doubled = lambda c=chosen: _energies_or_forces(_multiplied(bench.substrate, c, 2.0), states, bench.xs)
+            doubled = lambda c=chosen: _energies_or_forces(_multiplied(case.substrate, c, 2.0), states, case.xs)
             if equal(jnp.sum(shares[jnp.asarray(chosen)], axis=0)) and equal(doubled() / 2):
                 return chosen
     return None
 
 
-def units(bench: Bench) -> list[Law]:
+def units(case: Case) -> list[Law]:
     """Energies in another unit lead to the same equilibrium, and no relaxation there is converged and elsewhere."""
-    if not bool(jnp.all(bench.free.converged)):
+    if not bool(jnp.all(case.free.converged)):
         return [does_not_apply(NAME, "The free phase does not settle to one state: it is truncated, or did not end.")]
-    substrate, carriers = bench.substrate, _carriers(bench)
+    substrate, carriers = case.substrate, _carriers(case)
     generic = type(substrate).relax is Substrate.relax and isinstance(substrate.solver, DescendThenPolish | Newton)
     if carriers is None and not generic:
         reason = "The energy is not proportional to parameters, and a solver of its own settles it."
         return [does_not_apply(NAME, reason)]
     worst = 0.0
-    for factor in FACTORS[bench.dtype.itemsize]:
-        wrapped = lambda factor=factor: InUnits(substrate, jnp.asarray(factor, bench.dtype))
+    for factor in FACTORS[case.dtype.itemsize]:
+        wrapped = lambda factor=factor: InUnits(substrate, jnp.asarray(factor, case.dtype))
         scaled = wrapped() if carriers is None else _multiplied(substrate, carriers, factor)
-        found = relax_batch(scaled, bench.xs, keys=bench.keys)
-        states = (bench.free.state, found.state)
-        if bench.discrete:  # of several states of the same energy any may be found
-            states = tuple(_energies_or_forces(bench.substrate, state, bench.xs) for state in states)
+        found = relax_batch(scaled, case.xs, keys=case.keys)
+        states = (case.free.state, found.state)
+        if case.discrete:  # of several states of the same energy any may be found
+            states = tuple(_energies_or_forces(case.substrate, state, case.xs) for state in states)
         for here, there in zip(*map(jax.tree.leaves, states), strict=True):
             largest = jnp.max(jnp.abs(here))
             gap = jnp.max(jnp.abs(here - there)) / jnp.where(largest > 0, largest, 1)
             worst = max(worst, float(gap) if bool(jnp.all(found.usable)) else float("inf"))
-    bound = 0.5 * bench.epsilon**0.375
+    bound = 0.5 * case.epsilon**0.375
     return [at_most(NAME, "free states with energies times 1e-9, 1e9, ... against those at hand", worst, bound)]

@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Float
 
 from learning.calibration import calibrate
-from learning.operator import Operator
+from learning.probing import Experiment
 from substrates.laboratory.system import LaboratoryError, PhysicalSystem
 from substrates.substrate import Cost
 from theory_checks import laws_of_systems as laws
@@ -49,9 +49,9 @@ def check_system(
     try:
         calibration = calibrate(system, x, y, cost=cost, compliance=compliance, seed=seed)
         softness = np.broadcast_to(np.asarray(compliance, float), (system.spec.knobs.size,))
-        with Operator(system) as operator:
-            operator.noise = calibration.hold_error
-            trial = laws.Trial(operator, calibration, np.asarray(x, float), np.asarray(y, float), softness)
+        with Experiment(system) as experiment:
+            experiment.noise = calibration.hold_error
+            trial = laws.Trial(experiment, calibration, np.asarray(x, float), np.asarray(y, float), softness)
             system.clamp(x)
             found = [*laws.calibrated(trial), *laws.verbs(trial), *laws.learning(trial, steps)]
     except LaboratoryError as error:

@@ -14,25 +14,84 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Float, PRNGKeyArray, PyTree
 
-from substrates.laboratory.phases import STEPS_AT_ONCE, Apparatus, hold, make_steps, settle
 from substrates.laboratory.system import (
+    Place,
     Reading,
     Spec,
-    Steps,
     Terminals,
     checked_input,
     checked_knobs,
     checked_nudge,
+    inside,
 )
-from substrates.nudge import Cost, SquaredError, as_tree
-from substrates.solvers.joint import Control, SpringControl, rest_threshold
+from substrates.nudge import Cost, Nudge, SquaredError, as_tree
+from substrates.solvers.joint import Control, SpringControl, joint_status, rest_threshold
 from substrates.solvers.solver import Status
-from substrates.substrate import Substrate, match_paths, parameter_dtype, split_parameters
+from substrates.substrate import Substrate, match_paths, parameter_dtype, relax_batch, split_parameters
 
 Array = np.ndarray
 
 _FAR = 1e15
 """So far no physical limit lies; its square is a number in single precision."""
+
+
+class Apparatus(eqx.Module):
+    """What holds a substrate on the bench, and what it then does as pure functions; see `Simulation`.
+
+    Attributes:
+        rest: the substrate without its parameters.
+        control: how knobs hold parameters.
+        cost: what a nudge adds to the energy.
+        limits: (lower, upper) of the parameters, shape (parameters,) or scalars; None where there are none.
+        key: randomness of systems that use it, or None.
+        max_rounds: how often the states may settle before a joint relaxation is given up.
+        dtype: of inputs, targets and betas.
+    """
+
+    rest: PyTree
+    control: Control
+    cost: Cost
+    limits: tuple[jax.Array, jax.Array] | None
+    key: PRNGKeyArray | None
+    max_rounds: int
+    dtype: Any = eqx.field(static=True)
+
+    def system(self, parameters: PyTree) -> Any:
+        """The substrate with these parameters."""
+        return eqx.combine(parameters, self.rest)
+
+    def nudge(self, targets: Any, beta: Any) -> Nudge | None:
+        return None if beta is None else Nudge(self.cost, targets, beta)
+
+    def keys(self, example: Any, copies: int) -> PRNGKeyArray | None:
+        return None if self.key is None else jax.random.split(jax.random.fold_in(self.key, example), copies)
+
+    def inside(self, parameters: PyTree, margin: float) -> PyTree:
+        if self.limits is None:
+            return parameters
+        flat, unravel = ravel_pytree(parameters)
+        return unravel(inside(flat, *self.limits, margin))
+
+    def read(self, parameters: PyTree, states: PyTree, xs: Any) -> jax.Array:
+        return jax.vmap(self.system(parameters).read)(states, xs)
+
+    @eqx.filter_jit
+    def hold(
+        self, parameters: PyTree, xs: Any, nudge: Nudge | None, starts: PyTree, keys: PRNGKeyArray | None
+    ) -> tuple[PyTree, PyTree, Status]:
+        system = self.system(parameters)
+        found = relax_batch(system, xs, nudge, starts, keys)
+        force = split_parameters(system.measure(found.state, xs, nudge))[0]
+        still = jnp.zeros((), self.dtype)
+        return self.control.holding(parameters, force), found.state, joint_status(found, still, still)
+
+    @eqx.filter_jit
+    def settle(
+        self, parameters: PyTree, knobs: PyTree, xs: Any, nudge: Nudge | None, starts: PyTree, keys: PRNGKeyArray | None
+    ) -> tuple[PyTree, PyTree, Status]:
+        relax = self.system(parameters).relax_jointly
+        found = relax(self.control, knobs, xs, nudge, starts, keys, max_rounds=self.max_rounds)
+        return split_parameters(found.system)[0], found.states.state, found.status
 
 
 class Plant:
@@ -103,11 +162,13 @@ class Plant:
         self.spec = self._specify(substrate, flat, inputs, knob_range)
         limits, number = self.spec.parameters, lambda value: jnp.asarray(value, flat.dtype)
         self._apparatus = Apparatus(
+            self._rest,
             jax.tree.map(number, control),
             as_tree(cost or SquaredError()),
             (number(limits.lower), number(limits.upper)) if limits.limited else None,
             key,
             max_rounds,
+            self._dtype,
         )
         self._x = checked_input(self.spec, None).reshape(-1, self.spec.inputs.size).astype(self._dtype)
         self._target: Any = None
@@ -132,14 +193,15 @@ class Plant:
         self._target = target.reshape(-1, self.spec.outputs.size).astype(self._dtype)
 
     def settle(self) -> Status:
-        found = settle(self._system(), self._apparatus, self._knobs.tree, *self._conditions())
-        self._parameters = _Vector(split_parameters(found.system)[0])
-        return self._at_rest(found.states.state, found.status)
+        settle = self._apparatus.settle
+        parameters, self._states, self.status = settle(self._parameters.tree, self._knobs.tree, *self._conditions())
+        self._parameters = _Vector(parameters)
+        return self.status
 
     def read(self) -> Reading:
         if self._states is None:
-            self._states = jax.vmap(self._system().initial_state)(self._x)
-        outputs = np.asarray(_read(self._system(), self._states, self._x), float)
+            self._states = jax.vmap(self.substrate.initial_state)(self._x)
+        outputs = np.asarray(_read(self._apparatus, self._parameters.tree, self._states, self._x), float)
         return _PlantReading(outputs.reshape(*self.spec.leading, -1), self._parameters, self._knobs)
 
     # what a simulation can do besides
@@ -151,70 +213,30 @@ class Plant:
         """
         if theta is not None and theta is not self._parameters.numbers:
             self._parameters = self._vector(theta)
-        found, knobs = hold(self._system(), self._apparatus, *self._conditions())
+        knobs, self._states, self.status = self._apparatus.hold(self._parameters.tree, *self._conditions())
         self._knobs = _Vector(knobs)
-        return self._at_rest(found.state, found.status)
+        return self.status
 
-    def make_steps(
-        self,
-        xs: Float[Array, "steps *copies inputs"],
-        targets: Float[Array, "steps *copies outputs"],
-        nudges: tuple[float, float],
-        margin: float,
-        strict: bool,
-    ) -> Steps:
-        """`hold` at the first of two nudges and `settle` at the second, for one example after another, compiled."""
-        inputs = np.stack([checked_input(self.spec, x) for x in xs])
-        wanted = np.stack([checked_nudge(self.spec, target, nudges[1])[0] for target in targets])
-        found: list[Steps] = []
-        for start in range(0, len(inputs), STEPS_AT_ONCE):
-            part = slice(start, start + STEPS_AT_ONCE)
-            found.append(self._make_block(inputs[part], wanted[part], nudges, margin, strict))
-            if len(found[-1].outputs) < len(inputs[part]):
-                break
-        outputs, at_rest = (np.concatenate([getattr(each, name) for each in found]) for name in ("outputs", "at_rest"))
-        return Steps(outputs, at_rest, found[-1].last)
+    def simulation(self) -> tuple[Apparatus, PyTree, int]:
+        """(what it does as pure functions, its parameters, how many inputs it has met)."""
+        return self._apparatus, self._parameters.tree, self._examples
 
-    def _make_block(
-        self, inputs: Array, targets: Array, nudges: tuple[float, float], margin: float, strict: bool
-    ) -> Steps:
-        """So many steps as one call makes, or up to the first that is bad."""
-        count = len(inputs)
-        parts = [values.reshape(count, -1, values.shape[-1]).astype(self._dtype) for values in (inputs, targets)]
-        xs, wanted = (np.pad(part, ((0, STEPS_AT_ONCE - count), (0, 0), (0, 0))) for part in parts)
-        make = lambda count: make_steps(
-            self._system(),
-            self._apparatus,
-            xs,
-            wanted,
-            (self._strength(nudges[0]), self._strength(nudges[1])),
-            np.array([self._examples, count], np.int32),
-            margin,
-            strict,
-        )
-        done, seen, last, good, kept = make(count)
-        done, (outputs, at_rest) = jax.device_get((done, seen))
-        lasting = int(done) if good else int(done) - 1
-        if lasting:
-            if not good:  # the steps before it once more, without it
-                kept = make(done - 1)[-1]
-            parameters, knobs, self._states = kept
+    def resume(self, place: Place | None, status: Status, met: int) -> None:
+        """Goes on from where compiled steps came to; None leaves it where it is."""
+        if place is not None:
+            parameters, knobs, self._states, self._x, self._target, self._beta = place
             self._parameters, self._knobs = _Vector(parameters), _Vector(knobs)
-            self._x, self._target = (part[lasting - 1] for part in parts)
-            self._beta = nudges[1]
-        self.status, self._examples = last[1], self._examples + int(done)
-        shape = (int(done), *self.spec.leading, self.spec.outputs.size)
-        return Steps(outputs[:done].astype(float).reshape(shape), at_rest[:done], last)
+        self.status, self._examples = status, met
 
     def read_conjugate(self) -> Float[Array, "parameters"]:
         """dE/dtheta at the state at hand, averaged over copies."""
-        observed = self._system().measure(self._states, self._x)
-        return np.asarray(self._flat(split_parameters(observed)[0]), float)
+        observed = self.substrate.measure(self._states, self._x)
+        return np.asarray(ravel_pytree(split_parameters(observed)[0])[0], float)
 
     @property
     def substrate(self) -> Substrate:
         """The substrate with the parameters where they are."""
-        return self._system()
+        return self._apparatus.system(self._parameters.tree)
 
     @property
     def epsilon(self) -> Any:
@@ -231,26 +253,14 @@ class Plant:
 
     # inside
 
-    def _system(self) -> Any:
-        return eqx.combine(self._parameters.tree, self._rest)
-
     def _conditions(self) -> tuple[Any, ...]:
         """(inputs, nudge, start, keys) of a relaxation."""
-        nudge = self._apparatus.nudge(self._target, self._strength(self._beta))
+        beta = None if self._beta == 0 else np.asarray(self._beta, self._dtype)
+        nudge = self._apparatus.nudge(self._target, beta)
         return self._x, nudge, self._states, self._apparatus.keys(self._examples, self._x.shape[0])
-
-    def _strength(self, beta: float) -> Array | None:
-        return None if beta == 0 else np.asarray(beta, self._dtype)
-
-    def _at_rest(self, states: PyTree, status: Status) -> Status:
-        self._states, self.status = states, status
-        return status
 
     def _vector(self, values: Array) -> _Vector:
         return _Vector(self._unravel(jnp.asarray(values, self._parameter_dtype)))
-
-    def _flat(self, tree: PyTree) -> jax.Array:
-        return ravel_pytree(tree)[0]
 
     def _specify(self, substrate: Substrate, flat: jax.Array, inputs: int | None, knob_range: tuple) -> Spec:
         size = substrate.input_size if inputs is None else inputs
@@ -279,7 +289,7 @@ class Plant:
         for start, stop in itertools.pairwise(ends):
             pushed = jnp.full_like(flat, _FAR**2).at[start:stop].set(sign * _FAR)
             held = eqx.combine(self._unravel(pushed), self._rest).constrained()
-            stopped = np.asarray(self._flat(split_parameters(held)[0]), float)[start:stop]
+            stopped = np.asarray(ravel_pytree(split_parameters(held)[0])[0], float)[start:stop]
             limit[start:stop] = np.where(np.abs(stopped) >= 0.99 * _FAR, sign * np.inf, stopped)
         return limit if np.any(np.isfinite(limit)) else sign * np.inf
 
@@ -331,8 +341,8 @@ class _PlantReading(Reading):
 
 
 @eqx.filter_jit
-def _read(system, states, xs):
-    return jax.vmap(system.read)(states, xs)
+def _read(apparatus, parameters, states, xs):
+    return apparatus.read(parameters, states, xs)
 
 
 def _compliance(epsilon: Any, parameters: PyTree) -> Any:

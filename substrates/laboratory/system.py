@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Float, PyTree
 
 from substrates.solvers.solver import Status
 
@@ -156,39 +156,65 @@ class SelfHolding(Protocol):
         ...
 
 
-@dataclass(frozen=True)
-class Steps:
-    """What came of steps of agnostic equilibrium propagation that a system made by itself.
+class Simulation(Protocol):
+    """What a simulated system does as pure functions of JAX, for steps that are compiled.
 
-    Attributes:
-        outputs: at the end of each homeostatic phase, shape (steps, outputs), (steps, copies, outputs) where there are
-            copies.
-        at_rest: whether the homeostatic and the clamped phase of each came to rest, shape (steps, 2).
-        last: how both phases of the last step ended.
+    Parameters, knobs and states are trees; inputs, targets and states are those of all copies.
     """
 
-    outputs: Float[Array, "steps *copies outputs"]
-    at_rest: Bool[Array, "steps 2"]
-    last: tuple[Status, Status]
+    @property
+    def dtype(self) -> Any:
+        """Of inputs, targets and betas."""
+        ...
+
+    def nudge(self, targets: Any, beta: Any) -> Any:
+        """The nudge towards the targets; none where beta is None."""
+        ...
+
+    def keys(self, example: Any, copies: int) -> Any:
+        """The keys of the copies, for all phases of an example."""
+        ...
+
+    def inside(self, parameters: PyTree, margin: float) -> PyTree:
+        """The parameters `inside` their limits."""
+        ...
+
+    def read(self, parameters: PyTree, states: PyTree, xs: Any) -> Any:
+        """The outputs, shape (copies, outputs)."""
+        ...
+
+    def hold(self, parameters: PyTree, xs: Any, nudge: Any, starts: PyTree, keys: Any) -> tuple[PyTree, PyTree, Status]:
+        """(the knobs that hold the parameters where they are, the states there, one status for all)."""
+        ...
+
+    def settle(
+        self, parameters: PyTree, knobs: PyTree, xs: Any, nudge: Any, starts: PyTree, keys: Any
+    ) -> tuple[PyTree, PyTree, Status]:
+        """(the parameters and the states where they come to rest together, how that ended)."""
+        ...
+
+
+class Place(NamedTuple):
+    """Where a simulated system stands, and in which conditions; trees and arrays as of `Simulation`."""
+
+    parameters: PyTree
+    knobs: PyTree
+    states: PyTree
+    xs: Any
+    targets: Any
+    beta: float
 
 
 @runtime_checkable
-class SelfMoving(SelfHolding, Protocol):
-    """Capability of simulated systems: whole steps of agnostic equilibrium propagation, one after another."""
+class Simulated(SelfHolding, Protocol):
+    """Capability of simulated systems: what they do is a pure function, so that many steps are one compiled call."""
 
-    def make_steps(
-        self,
-        xs: Float[Array, "steps *copies inputs"],
-        targets: Float[Array, "steps *copies outputs"],
-        nudges: tuple[float, float],
-        margin: float,
-        strict: bool,
-    ) -> Steps:
-        """For each x: holds the parameters `inside` their limits at the first nudge, lets them go at the second.
+    def simulation(self) -> tuple[Simulation, PyTree, int]:
+        """(what it does, its parameters, how many inputs it has met)."""
+        ...
 
-        `strict` ends at the first step with a phase that did not come to rest, and takes that step back; one that is
-        not finite does so anyway. Only the steps made are reported, the one taken back among them.
-        """
+    def resume(self, place: Place | None, status: Status, met: int) -> None:
+        """Goes on from where compiled steps came to; None leaves it where it is."""
         ...
 
 

@@ -19,7 +19,7 @@ import numpy as np
 import optax
 from linear_response import LinearResponse
 
-import learning.files
+import learning.checkpoint
 from learning import EquilibriumPropagation, fit, training
 
 OPTIMISER = optax.adam(0.01)
@@ -68,7 +68,7 @@ def arm(folder, kind, number):
 
         np.savez = save_half
     elif kind == "flush":
-        learning.files.os.fsync = dies_at(number, os.fsync)
+        learning.checkpoint.os.fsync = dies_at(number, os.fsync)
     elif kind == "time":
         advance = training.Trainer.advance
 

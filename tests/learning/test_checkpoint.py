@@ -5,8 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from learning.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
-from learning.files import write_atomically
+from learning.checkpoint import CheckpointError, load_checkpoint, save_checkpoint, write_atomically
 
 TREE = {
     "half": jnp.asarray([1.5, jnp.nan], jnp.bfloat16),

@@ -304,10 +304,10 @@ def test_the_kit_takes_labels_and_refuses_other_targets(monkeypatch):
     class SeenError(Exception):
         pass
 
-    def bench(substrate, xs, ys, *_):
+    def case(substrate, xs, ys, *_):
         raise SeenError(xs, ys)
 
-    monkeypatch.setattr(conformance, "Bench", bench)
+    monkeypatch.setattr(conformance, "Case", case)
     for x, y, wanted in ((X, LABELS, one_hot(LABELS)), (X[0], np.array([0, 1, 0]), np.array([[0, 1, 0]]))):
         with pytest.raises(SeenError) as seen:
             check_substrate(NET, x, y)

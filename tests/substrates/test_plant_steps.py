@@ -1,4 +1,4 @@
-"""Steps that a plant makes by itself: the same as by the verbs, one after another, and bad ones taken back."""
+"""Steps of a plant that are compiled: the same as by the verbs, one after another, and bad ones taken back."""
 
 import equinox as eqx
 import jax
@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 from jax.flatten_util import ravel_pytree
 
 from learning import AgnosticEP, SelfControl, fit
+from learning.agnostic import STEPS_AT_ONCE
 from learning.homeostat import HomeostasisError
 from learning.training import TrainingError
 from substrates import HopfieldNetwork, Plant, QuantumOscillatorNetwork, ResistorNetwork
-from substrates.laboratory.phases import STEPS_AT_ONCE
-from substrates.laboratory.system import LaboratoryError, SelfMoving, inside
+from substrates.laboratory.system import LaboratoryError, Simulated, inside
 from substrates.quantum.oscillator.stability import nearest_stable
 from substrates.solvers.joint import SpringControl
 from substrates.solvers.solver import Status
@@ -31,7 +31,7 @@ def examples(size, seed=0):
 
 
 class Verbs:
-    """A plant without the capability to make steps by itself."""
+    """A plant without the capability to be compiled."""
 
     def __init__(self, plant):
         for name in ("set_knobs", "clamp", "nudge", "settle", "read", "hold"):
@@ -45,7 +45,7 @@ def test_they_are_those_of_the_verbs(variant, copies):
     x, y = examples((STEPS_AT_ONCE + 5) * (copies or 1))
     rule = AgnosticEP(0.3, variant, SelfControl())
     alone, led = Plant(NET, 0.05, copies=copies), Plant(NET, 0.05, copies=copies)
-    assert isinstance(alone, SelfMoving)
+    assert isinstance(alone, Simulated)
     assert rule.steps_itself(alone)
     assert not rule.steps_itself(Verbs(led))
     found, wanted = rule.step(alone, x, y), rule.step(Verbs(led), x, y)
@@ -85,10 +85,10 @@ def stubborn():
     return net
 
 
-def test_a_step_that_does_not_come_to_rest_is_taken_back():
+@pytest.mark.parametrize("bad", [STEPS_AT_ONCE + 3, STEPS_AT_ONCE - 1])
+def test_a_step_that_does_not_come_to_rest_is_taken_back(bad):
     x, y = examples(STEPS_AT_ONCE + 7)
     x[:, 0] = np.abs(x[:, 0])
-    bad = STEPS_AT_ONCE + 3
     x[bad, 0] *= -1
     rule = AgnosticEP(0.3, homeostat=SelfControl())
     before, plant, lenient = Plant(NET, 0.05), Plant(stubborn(), 0.05), Plant(stubborn(), 0.05)

@@ -9,7 +9,7 @@ from learning import SquaredError
 from substrates import Equilibrium, Status, Substrate, fixed
 from substrates.substrate import parameter_dtype
 from theory_checks import BrokenLawError, check_substrate
-from theory_checks.bench import Bench
+from theory_checks.case import Case
 from theory_checks.laws_of_equilibrium import contrasts
 
 
@@ -204,8 +204,8 @@ def test_a_planted_error_fails_the_law_that_it_breaks(error):
 
 
 def test_one_gauss_point_too_few_is_found():
-    bench = Bench(HastyChain(STIFFNESS, HARDNESS), X, Y, SquaredError(), jax.random.key(0), 0.1)
-    (law,) = contrasts(bench)
+    case = Case(HastyChain(STIFFNESS, HARDNESS), X, Y, SquaredError(), jax.random.key(0), 0.1)
+    (law,) = contrasts(case)
     assert law.verdict == "fails", law
     assert "contrast_points = 1" in law.compared
 

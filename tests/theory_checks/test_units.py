@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from learning import SquaredError
 from substrates import IsingModel, ResistorNetwork, Substrate
 from substrates.solvers.solver import Equilibrium, Status
-from theory_checks.bench import Bench
+from theory_checks.case import Case
 from theory_checks.laws_of_units import units
 
 X, Y = jnp.array([[0.3], [-0.4]]), jnp.array([[0.5], [0.1]])
@@ -55,7 +55,7 @@ class Wells(Substrate):
 
 
 def law(system, x=X, y=Y):
-    (found,) = units(Bench(system, x, y, SquaredError(), jax.random.key(0), 0.1))
+    (found,) = units(Case(system, x, y, SquaredError(), jax.random.key(0), 0.1))
     return found
 
 

@@ -1,4 +1,4 @@
-"""The bench on which a substrate is checked: its equilibria, a natural nudging strength, and compiled experiments."""
+"""A case for the laws: a substrate at its inputs, with all that the laws measure on it."""
 
 from __future__ import annotations
 
@@ -127,8 +127,8 @@ def _natural_strengths(substrate, states, xs, ys, cost):
     return jax.lax.map(lambda example: one(*example), (states, xs, ys))
 
 
-class Bench:
-    """A substrate with its inputs, targets, free equilibria and a natural nudging strength.
+class Case:
+    """A substrate with its inputs, targets, free equilibria and a natural nudging strength, for the laws to try.
 
     Attributes:
         beta: a strength at which a nudge moves the outputs about as far as they move themselves, divided by four.

@@ -62,6 +62,13 @@ def activities(
     return ax
 
 
+def by_largest(values: Any) -> tuple[np.ndarray, float]:
+    """Numbers, flattened, as parts of the largest of their sizes; and that size."""
+    column = np.asarray(values, dtype=float).ravel()
+    largest = float(np.abs(column).max(initial=0))
+    return column / (largest or 1.0), largest
+
+
 def _lines(ax: Axes, layer: int, matrix: np.ndarray, label: str) -> None:
     from matplotlib.collections import LineCollection
 

@@ -52,7 +52,7 @@ MUTATIONS = (
     ),
     Mutation(
         "judge every layer of a Hopfield network by the strongest",
-        "substrates/classical/hopfield/block_descent.py",
+        "substrates/classical/hopfield/layers.py",
         "    return tuple(sizes)",
         "    return tuple(0 * size + sum(jnp.max(other) for other in sizes) for size in sizes)",
         "tests/substrates/test_hopfield.py::test_weak_layers_settle_beside_strong_ones",
@@ -66,7 +66,7 @@ MUTATIONS = (
     ),
     Mutation(
         "take slow for still",
-        "substrates/classical/hopfield/block_descent.py",
+        "substrates/classical/hopfield/layers.py",
         "(change > level) | (change**2 > reach * level * (before - change))",
         "change > level",
         "tests/substrates/test_hopfield.py::test_a_network_that_creeps_is_right_or_says_so",

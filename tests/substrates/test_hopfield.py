@@ -549,6 +549,19 @@ def test_impossible_convolutions_are_refused_by_name(options, named, key):
         HopfieldNetwork.convolutional(**{"input_shape": IMAGE, "channels": (2,), "n_outputs": 2, "key": key, **options})
 
 
+def test_what_a_subclass_builds_is_that_subclass(key):
+    class Own(HopfieldNetwork):
+        pass
+
+    built = (
+        Own.layered((3, 4, 2), key=key),
+        Own.convolutional(IMAGE, (2,), 2, key=key),
+        Own.from_patterns([[1, -1]]),
+        Own.for_task(3, 2, key=key),
+    )
+    assert [type(net) for net in built] == [Own] * 4
+
+
 def test_parts_that_do_not_fit_are_refused():
     ones = lambda *shape: jnp.ones(shape)
     with pytest.raises(ValueError, match="coupling 1"):

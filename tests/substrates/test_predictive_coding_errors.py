@@ -73,6 +73,20 @@ def test_published_shapes_refuse(build):
         getattr(PredictiveCodingNetwork, build)((32, 32, 3), 10, key=KEY, width=-1.0)
 
 
+def test_what_a_subclass_builds_is_that_subclass():
+    class Own(PredictiveCodingNetwork):
+        pass
+
+    built = (
+        Own.dense((4, 5, 3), key=KEY),
+        Own.convolutional(IMAGE, (3,), (2,), key=KEY),
+        Own.vgg5(key=KEY, width=0.01),
+        Own.vgg10((32, 32, 1), 2, key=KEY, width=0.01),
+        Own.for_task(3, 2, key=KEY),
+    )
+    assert [type(net) for net in built] == [Own] * 5
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [

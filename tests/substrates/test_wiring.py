@@ -13,7 +13,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.signal import correlate2d
 
-from substrates.wiring import Bonds, Convolution, Dense, Graph, chain_of_groups
+from substrates.wiring import (
+    Bonds,
+    Convolution,
+    Dense,
+    Graph,
+    chain_of_groups,
+    colour_classes,
+    connected_parts,
+    neighbour_table,
+)
 
 seeds = st.integers(0, 2**31 - 1)
 normal = lambda seed, *shape: np.random.default_rng(seed).normal(size=shape)
@@ -171,6 +180,35 @@ def test_colours_are_classes_of_nodes_not_joined(seed, n, p):
     if drawn.number_of_edges() and nx.is_bipartite(drawn):
         assert len(graph.colours) == 2
     assert len(set(graph.parts)) == nx.number_connected_components(drawn)
+
+
+def test_parts_are_numbered_by_their_first_node_whatever_joins_them():
+    edges = np.array([(4, 1), (1, 4), (2, 2), (3, 5), (5, 1)])
+    np.testing.assert_array_equal(connected_parts(7, edges), [0, 1, 2, 1, 1, 1, 3])
+    np.testing.assert_array_equal(connected_parts(3, np.zeros((0, 2), int)), [0, 1, 2])
+
+
+@given(seed=seeds, n=st.integers(1, 9), m=st.integers(0, 12))
+def test_parts_colours_and_neighbours_by_a_walk_along_the_edges(seed, n, m):
+    """Also with loops and parallel edges, but for colours, which know no loops."""
+    edges = np.random.default_rng(seed).integers(0, n, (m, 2))
+    both = np.concatenate([edges, edges[:, ::-1]])
+    which = np.tile(np.arange(m), 2)
+    meets = [{(b, k) for (a, b), k in zip(both.tolist(), which, strict=True) if a == i} for i in range(n)]
+    reached = [{i} for i in range(n)]
+    for _ in range(n):
+        reached = [found | {other for node in found for other, _ in meets[node]} for found in reached]
+    part = connected_parts(n, edges)
+    assert [set(np.flatnonzero(part == part[i])) for i in range(n)] == reached
+    nodes, along = neighbour_table(n, *both.T, which)
+    for i in range(n):
+        real = along[i] < m
+        assert set(zip(nodes[i][real], along[i][real], strict=True)) == meets[i]
+        assert np.all(nodes[i][~real] == 0)
+        assert np.all(along[i][~real] == m)
+    classes = colour_classes(n, edges[edges[:, 0] != edges[:, 1]])
+    assert sorted(np.concatenate(classes)) == list(range(n))
+    assert all(not {other for other, _ in meets[i]} & (set(group) - {i}) for group in classes for i in group)
 
 
 @pytest.mark.parametrize(

@@ -3,21 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from substrates.classical.hopfield.layers import (
+    BATCH,
+    Layered,
+    State,
+    balances,
+    chain_is_convex,
+    downhill,
+    least_stiffness,
+    meeting_layers,
+    one_over,
+    output_at_rest,
+    pushed_aside,
+    restless,
+)
 from substrates.nudge import Nudge, Pin
 from substrates.solvers.solver import Equilibrium, Solver, Status, left_over, tolerance
-from substrates.strength import Strength, squared_norm
-from substrates.wiring import Convolution, Dense
+from substrates.wiring import Convolution, Dense, Strength
+from substrates.wiring.layers import feed
 
-State = tuple[Float[Array, "..."], ...]
-
-BATCH = 32
-"""So many sweeps are measured against the forces that met at each unit before them."""
+Carry = tuple[State, State]
 
 
 class BlockDescent(Solver):
@@ -55,7 +65,7 @@ class BlockDescent(Solver):
     max_sweeps: int = 2000
 
     def __call__(
-        self, substrate: Any, x: Array, nudge: Nudge | Pin | None, start: State, key: PRNGKeyArray | None
+        self, substrate: Layered, x: Array, nudge: Nudge | Pin | None, start: State, key: PRNGKeyArray | None
     ) -> Equilibrium:
         layers = _Layers(substrate, x, nudge, start)
         limit = tolerance(substrate, start, x, nudge)
@@ -77,7 +87,9 @@ class BlockDescent(Solver):
         status = Status.where(layers.runaway(state), Status.unstable, status)
         return Equilibrium(state, layers.energy(carry), residual, steps, status)
 
-    def _converge(self, layers: _Layers, carry: tuple[State, State], limit: Array, key: PRNGKeyArray | None) -> tuple:
+    def _converge(
+        self, layers: _Layers, carry: Carry, limit: Array, key: PRNGKeyArray | None
+    ) -> tuple[Carry, Array, Array, Array]:
         """(carry, residual, whether it still moves, sweeps). Where the energy may have saddles it settles roughly, is
         pushed aside by as much, and settles again: what a push grows from was no minimum.
         """
@@ -125,106 +137,72 @@ class BlockDescent(Solver):
         return carry, residual, moves | aside, step
 
 
-def one_over(scale: State) -> State:
-    """1/scale; 0 where nothing meets yet, which the residual sees to once something does."""
-    return jax.tree.map(lambda size: jnp.where(size > 0, 1 / jnp.where(size > 0, size, 1), 0), scale)
-
-
-def restless(before: Array, change: Array, level: Array) -> Array:
-    """Whether sweeps that change a state by one part, then by another, have farther to go than a tolerance allows.
-
-    The changes shrink by rho = change/before, so that change rho/(1 - rho) is still to come. A state may be off by
-    eps^(-1/4)/2 times the tolerance of its forces: 2 eps^(1/2) in a free phase. At first `before` is 0.
-    """
-    reach = float(jnp.finfo(level.dtype).eps) ** -0.25 / 2
-    return (change > level) | (change**2 > reach * level * (before - change))
-
-
 class _Layers:
     """One solve. A carry is (state, lifts): lifts[k] is what layer k sends on, before pooling; both are current."""
 
-    def __init__(self, net: Any, x: Array, nudge: Nudge | Pin | None, start: State):
+    def __init__(self, net: Layered, x: Array, nudge: Nudge | Pin | None, start: State):
         if [layer.shape for layer in start] != list(net.shapes[1:]):
             raise ValueError(
                 f"start: wanted layers of the shapes {net.shapes[1:]}, got {tuple(layer.shape for layer in start)}"
             )
         self.net, self.nudge, self.last = net, nudge, len(start) - 1
         self.couplings = net.coupling[1:]
-        self.field = net.bias[0] + net.arriving(0, net.clamped(x))
-        self.strengths = tuple(map(Strength.of, self.couplings))
+        self.field = net.bias[0] + feed(net.coupling[0], net.clamped(x))
+        self.strengths = tuple(Strength.of(c.weight) for c in self.couplings)
 
     def pinned(self, state: State) -> State:
         if isinstance(self.nudge, Pin):
             return (*state[:-1], jnp.asarray(self.nudge.target, state[-1].dtype))
         return state
 
-    def lifted(self, state: State) -> tuple[State, State]:
+    def lifted(self, state: State) -> Carry:
         return state, tuple(_lift(c, layer) for c, layer in zip(self.couplings, state[:-1], strict=True))
 
-    def from_before(self, lifts: Any, k: int) -> Array:
+    def from_before(self, lifts: Sequence[Array], k: int) -> Array:
         """The bias and what the layer before sends."""
         if k == 0:
             return self.field
         coupling, lift = self.couplings[k - 1], lifts[k - 1]
         return self.net.bias[k] + (coupling.pool(lift) if isinstance(coupling, Convolution) else lift)
 
-    def from_after(self, state: Any, lifts: Any, k: int) -> Array:
+    def from_after(self, state: Sequence[Array], lifts: Sequence[Array], k: int) -> Array:
         """What the layer after sends back."""
         coupling, after = self.couplings[k], state[k + 1]
         if isinstance(coupling, Dense):
             return coupling.backward(after).reshape(state[k].shape)
         return coupling.convolve_back(coupling.unpool(after, lifts[k]), state[k].shape)
 
-    def sweep(self, carry: tuple[State, State]) -> tuple[State, State]:
+    def sweep(self, carry: Carry) -> Carry:
         state, lifts = list(carry[0]), list(carry[1])
         order = range(self.last + 1)
         for k in order if self.nudge is None else reversed(order):
             if k == self.last:
                 state[k] = output_at_rest(state[k], self.from_before(lifts, k), self.nudge)
             else:
-                before = self.from_before(lifts, k)
+                coupling, before = self.couplings[k], self.from_before(lifts, k)
                 moved = jnp.clip(before + self.from_after(state, lifts, k), 0, 1)
-                lift = _lift(self.couplings[k], moved)
-                if isinstance(self.couplings[k], Convolution) and self.couplings[k].pooling == "soft":
-                    moved, lift = self.not_uphill(before, state[k + 1], (state[k], lifts[k]), (moved, lift), k)
+                lift = _lift(coupling, moved)
+                if isinstance(coupling, Convolution) and coupling.pooling == "soft":
+                    moved, lift = _not_uphill(coupling, before, state[k + 1], (state[k], lifts[k]), (moved, lift))
                 state[k], lifts[k] = moved, lift
         return tuple(state), tuple(lifts)
-
-    def not_uphill(self, before: Array, after: Array, old: tuple, new: tuple, k: int) -> tuple[Array, Array]:
-        """The way from an old to a new layer, with its lift, halved until the energy does not rise."""
-
-        def along(t):
-            return tuple((1 - t) * start + t * end for start, end in zip(old, new, strict=True))
-
-        def energy(t):
-            s, lift = along(t)
-            return jnp.sum(0.5 * s**2 - before * s) - jnp.sum(after * self.couplings[k].pool(lift))
-
-        sent = jnp.sum(jnp.abs(after * self.couplings[k].pool(old[1])))
-        size = jnp.sum(0.5 * old[0] ** 2 + jnp.abs(before * old[0])) + sent
-        return along(_downhill(energy, energy(jnp.zeros_like(size)), size))
 
     def scale(self, state: State) -> State:
         """The sizes of the forces that meet at each unit: the substrate's own `force_scale`."""
         return meeting_layers(self.field, self.net.bias, self.strengths, state)
 
-    def residual(self, carry: tuple[State, State]) -> Float[Array, ""]:
+    def residual(self, carry: Carry) -> Float[Array, ""]:
         """The largest part of the forces that is left over: the substrate's own residual, from the products at hand."""
         state, lifts = carry
-        forces = []
-        for k, s in enumerate(state):
-            force = self.from_before(lifts, k) - s
-            if k < self.last:
-                force = jnp.clip(force + self.from_after(state, lifts, k), 0 - s, 1 - s)
-            elif isinstance(self.nudge, Nudge):
-                force += self.nudge.pull(s)
-            elif isinstance(self.nudge, Pin):
-                force = s - self.nudge.target
-            forces.append(force)
+        *forces, last = balances(state, lambda k: self.from_before(lifts, k), lambda k: self.from_after(*carry, k))
+        if isinstance(self.nudge, Nudge):
+            last += self.nudge.pull(state[-1])
+        elif isinstance(self.nudge, Pin):
+            last = state[-1] - self.nudge.target
         scale = self.scale(state)
         if isinstance(self.nudge, Nudge):
             scale = (*scale[:-1], scale[-1] + self.nudge.size(state[-1]))
-        return left_over(tuple(forces), scale)
+        return left_over((*forces, last), scale)
 
     def convex(self, state: State) -> Array:
         """Whether the couplings alone show that the energy is convex, so that it has no saddle to rest on."""
@@ -232,19 +210,11 @@ class _Layers:
         couplings = self.couplings[:-1] if pinned else self.couplings
         return chain_is_convex(couplings, 1.0 if pinned else 1 + least_stiffness(self.nudge, state[-1]))
 
-    def pushed(
-        self, carry: tuple[State, State], size: Array, key: PRNGKeyArray | None, step: Array
-    ) -> tuple[State, State]:
-        """A state off by some part of the forces that meet at each unit."""
-        state, scale = carry[0], self.scale(carry[0])
-        key = jax.random.fold_in(jax.random.key(0) if key is None else key, step)
-        aside = [
-            s + size * m * jax.random.uniform(k, s.shape, s.dtype, -1, 1)
-            for k, s, m in zip(jax.random.split(key, len(state)), state, scale, strict=True)
-        ]
-        return self.lifted(self.pinned((*(jnp.clip(s, 0, 1) for s in aside[:-1]), aside[-1])))
+    def pushed(self, carry: Carry, size: Array, key: PRNGKeyArray | None, step: Array) -> Carry:
+        """`pushed_aside`, but for pinned outputs."""
+        return self.lifted(self.pinned(pushed_aside(carry[0], self.scale(carry[0]), size, key, step)))
 
-    def energy(self, carry: tuple[State, State]) -> Float[Array, ""]:
+    def energy(self, carry: Carry) -> Float[Array, ""]:
         """The total energy, the substrate's own, from the products at hand."""
         state, lifts = carry
         total = jnp.zeros((), state[0].dtype)
@@ -259,64 +229,22 @@ class _Layers:
         return jnp.any(1 + self.nudge.stiffness(state[-1]) <= 0)
 
 
-def output_at_rest(o: Float[Array, "outputs"], a: Float[Array, "outputs"], nudge: Nudge | Pin | None) -> Array:
-    """Where the outputs go that feel the field a, from o; see `BlockDescent`."""
-    if nudge is None:
-        return a
-    if isinstance(nudge, Pin):
-        return o
-    energy = lambda o: jnp.sum(0.5 * o**2 - a * o) + nudge.energy(o)
-    curvature = 1 + nudge.stiffness(o)
-    step = (a - o + nudge.pull(o)) / jnp.where(curvature > 0, curvature, 1)
-    size = jnp.sum(0.5 * o**2 + jnp.abs(a * o)) + jnp.abs(nudge.energy(o))
-    return o + _downhill(lambda t: energy(o + t * step), energy(o), size) * step
-
-
-def meeting_layers(field: Array, bias: State, strengths: tuple[Strength, ...], state: State) -> State:
-    """The sizes of the forces that meet at each unit: its own activity, its bias or input field, and its neighbours."""
-    sizes = []
-    for k, s in enumerate(state):
-        size = jnp.abs(s) + (jnp.abs(field) if k == 0 else jnp.abs(bias[k]) + strengths[k - 1].forward(state[k - 1]))
-        sizes.append(size + strengths[k].backward(state[k + 1], s.shape) if k + 1 < len(state) else size)
-    return tuple(sizes)
-
-
-def chain_is_convex(couplings: Sequence[Dense | Convolution], held: Array | float) -> Array:
-    """Whether the norms of couplings show that layers of curvature 1, the last of `held`, have a convex energy.
-
-    Layers joined in a chain by norms w_k cost at least what a chain of single units joined by w_k costs, whose pivots
-    1 - w_k^2/pivot are positive.
-    """
-    pivot: Any = 1.0
-    convex = jnp.asarray(True)
-    for k, coupling in enumerate(couplings, 1):
-        lost = squared_norm(coupling) / jnp.where(pivot > 0, pivot, 1)
-        pivot = (held if k == len(couplings) else 1) - lost
-        convex &= pivot > 0
-    return convex
-
-
-def least_stiffness(nudge: Nudge | Pin | None, output: Array) -> Array | float:
-    """A bound of the lowest curvature that a nudge adds to the outputs (Gershgorin)."""
-    if not isinstance(nudge, Nudge):
-        return 0.0
-    if nudge.separable:
-        return jnp.min(nudge.stiffness(output))
-    curvature = nudge.curvature(output)
-    own = jnp.diagonal(curvature)
-    return jnp.min(own + jnp.abs(own) - jnp.sum(jnp.abs(curvature), axis=1))
-
-
 def _lift(coupling: Dense | Convolution, layer: Array) -> Array:
     return coupling.convolve(layer) if isinstance(coupling, Convolution) else coupling.forward(layer.ravel())
 
 
-def _downhill(energy: Any, value: Array, size: Array) -> Array:
-    """The largest of 1, 1/2, 1/4, ... at which an energy does not exceed a value, or 0.
+def _not_uphill(
+    coupling: Convolution, before: Array, after: Array, old: tuple[Array, Array], new: tuple[Array, Array]
+) -> tuple[Array, Array]:
+    """The way from an old to a new layer, with its lift, halved until the energy does not rise."""
 
-    `size` is the sum of the magnitudes of its terms, which bounds its rounding.
-    """
-    slack = 8 * jnp.finfo(size.dtype).eps * size
-    uphill = lambda t: (energy(t) > value + slack) & (t > 1e-6)
-    fraction = jax.lax.while_loop(uphill, lambda t: t / 2, jnp.ones_like(size))
-    return jnp.where(fraction > 1e-6, fraction, 0)
+    def along(t):
+        return (1 - t) * old[0] + t * new[0], (1 - t) * old[1] + t * new[1]
+
+    def energy(t):
+        s, lift = along(t)
+        return jnp.sum(0.5 * s**2 - before * s) - jnp.sum(after * coupling.pool(lift))
+
+    sent = jnp.sum(jnp.abs(after * coupling.pool(old[1])))
+    size = jnp.sum(0.5 * old[0] ** 2 + jnp.abs(before * old[0])) + sent
+    return along(downhill(energy, energy(jnp.zeros_like(size)), size))

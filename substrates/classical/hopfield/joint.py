@@ -2,32 +2,40 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, PyTree
+from jaxtyping import Array, Bool, Float
 
-from substrates.classical.hopfield.block_descent import (
+from substrates.classical.hopfield.layers import (
     BATCH,
+    Layered,
+    State,
+    balances,
     chain_is_convex,
     least_stiffness,
     meeting_layers,
     one_over,
     output_at_rest,
+    pushed_aside,
     restless,
 )
 from substrates.nudge import Nudge, batch_axes
 from substrates.solvers.joint import JointEquilibrium, SpringControl, joint_status
 from substrates.solvers.solver import Equilibrium, Status, left_over, max_norm, tolerance
-from substrates.strength import Strength
-
-State = tuple[Float[Array, "batch units"], ...]
+from substrates.wiring import Strength
 
 
 def relax_with_couplings(
-    net: Any, control: SpringControl, knobs: PyTree, xs: Array, nudges: Nudge | None, starts: State, max_rounds: int
+    net: Layered,
+    control: SpringControl,
+    knobs: Layered,
+    xs: Array,
+    nudges: Nudge | None,
+    starts: State,
+    max_rounds: int,
 ) -> JointEquilibrium:
     """The minimum over couplings, biases and the activities of every copy, without a coupling in any sweep.
 
@@ -70,7 +78,7 @@ def relax_with_couplings(
         state, before, change, sweep = jax.lax.while_loop(moving, advance, (state, none, endless, first))
         moves = restless(before, change, level)
         push = aside & ~moves
-        state = jax.lax.cond(push, lambda s: layers.pushed(s, rough, sweep), lambda s: s, state)
+        state = jax.lax.cond(push, lambda s: pushed_aside(s, layers.scale(s), rough, None, sweep), lambda s: s, state)
         return state, layers.residual(state), moves | push, sweep, aside & moves
 
     def unsettled(outer):
@@ -103,18 +111,23 @@ def _judged(
 class _JointLayers:
     """The activities of a batch, and what they feel once couplings and biases have followed them."""
 
-    def __init__(self, net: Any, control: SpringControl, knobs: Any, xs: Array, nudges: Nudge | None):
+    def __init__(self, net: Layered, control: SpringControl, knobs: Layered, xs: Array, nudges: Nudge | None):
         shared = jax.tree.structure(control.epsilon) == jax.tree.structure(0.0)
-        self.yields: Any = jax.tree.map(lambda _: control.epsilon, knobs) if shared else control.epsilon
+        self.yields: Layered = jax.tree.map(lambda _: control.epsilon, knobs) if shared else control.epsilon
         self.net, self.knobs, self.nudges = net, knobs, nudges
         self.last = len(net.bias) - 1
         self.batch = xs.shape[0]
         self.inputs = jax.vmap(net.clamped)(xs)
         self.driven = self.inputs @ knobs.coupling[0].weight
         self.gram = self.inputs @ self.inputs.T
-        self.strengths = tuple(map(Strength.of, knobs.coupling[1:]))
+        self.strengths = tuple(Strength.of(c.weight) for c in knobs.coupling[1:])
 
-    def from_before(self, state: Any, k: int) -> Array:
+    def each(self, of: Callable[..., Array | float], *arrays: Array) -> Array:
+        """What a function makes of the nudge and the outputs of every copy."""
+        axes = (batch_axes(self.nudges), *(0 for _ in arrays))
+        return jax.vmap(of, in_axes=axes)(self.nudges, *arrays)
+
+    def from_before(self, state: Sequence[Array], k: int) -> Array:
         """The bias and what the layer before sends."""
         if k == 0:
             sent, gram = self.driven, self.gram
@@ -123,7 +136,7 @@ class _JointLayers:
         mutual = (self.yields.coupling[k].weight * gram + self.yields.bias[k]) / self.batch
         return self.knobs.bias[k] + sent + mutual @ state[k]
 
-    def from_after(self, state: Any, k: int) -> Array:
+    def from_after(self, state: Sequence[Array], k: int) -> Array:
         """What the layer after sends back."""
         after = state[k + 1]
         mutual = self.yields.coupling[k + 1].weight / self.batch * (after @ after.T)
@@ -137,21 +150,15 @@ class _JointLayers:
             if k < self.last:
                 moved[k] = jnp.clip(felt + self.from_after(moved, k), 0, 1)
             else:
-                axes = (0, 0, batch_axes(self.nudges))
-                moved[k] = jax.vmap(output_at_rest, in_axes=axes)(moved[k], felt, self.nudges)
+                moved[k] = self.each(lambda nudge, o, a: output_at_rest(o, a, nudge), moved[k], felt)
         return tuple(moved)
 
     def residual(self, state: State) -> Float[Array, "batch"]:
         """The largest part of the forces that is left over in each copy: the substrate's own residual."""
-        forces = []
-        for k, s in enumerate(state):
-            force = self.from_before(state, k) - s
-            if k < self.last:
-                force = jnp.clip(force + self.from_after(state, k), 0 - s, 1 - s)
-            elif self.nudges is not None:
-                force += jax.vmap(lambda o, nudge: nudge.pull(o), in_axes=(0, batch_axes(self.nudges)))(s, self.nudges)
-            forces.append(force)
-        return jax.vmap(left_over)(tuple(forces), self.scale(state))
+        *forces, last = balances(state, lambda k: self.from_before(state, k), lambda k: self.from_after(state, k))
+        if self.nudges is not None:
+            last += self.each(lambda nudge, o: nudge.pull(o), state[-1])
+        return jax.vmap(left_over)((*forces, last), self.scale(state))
 
     def scale(self, state: State) -> State:
         """The sizes of the forces that meet at each unit, with the couplings and biases at their knobs."""
@@ -160,37 +167,23 @@ class _JointLayers:
 
     def convex(self, state: State) -> Bool[Array, ""]:
         """Whether the couplings at their knobs show that the energy is convex; how they yield is not counted."""
-        axes = (batch_axes(self.nudges), 0)
-        least = 0.0 if self.nudges is None else jnp.min(jax.vmap(least_stiffness, in_axes=axes)(self.nudges, state[-1]))
+        least = 0.0 if self.nudges is None else jnp.min(self.each(least_stiffness, state[-1]))
         return chain_is_convex(self.knobs.coupling[1:], 1 + least)
-
-    def pushed(self, state: State, size: Array, sweep: Array) -> State:
-        """A state off by some part of the forces that meet at each unit, in a random direction."""
-        keys = jax.random.split(jax.random.fold_in(jax.random.key(0), sweep), len(state))
-        aside = [
-            s + size * m * jax.random.uniform(key, s.shape, s.dtype, -1, 1)
-            for key, s, m in zip(keys, state, self.scale(state), strict=True)
-        ]
-        return (*(jnp.clip(s, 0, 1) for s in aside[:-1]), aside[-1])
 
     def energy(self, state: State) -> Float[Array, "batch"]:
         """The total energy of each copy at the couplings at rest."""
         total = jnp.zeros(self.batch, state[0].dtype)
         for k, s in enumerate(state):
             total += jnp.sum(0.5 * s**2 - self.from_before(state, k) * s, axis=1)
-        if self.nudges is None:
-            return total
-        axes = (0, batch_axes(self.nudges))
-        return total + jax.vmap(lambda o, nudge: nudge.energy(o), in_axes=axes)(state[-1], self.nudges)
+        return total if self.nudges is None else total + self.each(lambda nudge, o: nudge.energy(o), state[-1])
 
     def runaway(self, state: State) -> Bool[Array, "batch"]:
         """Whether a negative nudge pushes an output of a copy harder than its own energy o^2/2 holds it."""
         if self.nudges is None:
             return jnp.zeros(self.batch, bool)
-        axes = (0, batch_axes(self.nudges))
-        return jax.vmap(lambda o, nudge: jnp.any(1 + nudge.stiffness(o) <= 0), in_axes=axes)(state[-1], self.nudges)
+        return self.each(lambda nudge, o: jnp.any(1 + nudge.stiffness(o) <= 0), state[-1])
 
-    def at_rest(self, state: State) -> Any:
+    def at_rest(self, state: State) -> Layered:
         """The network with its couplings and biases at rest."""
         befores = (self.inputs, *state[:-1])
         weights, biases = [], []

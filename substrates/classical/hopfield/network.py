@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import equinox as eqx
 import jax
@@ -12,18 +12,19 @@ import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
 from substrates import arguments
-from substrates.classical.hopfield.block_descent import BlockDescent, meeting_layers
+from substrates.classical.hopfield.block_descent import BlockDescent
+from substrates.classical.hopfield.build import convolutional_fields, layered_fields, memory_fields
 from substrates.classical.hopfield.joint import relax_with_couplings
+from substrates.classical.hopfield.layers import State, meeting_layers
+from substrates.classical.hopfield.pictures import draw_layers
 from substrates.nudge import Nudge, Pin
 from substrates.solvers.joint import Control, JointEquilibrium, SpringControl
-from substrates.strength import Strength
 from substrates.substrate import Equilibrium, Solver, Substrate
-from substrates.wiring import Convolution, Dense, Pooling, chain_of_groups
+from substrates.wiring import Convolution, Dense, Pooling, Strength, chain_of_groups
+from substrates.wiring.layers import as_group, feed, hidden_between
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-
-State = tuple[Float[Array, "..."], ...]
 
 
 class HopfieldNetwork(Substrate):
@@ -64,39 +65,14 @@ class HopfieldNetwork(Substrate):
     bias: tuple[Float[Array, "units"], ...]
     input_shape: tuple[int, ...] = eqx.field(static=True)
 
-    solver: ClassVar[Any] = BlockDescent()
-
-    def __check_init__(self):
-        if not self.coupling or not isinstance(self.coupling[-1], Dense):
-            raise ValueError("coupling: wanted at least one coupling, and a Dense one to the outputs at the end")
-        arguments.refuse_complex("coupling", *(block.weight for block in self.coupling))
-        arguments.refuse_complex("bias", *self.bias)
-        if len(self.bias) != len(self.coupling):
-            raise ValueError(
-                f"bias: wanted one vector for each of the {len(self.coupling)} layers after the input, "
-                f"got {len(self.bias)}"
-            )
-        for k, (bias, shape) in enumerate(zip(self.bias, self.shapes[1:], strict=True)):
-            if jnp.shape(bias) != shape[-1:]:
-                raise ValueError(f"bias[{k}]: wanted shape {shape[-1:]}, got {jnp.shape(bias)}")
-
-    @property
-    def shapes(self) -> tuple[tuple[int, ...], ...]:
-        """The shapes of the input and of the layers after it."""
-        return chain_of_groups(self.coupling, self.input_shape)
-
-    @property
-    def contrast_points(self) -> int:  # type: ignore[override]
-        """1 where the interactions are bilinear; 2 with soft pooling; 0 with max pooling, whose choice may change."""
-        poolings = {c.pooling for c in self.coupling if isinstance(c, Convolution)}
-        return 0 if "max" in poolings else 2 if "soft" in poolings else 1
+    solver: ClassVar[Solver] = BlockDescent()
 
     # the contract
 
     def energy(self, state: State, x: Float[Array, "..."]) -> Float[Array, ""]:
         total = jnp.zeros((), state[0].dtype)
         for k, (before, s) in enumerate(zip((self.clamped(x), *state[:-1]), state, strict=True)):
-            total += jnp.sum(0.5 * s**2 - (self.bias[k] + self.arriving(k, before)) * s)
+            total += jnp.sum(0.5 * s**2 - (self.bias[k] + feed(self.coupling[k], before)) * s)
         return total
 
     @property
@@ -111,7 +87,7 @@ class HopfieldNetwork(Substrate):
         arguments.refuse_complex_input(x, self.bias[0].dtype)
         before, state = self.clamped(x), []
         for k, bias in enumerate(self.bias):
-            felt = bias + self.arriving(k, before)
+            felt = bias + feed(self.coupling[k], before)
             before = felt if k == len(self.bias) - 1 else jnp.clip(felt, 0, 1)
             state.append(before)
         return tuple(state)
@@ -120,10 +96,7 @@ class HopfieldNetwork(Substrate):
         return state[-1]
 
     def bounds(self, x: Float[Array, "..."]) -> tuple[State, State]:
-        dtype = self.bias[0].dtype
-        sides = [[jnp.full(shape, side, dtype) for shape in self.shapes[1:-1]] for side in (0, 1)]
-        outputs = jnp.full(self.shapes[-1], jnp.inf, dtype)
-        return (*sides[0], -outputs), (*sides[1], outputs)
+        return hidden_between(0, 1, self.shapes, self.bias[0].dtype)
 
     def relax(
         self,
@@ -160,19 +133,12 @@ class HopfieldNetwork(Substrate):
 
     def force_scale(self, state: State, x: Float[Array, "..."]) -> State:
         """|s| + |b| + a bound of what each neighbour sends (`Strength`); of the input, its field as a whole."""
-        field = self.bias[0] + self.arriving(0, self.clamped(x))
-        return meeting_layers(field, self.bias, tuple(map(Strength.of, self.coupling[1:])), state)
+        field = self.bias[0] + feed(self.coupling[0], self.clamped(x))
+        return meeting_layers(field, self.bias, tuple(Strength.of(c.weight) for c in self.coupling[1:]), state)
 
     def bound_stiffness(self, state: State, x: Float[Array, "..."]) -> State:
         """1, of the energy s^2/2 of every unit."""
         return jax.tree.map(jnp.ones_like, state)
-
-    @classmethod
-    def for_task(
-        cls, n_inputs: int, n_outputs: int, *, sizes: tuple[int, ...] | None = None, key: PRNGKeyArray
-    ) -> HopfieldNetwork:
-        """A dense network for a data set: `sizes` hidden layers (by default one of 256 units)."""
-        return cls.layered((n_inputs, *((256,) if sizes is None else sizes), n_outputs), key=key)
 
     def training_defaults(self) -> dict[str, Any]:
         """Centred nudges of 1/2, and learning rates that fall towards the outputs."""
@@ -188,16 +154,86 @@ class HopfieldNetwork(Substrate):
             "bench": {"epsilon": 0.01, "beta": 1.0, "epochs": 15},
         }
 
-    # builders
+    # the physics
+
+    def clamped(self, x: Float[Array, "..."]) -> Float[Array, "..."]:
+        """The input as the first coupling sees it, in the shape `input_shape`."""
+        return as_group(x, self.input_shape, self.bias[0].dtype)
+
+    def ties(self, state: State, x: Float[Array, "..."]) -> Int[Array, ""]:
+        """How many windows of max pooling are on a kink: their largest entry is shared, and somebody listens to it."""
+        count = jnp.zeros((), jnp.int32)
+        for coupling, before, after in zip(self.coupling[1:], state[:-1], state[1:], strict=True):
+            if isinstance(coupling, Convolution) and coupling.pooling == "max":
+                share = coupling.unpool(after, coupling.convolve(before))
+                winners = Convolution(coupling.weight, "max").pool(share)
+                count += jnp.sum((after > 0) & (winners < after), dtype=jnp.int32)
+        return count
+
+    def draw(self, state: State | None = None, x: Any = None, ax: Axes | None = None) -> Axes:
+        """Draws columns of units coloured by activity, with the strongest couplings where they are dense.
+
+        Feature maps are flattened; `pictures.maps` shows them as images. Each layer's colours span its own largest
+        activity, which is written below it.
+
+        Args:
+            state: a state; None with an x settles the network, None without one draws it bare. The difference of two
+                equilibria, minus their free state, shows what the contrast of the two phases sees.
+            x: the input; None leaves the column of the inputs bare.
+            ax: where to draw; None opens a new figure.
+        """
+        if state is None and x is not None:
+            state = self.relax(jnp.asarray(x)).state
+        values = None if x is None else self.clamped(jnp.asarray(x)), *(state or [None] * len(self.coupling))
+        weights = [c.weight if isinstance(c, Dense) else None for c in self.coupling]
+        return draw_layers(self.shapes, values, weights, ax)
+
+    # its parts
+
+    def __check_init__(self):
+        if not self.coupling or not isinstance(self.coupling[-1], Dense):
+            raise ValueError("coupling: wanted at least one coupling, and a Dense one to the outputs at the end")
+        arguments.refuse_complex("coupling", *(block.weight for block in self.coupling))
+        arguments.refuse_complex("bias", *self.bias)
+        if len(self.bias) != len(self.coupling):
+            raise ValueError(
+                f"bias: wanted one vector for each of the {len(self.coupling)} layers after the input, "
+                f"got {len(self.bias)}"
+            )
+        for k, (bias, shape) in enumerate(zip(self.bias, self.shapes[1:], strict=True)):
+            if jnp.shape(bias) != shape[-1:]:
+                raise ValueError(f"bias[{k}]: wanted shape {shape[-1:]}, got {jnp.shape(bias)}")
+
+    @property
+    def shapes(self) -> tuple[tuple[int, ...], ...]:
+        """The shapes of the input and of the layers after it."""
+        return chain_of_groups(self.coupling, self.input_shape)
+
+    @property
+    def contrast_points(self) -> int:  # type: ignore[override]
+        """1 where the interactions are bilinear; 2 with soft pooling; 0 with max pooling, whose choice may change."""
+        poolings = {c.pooling for c in self.coupling if isinstance(c, Convolution)}
+        return 0 if "max" in poolings else 2 if "soft" in poolings else 1
+
+    # ways to build one
 
     @classmethod
     def layered(
         cls, sizes: Sequence[int], *, key: PRNGKeyArray, gain: float | Sequence[float] = 1.0, dtype: Any = None
-    ) -> HopfieldNetwork:
-        """Dense layers of given sizes with random couplings; see `layered_network`."""
-        from substrates.classical.hopfield.build import layered_network
+    ) -> Self:
+        """Dense layers with random couplings, uniform in gain / sqrt(n_before) times (-1, 1), and no bias.
 
-        return layered_network(sizes, key=key, gain=gain, dtype=dtype)
+        Args:
+            sizes: the numbers of inputs, of units in each hidden layer, and of outputs.
+            key: draws the couplings.
+            gain: one number, or one for each coupling.
+            dtype: of the parameters (float32, float64 or bfloat16); JAX's default if None.
+
+        Raises:
+            ValueError: for sizes that are not at least two positive integers, or gains that are not positive and
+                finite.
+        """
+        return cls(**layered_fields(sizes, key, gain, dtype))
 
     @classmethod
     def convolutional(
@@ -212,56 +248,53 @@ class HopfieldNetwork(Substrate):
         padding: int = 1,
         gain: float | Sequence[float] = 0.5,
         dtype: Any = None,
-    ) -> HopfieldNetwork:
-        """Layers of feature maps and dense outputs, with random couplings; see `convolutional_network`."""
-        from substrates.classical.hopfield.build import convolutional_network
+    ) -> Self:
+        """Layers of feature maps, each a convolution and 2x2 pooling of the one before, and dense outputs.
 
-        return convolutional_network(
-            input_shape,
-            channels,
-            n_outputs,
-            key=key,
-            pooling=pooling,
-            kernel=kernel,
-            padding=padding,
-            gain=gain,
-            dtype=dtype,
-        )
+        Args:
+            input_shape: (height, width, channels) of the images.
+            channels: of each hidden layer, at least one.
+            n_outputs: how many outputs.
+            key: draws the couplings, uniform in gain / sqrt(fan-in) times (-1, 1).
+            pooling: None, "average", "max" or "soft". Average pooling keeps the interactions bilinear; maximum
+                pooling, the published choice, has kinks.
+            kernel: the side of every kernel.
+            padding: zeros added on each side before a convolution.
+            gain: one number, or one for each coupling, the last to the outputs.
+            dtype: of the parameters; JAX's default if None.
+
+        Raises:
+            ValueError: for numbers that are not positive, and for windows of pooling that do not divide the maps.
+
+        Source: Scellier, Ernoult, Kendall and Kumar 2023, arXiv 2312.15103.
+        """
+        return cls(**convolutional_fields(input_shape, channels, n_outputs, key, pooling, kernel, padding, gain, dtype))
 
     @classmethod
-    def from_patterns(cls, patterns: Any, *, dtype: Any = None) -> HopfieldNetwork:
-        """Hopfield's associative memory of binary patterns; see `memory_of_patterns`."""
-        from substrates.classical.hopfield.build import memory_of_patterns
+    def from_patterns(cls, patterns: Any, *, dtype: Any = None) -> Self:
+        """Hopfield's associative memory as a network of two layers: N units in [0, 1] and P linear ones, the overlaps.
 
-        return memory_of_patterns(patterns, dtype=dtype)
+        With couplings xi / sqrt(P) the linear layer, at its minimum, leaves the Hebbian interaction J = xi' xi / P
+        between the units, and their own energy 1/2 s^2 cancels its diagonal exactly. What remains,
+        -1/2 sum_(i != j) J_ij s_i s_j - b s, is linear in every unit, so its minima are corners of the cube: in the
+        spins sigma = 2 s - 1 they are the stable states of E = -1/2 sum_(i != j) J_ij sigma_i sigma_j (the bias b
+        removes the field that the change of variables brings). Give a cue by `start = (s, xi s / sqrt(P))`; the input
+        has no effect.
 
-    # the physics
+        Args:
+            patterns: xi, shape (P, N), entries +1 and -1.
+            dtype: of the parameters; JAX's default if None.
 
-    def clamped(self, x: Float[Array, "..."]) -> Float[Array, "..."]:
-        """The input as the first coupling sees it, in the shape `input_shape`."""
-        if jnp.shape(x) not in (self.input_shape, (int(np.prod(self.input_shape)),)):
-            raise ValueError(
-                f"x: wanted shape {self.input_shape} or ({int(np.prod(self.input_shape))},), got {jnp.shape(x)}"
-            )
-        return jnp.asarray(x).astype(jnp.result_type(self.bias[0].dtype)).reshape(self.input_shape)
+        Raises:
+            ValueError: for anything but a matrix of +1 and -1.
 
-    def arriving(self, k: int, before: Float[Array, "..."]) -> Float[Array, "..."]:
-        """What layer k + 1 feels from the layer before it, P(w * s), without its bias."""
-        coupling = self.coupling[k]
-        return coupling.forward(before.ravel() if isinstance(coupling, Dense) else before)
+        Source: Hopfield 1982; as two layers, Krotov and Hopfield 2021, arXiv 2008.06996.
+        """
+        return cls(**memory_fields(patterns, dtype))
 
-    def ties(self, state: State, x: Float[Array, "..."]) -> Int[Array, ""]:
-        """How many windows of max pooling are on a kink: their largest entry is shared, and somebody listens to it."""
-        count = jnp.zeros((), jnp.int32)
-        for coupling, before, after in zip(self.coupling[1:], state[:-1], state[1:], strict=True):
-            if isinstance(coupling, Convolution) and coupling.pooling == "max":
-                share = coupling.unpool(after, coupling.convolve(before))
-                winners = Convolution(coupling.weight, "max").pool(share)
-                count += jnp.sum((after > 0) & (winners < after), dtype=jnp.int32)
-        return count
-
-    def draw(self, state: State | None = None, x: Any = None, ax: Axes | None = None) -> Axes:
-        """A picture of the network, with its activities at equilibrium; see `pictures.layers`."""
-        from substrates.classical.hopfield.pictures import layers
-
-        return layers(self, state, x, ax)
+    @classmethod
+    def for_task(
+        cls, n_inputs: int, n_outputs: int, *, sizes: tuple[int, ...] | None = None, key: PRNGKeyArray
+    ) -> Self:
+        """A dense network for a data set: `sizes` hidden layers (by default one of 256 units)."""
+        return cls.layered((n_inputs, *((256,) if sizes is None else sizes), n_outputs), key=key)

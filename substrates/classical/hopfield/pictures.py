@@ -2,58 +2,53 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Protocol
 
-import jax.numpy as jnp
 import numpy as np
 
-from substrates.columns import activities
-from substrates.wiring import Dense
+from substrates.columns import activities, by_largest
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from substrates.classical.hopfield.network import HopfieldNetwork
-
 MOST_MAPS = 12
 
+Shapes = tuple[tuple[int, ...], ...]
 
-def layers(net: HopfieldNetwork, state: Any = None, x: Any = None, ax: Axes | None = None) -> Axes:
-    """Draws a network as columns of units coloured by activity, with its strongest couplings where they are dense.
 
-    Feature maps are flattened; `maps` shows them as images. Each layer's colours span its own largest activity, which
-    is written below it.
+class Layered(Protocol):
+    """A network that says the shapes of its input and of the layers after it."""
+
+    @property
+    def shapes(self) -> Shapes: ...
+
+
+def draw_layers(shapes: Shapes, values: Sequence[Any], weights: Sequence[Any], ax: Axes | None = None) -> Axes:
+    """Draws layers as columns of units coloured by activity, and the strongest couplings between them.
 
     Args:
-        net: the network.
-        state: a state; None with an x settles the network, None without one draws it bare. The difference of two
-            equilibria, minus their free state, shows what the contrast of the two phases sees.
-        x: the input; None leaves the column of the inputs bare.
+        shapes: of the input and of the layers after it; feature maps are flattened.
+        values: the activities of each, or None to leave it bare.
+        weights: for each pair of successive layers a matrix, or None for a pair without lines.
         ax: where to draw; None opens a new figure.
     """
-    sizes = [int(np.prod(shape)) for shape in net.shapes]
-    captions = [f"{_name(k, len(sizes))}\n{_shape(shape)}" for k, shape in enumerate(net.shapes)]
-    columns: list[Any] = list(sizes)
-    if state is None and x is not None:
-        state = net.relax(jnp.asarray(x)).state
-    if state is not None:
-        values = [None if x is None else net.clamped(jnp.asarray(x)), *state]
-        for k, layer in enumerate(values):
-            if layer is not None:
-                column = np.asarray(layer, dtype=float).ravel()
-                largest = float(np.abs(column).max(initial=0))
-                columns[k] = column / (largest or 1.0)
-                captions[k] += f"\n$|s| \\leq$ {largest:.3g}"
-    return activities(
-        columns,
-        ax,
-        weights=[c.weight if isinstance(c, Dense) else None for c in net.coupling],
-        captions=captions,
-        quantity="activity / largest in its layer",
-    )
+    columns: list[Any] = []
+    captions = []
+    for k, (shape, value) in enumerate(zip(shapes, values, strict=True)):
+        caption = f"{_name(k, len(shapes))}\n"
+        caption += f"{shape[0]} units" if len(shape) == 1 else " x ".join(map(str, shape))
+        column: Any = int(np.prod(shape))
+        if value is not None:
+            column, largest = by_largest(value)
+            caption += f"\n$|s| \\leq$ {largest:.3g}"
+        columns.append(column)
+        captions.append(caption)
+    quantity = "activity / largest in its layer"
+    return activities(columns, ax, weights=weights, captions=captions, quantity=quantity)
 
 
-def maps(net: HopfieldNetwork, state: Any, layer: int = 0, ax: Axes | None = None) -> Axes:
+def maps(net: Layered, state: Any, layer: int = 0, ax: Axes | None = None) -> Axes:
     """Draws the feature maps of one layer side by side, the first twelve, in common colours.
 
     Args:
@@ -93,7 +88,3 @@ def maps(net: HopfieldNetwork, state: Any, layer: int = 0, ax: Axes | None = Non
 
 def _name(layer: int, count: int) -> str:
     return "input" if layer == 0 else "outputs" if layer == count - 1 else f"hidden {layer}"
-
-
-def _shape(shape: tuple[int, ...]) -> str:
-    return f"{shape[0]} units" if len(shape) == 1 else " x ".join(map(str, shape))

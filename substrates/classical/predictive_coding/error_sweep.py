@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from substrates.classical.predictive_coding.layers import Predicting, State
 from substrates.nudge import Nudge, Pin
 from substrates.solvers.solver import Equilibrium, Solver, Status, default_tolerance, judge, tolerance
-
-State = tuple[Float[Array, "..."], ...]
 
 
 class ErrorSweep(Solver):
@@ -43,7 +40,7 @@ class ErrorSweep(Solver):
 
     def __call__(
         self,
-        substrate: Any,
+        substrate: Predicting,
         x: Float[Array, "inputs"],
         nudge: Nudge | Pin | None,
         start: State,
@@ -67,7 +64,7 @@ class ErrorSweep(Solver):
             status = Status.where(held, status, Status.unstable)
         return Equilibrium(state, found.energy, found.residual, found.steps, status)
 
-    def _converge(self, net: Any, x: Any, nudge: Nudge | Pin, start: State):
+    def _converge(self, net: Predicting, x: Array, nudge: Nudge | Pin, start: State):
         dtype = start[-1].dtype
         part = default_tolerance(dtype) / 8
         rounding = [float(jnp.finfo(dtype).eps) * jnp.max(jnp.abs(h)) for h in start]
@@ -99,22 +96,21 @@ def _product(left: State, right: State) -> Float[Array, ""]:
     return jnp.sum(jnp.stack([jnp.sum(a * b) for a, b in zip(left, right, strict=True)]))
 
 
-def _feedbacks(net: Any, x: Any, nudge: Nudge | Pin, state: State) -> State:
+def _feedbacks(net: Predicting, x: Array, nudge: Nudge | Pin, state: State) -> State:
     """What pulls on every layer from above, from the outputs back."""
     drives = net.drives(state, x)
     last = len(state) - 1
-    feedback: list[Any] = [None] * len(state)
-    errors: list[Any] = [None] * len(state)
-    feedback[last] = errors[last] = _output_error(nudge, state[last], drives[last])
+    feedback = [_output_error(nudge, state[last], drives[last])] * len(state)
+    errors = list(feedback)
     for k in reversed(range(last)):
         feedback[k] = net.feedback(k + 1, state, x, drives, errors)
         errors[k] = net.response(k + 1, drives[k], feedback[k])
     return tuple(feedback)
 
 
-def _forward(net: Any, x: Any, nudge: Nudge | Pin, feedback: State) -> State:
+def _forward(net: Predicting, x: Array, nudge: Nudge | Pin, feedback: State) -> State:
     """The activities under a given feedback, from the inputs forward."""
-    state: list[Any] = []
+    state: list[Array] = []
     for k, pull in enumerate(feedback, 1):
         state.append(net.settled(k, net.drive(k, state, x), pull))
     if isinstance(nudge, Pin):
@@ -122,7 +118,7 @@ def _forward(net: Any, x: Any, nudge: Nudge | Pin, feedback: State) -> State:
     return tuple(state)
 
 
-def _output_error(nudge: Nudge | Pin, output: Float[Array, "outputs"], drive: Float[Array, "outputs"]) -> Any:
+def _output_error(nudge: Nudge | Pin, output: Float[Array, "outputs"], drive: Float[Array, "outputs"]) -> Array:
     """eps_L: what a pin leaves, or the root of eps_L + beta dC(a_L + eps_L), of which this is a Newton step with the
     diagonal of the curvature.
     """

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
+from typing import TYPE_CHECKING, Any, ClassVar, Self, get_args
 
 import equinox as eqx
 import jax
@@ -13,44 +13,17 @@ from jax.core import Tracer
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from substrates import arguments
+from substrates.classical.predictive_coding.build import Fan, convolutional_fields, dense_fields, scaled
 from substrates.classical.predictive_coding.error_sweep import ErrorSweep
+from substrates.classical.predictive_coding.layers import Rectifier, Skip, State
+from substrates.classical.predictive_coding.pictures import draw_layers
 from substrates.solvers.solver import Solver
-from substrates.strength import Strength
 from substrates.substrate import Substrate, parameter_dtype
-from substrates.wiring import Convolution, Dense, chain_of_groups
+from substrates.wiring import Convolution, Dense, Pooling, Strength, chain_of_groups
+from substrates.wiring.layers import as_group, feed, feed_back, hidden_between
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-
-State = tuple[Float[Array, "..."], ...]
-Rectifier = Literal["buffered", "bounded", "free"]
-
-
-class Skip(eqx.Module):
-    """A connection past some layers: a 1x1 convolution with a stride, added to the pre-activation of a later layer.
-
-    Attributes:
-        weight: shape (channels of the source, channels of the target); nodes in place of channels for dense layers.
-        source: the number of the layer that it leaves; 0 is the input.
-        target: the number of the layer that it enters.
-        stride: how many rows and columns of the source make one of the target.
-    """
-
-    weight: Float[Array, "before after"]
-    source: int = eqx.field(static=True)
-    target: int = eqx.field(static=True)
-    stride: int = eqx.field(static=True, default=1)
-
-    def forward(self, u: Float[Array, "*space before"]) -> Float[Array, "*strided after"]:
-        """What the target layer receives."""
-        return (u[:: self.stride, :: self.stride] if u.ndim == 3 else u) @ self.weight
-
-    def backward(self, v: Float[Array, "*strided after"], u: Float[Array, "*space before"]) -> Float[Array, "..."]:
-        """What the source layer u receives: d<v, forward(u)>/du."""
-        felt = v @ self.weight.T
-        if u.ndim == 1 or self.stride == 1:
-            return felt
-        return jnp.zeros_like(u).at[:: self.stride, :: self.stride].set(felt)
 
 
 class PredictiveCodingNetwork(Substrate):
@@ -104,48 +77,6 @@ class PredictiveCodingNetwork(Substrate):
 
     contrast_points: ClassVar[int] = 0
 
-    def __check_init__(self):
-        shapes = self.shapes
-        if self.rectifier not in get_args(Rectifier):
-            raise ValueError(f"rectifier: wanted one of {get_args(Rectifier)}, got {self.rectifier!r}")
-        if not self.coupling:
-            raise ValueError("coupling: wanted at least one layer, got none")
-        if not isinstance(self.coupling[-1], Dense):
-            raise ValueError("coupling: wanted a Dense last layer, which is read, got a Convolution")
-        for name in ("coupling", "bias", "skips"):
-            arguments.refuse_complex(name, *jax.tree.leaves(getattr(self, name)))
-            if not all(map(_finite_if_known, jax.tree.leaves(getattr(self, name)))):
-                raise ValueError(f"{name}: wanted finite numbers, got NaN or infinity")
-        if len(self.bias) != len(self.coupling):
-            raise ValueError(
-                f"bias: wanted one vector for each of the {len(self.coupling)} layers, got {len(self.bias)}"
-            )
-        for k, (bias, shape) in enumerate(zip(self.bias, shapes[1:], strict=True), 1):
-            if bias.shape != shape[-1:]:
-                raise ValueError(f"bias: wanted shape {shape[-1:]} in layer {k}, got {bias.shape}")
-        for skip in self.skips:
-            self._check_skip(skip, shapes)
-
-    def _check_skip(self, skip: Skip, shapes: tuple[tuple[int, ...], ...]) -> None:
-        layers = len(shapes) - 1
-        name = f"skip connection from layer {skip.source} to layer {skip.target}"
-        if not (skip.source >= 0 and skip.source + 2 <= skip.target <= layers):
-            raise ValueError(
-                f"skips: wanted a target at least two layers after the source, between 0 and {layers}, got a {name}"
-            )
-        source, target = shapes[skip.source], shapes[skip.target]
-        strided = tuple(-(-side // skip.stride) for side in source[:-1])
-        if strided != target[:-1] or skip.weight.shape != (source[-1], target[-1]):
-            raise ValueError(
-                f"skips: wanted a weight of shape {(source[-1], target[-1])} and a stride that makes {source} into "
-                f"{target}, got a weight of shape {skip.weight.shape} and stride {skip.stride} in the {name}"
-            )
-
-    @property
-    def shapes(self) -> tuple[tuple[int, ...], ...]:
-        """The shapes of the input and of every layer."""
-        return chain_of_groups(self.coupling, self.shape)
-
     # the contract
 
     def energy(self, state: State, x: Float[Array, "inputs"]) -> Float[Array, ""]:
@@ -171,20 +102,16 @@ class PredictiveCodingNetwork(Substrate):
         return state[-1]
 
     def bounds(self, x: Float[Array, "inputs"]) -> tuple[State, State] | None:
-        if self.rectifier == "free":
-            return None
-        dtype = parameter_dtype(self)
-        hidden, output = self.shapes[1:-1], self.shapes[-1]
-        lower = (*(jnp.zeros(shape, dtype) for shape in hidden), jnp.full(output, -jnp.inf, dtype))
-        return lower, tuple(jnp.full(shape, jnp.inf, dtype) for shape in (*hidden, output))
+        free = self.rectifier == "free"
+        return None if free else hidden_between(0, jnp.inf, self.shapes, parameter_dtype(self))
 
     def force_scale(self, state: State, x: Float[Array, "inputs"]) -> State:
         """|h| and what predicts it, and what the same sizes in the layers that it predicts send back (`Strength`)."""
         meeting = [jnp.abs(h) + jnp.abs(b) for h, b in zip(state, self.bias, strict=True)]
         # what is clamped counts as a whole: its products are at hand
         meeting[0] = jnp.abs(state[0]) + jnp.abs(self.drive(1, state, x))
-        links = [(Strength.of(self.coupling[k]), k, k + 1) for k in range(1, len(state))]
-        links += [(Strength.of(skip), skip.source, skip.target) for skip in self.skips]
+        links = [(Strength.of(self.coupling[k].weight), k, k + 1) for k in range(1, len(state))]
+        links += [(Strength.of(skip.weight), skip.source, skip.target) for skip in self.skips]
         for strength, source, target in links:
             meeting[target - 1] += strength.forward(self._layer(source, state, x))
         scale = list(meeting)
@@ -196,13 +123,6 @@ class PredictiveCodingNetwork(Substrate):
     def bound_stiffness(self, state: State, x: Float[Array, "inputs"]) -> State:
         """1, of the energy h^2/2 of every node."""
         return jax.tree.map(jnp.ones_like, state)
-
-    @classmethod
-    def for_task(
-        cls, n_inputs: int, n_outputs: int, *, sizes: tuple[int, ...] | None = None, key: PRNGKeyArray
-    ) -> PredictiveCodingNetwork:
-        """A dense network for a data set: `sizes` hidden layers (by default two of 128 nodes)."""
-        return cls.dense((n_inputs, *((128, 128) if sizes is None else sizes), n_outputs), key=key)
 
     def training_defaults(self) -> dict[str, Any]:
         """Nudges in the middle of the range over which results do not change, and Adam."""
@@ -232,9 +152,7 @@ class PredictiveCodingNetwork(Substrate):
 
     def drive(self, k: int, state: Sequence[Array], x: Float[Array, "inputs"]) -> Float[Array, "..."]:
         """The pre-activation a_k of layer k, given the activities of the layers before it."""
-        coupling = self.coupling[k - 1]
-        before = self._layer(k - 1, state, x)
-        a = coupling.forward(before.ravel() if isinstance(coupling, Dense) else before) + self.bias[k - 1]
+        a = feed(self.coupling[k - 1], self._layer(k - 1, state, x)) + self.bias[k - 1]
         for skip in self.skips:
             if skip.target == k:
                 a += skip.forward(self._layer(skip.source, state, x))
@@ -270,7 +188,7 @@ class PredictiveCodingNetwork(Substrate):
         state: Sequence[Array],
         x: Float[Array, "inputs"],
         drives: Sequence[Array],
-        errors: Sequence[Any],
+        errors: Sequence[Array],
     ) -> Float[Array, "..."]:
         """D_k = sum_j (df_j/dh_k)' eps_j over the layers j that layer k predicts: what pulls on layer k from above.
 
@@ -282,28 +200,65 @@ class PredictiveCodingNetwork(Substrate):
         gated = lambda j: (
             errors[j - 1] if through or j == len(self.coupling) else jnp.where(drives[j - 1] > 0, errors[j - 1], 0)
         )
-        coupling = self.coupling[k]
-        if isinstance(coupling, Dense):
-            pull = coupling.backward(gated(k + 1)).reshape(u.shape)
-        else:
-            pull = coupling.backward(gated(k + 1), u)
+        pull = feed_back(self.coupling[k], gated(k + 1), u)
         for skip in self.skips:
             if skip.source == k:
                 pull += skip.backward(gated(skip.target), u)
         return pull
 
-    def draw(self, state: Any = None, x: Any = None, ax: Axes | None = None) -> Axes:
-        """Draws the layers with their activities and prediction errors; see `pictures.network`."""
-        from substrates.classical.predictive_coding.pictures import network
-
-        return network(self, state, x, ax)
-
     def _layer(self, k: int, state: Sequence[Array], x: Float[Array, "inputs"]) -> Float[Array, "..."]:
-        if k > 0:
-            return state[k - 1]
-        if jnp.shape(x) not in (self.shape, (int(np.prod(self.shape)),)):
-            raise ValueError(f"x: wanted shape {self.shape}, flat or not, got {jnp.shape(x)}")
-        return jnp.reshape(x, self.shape).astype(parameter_dtype(self))
+        return state[k - 1] if k > 0 else as_group(x, self.shape, parameter_dtype(self))
+
+    def draw(self, state: State | None = None, x: Any = None, ax: Axes | None = None) -> Axes:
+        """Draws a column for the input and two for every layer: its activities h_k and its prediction errors eps_k.
+
+        Each column has colours of its own range, written below it: under a nudge the errors are of order beta. In a
+        free equilibrium they are zero.
+
+        Args:
+            state: an equilibrium state; None with an x takes the free equilibrium, None without one draws bare layers.
+            x: the input.
+            ax: where to draw; None opens a new figure.
+
+        Raises ValueError for a state without the input that belongs to it.
+        """
+        if x is None:
+            if state is not None:
+                raise ValueError("x: wanted the input that belongs to the state, got None")
+            return draw_layers(self.shapes, None, ax)
+        x = jnp.asarray(x, self.bias[0].dtype)
+        state = self.predict(x) if state is None else state
+        pairs = zip(state, self.errors(state, x), strict=True)
+        return draw_layers(self.shapes, [x, *(column for pair in pairs for column in pair)], ax)
+
+    # its parts
+
+    def __check_init__(self):
+        shapes = self.shapes
+        if self.rectifier not in get_args(Rectifier):
+            raise ValueError(f"rectifier: wanted one of {get_args(Rectifier)}, got {self.rectifier!r}")
+        if not self.coupling:
+            raise ValueError("coupling: wanted at least one layer, got none")
+        if not isinstance(self.coupling[-1], Dense):
+            raise ValueError("coupling: wanted a Dense last layer, which is read, got a Convolution")
+        for name in ("coupling", "bias", "skips"):
+            arguments.refuse_complex(name, *jax.tree.leaves(getattr(self, name)))
+            if not all(map(_finite_if_known, jax.tree.leaves(getattr(self, name)))):
+                raise ValueError(f"{name}: wanted finite numbers, got NaN or infinity")
+        if len(self.bias) != len(self.coupling):
+            raise ValueError(
+                f"bias: wanted one vector for each of the {len(self.coupling)} layers, got {len(self.bias)}"
+            )
+        for k, (bias, shape) in enumerate(zip(self.bias, shapes[1:], strict=True), 1):
+            if bias.shape != shape[-1:]:
+                raise ValueError(f"bias: wanted shape {shape[-1:]} in layer {k}, got {bias.shape}")
+        for skip in self.skips:
+            skip.check(shapes)
+
+    @property
+    def shapes(self) -> tuple[tuple[int, ...], ...]:
+        """The shapes of the input and of every layer."""
+        return chain_of_groups(self.coupling, self.shape)
 
     # ways to build one
 
@@ -317,56 +272,124 @@ class PredictiveCodingNetwork(Substrate):
         rectifier: Rectifier = "buffered",
         solver: Solver | None = None,
         dtype: Any = None,
-    ) -> PredictiveCodingNetwork:
-        """Layers of nodes, each fully coupled to the next; see `dense_network` for the arguments."""
-        from substrates.classical.predictive_coding.build import dense_network
+    ) -> Self:
+        """Layers of nodes, each fully coupled to the next, all numbers uniform in gain / sqrt(fan in) (-1, 1).
 
-        return dense_network(sizes, key=key, gain=gain, rectifier=rectifier, solver=solver, dtype=dtype)
+        Args:
+            sizes: the numbers of inputs, of nodes in each hidden layer, and of outputs.
+            key: draws the weights and biases.
+            gain: scales them.
+            rectifier: what hidden activities may do.
+            solver: how it settles; by default `ErrorSweep()`, until converged.
+            dtype: of the parameters; JAX's default if None.
+
+        Raises:
+            ValueError: for sizes that are not at least two positive integers, and a gain that is not positive and
+                finite.
+        """
+        solver = ErrorSweep() if solver is None else solver
+        return cls(**dense_fields(sizes, key, gain, dtype), rectifier=rectifier, solver=solver)
 
     @classmethod
     def convolutional(
         cls,
-        shape: tuple[int, int, int],
+        shape: Sequence[int],
         channels: Sequence[int],
         dense: Sequence[int],
         *,
         key: PRNGKeyArray,
-        **options: Any,
-    ) -> PredictiveCodingNetwork:
-        """Feature maps, then dense layers; see `convolutional_network` for the arguments."""
-        from substrates.classical.predictive_coding.build import convolutional_network
+        pooled: Sequence[int] = (),
+        pooling: Pooling = "max",
+        skips: Sequence[tuple[int, int]] = (),
+        gain: float = 1.0,
+        fan: Fan = "in",
+        rectifier: Rectifier = "buffered",
+        solver: Solver | None = None,
+        dtype: Any = None,
+    ) -> Self:
+        """Feature maps joined by 3x3 convolutions of stride one with a border of zeros, some pooled, then dense layers.
 
-        return convolutional_network(shape, channels, dense, key=key, **options)
+        Args:
+            shape: of the input, (height, width, channels).
+            channels: of each convolutional layer.
+            dense: the numbers of nodes in each layer after them; the last one is read.
+            key: draws the weights, uniform in gain / sqrt(fan) (-1, 1).
+            pooled: the numbers of the layers, the first being 1, whose maps are pooled by 2x2.
+            pooling: "max", "average" or "soft".
+            skips: pairs (source, target) of layers joined by a 1x1 convolution with the stride that makes one's maps
+                the other's; 0 is the input.
+            gain: scales the weights.
+            fan: "in" or "out", what the convolutions' weights are scaled by; dense layers and skips use "in".
+            rectifier: what hidden activities may do.
+            solver: how it settles; by default `ErrorSweep()`, until converged, but for maximum pooling two sweeps
+                without a test: there a nudge brings the largest entries of a window to a tie, where no force vanishes.
+            dtype: of the parameters; JAX's default if None.
+
+        Raises:
+            ValueError: for sizes that are no positive integers, windows that do not divide the maps, layers to pool
+                or to skip that do not exist or do not fit.
+        """
+        fields = convolutional_fields(shape, channels, dense, key, pooled, pooling, skips, gain, fan, dtype)
+        solver = ErrorSweep(2 if pooled and pooling == "max" else None) if solver is None else solver
+        return cls(**fields, rectifier=rectifier, solver=solver)
 
     @classmethod
     def vgg5(
         cls,
-        shape: tuple[int, int, int] = (32, 32, 3),
+        shape: Sequence[int] = (32, 32, 3),
         n_outputs: int = 10,
         *,
         key: PRNGKeyArray,
         width: float = 1.0,
         **options: Any,
-    ) -> PredictiveCodingNetwork:
-        """The published five-layer network: 128, 256-P, 512-P, 512-P channels, dense; see `vgg5`."""
-        from substrates.classical.predictive_coding.build import vgg5
+    ) -> Self:
+        """Channels 128, 256-P, 512-P, 512-P, 512-P (P: pooled), then the outputs: for inputs of 32x32.
 
-        return vgg5(shape, n_outputs, key=key, width=width, **options)
+        Args:
+            shape: of the input; its sides must be multiples of 16.
+            n_outputs: how many classes.
+            key: draws the weights.
+            width: a factor on the numbers of channels.
+            options: of `convolutional`.
+
+        Source: Kerjan, Hoier and Scellier 2026, arXiv 2606.03584.
+        """
+        channels = scaled((128, 256, 512, 512, 512), width)
+        return cls.convolutional(shape, channels, (n_outputs,), key=key, **{"pooled": (2, 3, 4, 5), **options})
 
     @classmethod
     def vgg10(
         cls,
-        shape: tuple[int, int, int] = (224, 224, 3),
+        shape: Sequence[int] = (224, 224, 3),
         n_outputs: int = 1000,
         *,
         key: PRNGKeyArray,
         width: float = 1.0,
         **options: Any,
-    ) -> PredictiveCodingNetwork:
-        """The published ten-layer network for ImageNet; see `vgg10`."""
-        from substrates.classical.predictive_coding.build import vgg10
+    ) -> Self:
+        """Channels 64-P, 128-P, 256, 256-P, 512, 512-P, 512, 512-P, then 2048 nodes and the outputs: for ImageNet.
 
-        return vgg10(shape, n_outputs, key=key, width=width, **options)
+        Args:
+            shape: of the input; its sides must be multiples of 32.
+            n_outputs: how many classes.
+            key: draws the weights.
+            width: a factor on the numbers of channels and of nodes in the dense hidden layer.
+            options: of `convolutional`; the published skip connections are skips=((2, 5), (5, 8)).
+
+        Source: Kerjan, Hoier and Scellier 2026, arXiv 2606.03584.
+        """
+        channels = scaled((64, 128, 256, 256, 512, 512, 512, 512), width)
+        dense = (*scaled((2048,), width), n_outputs)
+        return cls.convolutional(
+            shape, channels, dense, key=key, **{"pooled": (1, 2, 4, 6, 8), "fan": "out", **options}
+        )
+
+    @classmethod
+    def for_task(
+        cls, n_inputs: int, n_outputs: int, *, sizes: tuple[int, ...] | None = None, key: PRNGKeyArray
+    ) -> Self:
+        """A dense network for a data set: `sizes` hidden layers (by default two of 128 nodes)."""
+        return cls.dense((n_inputs, *((128, 128) if sizes is None else sizes), n_outputs), key=key)
 
 
 def _finite_if_known(array: Any) -> bool:

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from substrates.classical.predictive_coding.layers import Predicting, State
 from substrates.nudge import Nudge, Pin
 from substrates.solvers.solver import Equilibrium, Solver, Status, judge, left_over, tolerance
-
-State = tuple[Float[Array, "..."], ...]
 
 
 class ProjectedGradient(Solver):
@@ -59,7 +56,7 @@ class ProjectedGradient(Solver):
 
     def __call__(
         self,
-        substrate: Any,
+        substrate: Predicting,
         x: Float[Array, "inputs"],
         nudge: Nudge | Pin | None,
         start: State,
@@ -74,7 +71,7 @@ class ProjectedGradient(Solver):
         if self.sweeps is not None:
             # a loop keeps the program short; the number of sweeps is the number of layers
             state = jax.lax.fori_loop(0, self.sweeps, lambda _, h: self._sweep(substrate, x, nudge, h), start)
-            steps: Any = self.sweeps
+            steps: Array | int = self.sweeps
         else:
             state, steps = self._converge(substrate, x, nudge, start, self.rate * limit / 8)
         found = judge(substrate, state, x, nudge, steps, limit)
@@ -83,7 +80,7 @@ class ProjectedGradient(Solver):
             status = Status.where(status == Status.not_finite, status, Status.truncated)
         return Equilibrium(state, found.energy, found.residual, found.steps, status)
 
-    def _check(self, net: Any) -> None:
+    def _check(self, net: Predicting) -> None:
         if self.synchronous:
             return
         for skip in net.skips:
@@ -93,7 +90,7 @@ class ProjectedGradient(Solver):
                     f"layer {skip.target}, which are updated together; use ErrorSweep, or skip an odd number of layers"
                 )
 
-    def _converge(self, net: Any, x: Any, nudge: Nudge, start: State, limit: Float[Array, ""]):
+    def _converge(self, net: Predicting, x: Array, nudge: Nudge, start: State, limit: Float[Array, ""]):
         drives = net.drives(net.predict(x), x)
         scale = tuple(jnp.full_like(a, jnp.max(jnp.abs(a))) for a in drives)
 
@@ -110,7 +107,7 @@ class ProjectedGradient(Solver):
         state, _, sweeps = jax.lax.while_loop(moving, advance, first)
         return state, sweeps
 
-    def _sweep(self, net: Any, x: Any, nudge: Nudge, state: State) -> State:
+    def _sweep(self, net: Predicting, x: Array, nudge: Nudge, state: State) -> State:
         layers = range(1, len(state) + 1)
         if self.synchronous:
             return self._update(net, x, nudge, state, tuple(layers))
@@ -118,7 +115,7 @@ class ProjectedGradient(Solver):
             state = self._update(net, x, nudge, state, tuple(k for k in layers if k % 2 == parity))
         return state
 
-    def _update(self, net: Any, x: Any, nudge: Nudge, state: State, layers: tuple[int, ...]) -> State:
+    def _update(self, net: Predicting, x: Array, nudge: Nudge, state: State, layers: tuple[int, ...]) -> State:
         """One step of some layers, all from the same state."""
         drives = net.drives(state, x)
         errors = [h - net.activation(k, a) for k, (h, a) in enumerate(zip(state, drives, strict=True), 1)]

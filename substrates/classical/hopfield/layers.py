@@ -1,0 +1,143 @@
+"""What the layers of a Hopfield network feel, where they rest, and when they are still, for every solver."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from substrates.nudge import Nudge, Pin
+from substrates.wiring import Convolution, Dense, Strength
+
+State = tuple[Float[Array, "..."], ...]
+
+BATCH = 32
+"""So many sweeps are measured against the forces that met at each unit before them."""
+
+NARROW = 32
+"""So many nodes of a group let its coupling be multiplied with itself, to bound its norm more tightly."""
+
+
+class Layered(Protocol):
+    """What solvers see of a Hopfield network."""
+
+    @property
+    def coupling(self) -> tuple[Dense | Convolution, ...]: ...
+    @property
+    def bias(self) -> tuple[Array, ...]: ...
+    @property
+    def shapes(self) -> tuple[tuple[int, ...], ...]: ...
+    def clamped(self, x: Array) -> Array: ...
+
+
+def meeting_layers(field: Array, bias: State, strengths: tuple[Strength, ...], state: State) -> State:
+    """The sizes of the forces that meet at each unit: its own activity, its bias or input field, and its neighbours."""
+    sizes = []
+    for k, s in enumerate(state):
+        size = jnp.abs(s) + (jnp.abs(field) if k == 0 else jnp.abs(bias[k]) + strengths[k - 1].forward(state[k - 1]))
+        sizes.append(size + strengths[k].backward(state[k + 1], s.shape) if k + 1 < len(state) else size)
+    return tuple(sizes)
+
+
+def balances(state: State, before: Callable[[int], Array], after: Callable[[int], Array]) -> State:
+    """What moves each layer, given what comes from before and after: hidden units stop at 0 and 1, outputs nowhere."""
+    forces = []
+    for k, s in enumerate(state):
+        force = before(k) - s
+        forces.append(jnp.clip(force + after(k), 0 - s, 1 - s) if k + 1 < len(state) else force)
+    return tuple(forces)
+
+
+def output_at_rest(o: Float[Array, "outputs"], a: Float[Array, "outputs"], nudge: Nudge | Pin | None) -> Array:
+    """Where the outputs go that feel the field a, from o; see `BlockDescent`."""
+    if nudge is None:
+        return a
+    if isinstance(nudge, Pin):
+        return o
+    energy = lambda o: jnp.sum(0.5 * o**2 - a * o) + nudge.energy(o)
+    curvature = 1 + nudge.stiffness(o)
+    step = (a - o + nudge.pull(o)) / jnp.where(curvature > 0, curvature, 1)
+    size = jnp.sum(0.5 * o**2 + jnp.abs(a * o)) + jnp.abs(nudge.energy(o))
+    return o + downhill(lambda t: energy(o + t * step), energy(o), size) * step
+
+
+def downhill(energy: Callable[[Array], Array], value: Array, size: Array) -> Array:
+    """The largest of 1, 1/2, 1/4, ... at which an energy does not exceed a value, or 0.
+
+    `size` is the sum of the magnitudes of its terms, which bounds its rounding.
+    """
+    slack = 8 * jnp.finfo(size.dtype).eps * size
+    uphill = lambda t: (energy(t) > value + slack) & (t > 1e-6)
+    fraction = jax.lax.while_loop(uphill, lambda t: t / 2, jnp.ones_like(size))
+    return jnp.where(fraction > 1e-6, fraction, 0)
+
+
+def one_over(scale: State) -> State:
+    """1/scale; 0 where nothing meets yet, which the residual sees to once something does."""
+    return jax.tree.map(lambda size: jnp.where(size > 0, 1 / jnp.where(size > 0, size, 1), 0), scale)
+
+
+def restless(before: Array, change: Array, level: Array) -> Array:
+    """Whether sweeps that change a state by one part, then by another, have farther to go than a tolerance allows.
+
+    The changes shrink by rho = change/before, so that change rho/(1 - rho) is still to come. A state may be off by
+    eps^(-1/4)/2 times the tolerance of its forces: 2 eps^(1/2) in a free phase. At first `before` is 0.
+    """
+    reach = float(jnp.finfo(level.dtype).eps) ** -0.25 / 2
+    return (change > level) | (change**2 > reach * level * (before - change))
+
+
+def pushed_aside(state: State, scale: State, size: Array, key: PRNGKeyArray | None, step: Array) -> State:
+    """A state off by some part of the forces that meet at each unit, in a direction that the step and the key draw."""
+    key = jax.random.fold_in(jax.random.key(0) if key is None else key, step)
+    *hidden, outputs = [
+        s + size * m * jax.random.uniform(k, s.shape, s.dtype, -1, 1)
+        for k, s, m in zip(jax.random.split(key, len(state)), state, scale, strict=True)
+    ]
+    return (*(jnp.clip(s, 0, 1) for s in hidden), outputs)
+
+
+def chain_is_convex(couplings: Sequence[Dense | Convolution], held: Array | float) -> Array:
+    """Whether the norms of couplings show that layers of curvature 1, the last of `held`, have a convex energy.
+
+    Layers joined in a chain by norms w_k cost at least what a chain of single units joined by w_k costs, whose pivots
+    1 - w_k^2/pivot are positive.
+    """
+    pivot: Array | float = 1.0
+    convex = jnp.asarray(True)
+    for k, coupling in enumerate(couplings, 1):
+        lost = squared_norm(coupling) / jnp.where(pivot > 0, pivot, 1)
+        pivot = (held if k == len(couplings) else 1) - lost
+        convex &= pivot > 0
+    return convex
+
+
+def squared_norm(coupling: Dense | Convolution) -> Float[Array, ""]:
+    """A bound of the largest squared singular value of a coupling.
+
+    Of a dense one |W'W|_F, or |W|_F^2 where both groups are wide; of a convolution the largest sum along a row times
+    the largest along a column (Schur), a quarter of it with average pooling. Soft pooling has no bound.
+    """
+    weight = coupling.weight
+    if isinstance(coupling, Dense):
+        narrow = weight if weight.shape[1] <= weight.shape[0] else weight.T
+        return jnp.linalg.norm(narrow.T @ narrow) if narrow.shape[1] <= NARROW else jnp.sum(weight**2)
+    if coupling.pooling == "soft":
+        return jnp.asarray(jnp.inf, weight.dtype)
+    sizes = jnp.abs(weight)
+    bound = jnp.max(jnp.sum(sizes, (0, 1, 2))) * jnp.max(jnp.sum(sizes, (0, 1, 3)))
+    return bound / 4 if coupling.pooling == "average" else bound
+
+
+def least_stiffness(nudge: Nudge | Pin | None, output: Array) -> Array | float:
+    """A bound of the lowest curvature that a nudge adds to the outputs (Gershgorin)."""
+    if not isinstance(nudge, Nudge):
+        return 0.0
+    if nudge.separable:
+        return jnp.min(nudge.stiffness(output))
+    curvature = nudge.curvature(output)
+    own = jnp.diagonal(curvature)
+    return jnp.min(own + jnp.abs(own) - jnp.sum(jnp.abs(curvature), axis=1))

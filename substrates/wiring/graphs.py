@@ -1,0 +1,256 @@
+"""Graphs and the bonds along their edges, and sparse linear maps; all but the weights is static under compilation."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Inexact
+
+
+class HashedByContent:
+    """Gives frozen dataclasses of numpy arrays an equality and a hash by content, as static fields of a module need."""
+
+    @functools.cached_property
+    def _digest(self) -> bytes:
+        digest = hashlib.sha256()
+        for field in dataclasses.fields(self):  # pyright: ignore[reportArgumentType]
+            value = getattr(self, field.name)
+            if isinstance(value, np.ndarray):
+                digest.update(f"{field.name} {value.shape} {value.dtype}".encode())
+                digest.update(np.ascontiguousarray(value).tobytes())
+            else:
+                digest.update(f"{field.name} {value!r}".encode())
+        return digest.digest()
+
+    def __eq__(self, other: object) -> bool:
+        return type(self) is type(other) and self._digest == other._digest  # pyright: ignore[reportAttributeAccessIssue]
+
+    def __hash__(self) -> int:
+        return hash(self._digest)
+
+
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class SparseMap(HashedByContent):
+    """A constant sparse matrix A of shape (targets, sources), applied inside compiled code by segment sums.
+
+    Attributes:
+        shape: (targets, sources).
+        rows, columns, values: its entries; the rows ascend.
+    """
+
+    shape: tuple[int, int]
+    rows: np.ndarray
+    columns: np.ndarray
+    values: np.ndarray
+
+    @classmethod
+    def from_scipy(cls, matrix: Any) -> SparseMap:
+        """The map of a SciPy sparse matrix."""
+        entries = matrix.tocsr()
+        entries.sum_duplicates()
+        entries.eliminate_zeros()
+        entries = entries.tocoo()
+        return cls(tuple(entries.shape), entries.row.astype(np.int32), entries.col.astype(np.int32), entries.data)
+
+    def to_scipy(self) -> Any:
+        """The matrix in SciPy's compressed sparse row format."""
+        import scipy.sparse
+
+        return scipy.sparse.csr_array((self.values, (self.rows, self.columns)), shape=self.shape)
+
+    def __call__(self, vector: Inexact[Array, "sources"]) -> Inexact[Array, "targets"]:
+        """A @ vector."""
+        products = self.values.astype(vector.dtype) * vector[self.columns]
+        return jax.ops.segment_sum(products, self.rows, self.shape[0], indices_are_sorted=True)
+
+    def transpose(self, vector: Inexact[Array, "targets"]) -> Inexact[Array, "sources"]:
+        """A' @ vector."""
+        products = self.values.astype(vector.dtype) * vector[self.rows]
+        return jax.ops.segment_sum(products, self.columns, self.shape[1])
+
+    @functools.cached_property
+    def absolute(self) -> SparseMap:
+        """The map of the magnitudes of the entries."""
+        return SparseMap(self.shape, self.rows, self.columns, np.abs(self.values))
+
+    def dense(self, dtype: Any) -> Inexact[Array, "targets sources"]:
+        """The matrix, dense."""
+        matrix = np.zeros(self.shape, dtype)
+        np.add.at(matrix, (self.rows, self.columns), self.values.astype(dtype))
+        return jnp.asarray(matrix)
+
+    def __repr__(self) -> str:
+        return f"SparseMap({self.shape[0]}x{self.shape[1]}, {self.values.size} entries)"
+
+
+def lattice_edges(shape: tuple[int, ...], periodic: bool = False) -> np.ndarray:
+    """The nearest-neighbour pairs of a grid of any dimension, shape (m, 2); nodes are numbered in C order.
+
+    A periodic axis of length 2 joins its two nodes once.
+    """
+    nodes = np.arange(int(np.prod(shape))).reshape(shape)
+    pairs = []
+    for axis, length in enumerate(shape):
+        first = np.take(nodes, range(length - 1), axis)
+        second = np.take(nodes, range(1, length), axis)
+        pairs.append(np.stack([first.ravel(), second.ravel()], axis=1))
+        if periodic and length > 2:
+            ends = np.take(nodes, [length - 1], axis), np.take(nodes, [0], axis)
+            pairs.append(np.stack([end.ravel() for end in ends], axis=1))
+    return np.concatenate(pairs) if pairs else np.zeros((0, 2), int)
+
+
+def connected_parts(n: int, edges: np.ndarray) -> np.ndarray:
+    """The number of the connected part of each of n nodes, shape (n,), parts numbered by their first node.
+
+    Args:
+        n: how many nodes.
+        edges: shape (m, 2), integers from 0 to n - 1; in any direction, loops and repetitions allowed.
+    """
+    import scipy.sparse
+    import scipy.sparse.csgraph
+
+    matrix = scipy.sparse.coo_array((np.ones(len(edges)), (edges[:, 0], edges[:, 1])), shape=(n, n))
+    return scipy.sparse.csgraph.connected_components(matrix, directed=False)[1]
+
+
+def colour_classes(n: int, edges: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Classes of n nodes, none joined to another of its class, few of them: greedily; two for a bipartite graph.
+
+    Args:
+        n: how many nodes.
+        edges: shape (m, 2), integers from 0 to n - 1, without loops.
+    """
+    import networkx as nx
+
+    graph = nx.empty_graph(n)
+    graph.add_edges_from(edges.tolist())
+    colour = nx.coloring.greedy_color(graph, strategy="connected_sequential_bfs")
+    found = np.asarray([colour[node] for node in range(n)], int)
+    return tuple(np.flatnonzero(found == c) for c in range(found.max(initial=-1) + 1))
+
+
+def neighbour_table(n: int, nodes: np.ndarray, others: np.ndarray, edges: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """For each of n nodes its neighbours and the edges to them, each of shape (n, largest degree, at least 1).
+
+    Rows are filled up with node 0 along an edge that stands for none, one more than the largest.
+
+    Args:
+        n: how many nodes.
+        nodes, others, edges: for every edge seen from either end that node, the one at the other end, and the number of
+            the edge.
+    """
+    order = np.argsort(nodes, kind="stable")
+    degree = np.bincount(nodes, minlength=n)
+    slot = np.arange(len(nodes)) - np.repeat(np.cumsum(degree) - degree, degree)
+    table = np.zeros((n, max(int(degree.max(initial=0)), 1)), np.int32)
+    along = np.full_like(table, edges.max(initial=-1) + 1)
+    table[nodes[order], slot], along[nodes[order], slot] = others[order], edges[order]
+    return table, along
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Graph(HashedByContent):
+    """An undirected graph of n nodes without loops or parallel edges; static under compilation.
+
+    Attributes:
+        n: the number of nodes.
+        edges: shape (m, 2), integers.
+    """
+
+    n: int
+    edges: np.ndarray
+
+    @classmethod
+    def from_edges(cls, edges: Any, n: int) -> Graph:
+        """The graph with these edges, checked.
+
+        Raises:
+            ValueError: for edges that are not (m, 2) integers, nodes out of range, loops and parallel edges.
+        """
+        edges = np.asarray(edges)
+        edges = edges.reshape(0, 2).astype(int) if edges.size == 0 else edges
+        if edges.ndim != 2 or edges.shape[1] != 2 or not np.issubdtype(edges.dtype, np.integer):
+            raise ValueError(f"edges: wanted an (m, 2) array of integers, got {edges.dtype} of shape {edges.shape}")
+        outside = edges[((edges < 0) | (edges >= n)).any(axis=1)]
+        if len(outside):
+            raise ValueError(f"edges: wanted nodes from 0 to {n - 1}, got {tuple(map(int, outside[0]))}")
+        loops = edges[edges[:, 0] == edges[:, 1]]
+        if len(loops):
+            raise ValueError(f"edges: wanted two different nodes, got the self-coupling {tuple(map(int, loops[0]))}")
+        ordered, counts = np.unique(np.sort(edges, axis=1), axis=0, return_counts=True)
+        if (counts > 1).any():
+            raise ValueError(
+                f"edges: wanted each pair once, got {tuple(map(int, ordered[np.argmax(counts)]))} more than once; add "
+                "their couplings"
+            )
+        return cls(n, edges.astype(np.int32))
+
+    @functools.cached_property
+    def neighbours(self) -> tuple[np.ndarray, np.ndarray]:
+        """For every node its neighbours and the edges to them, each of shape (n, largest degree); `neighbour_table`."""
+        ends = np.concatenate([self.edges, self.edges[:, ::-1]])
+        return neighbour_table(self.n, ends[:, 0], ends[:, 1], np.tile(np.arange(len(self.edges)), 2))
+
+    @functools.cached_property
+    def colours(self) -> tuple[np.ndarray, ...]:
+        """Classes of nodes that are not joined to one another, few of them; two for a bipartite graph."""
+        return tuple(members.astype(np.int32) for members in colour_classes(self.n, self.edges))
+
+    @functools.cached_property
+    def parts(self) -> np.ndarray:
+        """The number of the connected part of every node, shape (n,)."""
+        return connected_parts(self.n, self.edges)
+
+    def __repr__(self) -> str:
+        return f"Graph({self.n} nodes, {len(self.edges)} edges)"
+
+
+class Bonds(eqx.Module):
+    """Symmetric couplings W_ij along the edges of a graph, one number per pair: product(s)_i = sum_j W_ij s_j.
+
+    Attributes:
+        weight: W_ij of each edge, shape (m,).
+        graph: which nodes the edges join.
+    """
+
+    weight: Float[Array, "edges"]
+    graph: Graph = eqx.field(static=True)
+
+    def __check_init__(self):
+        if jnp.shape(self.weight) != (len(self.graph.edges),):
+            raise ValueError(
+                f"weight: wanted shape ({len(self.graph.edges)},), one coupling per edge, got {jnp.shape(self.weight)}"
+            )
+
+    @property
+    def dense(self) -> bool:
+        """Whether `product` goes by the matrix: where nodes have so many neighbours that it is quicker."""
+        return self.graph.neighbours[0].shape[1] > self.graph.n // 8
+
+    def matrix(self) -> Float[Array, "nodes nodes"]:
+        """W as a symmetric matrix with zeros on the diagonal."""
+        i, j = self.graph.edges.T
+        half = jnp.zeros((self.graph.n, self.graph.n), self.weight.dtype).at[i, j].set(self.weight)
+        return half + half.T
+
+    def product(self, s: Inexact[Array, "*batch nodes"]) -> Inexact[Array, "*batch nodes"]:
+        """W s: what every node feels from its neighbours."""
+        if self.dense:
+            return s @ self.matrix()
+        nodes, along = self.graph.neighbours
+        weight = jnp.concatenate([self.weight, jnp.zeros(1, self.weight.dtype)])
+        return jnp.sum(weight[along] * s[..., nodes], axis=-1)
+
+    def interaction(
+        self, s: Inexact[Array, "*batch nodes"], t: Inexact[Array, "*batch nodes"]
+    ) -> Inexact[Array, "*batch"]:
+        """The sum over pairs of W_ij (s_i t_j + t_i s_j) / 2: for t = s the sum of W_ij s_i s_j, each pair once."""
+        return 0.5 * jnp.sum(s * self.product(t), axis=-1)

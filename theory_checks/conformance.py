@@ -14,6 +14,7 @@ from substrates.substrate import Cost, Substrate
 from theory_checks import laws_of_agreement as agreement
 from theory_checks import laws_of_equilibrium as equilibrium
 from theory_checks import laws_of_response as response
+from theory_checks import laws_of_units
 from theory_checks.bench import Bench
 from theory_checks.report import Law, Report, does_not_apply
 
@@ -35,6 +36,7 @@ LAWS = (
     agreement.batches,
     agreement.compilation,
     agreement.solvers,
+    laws_of_units.units,
 )
 
 OF_GRADIENTS = (

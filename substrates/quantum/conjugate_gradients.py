@@ -16,7 +16,7 @@ def lowest_eigenvector(
     operator: Callable[[Array], Array],
     start: Float[Array, "..."],
     below: list[Array],
-    done: Callable[[Array, Array], Bool[Array, ""]],
+    done: Callable[[Array, Array, Array], Bool[Array, ""]],
     max_steps: int,
 ) -> tuple[Float[Array, ""], Float[Array, "..."], Int[Array, ""]]:
     """(eigenvalue, unit vector, products with the operator) of the lowest level orthogonal to given vectors.
@@ -32,7 +32,7 @@ def lowest_eigenvector(
         operator: v -> H v, real and symmetric.
         start: where to begin; not orthogonal to what is sought.
         below: orthonormal eigenvectors to keep out.
-        done: whether an eigenvalue and its residual 2 |H v - e v| suffice.
+        done: whether an eigenvalue, its residual 2 |H v - e v| and so many products suffice.
         max_steps: the most products.
 
     Source: Yang 1993, "Conjugate gradient methods for the Rayleigh quotient minimization of generalized eigenvalue
@@ -48,7 +48,7 @@ def lowest_eigenvector(
 
     def running(carry):
         energy, square, step, stuck = carry[6], carry[7], carry[8], carry[9]
-        return ~done(energy, 2 * jnp.sqrt(square)) & (step < max_steps) & ~stuck
+        return ~done(energy, 2 * jnp.sqrt(square), step) & (step < max_steps) & ~stuck
 
     def advance(carry):
         x, hx, g, p, hp, (beta, along), energy, square, step, _ = carry
@@ -81,7 +81,7 @@ def lowest_eigenvector(
 
     def unsettled(outer):
         inner, rounds = outer
-        return ~done(inner[6], 2 * jnp.sqrt(inner[7])) & (inner[8] < max_steps) & (rounds < _ROUNDS)
+        return ~done(inner[6], 2 * jnp.sqrt(inner[7]), inner[8]) & (inner[8] < max_steps) & (rounds < _ROUNDS)
 
     def settle(outer):
         inner, rounds = outer

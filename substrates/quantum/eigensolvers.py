@@ -26,6 +26,9 @@ LEAST_GAP = 256
 ROUNDINGS = 64
 """So many rounding errors of the scale of the energies are never asked for in a residual."""
 
+MOST_LEFT = 0.1
+"""The search for the next level ends with a residual of at most so large a part of the gap that it found."""
+
 _ROUNDS = 60
 
 GROUP = 1
@@ -113,7 +116,7 @@ class EigenstateSolver(Solver):
         below, steps, scale = [], jnp.zeros((), jnp.int32), _positive(substrate.energy_scale(x))
         reduced = lambda vector: operator(vector) / scale
         # what the vectors below leave of an excited state's residual adds up
-        enough = lambda energy, residual: residual <= limit / math.sqrt(substrate.level + 1)
+        enough = lambda energy, residual, step: residual <= limit / math.sqrt(substrate.level + 1)
         energies = []
         for level in range(substrate.level + 1):
             first = substrate.excitations(start) if level < substrate.level else start
@@ -124,12 +127,15 @@ class EigenstateSolver(Solver):
         gap = jnp.asarray(jnp.inf, start.dtype)
         if nudge is None and self.degenerate > 0:
             none = self._no_gap(start.dtype)
-            # near a higher level the residual is twice the distance in energy times the amplitude of the lower one,
-            # which starts at about 0.3/sqrt(dimension), and grows
-            part, least = 0.01 / math.sqrt(substrate.dimension), ROUNDINGS * float(jnp.finfo(start.dtype).eps)
-            decided = lambda above, residual: (
-                (residual <= jnp.maximum(part * (above - energy), least)) | (above - energy <= none)
-            )
+            # near a higher level the residual is twice the distance in energy times the amplitude of a lower one, which
+            # starts at about 0.3/sqrt(dimension) and grows as Chebyshev polynomials do
+            first, least = 0.01 / math.sqrt(substrate.dimension), ROUNDINGS * float(jnp.finfo(start.dtype).eps)
+
+            def decided(above, residual, step):
+                distance = jnp.maximum(above - energy, 0)
+                part = jnp.minimum(first * jnp.cosh(jnp.minimum(step * jnp.sqrt(2 * distance), 30)), MOST_LEFT)
+                return (residual <= jnp.maximum(part * distance, least)) | (distance <= none)
+
             above, _, _ = lowest_eigenvector(reduced, substrate.excitations(vector), below, decided, self.max_steps)
             gap = above - energy
             if substrate.level:

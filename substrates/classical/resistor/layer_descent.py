@@ -50,14 +50,15 @@ class LayerDescent(Solver):
             steps = jnp.asarray(self.sweeps, jnp.int32)
         else:
             state, steps = self._converge(nodes, start)
-        parts = nodes.left_over(state)
+        scale = nodes.scale(state)
+        parts = nodes.left_over(state, scale)
         residual = max_norm(parts)
-        limit = tolerance(substrate, start, x, nudge, scale=nodes.scale(start))
+        limit = tolerance(substrate, start, x, nudge, scale=scale)
         met = Status.converged if self.sweeps is None else Status.truncated
         missed = Status.out_of_steps if self.sweeps is None else Status.truncated
         status = Status.where(residual <= limit, met, missed)
         if self.sweeps is None:
-            status = Status.where((residual > limit) | nodes.decided(state, parts), status, Status.ill_conditioned)
+            status = Status.where((residual > limit) | nodes.decided(state, parts, scale), status, Status.ill_conditioned)
         status = Status.where(jnp.isfinite(residual), status, Status.not_finite)
         status = Status.where(nodes.stable(state), status, Status.unstable)
         return Equilibrium(state, substrate.total_energy(state, x, nudge), residual, steps, status)
@@ -153,11 +154,10 @@ class _Nodes:
         """The currents that meet at each node, as the substrate has them."""
         return self.net.meeting_currents(state, self.x, self.columns, self.rows)
 
-    def left_over(self, state: State) -> State:
+    def left_over(self, state: State, scale: State) -> State:
         """The parts that Kirchhoff's law leaves over of the currents that meet at each node; the substrate's own
         residual is the largest of them.
         """
-        scale = self.scale(state)
         parts = []
         for layer, voltage in enumerate(state):
             if layer == self.last and isinstance(self.nudge, Pin):
@@ -173,7 +173,7 @@ class _Nodes:
             parts.append(part(jnp.clip(force, lower, upper), meeting))
         return tuple(parts)
 
-    def decided(self, state: State, parts: State) -> Bool[Array, ""]:
+    def decided(self, state: State, parts: State, scale: State) -> Bool[Array, ""]:
         """Whether what is left over, and rounding, can move no node by more than `state_tolerance` of the
         largest voltage.
 
@@ -188,7 +188,6 @@ class _Nodes:
         """
         net, dtype = self.net, self.kappa.dtype
         epsilon = float(jnp.finfo(dtype).eps)
-        scale = self.scale(state)
         amplified = jnp.concatenate([jnp.ones(1, dtype), jnp.cumprod(net.gain)])
         grounding = jnp.zeros((), dtype)  # 1 - the share of the layer's own error that comes back from before it
         offset = jnp.zeros((), dtype)

@@ -33,14 +33,14 @@ from slopes import central_differences, report_slopes
 from learning import EquilibriumPropagation, SquaredError, evaluate, fit, load_data
 from substrates import Nudge, TransverseFieldIsing
 from substrates.quantum import FreeFermionChain
-from substrates.quantum.eigensolvers import GroundStateSolver
+from substrates.quantum.eigensolvers import EigenstateSolver
 from substrates.substrate import relax_batch
 
 jax.config.update("jax_enable_x64", True)
 
 NONE = jnp.zeros(0)
 OPERATOR = lambda output, target: jnp.sum(output)
-SOLVER = GroundStateSolver(absolute=1e-8)
+SOLVER = EigenstateSolver(absolute=1e-8)
 relax = eqx.filter_jit(lambda net, x, nudge, start, solver: net.relax(x, nudge, start, solver=solver))
 
 
@@ -124,7 +124,7 @@ def nudged() -> None:
                 free_steps.append(int(free.steps))
                 for beta in (0.01, -0.01):
                     nudge = jax.tree.map(jnp.asarray, Nudge(OPERATOR, about, beta, about))
-                    for parts, solver in ((tight, SOLVER), (loose, GroundStateSolver(absolute=1e-6))):
+                    for parts, solver in ((tight, SOLVER), (loose, EigenstateSolver(absolute=1e-6))):
                         parts.append(int(relax(net, NONE, nudge, free.state, solver).steps) / free_steps[-1])
             print(f"{n} spins, cost {name:<6} free {free_steps} products; nudged, parts of that: at 1e-8 at most "
                   f"{max(tight):.2f}, mean {np.mean(tight):.2f} (0.7); at 1e-4 beta at most {max(loose):.2f}, mean "

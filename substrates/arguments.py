@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import operator
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, get_args
 
 import jax
 import jax.numpy as jnp
@@ -121,6 +121,16 @@ def _real_kind(name: str, values: Any, hint: str) -> Any:
     return kind
 
 
+# words
+
+
+def one_of(name: str, value: Any, choices: Any) -> Any:
+    """A word of a `Literal`; raises ValueError for any other."""
+    if value not in get_args(choices):
+        raise ValueError(f"{name}: wanted one of {', '.join(get_args(choices))}, got {value!r}")
+    return value
+
+
 # nodes
 
 
@@ -154,6 +164,33 @@ def whole(name: str, value: Any) -> int:
         return operator.index(value)
     except TypeError:
         raise ValueError(f"{name}: wanted a whole number, got {value!r}") from None
+
+
+def different_nodes(name: str, nodes: Any, n: int, each: str = "node") -> tuple[int, ...]:
+    """Nodes out of n, each at most once.
+
+    Raises:
+        ValueError: for what is no sequence of whole numbers, numbers out of range, and repeated ones.
+    """
+    array = np.asarray(nodes)
+    if array.size == 0:
+        return ()
+    if array.ndim != 1 or not np.issubdtype(array.dtype, np.integer):
+        raise ValueError(f"{name}: wanted a sequence of integer numbers, got {nodes}; from_networkx takes labels")
+    wrong = array[(array < 0) | (array >= n)]
+    if wrong.size:
+        raise ValueError(f"{name}: wanted {each}s from 0 to {n - 1}, got {wrong[:5].tolist()}")
+    if len(np.unique(array)) < len(array):
+        raise ValueError(f"{name}: wanted each {each} once, got {array.tolist()}")
+    return tuple(array.tolist())
+
+
+def sides(shape: Any, each: str = "node") -> tuple[int, ...]:
+    """The numbers of nodes along the axes of a lattice; raises ValueError for what is none."""
+    found = tuple(np.atleast_1d(np.asarray(shape)).tolist())
+    if not found or not all(isinstance(side, int) and side > 0 for side in found):
+        raise ValueError(f"shape: wanted positive numbers of {each}s along each axis, got {shape}")
+    return found
 
 
 # labels

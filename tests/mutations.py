@@ -388,8 +388,8 @@ MUTATIONS = (
     ),
     Mutation(
         "trust every frequency",
-        "substrates/quantum/oscillator/response.py",
-        "return blurred if self.net.single.sharp else blurred | self.free_modes.blurred",
+        "substrates/quantum/oscillator/closed_form.py",
+        "return blurred if self.net.single.sharp else blurred | self.modes(settled).blurred",
         "return blurred",
         f"{OSCILLATOR_UNITS}::test_soft_oscillators_beside_stiff_ones_keep_their_means_and_admit_their_spreads",
     ),

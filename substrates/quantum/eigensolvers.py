@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -35,7 +35,14 @@ GROUP = 1
 """So many examples of a batch are settled together on a CPU, where the vectors of more do not fit its cache."""
 
 
-class GroundStateSolver(Solver):
+class Operator(Protocol):
+    """A symmetric operator on vectors of amplitudes."""
+
+    def __call__(self, vector: Array, /) -> Array: ...
+    def matrix(self) -> Array: ...
+
+
+class EigenstateSolver(Solver):
     """Settles a quantum system to the eigenvector of its level, free or nudged.
 
     Up to `dense` amplitudes by diagonalising the matrix; above, level after level by conjugate gradients, which need
@@ -97,25 +104,25 @@ class GroundStateSolver(Solver):
             return self_consistent(substrate, x, nudge, start, solve, limit)
         return solve(None, start, limit)
 
-    def _by_matrix(self, substrate, operator, start, limit, x, nudge) -> tuple[Array, Array, Array]:
-        levels, vectors = substrate.diagonalised(operator)
+    def _by_matrix(self, substrate, operator: Operator, start, limit, x, nudge) -> tuple[Array, Array, Array]:
+        energies, vectors = substrate.diagonalised(operator)
         k = substrate.level
         state = substrate.aligned(vectors[k], start)
-        around = jnp.concatenate([levels[k + 1 : k + 2] - levels[k], levels[k] - levels[max(k - 1, 0) : k]])
+        around = jnp.concatenate([energies[k + 1 : k + 2] - energies[k], energies[k] - energies[max(k - 1, 0) : k]])
         gap = jnp.min(around / _positive(substrate.energy_scale(x)), initial=jnp.inf)
         return state, jnp.ones((), jnp.int32), gap
 
-    def _by_products(self, substrate, operator, start, limit, x, nudge) -> tuple[Array, Array, Array]:
+    def _by_products(self, substrate, operator: Operator, start, limit, x, nudge) -> tuple[Array, Array, Array]:
         below, steps, scale = [], jnp.zeros((), jnp.int32), _positive(substrate.energy_scale(x))
         reduced = lambda vector: operator(vector) / scale
         # what the vectors below leave of an excited state's residual adds up
         enough = lambda energy, residual, step: residual <= limit / math.sqrt(substrate.level + 1)
-        levels = []
+        energies = []
         for level in range(substrate.level + 1):
             first = substrate.excitations(start) if level < substrate.level else start
             energy, vector, used = lowest_eigenvector(reduced, first, below, enough, self.max_steps)
             below += substrate.same_ray(vector)
-            levels.append(energy)
+            energies.append(energy)
             steps += used
         gap = jnp.asarray(jnp.inf, start.dtype)
         if nudge is None and self.degenerate > 0:
@@ -132,7 +139,7 @@ class GroundStateSolver(Solver):
             above, _, _ = lowest_eigenvector(reduced, substrate.excitations(vector), below, decided, self.max_steps)
             gap = above - energy
             if substrate.level:
-                gap = jnp.minimum(gap, energy - levels[-2])
+                gap = jnp.minimum(gap, energy - energies[-2])
         return substrate.aligned(vector, start), steps, gap
 
 

@@ -3,61 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, PRNGKeyArray, PyTree
+from jaxtyping import Array, Float, PyTree
 
 from substrates import arguments
 from substrates.nudge import Nudge, Pin
-from substrates.quantum.eigensolvers import eigen_tolerance, self_consistent
-from substrates.solvers.solver import Equilibrium, Solver, Status, everywhere
+from substrates.quantum.observables import PauliString
+from substrates.quantum.polar_factor import PolarFactor, polar_factor
+from substrates.solvers.solver import everywhere
 from substrates.substrate import Substrate
-
-
-class PolarFactor(Solver):
-    """The closed form: for B = U S V' of the chain with its nudge, the state is U V'; its polar factor.
-
-    A nudge on <X_i> or <Z_i Z_(i+1)> adds its pull to an entry of B. The status is `zero_mode` where the gap 2 min S
-    vanishes to rounding, and where the two lowest S are below sqrt(eps) of the largest entry of B: then the factor is
-    not unique, or moved by rounding.
-    """
-
-    def __call__(
-        self, substrate: Any, x: PyTree, nudge: Nudge | Pin | None, start: PyTree, key: PRNGKeyArray | None
-    ) -> Equilibrium:
-        if isinstance(nudge, Pin):
-            raise ValueError("nudge: wanted a Nudge or None, got a Pin; a chain is not held at single outputs")
-        one = jnp.ones((), jnp.int32)
-        scale = jnp.max(jnp.abs(substrate.matrix(x)))
-        rounding = 4 * float(jnp.finfo(start.dtype).eps) * substrate.size
-        limit = jnp.maximum(eigen_tolerance(substrate, start, x, nudge, scale), rounding)
-
-        def solve(weights, start, limit):
-            matrix = substrate.matrix(x, weights)
-            # LAPACK may never return from a matrix that is not finite; the residual tells
-            sound = jnp.where(jnp.all(jnp.isfinite(matrix)), matrix, jnp.eye(substrate.size, dtype=matrix.dtype))
-            left, singular, right = jnp.linalg.svd(sound)
-            # one small singular value leaves a sign to be decided, two a rotation between their vectors
-            part = float(jnp.finfo(start.dtype).eps) ** 0.5
-            return left @ right, one, jnp.minimum(2 * singular[-1] / rounding, (singular[-2] + singular[-1]) / part)
-
-        if isinstance(nudge, Nudge):
-            state, steps, resolved = self_consistent(substrate, x, nudge, start, solve, limit)
-        else:
-            state, steps, resolved = solve(None, start, limit)
-        energy = -jnp.vdot(state, substrate.matrix(x))
-        if isinstance(nudge, Nudge):
-            energy += nudge.energy(substrate.read(state, x))
-        residual = substrate.residual(state, x, nudge)
-        status = Status.where(residual <= limit, Status.converged, Status.out_of_steps)
-        tied = resolved <= scale
-        status = Status.where(tied, Status.zero_mode, status)
-        status = Status.where(jnp.isfinite(residual), status, Status.not_finite)
-        return Equilibrium(state, energy, residual, steps, status)
 
 
 class FreeFermionChain(Substrate):
@@ -89,53 +47,6 @@ class FreeFermionChain(Substrate):
     inputs: tuple[int, ...] = eqx.field(static=True, default=())
     rows: tuple[int, ...] = eqx.field(static=True, default=())
     columns: tuple[int, ...] = eqx.field(static=True, default=())
-
-    @classmethod
-    def chain(
-        cls,
-        n: int,
-        *,
-        coupling: Any = 1.0,
-        transverse_field: Any = 1.0,
-        inputs: Sequence[int] = (),
-        outputs: Sequence[str] = (),
-    ) -> FreeFermionChain:
-        """A row of n spins.
-
-        Args:
-            n: how many, at least 2.
-            coupling: J of each bond, shape (n - 1,) or one number.
-            transverse_field: h of each spin, shape (n,) or one number.
-            inputs: spins at which x adds to the transverse field.
-            outputs: names "X3" or "Z3 Z4".
-
-        Raises:
-            ValueError: for outputs that are not free-fermionic pairs, and numbers that do not fit.
-        """
-        from substrates.quantum.observables import PauliString
-
-        if n < 2:
-            raise ValueError(f"n: wanted at least two spins, got {n}")
-        J = arguments.one_each("coupling", coupling, n - 1, "bond", owner="model")
-        h = arguments.one_each("transverse_field", transverse_field, n, "spin", owner="model")
-        dtype = jnp.result_type(J.dtype, h.dtype)
-        inputs = tuple(int(spin) for spin in inputs)
-        if len(set(inputs)) < len(inputs) or not all(0 <= spin < n for spin in inputs):
-            raise ValueError(f"inputs: wanted different spins from 0 to {n - 1}, got {list(inputs)}")
-        entries = []
-        for name in outputs:
-            string = PauliString.parse(name)
-            spins = string.spins
-            single = len(string.flips) == 1 and not string.signs
-            pair = not string.flips and len(spins) == 2 and spins[1] == spins[0] + 1
-            if not (single or pair) or max(spins) >= n:
-                raise ValueError(
-                    f"outputs: wanted 'Xi' or 'Zi Zi+1' of spins from 0 to {n - 1}, got {name!r}; other operators are "
-                    "not quadratic in the fermions, use TransverseFieldIsing"
-                )
-            entries.append((spins[0], spins[-1]))
-        rows, columns = tuple(i for i, _ in entries), tuple(j for _, j in entries)
-        return cls(J.astype(dtype), h.astype(dtype), inputs, rows, columns)
 
     @property
     def size(self) -> int:
@@ -191,6 +102,51 @@ class FreeFermionChain(Substrate):
     def _entries(self, factor: Float[Array, "spins spins"]) -> Float[Array, "outputs"]:
         return factor[np.asarray(self.rows, int), np.asarray(self.columns, int)]
 
+    # the way to build one
+
+    @classmethod
+    def chain(
+        cls,
+        n: int,
+        *,
+        coupling: Any = 1.0,
+        transverse_field: Any = 1.0,
+        inputs: Sequence[int] = (),
+        outputs: Sequence[str] = (),
+    ) -> Self:
+        """A row of n spins.
+
+        Args:
+            n: how many, at least 2.
+            coupling: J of each bond, shape (n - 1,) or one number.
+            transverse_field: h of each spin, shape (n,) or one number.
+            inputs: spins at which x adds to the transverse field.
+            outputs: names "X3" or "Z3 Z4".
+
+        Raises:
+            ValueError: for outputs that are not free-fermionic pairs, and numbers that do not fit.
+        """
+        if n < 2:
+            raise ValueError(f"n: wanted at least two spins, got {n}")
+        J = arguments.one_each("coupling", coupling, n - 1, "bond", owner="model")
+        h = arguments.one_each("transverse_field", transverse_field, n, "spin", owner="model")
+        dtype = jnp.result_type(J.dtype, h.dtype)
+        inputs = arguments.different_nodes("inputs", inputs, n, "spin")
+        entries = []
+        for name in outputs:
+            string = PauliString.parse(name)
+            spins = string.spins
+            single = len(string.flips) == 1 and not string.signs
+            pair = not string.flips and len(spins) == 2 and spins[1] == spins[0] + 1
+            if not (single or pair) or max(spins) >= n:
+                raise ValueError(
+                    f"outputs: wanted 'Xi' or 'Zi Zi+1' of spins from 0 to {n - 1}, got {name!r}; other operators are "
+                    "not quadratic in the fermions, use TransverseFieldIsing"
+                )
+            entries.append((spins[0], spins[-1]))
+        rows, columns = tuple(i for i, _ in entries), tuple(j for _, j in entries)
+        return cls(J.astype(dtype), h.astype(dtype), inputs, rows, columns)
+
     # what it knows besides
 
     def transverse_means(self, state: Float[Array, "spins spins"]) -> Float[Array, "spins"]:
@@ -238,36 +194,3 @@ def ring_means(n: int, coupling: float = 1.0, field: float = 1.0) -> tuple[float
     return float(np.mean((field - coupling * np.cos(k)) / modes)), float(
         np.mean((coupling - field * np.cos(k)) / modes)
     )
-
-
-def polar_factor(matrix: Float[Array, "n n"]) -> Float[Array, "n n"]:
-    """The orthogonal factor P of M = P H, H symmetric and positive; differentiable to any order where M is regular."""
-    return _polar(matrix)
-
-
-@jax.custom_jvp
-def _polar(matrix: Array) -> Array:
-    left, _, right = jnp.linalg.svd(matrix)
-    return left @ right
-
-
-@_polar.defjvp
-def _polar_jvp(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
-    (matrix,), (change,) = primals, tangents
-    factor = _polar(matrix)
-    # dP = P X with the skew solution of X H + H X = P'dM - dM'P
-    stretch = factor.T @ matrix
-    stretch = (stretch + stretch.T) / 2
-    turned = factor.T @ change
-    return factor, factor @ _sylvester(stretch, turned - turned.T)
-
-
-def _sylvester(stretch: Array, right: Array) -> Array:
-    """X of X H + H X = R for a symmetric positive H."""
-
-    def solve(_, right):
-        values, vectors = jnp.linalg.eigh(jax.lax.stop_gradient(stretch))
-        inside = vectors.T @ right @ vectors
-        return vectors @ (inside / (values[:, None] + values)) @ vectors.T
-
-    return jax.lax.custom_linear_solve(lambda X: X @ stretch + stretch @ X, right, solve, symmetric=True)

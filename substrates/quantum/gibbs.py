@@ -33,8 +33,8 @@ class GibbsWeights(Solver):
         one, infinite = jnp.ones((), jnp.int32), jnp.asarray(jnp.inf, start.dtype)
 
         def solve(weights, start, limit):
-            levels, vectors = in_turn(jnp.linalg.eigh)(substrate.model.hamiltonian(x, weights).matrix())
-            log_p = jax.nn.log_softmax(-levels / substrate.temperature)
+            energies, vectors = in_turn(jnp.linalg.eigh)(substrate.model.hamiltonian(x, weights).matrix())
+            log_p = jax.nn.log_softmax(-energies / substrate.temperature)
             return (vectors * log_p) @ vectors.T, one, infinite
 
         if isinstance(nudge, Nudge):

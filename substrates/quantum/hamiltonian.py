@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Self
 
 import equinox as eqx
 import jax
@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from substrates import arguments
+from substrates.quantum.eigensolvers import Operator
 from substrates.quantum.gibbs import GibbsEnsemble, gibbs_ensemble
 from substrates.quantum.system import QuantumSubstrate
 from substrates.solvers.batching import in_turn
@@ -62,6 +63,69 @@ class HamiltonianSubstrate(QuantumSubstrate):
     is_complex: bool = eqx.field(static=True, default=False)
     level: int = eqx.field(static=True, default=0)
 
+    # the contract
+
+    @property
+    def dimension(self) -> int:
+        return self.base.shape[0]
+
+    def hamiltonian(
+        self, x: Float[Array, "inputs"], weights: Float[Array, "outputs"] | None = None
+    ) -> MatrixHamiltonian:
+        x = self._checked(x)
+        total = self.base + jnp.tensordot(self.weight, self.terms, 1) + jnp.tensordot(x, self.drives, 1)
+        return MatrixHamiltonian(total if weights is None else total + jnp.tensordot(weights, self.observables, 1))
+
+    def means(self, vector: Float[Array, "amplitudes"]) -> Float[Array, "outputs"]:
+        return (self.observables @ vector) @ vector
+
+    def energy_scale(self, x: Float[Array, "inputs"]) -> Float[Array, ""]:
+        """The largest sum of magnitudes in a row of H."""
+        return jnp.max(jnp.sum(jnp.abs(self.hamiltonian(x).entries), axis=1))
+
+    @property
+    def input_size(self) -> int:
+        return self.drives.shape[0]
+
+    def initial_state(self, x: Float[Array, "inputs"]) -> Float[Array, "amplitudes"]:
+        """A random unit vector, always the same; with complex amplitudes it sets the phase of every state."""
+        arguments.refuse_complex_input(x, self.weight.dtype)
+        self._checked(x)
+        size = self.dimension // 2 if self.is_complex else self.dimension
+        draw = np.random.default_rng(size).normal(size=self.dimension)
+        return jnp.asarray(draw / np.linalg.norm(draw), self.weight.dtype)
+
+    def excitations(self, vector: Float[Array, "amplitudes"]) -> Float[Array, "amplitudes"]:
+        """A random sum of the terms applied to the vector, and some of a random vector."""
+        share = jnp.asarray(np.random.default_rng(1).normal(size=self.weight.size), vector.dtype)
+        noise = jax.random.normal(jax.random.key(1), vector.shape, vector.dtype)
+        moved = jnp.tensordot(share, self.terms @ vector, 1)
+        size = jnp.linalg.norm(moved)
+        return moved / jnp.where(size > 0, size, 1) + 0.3 * noise / jnp.linalg.norm(noise)
+
+    def diagonalised(self, operator: Operator) -> tuple[Float[Array, "levels"], Float[Array, "levels amplitudes"]]:
+        energies, vectors = in_turn(jnp.linalg.eigh)(operator.matrix())
+        step = 2 if self.is_complex else 1  # psi and i psi
+        return energies[::step], vectors.T[::step]
+
+    def aligned(self, vector: Float[Array, "amplitudes"], start: Float[Array, "amplitudes"]) -> Array:
+        """The vector with the phase of the gauge, and the sign with which it overlaps with another."""
+        if self.is_complex:
+            gauge = self._reference()
+            real, imaginary = jnp.vdot(gauge, vector), jnp.vdot(_times_i(gauge), vector)
+            size = jnp.sqrt(real**2 + imaginary**2)
+            turned = (real * vector - imaginary * _times_i(vector)) / jnp.where(size > 0, size, 1)
+            vector = jnp.where(size > 0, turned, vector)
+        return jnp.where(jnp.vdot(vector, start) < 0, -vector, vector)
+
+    def same_ray(self, vector: Float[Array, "amplitudes"]) -> list[Array]:
+        return [vector, _times_i(vector)] if self.is_complex else [vector]
+
+    def gauge(self, x: Float[Array, "inputs"]) -> Float[Array, "amplitudes"] | None:
+        return _times_i(self._reference()) if self.is_complex else None
+
+    # the way to build one
+
     @classmethod
     def from_operators(
         cls,
@@ -72,7 +136,7 @@ class HamiltonianSubstrate(QuantumSubstrate):
         drives: Sequence[Any] = (),
         outputs: Sequence[Any] = (),
         level: int = 0,
-    ) -> HamiltonianSubstrate:
+    ) -> Self:
         """The system with these operators, each a Hermitian matrix or a Qobj.
 
         Args:
@@ -123,66 +187,7 @@ class HamiltonianSubstrate(QuantumSubstrate):
             level=level,
         )
 
-    @property
-    def dimension(self) -> int:
-        return self.base.shape[0]
-
-    def hamiltonian(
-        self, x: Float[Array, "inputs"], weights: Float[Array, "outputs"] | None = None
-    ) -> MatrixHamiltonian:
-        x = self._checked(x)
-        total = self.base + jnp.tensordot(self.weight, self.terms, 1) + jnp.tensordot(x, self.drives, 1)
-        return MatrixHamiltonian(total if weights is None else total + jnp.tensordot(weights, self.observables, 1))
-
-    def means(self, vector: Float[Array, "amplitudes"]) -> Float[Array, "outputs"]:
-        return (self.observables @ vector) @ vector
-
-    def energy_scale(self, x: Float[Array, "inputs"]) -> Float[Array, ""]:
-        """The largest sum of magnitudes in a row of H."""
-        return jnp.max(jnp.sum(jnp.abs(self.hamiltonian(x).entries), axis=1))
-
-    @property
-    def input_size(self) -> int:
-        return self.drives.shape[0]
-
-    def initial_state(self, x: Float[Array, "inputs"]) -> Float[Array, "amplitudes"]:
-        """A random unit vector, always the same; with complex amplitudes it sets the phase of every state."""
-        arguments.refuse_complex_input(x, self.weight.dtype)
-        self._checked(x)
-        size = self.dimension // 2 if self.is_complex else self.dimension
-        draw = np.random.default_rng(size).normal(size=self.dimension)
-        return jnp.asarray(draw / np.linalg.norm(draw), self.weight.dtype)
-
-    def excitations(self, vector: Float[Array, "amplitudes"]) -> Float[Array, "amplitudes"]:
-        """A random sum of the terms applied to the vector, and some of a random vector."""
-        share = jnp.asarray(np.random.default_rng(1).normal(size=self.weight.size), vector.dtype)
-        noise = jax.random.normal(jax.random.key(1), vector.shape, vector.dtype)
-        moved = jnp.tensordot(share, self.terms @ vector, 1)
-        size = jnp.linalg.norm(moved)
-        return moved / jnp.where(size > 0, size, 1) + 0.3 * noise / jnp.linalg.norm(noise)
-
-    def diagonalised(
-        self, operator: MatrixHamiltonian
-    ) -> tuple[Float[Array, "levels"], Float[Array, "levels amplitudes"]]:
-        levels, vectors = in_turn(jnp.linalg.eigh)(operator.matrix())
-        step = 2 if self.is_complex else 1  # psi and i psi
-        return levels[::step], vectors.T[::step]
-
-    def aligned(self, vector: Float[Array, "amplitudes"], start: Float[Array, "amplitudes"]) -> Array:
-        """The vector with the phase of the gauge, and the sign with which it overlaps with another."""
-        if self.is_complex:
-            gauge = self._reference()
-            real, imaginary = jnp.vdot(gauge, vector), jnp.vdot(_times_i(gauge), vector)
-            size = jnp.sqrt(real**2 + imaginary**2)
-            turned = (real * vector - imaginary * _times_i(vector)) / jnp.where(size > 0, size, 1)
-            vector = jnp.where(size > 0, turned, vector)
-        return jnp.where(jnp.vdot(vector, start) < 0, -vector, vector)
-
-    def same_ray(self, vector: Float[Array, "amplitudes"]) -> list[Array]:
-        return [vector, _times_i(vector)] if self.is_complex else [vector]
-
-    def gauge(self, x: Float[Array, "inputs"]) -> Float[Array, "amplitudes"] | None:
-        return _times_i(self._reference()) if self.is_complex else None
+    # what it knows besides
 
     def ensemble(self, temperature: float) -> GibbsEnsemble:
         """The system at a temperature, in units of energy; with real operators, up to 1024 levels."""

@@ -12,8 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from substrates.quantum.basis import all_signs, group_sizes
 from substrates.quantum.observables import check_basis
-from substrates.quantum.spin_hamiltonian import all_signs, group_sizes
 
 
 def in_basis(vector: Float[Array, "amplitudes"], basis: str = "Z") -> Float[Array, "amplitudes"]:

@@ -122,10 +122,6 @@ class Observables(HashedByContent):
             return jnp.zeros(0, vector.dtype)
         return jnp.asarray(self.mixing, vector.dtype) @ jnp.stack([self._mean(s, vector) for s in self.strings])
 
-    def on_strings(self, weights: Float[Array, "operators"]) -> Float[Array, "strings"]:
-        """The weight of each string in sum_k weights_k O_k."""
-        return weights @ jnp.asarray(self.mixing, weights.dtype)
-
     def _mean(self, string: PauliString, vector: Array) -> Float[Array, ""]:
         if not string.flips:
             return jnp.vdot(signs_of(string, self.n, vector.dtype) * vector, vector)

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from substrates.quantum.observables import PauliString
-from substrates.quantum.spin_hamiltonian import all_signs
-from substrates.quantum.transverse_ising import TransverseFieldIsing
+from substrates.quantum.basis import all_signs
+from substrates.quantum.observables import Observables, PauliString
 
 MOST_SPINS = 16
 
@@ -30,16 +28,15 @@ class QutipModel:
     state: Any
 
 
-def to_qutip(net: TransverseFieldIsing, x: Any, state: Any = None) -> QutipModel:
-    """H(x), the outputs and a state of the free spins as Qobj; spin 0 is the first factor, up is basis(2, 0)."""
+def to_qutip(diagonal: Any, transverse: Any, observables: Observables, state: Any) -> QutipModel:
+    """H = diag(d) - sum_i h_i X_i, operators and a state of n spins as Qobj; spin 0 is the first factor."""
     import qutip
 
-    n = len(net.free)
-    operator = net.hamiltonian(x)
+    n = len(transverse)
     dims = [[2] * n, [2] * n]
     factors = lambda given: qutip.tensor([given.get(spin, qutip.qeye(2)) for spin in range(n)])
-    total = qutip.qdiags(np.asarray(operator.diagonal, float), 0, dims=dims)
-    for spin, field in enumerate(np.asarray(operator.transverse, float)):
+    total = qutip.qdiags(np.asarray(diagonal, float), 0, dims=dims)
+    for spin, field in enumerate(np.asarray(transverse, float)):
         total = total - field * factors({spin: qutip.sigmax()})
 
     def as_qobj(string: PauliString) -> Any:
@@ -47,26 +44,14 @@ def to_qutip(net: TransverseFieldIsing, x: Any, state: Any = None) -> QutipModel
         kinds |= {spin: qutip.sigmay() for spin in set(string.flips) & set(string.signs)}
         return factors(kinds)
 
-    strings = [as_qobj(string) for string in net.outputs.strings]
-    outputs = [sum(weight * s for weight, s in zip(row, strings, strict=True) if weight) for row in net.outputs.mixing]
+    strings = [as_qobj(string) for string in observables.strings]
+    outputs = [sum(weight * s for weight, s in zip(row, strings, strict=True) if weight) for row in observables.mixing]
     ket = None if state is None else qutip.Qobj(np.asarray(state)[:, None], dims=[[2] * n, [1] * n]).unit()
     return QutipModel(total, tuple(outputs), ket)
 
 
-def from_qutip(
-    hamiltonian: Any, *, inputs: Sequence[int] = (), outputs: Sequence[Any] = (), level: int = 0
-) -> TransverseFieldIsing:
-    """The spins whose Hamiltonian this is, up to a constant: -sum J_ij Z_i Z_j - sum b_i Z_i - sum h_i X_i.
-
-    Args:
-        hamiltonian: a Qobj on a tensor product of at most 16 qubits.
-        inputs: spins at which x adds to b.
-        outputs, level: as in `TransverseFieldIsing.from_edges`.
-
-    Raises:
-        ValueError: for other dimensions, a Hamiltonian that is not Hermitian, and one with other terms than these,
-            whose size is named.
-    """
+def from_qutip(hamiltonian: Any) -> dict[str, Any]:
+    """Edges, n, coupling J, and fields b and h of the spins that `TransverseFieldIsing.from_qutip` describes."""
     rows = hamiltonian.dims[0]
     if hamiltonian.dims != [rows, rows] or not all(side == 2 for side in rows) or len(rows) > MOST_SPINS:
         raise ValueError(
@@ -105,13 +90,10 @@ def from_qutip(
             "HamiltonianSubstrate, which takes any operators"
         )
     joined = np.abs(J) > 1e-12 * scale
-    return TransverseFieldIsing.from_edges(
-        pairs[joined],
-        n,
-        coupling=J[joined],
-        longitudinal_field=b,
-        transverse_field=h,
-        inputs=inputs,
-        outputs=outputs,
-        level=level,
-    )
+    return {
+        "edges": pairs[joined],
+        "n": n,
+        "coupling": J[joined],
+        "longitudinal_field": b,
+        "transverse_field": h,
+    }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import abc
-from typing import Any, ClassVar, Self
+from typing import ClassVar, Self
 
 import equinox as eqx
 import jax
@@ -11,8 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from substrates.nudge import Nudge, Pin
-from substrates.quantum.eigensolvers import GroundStateSolver
-from substrates.quantum.response import ground_state_response
+from substrates.quantum.eigensolvers import EigenstateSolver, Operator
 from substrates.solvers.batching import in_turn
 from substrates.solvers.solver import Equilibrium, Solver, everywhere
 from substrates.substrate import Substrate, split_parameters
@@ -51,8 +50,8 @@ class QuantumSubstrate(Substrate):
         """The dimension of the Hilbert space."""
 
     @abc.abstractmethod
-    def hamiltonian(self, x: PyTree, weights: Float[Array, "outputs"] | None = None) -> Any:
-        """H(x) + sum_k weights_k O_k as a callable on vectors, with a method `matrix`."""
+    def hamiltonian(self, x: PyTree, weights: Float[Array, "outputs"] | None = None) -> Operator:
+        """H(x) + sum_k weights_k O_k."""
 
     @abc.abstractmethod
     def means(self, vector: Float[Array, "amplitudes"]) -> Float[Array, "outputs"]:
@@ -66,10 +65,10 @@ class QuantumSubstrate(Substrate):
     def excitations(self, vector: Float[Array, "amplitudes"]) -> Float[Array, "amplitudes"]:
         """A vector that low excitations of an eigenvector overlap with: where a search for them starts."""
 
-    def diagonalised(self, operator: Any) -> tuple[Float[Array, "levels"], Float[Array, "levels amplitudes"]]:
-        """All levels of an operator, ascending, and their unit vectors, one per row."""
-        levels, vectors = in_turn(jnp.linalg.eigh)(operator.matrix())
-        return levels, vectors.T
+    def diagonalised(self, operator: Operator) -> tuple[Float[Array, "levels"], Float[Array, "levels amplitudes"]]:
+        """The energies of all levels of an operator, ascending, and their unit vectors, one per row."""
+        energies, vectors = in_turn(jnp.linalg.eigh)(operator.matrix())
+        return energies, vectors.T
 
     def aligned(self, vector: Float[Array, "amplitudes"], start: Float[Array, "amplitudes"]) -> Array:
         """The vector with the sign with which it overlaps with another."""
@@ -146,15 +145,33 @@ class QuantumSubstrate(Substrate):
     @property
     def solver(self) -> Solver:  # type: ignore[override]
         """Dense diagonalisation of small systems, conjugate gradients above."""
-        return GroundStateSolver()
+        return EigenstateSolver()
 
     def susceptibility(self, state: PyTree, x: PyTree) -> Float[Array, "outputs outputs"]:
         """d<O_k>/dlambda_l, the response of every output to every operator added as lambda_l O_l, at an eigenstate.
 
-        Symmetric, and negative semidefinite in the ground state. By conjugate gradients on (H - E) phi = -(O - <O>) psi
-        outside the state; meant for the ground state, where H - E is positive there.
+        It is -2 <psi|O_k (H - E)^-1 O_l|psi> outside psi: symmetric, and negative semidefinite in the ground state. By
+        conjugate gradients on (H - E) phi = -(O - <O>) psi outside the state; meant for the ground state, where H - E
+        is positive there.
         """
-        return ground_state_response(self, state, x)
+        norm = jnp.sqrt(jnp.vdot(state, state))
+        state = state / norm
+        ray = self.same_ray(state)
+        operator = self.hamiltonian(x)
+        energy = jnp.vdot(state, operator(state))
+
+        def outside(vector):
+            for unit in ray:
+                vector -= jnp.vdot(unit, vector) * unit
+            return vector
+
+        shifted = lambda vector: outside(operator(outside(vector)) - energy * outside(vector))
+        slopes, transpose = jax.vjp(self.means, state)
+        # d<O_k> = 2 <psi|O_k|dpsi>, and the slope of a mean is 2 O_k psi
+        pushed = jax.vmap(lambda e: outside(transpose(e)[0]))(jnp.eye(slopes.size, dtype=slopes.dtype))
+        answer = lambda push: jax.scipy.sparse.linalg.cg(shifted, -push / 2, tol=1e-12, maxiter=2000)[0]
+        moved = jax.lax.map(answer, pushed)
+        return jnp.tensordot(pushed, moved, axes=(tuple(range(1, pushed.ndim)),) * 2)
 
     def contrast(
         self,

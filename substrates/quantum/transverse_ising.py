@@ -1,9 +1,11 @@
-"""Spins in a transverse field: quantum Ising models on any graph."""
+"""Spins in a transverse field on any graph: H = -sum_(ij) J_ij Z_i Z_j - sum_i b_i Z_i - sum_i h_i X_i."""
 
 from __future__ import annotations
 
+import dataclasses
+import math
 from collections.abc import Hashable, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Self
 
 import equinox as eqx
 import jax
@@ -12,18 +14,76 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from substrates import arguments
-from substrates.quantum.observables import Observables
-from substrates.quantum.spin_hamiltonian import SpinHamiltonian, all_signs, ising_diagonal
+from substrates.quantum import build, pictures, qutip_bridge
+from substrates.quantum.basis import all_signs, by_groups, group_sizes, ising_diagonal, single_flips
+from substrates.quantum.build import Entry
+from substrates.quantum.gibbs import GibbsEnsemble, gibbs_ensemble
+from substrates.quantum.measurement import spin_means
+from substrates.quantum.observables import Observables, PauliString, apply_string, over_labels, signs_of
 from substrates.quantum.system import QuantumSubstrate
-from substrates.wiring import Graph
+from substrates.wiring import Graph, lattice_edges
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from substrates.quantum.gibbs import GibbsEnsemble
-    from substrates.quantum.qutip_bridge import QutipModel
 
-Entry = Literal["fields", "clamps"]
+class SpinHamiltonian(eqx.Module):
+    """H = diag(d) - sum_i h_i X_i + sum_a w_a P_a on the 2^n amplitudes of n spins; spin 0 is the slowest index.
+
+    The X part goes by groups of spins: on k spins it is a symmetric matrix of size 2^k, so each group is one matrix
+    product with the vector, reshaped.
+
+    Attributes:
+        diagonal: d, shape (2^n,).
+        transverse: h, shape (n,).
+        weights: w, one for each string.
+        strings: what else acts, beyond the diagonal and single X.
+    """
+
+    diagonal: Float[Array, "amplitudes"]
+    transverse: Float[Array, "n"]
+    weights: tuple[Float[Array, ""], ...] = ()
+    strings: tuple[PauliString, ...] = eqx.field(static=True, default=())
+
+    @property
+    def n(self) -> int:
+        """The number of spins."""
+        return self.transverse.shape[0]
+
+    def __call__(self, vector: Float[Array, "amplitudes"]) -> Float[Array, "amplitudes"]:
+        """H |v>."""
+        total = self.diagonal * vector + by_groups(vector, self._blocks())
+        for weight, string in zip(self.weights, self.strings, strict=True):
+            total += weight * apply_string(string, vector, self.n)
+        return total
+
+    def matrix(self) -> Float[Array, "amplitudes amplitudes"]:
+        """H, dense and symmetric."""
+        return jax.vmap(self)(jnp.eye(2**self.n, dtype=self.diagonal.dtype))
+
+    def with_operators(self, observables: Observables, weights: Float[Array, "operators"]) -> SpinHamiltonian:
+        """H + sum_k weights_k O_k."""
+        diagonal, transverse = self.diagonal, self.transverse
+        others, rest = list(self.weights), list(self.strings)
+        share = weights @ jnp.asarray(observables.mixing, weights.dtype)  # of each string
+        for a, string in enumerate(observables.strings):
+            if not string.flips:
+                diagonal = diagonal + share[a] * signs_of(string, self.n, diagonal.dtype)
+            elif len(string.flips) == 1 and not string.signs:
+                transverse = transverse.at[string.flips[0]].add(-share[a])
+            else:
+                others.append(share[a])
+                rest.append(string)
+        return SpinHamiltonian(diagonal, transverse, tuple(others), tuple(rest))
+
+    def _blocks(self) -> list[Array]:
+        """-sum h_i X_i of each group of spins, as a matrix."""
+        blocks, first = [], 0
+        for size in group_sizes(self.n):
+            flips = jnp.asarray(single_flips(size), self.diagonal.dtype)
+            blocks.append(-jnp.einsum("i,iab->ab", self.transverse[first : first + size], flips))
+            first += size
+        return blocks
 
 
 class TransverseFieldIsing(QuantumSubstrate):
@@ -179,7 +239,7 @@ class TransverseFieldIsing(QuantumSubstrate):
         entry: Entry = "fields",
         outputs: Sequence[Any] = (),
         level: int = 0,
-    ) -> TransverseFieldIsing:
+    ) -> Self:
         """Spins on the nodes 0 to n-1 of any graph.
 
         Args:
@@ -196,11 +256,8 @@ class TransverseFieldIsing(QuantumSubstrate):
             ValueError: naming what is wrong: self-couplings, repeated pairs, NaN, spins out of range, an unknown basis,
                 more amplitudes than this machine's memory holds, ...
         """
-        from substrates.quantum.build import from_edges
-
-        return from_edges(
-            edges, n, coupling, transverse_field, longitudinal_field, inputs, entry, outputs, level, shape=()
-        )
+        given = (edges, n, coupling, transverse_field, longitudinal_field, inputs, entry, outputs, level)
+        return cls(**build.fields(*given))
 
     @classmethod
     def from_networkx(
@@ -214,7 +271,7 @@ class TransverseFieldIsing(QuantumSubstrate):
         entry: Entry = "fields",
         outputs: Sequence[Any] = (),
         level: int = 0,
-    ) -> TransverseFieldIsing:
+    ) -> Self:
         """Spins on the nodes of an undirected NetworkX graph, numbered in its order.
 
         Args:
@@ -232,9 +289,18 @@ class TransverseFieldIsing(QuantumSubstrate):
             ValueError: for a label that is no node, an output that could mean two things, an edge without the
                 attribute, and whatever `from_edges` refuses.
         """
-        from substrates.quantum.build import from_networkx
-
-        return from_networkx(graph, coupling, transverse_field, longitudinal_field, inputs, entry, outputs, level)
+        number = arguments.numbering(graph)
+        words: dict[str, Any] = {
+            "coupling": arguments.of_edges("coupling", coupling, graph),
+            "transverse_field": arguments.of_nodes("transverse_field", transverse_field, graph),
+            "longitudinal_field": arguments.of_nodes("longitudinal_field", longitudinal_field, graph),
+            "inputs": arguments.numbers_of("inputs", inputs, number),
+            "outputs": over_labels(outputs, number),
+        }
+        with arguments.explained(tuple(number)):
+            edges = [(number[a], number[b]) for a, b in graph.edges()]
+            net = cls.from_edges(edges, len(number), entry=entry, level=level, **words)
+        return dataclasses.replace(net, labels=tuple(number))
 
     @classmethod
     def lattice(
@@ -243,67 +309,89 @@ class TransverseFieldIsing(QuantumSubstrate):
         *,
         coupling: Any = 1.0,
         transverse_field: Any = 1.0,
-        longitudinal_field: Any = 0.0,
         periodic: bool = False,
-        inputs: Sequence[int] = (),
-        entry: Entry = "fields",
-        outputs: Sequence[Any] = (),
-        level: int = 0,
-    ) -> TransverseFieldIsing:
+        **options: Any,
+    ) -> Self:
         """Spins on a grid of any dimension, coupled to their nearest neighbours; numbered in C order.
 
         Args:
             shape: the number of spins along each axis.
             coupling: one number, or one per edge in the order of `substrates.wiring.lattice_edges`.
             periodic: whether each axis closes on itself.
-            transverse_field, longitudinal_field, inputs, entry, outputs, level: as in `from_edges`.
+            transverse_field, options: as in `from_edges`.
         """
-        from substrates.quantum.build import lattice
-
-        return lattice(shape, coupling, transverse_field, longitudinal_field, periodic, inputs, entry, outputs, level)
+        sides = arguments.sides(shape, "spin")
+        edges = lattice_edges(sides, periodic)
+        net = cls.from_edges(edges, math.prod(sides), coupling=coupling, transverse_field=transverse_field, **options)
+        return dataclasses.replace(net, shape=sides)
 
     @classmethod
-    def chain(cls, n: int, **options: Any) -> TransverseFieldIsing:
+    def chain(cls, n: int, **options: Any) -> Self:
         """A row of n spins, or a ring with `periodic=True`: `lattice` in one dimension, with its options."""
         return cls.lattice(n, **options)
 
     @classmethod
     def for_task(
         cls, n_inputs: int, n_outputs: int, *, sizes: tuple[int, ...] | None = None, key: PRNGKeyArray
-    ) -> TransverseFieldIsing:
+    ) -> Self:
         """Clamped inputs coupled to all free spins, these all coupled to one another; outputs are probabilities.
 
         The first ceil(log2 n_outputs) free spins are measured in the Z basis, and outcome k of them is output k.
         `sizes` is one number, how many free spins; by default 6, or as many as are measured and two more.
         """
-        from substrates.quantum.build import for_task
+        return cls.from_edges(**build.for_task(n_inputs, n_outputs, sizes, key))
 
-        return for_task(n_inputs, n_outputs, sizes, key)
+    # what it knows besides
 
     def ensemble(self, temperature: float) -> GibbsEnsemble:
         """These spins at a temperature, in units of energy; by diagonalisation, up to 10 free spins."""
-        from substrates.quantum.gibbs import gibbs_ensemble
-
         return gibbs_ensemble(self, temperature)
 
-    def to_qutip(self, x: Any, state: Any = None) -> QutipModel:
-        """The Hamiltonian at an input, the outputs and a state as Qobj; see `substrates.quantum.qutip_bridge`."""
-        from substrates.quantum.qutip_bridge import to_qutip
-
-        return to_qutip(self, x, state)
+    def to_qutip(self, x: Any, state: Any = None) -> qutip_bridge.QutipModel:
+        """The Hamiltonian at an input, the outputs and a state of the free spins as Qobj; spin 0 is the first factor,
+        up is basis(2, 0).
+        """
+        operator = self.hamiltonian(x)
+        return qutip_bridge.to_qutip(operator.diagonal, operator.transverse, self.outputs, state)
 
     @classmethod
-    def from_qutip(cls, hamiltonian: Any, **options: Any) -> TransverseFieldIsing:
-        """The spins whose Hamiltonian a Qobj of qubits is; see `substrates.quantum.qutip_bridge` for the options."""
-        from substrates.quantum.qutip_bridge import from_qutip
+    def from_qutip(
+        cls, hamiltonian: Any, *, inputs: Sequence[int] = (), outputs: Sequence[Any] = (), level: int = 0
+    ) -> Self:
+        """The spins whose Hamiltonian this is, up to a constant.
 
-        return from_qutip(hamiltonian, **options)
+        Args:
+            hamiltonian: a Qobj on a tensor product of at most 16 qubits.
+            inputs: spins at which x adds to b.
+            outputs, level: as in `from_edges`.
+
+        Raises:
+            ValueError: for other dimensions, a Hamiltonian that is not Hermitian, and one with other terms than these,
+                whose size is named.
+        """
+        return cls.from_edges(**qutip_bridge.from_qutip(hamiltonian), inputs=inputs, outputs=outputs, level=level)
 
     def draw(self, state: Any = None, x: Any = None, ax: Axes | None = None) -> Axes:
-        """Draws the spins and their couplings; `substrates.quantum.pictures` has magnetisations and correlations."""
-        from substrates.quantum import pictures
+        """Draws the spins and their couplings: spins coloured by <Z>, couplings by the sign of J and as wide as |J|.
 
-        return pictures.network(self, state, x, ax)
+        Spins at which the input enters have a blue rim. `substrates.quantum.pictures` has magnetisations and
+        correlations.
+
+        Args:
+            state: an equilibrium state; None with an x settles the spins, None without one draws them bare.
+            x: the input, shape (inputs,).
+            ax: where to draw; None opens a new figure.
+        """
+        if state is None and x is not None:
+            state = self.relax(x).state
+        shown = None
+        if state is not None:
+            shown = np.zeros(self.n)
+            shown[self.free] = np.asarray(spin_means(state))
+            if self.entry == "clamps" and x is not None:
+                shown[list(self.inputs)] = np.asarray(x)
+        names = range(self.n) if self.labels is None else self.labels
+        return pictures.network(self.graph.edges, self.coupling, self.shape, names, self.inputs, shown, ax)
 
     def training_defaults(self) -> dict[str, Any]:
         """Weak centred nudges: at 0.1 a squared error may have no self-consistent state."""

@@ -10,11 +10,11 @@ import qutip
 from learning import EquilibriumPropagation, SquaredError
 from substrates import Nudge, Status, TransverseFieldIsing
 from substrates.quantum import HamiltonianSubstrate
-from substrates.quantum.eigensolvers import GroundStateSolver
+from substrates.quantum.eigensolvers import EigenstateSolver
 from theory_checks import check_substrate
 
 NONE = jnp.zeros(0)
-DENSE, PRODUCTS = GroundStateSolver(), GroundStateSolver(dense=0)
+DENSE, PRODUCTS = EigenstateSolver(), EigenstateSolver(dense=0)
 relax = eqx.filter_jit(lambda net, x, nudge, start, solver: net.relax(x, nudge, start, solver=solver))
 estimate = eqx.filter_jit(lambda rule, net, x, y: rule(net, x, y))
 

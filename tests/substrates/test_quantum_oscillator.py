@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 from substrates import QuantumOscillatorNetwork, Status
 from substrates.quantum.oscillator import GaussianState
 from substrates.quantum.oscillator.modes import pack, unpack
-from substrates.quantum.oscillator.single import SingleOscillator
-from substrates.quantum.oscillator.spectral import matrix_function, trace_of
+from substrates.quantum.oscillator.thermal import SingleOscillator, matrix_function, trace_of
 from substrates.solvers.generic import DescendThenPolish
 
 EDGES = [(0, 1), (1, 2), (2, 3), (3, 4), (0, 3), (1, 4)]
@@ -277,6 +276,25 @@ def test_graphs_and_lattices_are_what_they_say():
     x = jnp.array([0.5])
     np.testing.assert_array_equal(square.stiffness_matrix(x), same.stiffness_matrix(x))
     assert (square.n, square.inputs, same.outputs) == (6, (0,), (5,))
+
+
+class Trap(QuantumOscillatorNetwork):
+    """A subclass, to see that every way to build one builds it."""
+
+
+def test_a_subclass_builds_itself():
+    graph = networkx.relabel_nodes(networkx.path_graph(3), dict(enumerate("abc")))
+    labelled = Trap.from_networkx(graph, inputs=["a"], outputs=["c"], stiffness=1.0)
+    made = [
+        Trap.from_edges([(0, 1)], inputs=[0], outputs=[1]),
+        labelled,
+        Trap.lattice((2, 2), inputs=[0], outputs=[3]),
+        Trap.chain(3, inputs=[0], outputs=[2]),
+        Trap.for_task(2, 2, key=jax.random.key(0)),
+        labelled.with_hbar(0.5).at_temperature(0.1),
+    ]
+    assert {type(net) for net in made} == {Trap}
+    assert labelled.labels == ("a", "b", "c")
 
 
 # the classical limit

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from learning import SquaredError
 from substrates import FreeFermionChain, HamiltonianSubstrate, Nudge, Status, TransverseFieldIsing
-from substrates.quantum.eigensolvers import NEARLY_DEGENERATE, GroundStateSolver
+from substrates.quantum.eigensolvers import NEARLY_DEGENERATE, EigenstateSolver
 
-DENSE, PRODUCTS = GroundStateSolver(), GroundStateSolver(dense=0)
+DENSE, PRODUCTS = EigenstateSolver(), EigenstateSolver(dense=0)
 SOLVERS = pytest.mark.parametrize("solver", [DENSE, PRODUCTS], ids=["dense", "products"])
 NONE = jnp.zeros(0)
 N = 5

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from learning import EquilibriumPropagation, SquaredError
 from substrates import IsingModel, Nudge, Pin, Status, TransverseFieldIsing
-from substrates.quantum.eigensolvers import GroundStateSolver
+from substrates.quantum.eigensolvers import EigenstateSolver
 from substrates.quantum.observables import outcomes
 from substrates.substrate import relax_batch
 from theory_checks import check_substrate
@@ -21,7 +21,7 @@ from theory_checks import check_substrate
 N = 6
 EDGES = [(i, i + 1) for i in range(N - 1)] + [(i, i + 2) for i in range(N - 2)]
 PAULI = {"X": np.array([[0, 1], [1, 0]]), "Y": np.array([[0, -1j], [1j, 0]]), "Z": np.diag([1, -1])}
-DENSE, PRODUCTS = GroundStateSolver(), GroundStateSolver(dense=0)
+DENSE, PRODUCTS = EigenstateSolver(), EigenstateSolver(dense=0)
 READ = (3, "X2", "Z0 Z1", "Y0 Y1")
 
 seeds = st.integers(0, 2**31 - 1)
@@ -261,7 +261,7 @@ def test_a_pin_holds_an_expectation_value():
 
 def test_a_warm_start_takes_few_products():
     net, x = model(4), jnp.array([0.2, -0.4])
-    solver = GroundStateSolver(absolute=1e-8, dense=0)
+    solver = EigenstateSolver(absolute=1e-8, dense=0)
     free = settled(net, x, solver=solver)
     again = settled(net, x, start=free.state, solver=solver)
     assert int(again.steps) <= 2
@@ -428,6 +428,27 @@ def test_what_makes_no_model_is_refused(options, message):
     settings = {"edges": [(0, 1), (1, 2), (0, 2)], "coupling": 1.0, "transverse_field": 1.0, **options}
     with pytest.raises(ValueError, match=message):
         TransverseFieldIsing.from_edges(settings.pop("edges"), settings.pop("n", None), **settings)
+
+
+class Magnet(TransverseFieldIsing):
+    """A subclass, to see that every way to build one builds it."""
+
+
+def test_a_subclass_builds_itself():
+    graph = nx.relabel_nodes(nx.path_graph(3), dict(enumerate("abc")))
+    labelled = Magnet.from_networkx(graph, coupling=1.0, transverse_field=0.5, outputs=[("X", "b")])
+    lattice = Magnet.lattice((2, 3), periodic=True)
+    made = [
+        Magnet.from_edges([(0, 1)], coupling=1.0, transverse_field=1.0),
+        labelled,
+        lattice,
+        Magnet.chain(3),
+        Magnet.for_task(2, 3, key=jax.random.key(0)),
+        Magnet.from_qutip(Magnet.chain(3).to_qutip(jnp.zeros(0)).hamiltonian),
+    ]
+    assert {type(net) for net in made} == {Magnet}
+    assert labelled.labels == ("a", "b", "c")
+    assert lattice.shape == (2, 3)
 
 
 def test_wrong_inputs_are_refused():

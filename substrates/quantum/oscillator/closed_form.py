@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+import abc
+from typing import NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, PRNGKeyArray, PyTree
+import numpy as np
+from jaxtyping import Array, Bool, Float, Inexact, PRNGKeyArray, PyTree
 
 from substrates.nudge import Nudge, Pin
-from substrates.quantum.oscillator.response import MeanResponse, MomentResponse, Settled, response_of
+from substrates.quantum.oscillator.modes import Compliance, GaussianState, Modes
+from substrates.quantum.oscillator.thermal import SingleOscillator
 from substrates.solvers.batching import in_turn
 from substrates.solvers.generic import DescendThenPolish
 from substrates.solvers.solver import Equilibrium, Solver, Status, judge, tolerance
@@ -32,11 +35,11 @@ class ClosedForm(Solver):
     max_steps: int = 50
 
     def __call__(
-        self, substrate: Any, x: PyTree, nudge: Nudge | Pin | None, start: PyTree, key: PRNGKeyArray | None
+        self, substrate: Oscillators, x: PyTree, nudge: Nudge | Pin | None, start: PyTree, key: PRNGKeyArray | None
     ) -> Equilibrium:
         if any(jnp.iscomplexobj(leaf) for leaf in jax.tree.leaves(start)):
             return DescendThenPolish()(substrate, x, nudge, start, key)
-        response = response_of(substrate, x)
+        response = (MeanResponse if substrate.reading == "mean" else MomentResponse)(substrate, x)
         pulls = len(substrate.outputs) * (1 if substrate.reading == "mean" else 2)
         free = settled = response.settled(jnp.zeros(pulls, response.force.dtype))
         steps, held = jnp.ones((), jnp.int32), jnp.asarray(True)
@@ -54,22 +57,18 @@ class ClosedForm(Solver):
         status = Status.where(known, status, Status.not_finite)
         return Equilibrium(found.state, found.energy, found.residual, found.steps, status)
 
-    def _pulled(
-        self, response: MeanResponse | MomentResponse, free: Settled, nudge: Nudge | Pin
-    ) -> tuple[Settled, Array]:
+    def _pulled(self, response: Response, free: Settled, nudge: Nudge | Pin) -> tuple[Settled, Array]:
         def imbalance(settled: Settled) -> Array:
-            return (
-                settled.output - nudge.target if isinstance(nudge, Pin) else settled.pull - nudge.pull(settled.output)
-            )
+            if isinstance(nudge, Pin):
+                return settled.output - nudge.target
+            return settled.pull - nudge.pull(settled.output)
 
         def slope(settled: Settled) -> Array:
             susceptibility = response.susceptibility(settled)
             if isinstance(nudge, Pin):
                 return susceptibility
-            return (
-                jnp.eye(len(susceptibility), dtype=susceptibility.dtype)
-                + nudge.curvature(settled.output) @ susceptibility
-            )
+            one = jnp.eye(len(susceptibility), dtype=susceptibility.dtype)
+            return one + nudge.curvature(settled.output) @ susceptibility
 
         fine = 4 * jnp.finfo(free.output.dtype).eps
 
@@ -111,7 +110,7 @@ class ClosedForm(Solver):
         return settled, steps
 
 
-def _is_minimum(response: MeanResponse | MomentResponse, settled: Settled, nudge: Nudge) -> Bool[Array, ""]:
+def _is_minimum(response: Response, settled: Settled, nudge: Nudge) -> Bool[Array, ""]:
     """Whether the modes stay stable and X^-1 + beta C'' is positive definite, with X the susceptibility."""
     asked = response.settled(nudge.pull(settled.output))
     susceptibility = response.susceptibility(settled)
@@ -121,3 +120,148 @@ def _is_minimum(response: MeanResponse | MomentResponse, settled: Settled, nudge
     half = root[:, None] * vectors * jnp.sqrt(jnp.maximum(sizes, 0))
     least = in_turn(jnp.linalg.eigvalsh)(half.T @ nudge.curvature(settled.output) @ half)[0]
     return response.stable(asked) & (least > -1)
+
+
+class Oscillators(Protocol):
+    """What the solver knows of a network; `QuantumOscillatorNetwork` tells what each is."""
+
+    @property
+    def n(self) -> int: ...
+    @property
+    def mass(self) -> Float[Array, "n"]: ...
+    @property
+    def outputs(self) -> tuple[int, ...]: ...
+    @property
+    def reading(self) -> str: ...
+    @property
+    def single(self) -> SingleOscillator: ...
+    def stiffness_matrix(self, x: PyTree) -> Inexact[Array, "n n"]: ...
+    def total_bias(self, x: PyTree) -> Inexact[Array, "n"]: ...
+
+
+class Settled(NamedTuple):
+    """Outputs in equilibrium under a pull, and what carries them where the pull changes it."""
+
+    pull: Float[Array, "outputs"]
+    output: Float[Array, "outputs"]
+    modes: Modes | None = None
+    held: Compliance | None = None
+    mean: Float[Array, "n"] | None = None
+
+
+class Response(abc.ABC):
+    """How the outputs of oscillators answer to a pull on them."""
+
+    def __init__(self, net: Oscillators, x: PyTree):
+        self.net, self.nodes = net, np.asarray(net.outputs, int)
+        self.force, self.stiffness = net.total_bias(x), net.stiffness_matrix(x)
+
+    @abc.abstractmethod
+    def settled(self, pull: Float[Array, "outputs"]) -> Settled:
+        """The outputs under a pull."""
+
+    @abc.abstractmethod
+    def modes(self, settled: Settled) -> Modes:
+        """The normal modes under a pull."""
+
+    @abc.abstractmethod
+    def held(self, settled: Settled) -> Compliance:
+        """K^-1 under a pull."""
+
+    @abc.abstractmethod
+    def balance(self, settled: Settled) -> tuple[Array, Array, Array]:
+        """(stiffness, force, means) under a pull."""
+
+    @abc.abstractmethod
+    def mean(self, settled: Settled) -> Float[Array, "n"]:
+        """The means under a pull."""
+
+    @abc.abstractmethod
+    def susceptibility(self, settled: Settled) -> Float[Array, "outputs outputs"]:
+        """doutput/dpull, symmetric and not negative."""
+
+    def stable(self, settled: Settled) -> Bool[Array, ""]:
+        """Whether the oscillators are held under a pull."""
+        return self.held(settled).definite
+
+    def blurred(self, settled: Settled) -> Bool[Array, ""]:
+        """Whether rounding moves the state by more than it may."""
+        blurred = self.held(settled).blurred(*self.balance(settled))
+        return blurred if self.net.single.sharp else blurred | self.modes(settled).blurred
+
+    def state(self, settled: Settled) -> GaussianState:
+        """The whole state under a pull."""
+        return GaussianState(self.mean(settled), self.modes(settled).factor(self.net.single))
+
+
+class MeanResponse(Response):
+    """Outputs <x_o>: a pull is a force on them, which leaves the modes alone."""
+
+    def __init__(self, net: Oscillators, x: PyTree):
+        Response.__init__(self, net, x)
+        self.free_modes = in_turn(Modes.of)(self.stiffness, net.mass)
+        self.free_held = in_turn(Compliance.of)(self.stiffness)
+        self.free_mean = self.free_held.mean(self.stiffness, self.force)
+        arms = jnp.zeros((net.n, len(self.nodes)), self.force.dtype).at[self.nodes, jnp.arange(len(self.nodes))].set(1)
+        self.compliance = self.free_held(arms)[self.nodes]
+
+    def settled(self, pull: Float[Array, "outputs"]) -> Settled:
+        return Settled(pull, self.free_mean[self.nodes] + self.compliance @ pull)
+
+    def modes(self, settled: Settled) -> Modes:
+        return self.free_modes
+
+    def held(self, settled: Settled) -> Compliance:
+        return self.free_held
+
+    def balance(self, settled: Settled) -> tuple[Array, Array, Array]:
+        force = self.force.at[self.nodes].add(settled.pull)
+        return self.stiffness, force, self.free_held.mean(self.stiffness, force)
+
+    def mean(self, settled: Settled) -> Float[Array, "n"]:
+        return self.balance(settled)[-1]
+
+    def susceptibility(self, settled: Settled) -> Float[Array, "outputs outputs"]:
+        return self.compliance
+
+
+class MomentResponse(Response):
+    """Outputs (<x_o>, <x_o^2>): a pull (u, v) is a force f_o += u and a stiffness K_oo -= 2v."""
+
+    def settled(self, pull: Float[Array, "outputs"]) -> Settled:
+        stiffness, force = self._under(pull)
+        modes, held = in_turn(Modes.of)(stiffness, self.net.mass), in_turn(Compliance.of)(stiffness)
+        mean = held.mean(stiffness, force)
+        shown = mean[self.nodes]
+        second = shown**2
+        if not self.net.single.sharp:
+            second += modes.shape[self.nodes] ** 2 @ self.net.single.variance(modes.frequency)
+        return Settled(pull, jnp.concatenate([shown, second]), modes, held, mean)
+
+    def modes(self, settled: Settled) -> Modes:
+        assert settled.modes is not None
+        return settled.modes
+
+    def held(self, settled: Settled) -> Compliance:
+        assert settled.held is not None
+        return settled.held
+
+    def balance(self, settled: Settled) -> tuple[Array, Array, Array]:
+        return *self._under(settled.pull), self.mean(settled)
+
+    def mean(self, settled: Settled) -> Float[Array, "n"]:
+        assert settled.mean is not None
+        return settled.mean
+
+    def susceptibility(self, settled: Settled) -> Float[Array, "outputs outputs"]:
+        mean = settled.output[: len(self.nodes)]
+        compliance = self.held(settled)(jnp.eye(self.net.n, dtype=mean.dtype)[:, self.nodes])[self.nodes]
+        between = 2 * compliance * mean
+        softening = self.modes(settled).softening(self.nodes, self.net.single)
+        corner = 4 * mean[:, None] * compliance * mean + 2 * softening
+        return jnp.block([[compliance, between], [between.T, corner]])
+
+    def _under(self, pull: Float[Array, "outputs"]) -> tuple[Array, Array]:
+        """(stiffness, force) under a pull."""
+        force, count = self.force.at[self.nodes].add(pull[: len(self.nodes)]), len(self.nodes)
+        return self.stiffness.at[self.nodes, self.nodes].add(-2 * pull[count:]), force

@@ -7,7 +7,6 @@ import operator
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Array, Float
 
 MOST_DIMENSIONS = 20_000
 
@@ -28,54 +27,51 @@ class FockSpace(NamedTuple):
     momenta: tuple[Any, ...]
 
 
-def in_fock_space(net: Any, levels: int, x: Float[Array, "inputs"]) -> FockSpace:
-    """H and its equilibrium state, each oscillator with its lowest `levels` levels at the frequency sqrt(K_ii/m_i).
-
-    Levels are those about the equilibrium positions, so that forces need no more of them; what is cut off falls
-    exponentially in `levels`.
+def in_fock_space(
+    stiffness: Any, force: Any, mass: Any, constant: Any, hbar: float, temperature: float, levels: int
+) -> FockSpace:
+    """H = sum p_i^2/2m_i + x'Kx/2 - f'x + a constant, and its state, as `QuantumOscillatorNetwork.to_qutip` describes.
 
     Args:
-        net: the network.
+        stiffness: K, shape (n, n).
+        force, mass: f and m, shape (n,).
+        constant: energy of the input alone.
+        hbar, temperature: constants.
         levels: of each oscillator, at least 2.
-        x: the input.
 
     Raises:
         ValueError: for classical oscillators, fewer than 2 levels, a Hilbert space of more than 20,000 dimensions.
     """
-    if net.hbar == 0:
+    if hbar == 0:
         raise ValueError("hbar: wanted a positive number, got 0; classical oscillators have no levels")
     levels = operator.index(levels)
     if levels < 2:
         raise ValueError(f"levels: wanted at least 2 for each oscillator, got {levels}")
-    most = MOST_DIMENSIONS if net.temperature == 0 else 1_000
-    if net.n * math.log(levels) > math.log(most):
+    n, most = len(mass), MOST_DIMENSIONS if temperature == 0 else 1_000
+    if n * math.log(levels) > math.log(most):
         raise ValueError(
-            f"levels: wanted a Hilbert space of at most {most:,} dimensions, got {levels}^{net.n}: take "
+            f"levels: wanted a Hilbert space of at most {most:,} dimensions, got {levels}^{n}: take "
             "fewer levels or fewer oscillators"
         )
     import qutip
 
-    stiffness, force, mass = (
-        np.asarray(values, float) for values in (net.stiffness_matrix(x), net.total_bias(x), net.mass)
-    )
+    stiffness, force, mass = (np.asarray(values, float) for values in (stiffness, force, mass))
     middle = np.linalg.solve(stiffness, force)
     one, ladder = qutip.qeye(levels), qutip.destroy(levels)
     positions, momenta = [], []
-    for k in range(net.n):
-        at = lambda operator, k=k: qutip.tensor([operator if j == k else one for j in range(net.n)])
-        scale = math.sqrt(net.hbar / (2 * math.sqrt(stiffness[k, k] * mass[k])))
+    for k in range(n):
+        at = lambda operator, k=k: qutip.tensor([operator if j == k else one for j in range(n)])
+        scale = math.sqrt(hbar / (2 * math.sqrt(stiffness[k, k] * mass[k])))
         positions.append(at(scale * (ladder + ladder.dag()) + middle[k]))
-        momenta.append(at(1j * net.hbar / (2 * scale) * (ladder.dag() - ladder)))
+        momenta.append(at(1j * hbar / (2 * scale) * (ladder.dag() - ladder)))
     hamiltonian: Any = sum(p * p / (2 * m) for p, m in zip(momenta, mass, strict=True))
-    for i in range(net.n):
+    for i in range(n):
         hamiltonian -= force[i] * positions[i]
-        for j in range(net.n):
+        for j in range(n):
             if stiffness[i, j]:
                 hamiltonian += 0.5 * stiffness[i, j] * positions[i] * positions[j]
-    if net.drive == "anchor":
-        anchored = np.asarray(net.onsite_stiffness, float)[list(net.inputs)]
-        hamiltonian += 0.5 * float(anchored @ (net.gain * np.asarray(x, float)) ** 2)
-    if net.temperature > 0:
-        weighted = ((hamiltonian.groundstate()[0] - hamiltonian) / net.temperature).expm()
+    hamiltonian += float(constant)
+    if temperature > 0:
+        weighted = ((hamiltonian.groundstate()[0] - hamiltonian) / temperature).expm()
         return FockSpace(hamiltonian, weighted / weighted.tr(), tuple(positions), tuple(momenta))
     return FockSpace(hamiltonian, hamiltonian.groundstate()[1], tuple(positions), tuple(momenta))

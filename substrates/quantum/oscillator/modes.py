@@ -10,8 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
-from substrates.quantum.oscillator.single import SingleOscillator
-from substrates.quantum.oscillator.spectral import divided_differences
+from substrates.quantum.oscillator.thermal import SingleOscillator, divided_differences
 from substrates.solvers.certificate import inverse_of, rounding_of, state_tolerance
 
 
@@ -67,10 +66,6 @@ class Modes(eqx.Module):
     def compliance(self, force: Float[Array, "n *k"]) -> Float[Array, "n *k"]:
         """K^-1 f."""
         return (self.shape / self.squared) @ (self.shape.T @ force)
-
-    def covariance(self, single: SingleOscillator) -> Float[Array, "n n"]:
-        """Cov_x in thermal equilibrium, (hbar/2) M^-1/2 Omega^-1 coth(hbar Omega / 2T) M^-1/2."""
-        return (self.shape * single.variance(self.frequency)) @ self.shape.T
 
     def factor(self, single: SingleOscillator) -> Float[Array, "triangle"]:
         """The packed Cholesky factor of Cov_x.

@@ -1,8 +1,9 @@
-"""Quantum harmonic oscillators joined by springs, in their Gaussian ground or thermal state."""
+"""Quantum harmonic oscillators joined by springs: H = sum_i p_i^2/2m_i + x'Kx/2 - f'x, in Gaussian equilibrium."""
 
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Hashable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
@@ -14,18 +15,17 @@ from jaxtyping import Array, Float, Inexact, PRNGKeyArray
 
 from substrates import arguments
 from substrates.nudge import Nudge, Pin
+from substrates.quantum.oscillator import build, pictures
 from substrates.quantum.oscillator.closed_form import ClosedForm
+from substrates.quantum.oscillator.fock import FockSpace, in_fock_space
 from substrates.quantum.oscillator.modes import GaussianState, Modes, pack, unpack
-from substrates.quantum.oscillator.single import SingleOscillator
-from substrates.quantum.oscillator.spectral import trace_of
-from substrates.quantum.oscillator.stability import nearest_stable
+from substrates.quantum.oscillator.stability import nearest_stable, require_stable
+from substrates.quantum.oscillator.thermal import SingleOscillator, trace_of
 from substrates.substrate import Equilibrium, Solver, Substrate, fixed
-from substrates.wiring import Bonds, Graph
+from substrates.wiring import Bonds, Graph, lattice_edges
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-
-    from substrates.quantum.oscillator.fock import FockSpace
 
 Drive = Literal["force", "anchor", "stiffness"]
 Reading = Literal["mean", "moments"]
@@ -112,128 +112,7 @@ class QuantumOscillatorNetwork(Substrate):
         """The formulas of one oscillator at this hbar and temperature."""
         return SingleOscillator(self.hbar, self.temperature)
 
-    # ways to build one
-
-    @classmethod
-    def from_edges(
-        cls,
-        edges: Any,
-        n: int | None = None,
-        *,
-        inputs: Sequence[int],
-        outputs: Sequence[int],
-        stiffness: Any = 1.0,
-        onsite_stiffness: Any = 1.0,
-        bias_force: Any = None,
-        mass: Any = 1.0,
-        drive: Drive = "force",
-        reading: Reading = "mean",
-        hbar: float = 1.0,
-        temperature: float = 0.0,
-        gain: float = 1.0,
-        stiffness_floor: float | None = None,
-        onsite_floor: float | None = None,
-    ) -> QuantumOscillatorNetwork:
-        """A network on any graph.
-
-        Args:
-            edges: springs between two oscillators each, integers of shape (m, 2).
-            n: the number of oscillators; by default as many as are mentioned.
-            inputs: oscillators that the numbers of x drive, as `drive` says.
-            outputs: oscillators that are read; they may be inputs, too.
-            stiffness: k_ij, shape (m,) or one number.
-            onsite_stiffness: k_i, shape (n,) or one number.
-            bias_force: a trainable static force, shape (n,) or one number; None for none.
-            mass: m_i, shape (n,) or one number.
-            drive: "force", "anchor" or "stiffness".
-            reading: "mean" or "moments".
-            hbar, temperature: constants, 0 or more.
-            gain: what inputs are multiplied by.
-            stiffness_floor, onsite_floor: the least that training may reach; by default a thousandth of the smallest,
-                and no floor for springs where some are negative.
-
-        Raises:
-            ValueError: for what has no equilibrium, and arguments of the wrong kind; the message says what to change.
-        """
-        from substrates.quantum.oscillator.build import network_from_edges
-
-        return network_from_edges(
-            edges,
-            n,
-            inputs=inputs,
-            outputs=outputs,
-            stiffness=stiffness,
-            onsite_stiffness=onsite_stiffness,
-            bias_force=bias_force,
-            mass=mass,
-            drive=drive,
-            reading=reading,
-            hbar=hbar,
-            temperature=temperature,
-            gain=gain,
-            stiffness_floor=stiffness_floor,
-            onsite_floor=onsite_floor,
-        )
-
-    @classmethod
-    def from_networkx(
-        cls,
-        graph: Any,
-        *,
-        inputs: Sequence[Hashable],
-        outputs: Sequence[Hashable],
-        stiffness: Any = "stiffness",
-        **options: Any,
-    ) -> QuantumOscillatorNetwork:
-        """The network with a spring on every edge of a NetworkX graph; oscillators are numbered in the graph's order.
-
-        Args:
-            graph: undirected, without parallel edges.
-            inputs, outputs: labels of nodes.
-            stiffness: the edge attribute that holds the stiffness, or a number or array in the order of `graph.edges`.
-            options: the others of `from_edges`; what every oscillator has is one number, an array in the order of
-                `graph.nodes`, {label: number}, or the name of a node attribute.
-
-        Raises:
-            ValueError: for a label that is no node, an edge without the attribute, and whatever `from_edges` refuses.
-        """
-        from substrates.quantum.oscillator.build import network_from_networkx
-
-        return network_from_networkx(graph, inputs=inputs, outputs=outputs, stiffness=stiffness, **options)
-
-    @classmethod
-    def lattice(cls, shape: int | Sequence[int], *, periodic: bool = False, **options: Any) -> QuantumOscillatorNetwork:
-        """Oscillators on a grid of any dimension, numbered in C order, with springs between nearest neighbours.
-
-        Args:
-            shape: how many oscillators along each axis.
-            periodic: whether each axis closes on itself.
-            options: those of `from_edges`.
-        """
-        from substrates.quantum.oscillator.build import lattice_network
-
-        return lattice_network(shape, periodic, **options)
-
-    @classmethod
-    def chain(cls, n: int, *, periodic: bool = False, **options: Any) -> QuantumOscillatorNetwork:
-        """n oscillators in a row; the options are those of `from_edges`."""
-        return cls.lattice((n,), periodic=periodic, **options)
-
-    @classmethod
-    def for_task(
-        cls, n_inputs: int, n_outputs: int, *, sizes: tuple[int, ...] | None = None, key: PRNGKeyArray
-    ) -> QuantumOscillatorNetwork:
-        """A network fit for a data set; see `tasks.task_network`."""
-        from substrates.quantum.oscillator.tasks import task_network
-
-        return task_network(n_inputs, n_outputs, sizes, key)
-
-    def training_defaults(self) -> dict[str, Any]:
-        from substrates.quantum.oscillator.tasks import TRAINING_DEFAULTS
-
-        return dict(TRAINING_DEFAULTS)
-
-    # the contract
+    # the energy
 
     def energy(self, state: GaussianState, x: Float[Array, "inputs"]) -> Inexact[Array, ""]:
         mean, factor = state
@@ -242,8 +121,64 @@ class QuantumOscillatorNetwork(Substrate):
         energy = 0.5 * jnp.sum(self.stiffness * (mean[i] - mean[j]) ** 2) + 0.5 * jnp.sum(onsite * mean**2)
         energy -= jnp.sum(force * mean)
         if self.drive == "anchor":
-            energy += 0.5 * jnp.sum(self.onsite_stiffness[self._driven] * self._acting(x) ** 2)
+            energy += self._anchored(x)
         return energy if self.single.sharp else energy + self._spread_energy(unpack(factor, self.n), onsite)
+
+    def _spread_energy(self, factor: Inexact[Array, "n n"], onsite: Inexact[Array, "n"]) -> Inexact[Array, ""]:
+        """tr(K S)/2 and the energy of the momenta, for S = L L'."""
+        bonds = Bonds(self.stiffness, self.graph)
+        i, j = self.graph.edges.T
+        if bonds.dense:
+            whole = onsite.at[i].add(self.stiffness).at[j].add(self.stiffness)
+            energy = 0.5 * jnp.sum(whole * jnp.sum(factor**2, axis=1))
+            energy -= 0.5 * jnp.sum(factor * (bonds.matrix() @ factor))
+        else:
+            energy = 0.5 * jnp.sum(onsite * jnp.sum(factor**2, axis=1))
+            energy += 0.5 * jnp.sum(self.stiffness * jnp.sum((factor[i] - factor[j]) ** 2, axis=1))
+        if self.temperature == 0:
+            inverse = jax.scipy.linalg.solve_triangular(factor, jnp.diag(self.mass**-0.5), lower=True)
+            return energy + jnp.sum((self.hbar * inverse) ** 2) / 8
+        weighted = jnp.sqrt(self.mass)[:, None] * factor
+        single = self.single
+        return energy + trace_of(single.rest, single.rest_slope, single.rest_curvature, weighted @ weighted.T)
+
+    def stiffness_matrix(self, x: Float[Array, "inputs"]) -> Inexact[Array, "n n"]:
+        """K, with inputs that are stiffnesses."""
+        i, j = self.graph.edges.T
+        onsite = self._onsite(x).at[i].add(self.stiffness).at[j].add(self.stiffness)
+        return jnp.diag(onsite) - Bonds(self.stiffness, self.graph).matrix()
+
+    def total_bias(self, x: Float[Array, "inputs"]) -> Inexact[Array, "n"]:
+        """f, the static forces with those of the inputs."""
+        x = self._acting(x)
+        force = jnp.zeros_like(self.onsite_stiffness) if self.bias_force is None else self.bias_force
+        if self.drive == "stiffness":
+            return force
+        return force.at[self._driven].add(x if self.drive == "force" else self.onsite_stiffness[self._driven] * x)
+
+    def _onsite(self, x: Float[Array, "inputs"]) -> Inexact[Array, "n"]:
+        x = self._acting(x)
+        if self.drive != "stiffness":
+            return self.onsite_stiffness
+        return self.onsite_stiffness.at[self._driven].multiply(jnp.exp(x))
+
+    def _anchored(self, x: Float[Array, "inputs"]) -> Inexact[Array, ""]:
+        """What inputs that are anchors add to the energy: sum_a k_a g_a^2 / 2."""
+        return 0.5 * jnp.sum(self.onsite_stiffness[self._driven] * self._acting(x) ** 2)
+
+    @property
+    def _driven(self) -> np.ndarray:
+        return np.asarray(self.inputs, int)
+
+    def _acting(self, x: Any) -> Inexact[Array, "inputs"]:
+        """The inputs as they act, with their gain."""
+        x = jnp.asarray(x)
+        if x.shape != (len(self.inputs),):
+            raise ValueError(f"x: wanted shape ({len(self.inputs)},), one number per input, got {x.shape}")
+        dtype = self.onsite_stiffness.dtype
+        return self.gain * (x if jnp.iscomplexobj(x) else x.astype(dtype))
+
+    # the contract
 
     @property
     def input_size(self) -> int:
@@ -316,21 +251,152 @@ class QuantumOscillatorNetwork(Substrate):
         )
         return eqx.tree_at(lambda net: (net.stiffness, net.onsite_stiffness), self, (stiffness, onsite))
 
+    # ways to build one
+
+    @classmethod
+    def from_edges(
+        cls,
+        edges: Any,
+        n: int | None = None,
+        *,
+        inputs: Sequence[int],
+        outputs: Sequence[int],
+        stiffness: Any = 1.0,
+        onsite_stiffness: Any = 1.0,
+        bias_force: Any = None,
+        mass: Any = 1.0,
+        drive: Drive = "force",
+        reading: Reading = "mean",
+        hbar: float = 1.0,
+        temperature: float = 0.0,
+        gain: float = 1.0,
+        stiffness_floor: float | None = None,
+        onsite_floor: float | None = None,
+    ) -> Self:
+        """A network on any graph.
+
+        Args:
+            edges: springs between two oscillators each, integers of shape (m, 2).
+            n: the number of oscillators; by default as many as are mentioned.
+            inputs: oscillators that the numbers of x drive, as `drive` says.
+            outputs: oscillators that are read; they may be inputs, too.
+            stiffness: k_ij, shape (m,) or one number.
+            onsite_stiffness: k_i, shape (n,) or one number.
+            bias_force: a trainable static force, shape (n,) or one number; None for none.
+            mass: m_i, shape (n,) or one number.
+            drive: "force", "anchor" or "stiffness".
+            reading: "mean" or "moments".
+            hbar, temperature: constants, 0 or more.
+            gain: what inputs are multiplied by.
+            stiffness_floor, onsite_floor: the least that training may reach; by default a thousandth of the smallest,
+                and no floor for springs where some are negative.
+
+        Raises:
+            ValueError: for what has no equilibrium, and arguments of the wrong kind; the message says what to change.
+        """
+        sized = (onsite_stiffness, bias_force, mass)
+        graph = build.graph_of(edges, n, {"inputs": inputs, "outputs": outputs}, sized)
+        parameters = build.parameters(graph, stiffness, *sized)
+        net = cls(
+            **parameters,
+            graph=graph,
+            inputs=arguments.different_nodes("inputs", inputs, graph.n, "oscillator"),
+            outputs=arguments.different_nodes("outputs", outputs, graph.n, "oscillator"),
+            drive=arguments.one_of("drive", drive, Drive),
+            reading=arguments.one_of("reading", reading, Reading),
+            hbar=build.not_negative("hbar", hbar),
+            temperature=build.not_negative("temperature", temperature),
+            gain=build.finite("gain", gain),
+            stiffness_floor=build.floor_of("stiffness", stiffness_floor, parameters["stiffness"]),
+            onsite_floor=build.floor_of("onsite", onsite_floor, parameters["onsite_stiffness"]),
+        )
+        if not net.outputs:
+            raise ValueError("outputs: wanted at least one oscillator to read, got none")
+        require_stable(np.asarray(net.stiffness_matrix(net._input_or_rest(None)), float))
+        return net
+
+    @classmethod
+    def from_networkx(
+        cls,
+        graph: Any,
+        *,
+        inputs: Sequence[Hashable],
+        outputs: Sequence[Hashable],
+        stiffness: Any = "stiffness",
+        **options: Any,
+    ) -> Self:
+        """The network with a spring on every edge of a NetworkX graph; oscillators are numbered in the graph's order.
+
+        Args:
+            graph: undirected, without parallel edges.
+            inputs, outputs: labels of nodes.
+            stiffness: the edge attribute that holds the stiffness, or a number or array in the order of `graph.edges`.
+            options: the others of `from_edges`; what every oscillator has is one number, an array in the order of
+                `graph.nodes`, {label: number}, or the name of a node attribute.
+
+        Raises:
+            ValueError: for a label that is no node, an edge without the attribute, and whatever `from_edges` refuses.
+        """
+        number = arguments.numbering(graph)
+        for name in {"onsite_stiffness", "bias_force", "mass"} & options.keys():
+            options[name] = arguments.of_nodes(name, options[name], graph)
+        options["stiffness"] = arguments.of_edges("stiffness", stiffness, graph)
+        options["inputs"] = arguments.numbers_of("inputs", inputs, number)
+        options["outputs"] = arguments.numbers_of("outputs", outputs, number)
+        with arguments.explained(tuple(number)):
+            edges = [(number[a], number[b]) for a, b in graph.edges()]
+            net = cls.from_edges(edges, len(number), **options)
+        return dataclasses.replace(net, labels=tuple(number))
+
+    @classmethod
+    def lattice(cls, shape: int | Sequence[int], *, periodic: bool = False, **options: Any) -> Self:
+        """Oscillators on a grid of any dimension, numbered in C order, with springs between nearest neighbours.
+
+        Args:
+            shape: how many oscillators along each axis.
+            periodic: whether each axis closes on itself.
+            options: those of `from_edges`.
+        """
+        sides = arguments.sides(shape, "oscillator")
+        return cls.from_edges(lattice_edges(sides, periodic), math.prod(sides), **options)
+
+    @classmethod
+    def chain(cls, n: int, *, periodic: bool = False, **options: Any) -> Self:
+        """n oscillators in a row; the options are those of `from_edges`."""
+        return cls.lattice((n,), periodic=periodic, **options)
+
+    @classmethod
+    def for_task(
+        cls, n_inputs: int, n_outputs: int, *, sizes: tuple[int, ...] | None = None, key: PRNGKeyArray
+    ) -> Self:
+        """Inputs as forces on their own oscillators, joined by springs of either sign to all the others; outputs are
+        means.
+
+        The answer is linear: softmax regression by displacements with the cross-entropy, which is the default; with the
+        squared error linear regression, which masks a class between two others. Hidden oscillators (`sizes`, by default
+        none) add springs and no nonlinearity. `drive="stiffness"` would be nonlinear, at the price of one eigenvalue
+        problem per example.
+        """
+        return cls.from_edges(**build.for_task(n_inputs, n_outputs, sizes, key))
+
+    def training_defaults(self) -> dict[str, Any]:
+        return {
+            "beta": 0.1,
+            "cost": "cross-entropy",
+            "epochs": 60,
+            "batch_size": 16,
+            "optimiser": "adam",
+            "learning_rate": 0.02,
+            "decay": 0.95,
+            "bench": {
+                "epsilon": {"stiffness": 2e-5, "onsite_stiffness": 2e-5, "bias_force": 2e-3},
+                "beta": 60.0,
+                "epochs": 150,
+                "cost": "cross-entropy",
+            },
+        }
+
     # the physics
-
-    def stiffness_matrix(self, x: Float[Array, "inputs"]) -> Inexact[Array, "n n"]:
-        """K, with inputs that are stiffnesses."""
-        i, j = self.graph.edges.T
-        onsite = self._onsite(x).at[i].add(self.stiffness).at[j].add(self.stiffness)
-        return jnp.diag(onsite) - Bonds(self.stiffness, self.graph).matrix()
-
-    def total_bias(self, x: Float[Array, "inputs"]) -> Inexact[Array, "n"]:
-        """f, the static forces with those of the inputs."""
-        x = self._acting(x)
-        force = jnp.zeros_like(self.onsite_stiffness) if self.bias_force is None else self.bias_force
-        if self.drive == "stiffness":
-            return force
-        return force.at[self._driven].add(x if self.drive == "force" else self.onsite_stiffness[self._driven] * x)
 
     def normal_modes(self, x: Float[Array, "inputs"] | None = None) -> Modes:
         """The frequencies and shapes of the normal modes; without an input those at x = 0."""
@@ -342,7 +408,7 @@ class QuantumOscillatorNetwork(Substrate):
         modes, force = self.normal_modes(at), self.total_bias(at)
         energy = jnp.sum(self.single.free_energy(modes.frequency)) - 0.5 * force @ modes.compliance(force)
         if self.drive == "anchor":
-            energy += 0.5 * jnp.sum(self.onsite_stiffness[self._driven] * self._acting(at) ** 2)
+            energy += self._anchored(at)
         return energy
 
     def covariance(self, state: GaussianState) -> Inexact[Array, "n n"]:
@@ -365,73 +431,90 @@ class QuantumOscillatorNetwork(Substrate):
     def logarithmic_negativity(
         self, state: GaussianState, group: Sequence[Hashable], other: Sequence[Hashable] | None = None
     ) -> Float[Array, ""]:
-        """The entanglement of two groups of oscillators, in nats; `other` is by default all the rest.
+        """E_N = sum_k max(0, -log(2 nu_k / hbar)) between two groups of oscillators, in nats (log 2 of them are a bit).
 
-        Oscillators go by their labels where the network was built from labels.
+        nu_k^2 are the eigenvalues of Cov_x Cov_p once the momenta of the second group are reversed, which is partial
+        transposition. It is zero for separable states of one oscillator with any number of others, and never above zero
+        without entanglement.
+
+        Args:
+            state: one of its states.
+            group, other: oscillators, by their labels where the network was built from labels; `other` is by default
+                all that are not in `group`. What is in neither is traced out.
+
+        Raises:
+            ValueError: for classical oscillators, groups that are empty, overlap, repeat or name no oscillator.
+
+        Source: Vidal and Werner 2002, quant-ph/0102117; Audenaert, Eisert, Plenio and Werner 2002, quant-ph/0205025.
         """
-        from substrates.quantum.oscillator.entanglement import logarithmic_negativity
-
-        return logarithmic_negativity(self, state, group, other)
+        if self.hbar == 0:
+            raise ValueError("hbar: wanted a positive number, got 0; classical oscillators are not entangled")
+        if self.labels is not None:
+            numbers = lambda name, nodes: [arguments.number_of_node(name, node, self.n, self.labels) for node in nodes]
+            group, other = numbers("group", group), None if other is None else numbers("other", other)
+        first = np.asarray(group, int).ravel()
+        second = np.setdiff1d(np.arange(self.n), first) if other is None else np.asarray(other, int).ravel()
+        both, n = np.concatenate([first, second]), self.n
+        apart = min(len(first), len(second)) > 0 and len(np.unique(both)) == len(both)
+        if not apart or both.min() < 0 or both.max() >= n:
+            raise ValueError(
+                f"group, other: wanted two groups of different oscillators from 0 to {n - 1}, none of them empty, got "
+                f"{list(group)} and {second.tolist()}"
+            )
+        part = np.ix_(both, both)
+        sign = jnp.concatenate([jnp.ones(len(first)), -jnp.ones(len(second))]).astype(self.mass.dtype)
+        root = jnp.linalg.cholesky(self.covariance(state)[part])
+        reversed_momenta = sign[:, None] * self.momentum_covariance(state)[part] * sign
+        squared = jnp.linalg.eigvalsh(root.T @ reversed_momenta @ root)
+        return jnp.sum(jnp.maximum(0, -0.5 * jnp.log(4 * squared / self.hbar**2)))
 
     def to_qutip(self, levels: int, x: Float[Array, "inputs"] | None = None) -> FockSpace:
-        """The oscillators as QuTiP objects in a truncated Fock space; see `fock.in_fock_space`."""
-        from substrates.quantum.oscillator.fock import in_fock_space
+        """H and its equilibrium state in QuTiP, each oscillator with its lowest levels at the frequency sqrt(K_ii/m_i).
 
-        return in_fock_space(self, levels, self._input_or_rest(x))
+        Levels are those about the equilibrium positions, so that forces need no more of them; what is cut off falls
+        exponentially in `levels`.
 
-    def draw(self, state: GaussianState | None = None, x: Any = None, ax: Axes | None = None, **options: Any) -> Axes:
-        """A picture of the network, with displacements and fluctuations; see `pictures.network`."""
-        from substrates.quantum.oscillator.pictures import network
+        Args:
+            levels: of each oscillator, at least 2.
+            x: the input; None means x = 0.
 
-        return network(self, state, x, ax, **options)
+        Raises:
+            ValueError: for classical oscillators, fewer than 2 levels, a Hilbert space of more than 20,000 dimensions.
+        """
+        at = self._input_or_rest(x)
+        constant = self._anchored(at) if self.drive == "anchor" else 0.0
+        values = self.stiffness_matrix(at), self.total_bias(at), self.mass, constant
+        return in_fock_space(*values, self.hbar, self.temperature, levels)
+
+    def draw(
+        self, state: GaussianState | None = None, x: Any = None, ax: Axes | None = None, positions: Any = None
+    ) -> Axes:
+        """Draws oscillators coloured by <x>, with areas proportional to Var x, and springs as wide as they are stiff.
+
+        Springs that push apart, of negative stiffness, are dashed.
+
+        Args:
+            state: a state; None with an x (or without inputs) settles the network, else it is drawn bare.
+            x: the input, shape (inputs,).
+            ax: where to draw; None opens a new figure.
+            positions: (n, 2) places of the oscillators; None asks networkx for a layout.
+
+        Raises:
+            ValueError: for positions of another shape.
+        """
+        if state is None and (x is not None or not self.inputs):
+            state = self.relax(jnp.asarray(self._input_or_rest(x), self.stiffness.dtype)).state
+        spread = None if state is None else (state.mean, jnp.diagonal(self.covariance(state)))
+        roles = {"inputs": self.inputs, "outputs": self.outputs}
+        return pictures.network(self.n, self.graph.edges, self.stiffness, spread, roles, ax, positions)
 
     def at_temperature(self, temperature: float) -> Self:
         """The same oscillators in their Gibbs state at a temperature T >= 0, in units of energy."""
-        from substrates.quantum.oscillator.build import not_negative
-
-        return dataclasses.replace(self, temperature=not_negative("temperature", temperature))
+        return dataclasses.replace(self, temperature=build.not_negative("temperature", temperature))
 
     def with_hbar(self, hbar: float) -> Self:
         """The same oscillators under another constant hbar >= 0; at 0 they are classical."""
-        from substrates.quantum.oscillator.build import not_negative
-
-        return dataclasses.replace(self, hbar=not_negative("hbar", hbar))
-
-    @property
-    def _driven(self) -> np.ndarray:
-        return np.asarray(self.inputs, int)
-
-    def _acting(self, x: Any) -> Inexact[Array, "inputs"]:
-        """The inputs as they act, with their gain."""
-        x = jnp.asarray(x)
-        if x.shape != (len(self.inputs),):
-            raise ValueError(f"x: wanted shape ({len(self.inputs)},), one number per input, got {x.shape}")
-        dtype = self.onsite_stiffness.dtype
-        return self.gain * (x if jnp.iscomplexobj(x) else x.astype(dtype))
+        return dataclasses.replace(self, hbar=build.not_negative("hbar", hbar))
 
     def _input_or_rest(self, x: Any) -> Any:
         return jnp.zeros(len(self.inputs), self.onsite_stiffness.dtype) if x is None else x
-
-    def _onsite(self, x: Float[Array, "inputs"]) -> Inexact[Array, "n"]:
-        x = self._acting(x)
-        if self.drive != "stiffness":
-            return self.onsite_stiffness
-        return self.onsite_stiffness.at[self._driven].multiply(jnp.exp(x))
-
-    def _spread_energy(self, factor: Inexact[Array, "n n"], onsite: Inexact[Array, "n"]) -> Inexact[Array, ""]:
-        """tr(K S)/2 and the energy of the momenta, for S = L L'."""
-        bonds = Bonds(self.stiffness, self.graph)
-        i, j = self.graph.edges.T
-        if bonds.dense:
-            whole = onsite.at[i].add(self.stiffness).at[j].add(self.stiffness)
-            energy = 0.5 * jnp.sum(whole * jnp.sum(factor**2, axis=1))
-            energy -= 0.5 * jnp.sum(factor * (bonds.matrix() @ factor))
-        else:
-            energy = 0.5 * jnp.sum(onsite * jnp.sum(factor**2, axis=1))
-            energy += 0.5 * jnp.sum(self.stiffness * jnp.sum((factor[i] - factor[j]) ** 2, axis=1))
-        if self.temperature == 0:
-            inverse = jax.scipy.linalg.solve_triangular(factor, jnp.diag(self.mass**-0.5), lower=True)
-            return energy + jnp.sum((self.hbar * inverse) ** 2) / 8
-        weighted = jnp.sqrt(self.mass)[:, None] * factor
-        single = self.single
-        return energy + trace_of(single.rest, single.rest_slope, single.rest_curvature, weighted @ weighted.T)

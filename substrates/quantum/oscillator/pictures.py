@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,52 +17,44 @@ INPUT, OUTPUT = "#0072B2", "#D55E00"  # Okabe and Ito's colours, apart to every 
 
 
 def network(
-    net: Any, state: GaussianState | None = None, x: Any = None, ax: Axes | None = None, positions: Any = None
+    n: int,
+    edges: np.ndarray,
+    stiffness: Any,
+    spread: Any,
+    roles: Mapping[str, Sequence[int]],
+    ax: Axes | None,
+    positions: Any,
 ) -> Axes:
-    """Draws oscillators coloured by <x>, with areas proportional to Var x, and springs as wide as they are stiff.
-
-    Springs that push apart, of negative stiffness, are dashed.
-
-    Args:
-        net: the network.
-        state: a state; None with an x (or without inputs) settles the network, else it is drawn bare.
-        x: the input, shape (inputs,).
-        ax: where to draw; None opens a new figure.
-        positions: (n, 2) places of the oscillators; None asks networkx for a layout.
-
-    Raises:
-        ValueError: for positions of another shape.
-    """
+    """Draws n oscillators and their springs, and their spread, (<x>, Var x); `QuantumOscillatorNetwork.draw` tells."""
     import matplotlib.pyplot as plt
     from matplotlib.collections import LineCollection
 
-    places = _layout(net) if positions is None else np.asarray(positions, dtype=float)
-    if places.shape != (net.n, 2):
-        raise ValueError(f"positions: wanted shape ({net.n}, 2), one place per oscillator, got {places.shape}")
-    if state is None and (x is not None or not net.inputs):
-        state = net.relax(_as_input(net, x)).state
+    places = _layout(n, edges) if positions is None else np.asarray(positions, dtype=float)
+    if places.shape != (n, 2):
+        raise ValueError(f"positions: wanted shape ({n}, 2), one place per oscillator, got {places.shape}")
     ax = plt.subplots(figsize=(6.0, 4.6), layout="constrained")[1] if ax is None else ax
-    stiffness = np.asarray(net.stiffness, dtype=float)
+    stiffness = np.asarray(stiffness, dtype=float)
     strongest = np.abs(stiffness).max(initial=0) or 1.0
-    springs = LineCollection(places[net.graph.edges].tolist(), color="0.6", zorder=1, label="springs")
+    springs = LineCollection(places[edges].tolist(), color="0.6", zorder=1, label="springs")
     springs.set(linewidths=0.3 + 3.2 * np.abs(stiffness) / strongest)
     springs.set(linestyles=["-" if k >= 0 else "--" for k in stiffness])
     ax.add_collection(springs)
-    size = float(np.clip(9000 / net.n, 12, 420))
+    size = float(np.clip(9000 / n, 12, 420))
     nodes = ax.scatter(*places.T, s=size, c="white", edgecolors="0.15", linewidths=0.6, zorder=3, label="oscillators")
-    if state is not None:
-        mean = np.asarray(state.mean, dtype=float)
-        variance = np.diagonal(np.asarray(net.covariance(state), dtype=float))
+    if spread is not None:
+        mean, variance = (np.asarray(values, dtype=float) for values in spread)
         largest = float(np.abs(mean).max()) or 1.0
         nodes.set(array=mean, facecolors=None, cmap="RdBu_r", clim=(-largest, largest))
         if variance.max() > 0:
             nodes.set_sizes(size * variance / variance.max())
         ax.figure.colorbar(nodes, ax=ax, label=r"$\langle x \rangle$", shrink=0.75, pad=0.02)
-    for label, members, marker, colour in (("inputs", net.inputs, "s", INPUT), ("outputs", net.outputs, "o", OUTPUT)):
-        if members:
+    for label, marker, colour in (("inputs", "s", INPUT), ("outputs", "o", OUTPUT)):
+        if roles[label]:
             style: dict[str, Any] = {"marker": marker, "fillstyle": "none", "linestyle": "none", "color": colour}
             width = 1.4 * size**0.5
-            ax.plot(*places[list(members)].T, markersize=width, markeredgewidth=1.5, zorder=2, label=label, **style)
+            ax.plot(
+                *places[list(roles[label])].T, markersize=width, markeredgewidth=1.5, zorder=2, label=label, **style
+            )
     handles = [line for line in ax.lines if line.get_label() in ("inputs", "outputs")]
     if handles:
         legend = ax.legend(handles=handles, loc="upper center", bbox_to_anchor=(0.5, 0.0), ncols=2, frameon=False)
@@ -84,7 +76,7 @@ def normal_modes(net: Any, x: Any = None, ax: Axes | None = None) -> Axes:
     """
     import matplotlib.pyplot as plt
 
-    modes = net.normal_modes(None if x is None else _as_input(net, x))
+    modes = net.normal_modes(None if x is None else np.asarray(x, net.stiffness.dtype))
     shape = np.asarray(modes.shape, dtype=float) * np.sqrt(np.asarray(net.mass, dtype=float))[:, None]
     ax = plt.subplots(figsize=(6.0, 4.2), layout="constrained")[1] if ax is None else ax
     largest = float(np.abs(shape).max())
@@ -170,17 +162,11 @@ def _require_fluctuations(net: Any) -> None:
         raise ValueError("hbar: wanted fluctuations to draw, got none: hbar and the temperature are 0")
 
 
-def _as_input(net: Any, x: Any) -> Any:
-    import jax.numpy as jnp
-
-    return jnp.zeros(len(net.inputs), net.stiffness.dtype) if x is None else jnp.asarray(x, net.stiffness.dtype)
-
-
-def _layout(net: Any) -> np.ndarray:
+def _layout(n: int, edges: np.ndarray) -> np.ndarray:
     import networkx as nx
 
     drawn = nx.Graph()
-    drawn.add_nodes_from(range(net.n))
-    drawn.add_edges_from(net.graph.edges.tolist())
+    drawn.add_nodes_from(range(n))
+    drawn.add_edges_from(edges.tolist())
     layout = nx.kamada_kawai_layout(drawn) if nx.is_connected(drawn) else nx.spring_layout(drawn, seed=0)
-    return np.asarray([layout[node] for node in range(net.n)])
+    return np.asarray([layout[node] for node in range(n)])

@@ -1,6 +1,8 @@
-"""The stiffnesses of oscillators nearest to given ones at which the network certainly has a ground state."""
+"""Stiffnesses at which oscillators have a ground state: whether they are, and the nearest that certainly are."""
 
 from __future__ import annotations
+
+import math
 
 import jax
 import jax.numpy as jnp
@@ -62,3 +64,18 @@ def nearest_stable(
     found, *_ = jax.lax.while_loop(going, advance, start)
     held = springs(found)
     return held, jnp.maximum(onsite + sags * found, needed(held))
+
+
+def require_stable(stiffness: Float[np.ndarray, "n n"]) -> None:
+    """Raises ValueError for a matrix K that is not positive definite."""
+    own = np.diagonal(stiffness)
+    # next to what oscillators cost one by one, so that soft parts may stand beside stiff ones
+    root = 1 / np.sqrt(np.where(own > 0, own, 1.0))
+    least = np.linalg.eigvalsh((root[:, None] * stiffness) * root)[0]
+    if np.any(own <= 0) or least <= 2 * math.sqrt(len(own)) * np.finfo(float).eps:
+        lowest = np.linalg.eigvalsh(stiffness)[0]
+        raise ValueError(
+            f"stiffness, onsite_stiffness: wanted a positive definite stiffness matrix K, got one with the eigenvalue "
+            f"{lowest:.3g}, along which nothing holds the oscillators: hold each connected part by a positive "
+            "on-site stiffness, larger than twice what negative springs take from it"
+        )

@@ -1,12 +1,22 @@
-"""One oscillator at a temperature: its variances and free energy, as functions of its frequency and of its variance."""
+"""One oscillator at a temperature: its variances and free energy, as functions of its frequency and of its variance.
+
+And functions of symmetric matrices, whose derivatives survive degenerate eigenvalues: the same of coupled oscillators.
+"""
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
+from collections.abc import Callable
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
+
+from substrates.solvers.batching import in_turn
+
+Scalar = Callable[[Float[Array, "..."]], Float[Array, "..."]]
 
 _NEWTON_STEPS = 8
 """From the starting guess, relative errors fall below rounding in five at every variance."""
@@ -34,16 +44,12 @@ class SingleOscillator:
         return self.hbar == 0 and self.temperature == 0
 
     def variance(self, frequency: Float[Array, "..."]) -> Float[Array, "..."]:
-        """s = <x^2> = (hbar / 2 omega) coth u."""
+        """s = <x^2> = (hbar / 2 omega) coth u; <p^2> = omega^2 s."""
         if self.hbar == 0:
             return self.temperature / frequency**2
         if self.temperature == 0:
             return self.hbar / (2 * frequency)
         return self.hbar / (2 * frequency * jnp.tanh(self._u(frequency)))
-
-    def momentum_variance(self, frequency: Float[Array, "..."]) -> Float[Array, "..."]:
-        """<p^2> = (hbar omega / 2) coth u = omega^2 <x^2>."""
-        return frequency**2 * self.variance(frequency)
 
     def free_energy(self, frequency: Float[Array, "..."]) -> Float[Array, "..."]:
         """A = T log(2 sinh u); at T = 0 the zero-point energy hbar omega / 2."""
@@ -102,3 +108,39 @@ class SingleOscillator:
 
 def _log_two_sinh(u: Float[Array, "..."]) -> Float[Array, "..."]:
     return u + jnp.log(-jnp.expm1(-2 * u))
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(0, 1, 2))
+def trace_of(function: Scalar, slope: Scalar, curvature: Scalar, matrix: Float[Array, "n n"]) -> Float[Array, ""]:
+    """tr f(A) of a symmetric matrix, with the derivative tr(f'(A) dA); f, f' and f'' are given."""
+    return jnp.sum(function(in_turn(jnp.linalg.eigvalsh)(matrix)))
+
+
+@trace_of.defjvp
+def _trace_jvp(function, slope, curvature, primals, tangents):
+    value = trace_of(function, slope, curvature, *primals)
+    return value, jnp.sum(matrix_function(slope, curvature, *primals) * tangents[0])
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(0, 1))
+def matrix_function(function: Scalar, slope: Scalar, matrix: Float[Array, "n n"]) -> Float[Array, "n n"]:
+    """f(A) of a symmetric matrix; its derivative has the divided differences of f (Daleckii and Krein 1965)."""
+    values, vectors = in_turn(jnp.linalg.eigh)(matrix)
+    return (vectors * function(values)) @ vectors.T
+
+
+@matrix_function.defjvp
+def _matrix_jvp(function, slope, primals, tangents):
+    values, vectors = in_turn(jnp.linalg.eigh)(primals[0])
+    differences = divided_differences(function, slope, values)
+    inner = differences * (vectors.T @ tangents[0] @ vectors)
+    return (vectors * function(values)) @ vectors.T, vectors @ inner @ vectors.T
+
+
+def divided_differences(function: Scalar, slope: Scalar, values: Float[Array, "n"]) -> Float[Array, "n n"]:
+    """(f(a) - f(b)) / (a - b) for all pairs, f' at their middle where they are so close that rounding would win."""
+    a, b = values[:, None], values
+    near = jnp.abs(a - b) <= jnp.finfo(values.dtype).eps ** (1 / 3) * (jnp.abs(a) + jnp.abs(b))
+    apart = jnp.where(near, 1, a - b)
+    image = function(values)
+    return jnp.where(near, slope((a + b) / 2), (image[:, None] - image) / apart)

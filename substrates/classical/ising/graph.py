@@ -26,7 +26,7 @@ class Layout:
     Attributes:
         free: the nodes of the free spins, ascending: the order of the state.
         inputs, outputs: the nodes of the inputs; the free spins that are read (their places in the state).
-        inside, joined: the edges between free spins, and the pairs of free spins that they couple.
+        inside: the edges between free spins; `placed` is their graph by places of a sweep.
         order: the free spin (its place in the state) at each place of a sweep; `place` is the reverse.
         blocks: (first, end) of each class of a sweep.
         rows, columns, along: the couplings between free spins at places of a sweep, both ways, and their edges.
@@ -56,8 +56,8 @@ class Layout:
         self.held = number[ends[to_input, 0]], held_number[ends[to_input, 1]], edge[to_input]
 
         self.inside = np.flatnonzero(is_free[graph.edges].all(axis=1))
-        self.joined = number[graph.edges[self.inside]].astype(np.int32)
-        classes = Graph(self.size, self.joined).colours
+        joined = number[graph.edges[self.inside]].astype(np.int32)
+        classes = Graph(self.size, joined).colours
         self.one_by_one = len(classes) > MOST_CLASSES
         if self.one_by_one:
             classes = (np.arange(self.size),)
@@ -65,7 +65,7 @@ class Layout:
         bounds = np.cumsum([0, *(len(c) for c in classes)])
         self.blocks = tuple(zip(bounds[:-1].tolist(), bounds[1:].tolist(), strict=True))
         self.place = np.argsort(self.order).astype(np.int32)
-        self.placed = Graph(self.size, self.place[self.joined])
+        self.placed = Graph(self.size, self.place[joined])
         self.rows, self.columns = np.concatenate([self.placed.edges, self.placed.edges[:, ::-1]]).T
         self.along = np.tile(self.inside, 2)
         degree = int(np.bincount(self.rows).max(initial=0))

@@ -127,7 +127,10 @@ class IsingModel(Spins):
     # what solvers ask
 
     def free_couplings(self) -> tuple[Int[np.ndarray, "m 2"], Float[Array, "m"]]:
-        return self.layout.joined, self.coupling.weight[self.layout.inside]
+        layout = self.layout
+        once = layout.rows < layout.columns
+        pairs = np.stack([layout.order[layout.rows[once]], layout.order[layout.columns[once]]], axis=1)
+        return pairs, self.coupling.weight[layout.along[once]]
 
     def sweeps(self, x: Float[Array, "inputs"], nudge: Nudge | Pin | None) -> GraphSweeps:
         field = self.held_field(x)

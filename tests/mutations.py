@@ -325,7 +325,7 @@ MUTATIONS = (
     ),
     Mutation(
         "spins: an absolute rounding where energies are compared",
-        "substrates/classical/ising/model.py",
+        "substrates/classical/ising/spins.py",
         "return change, 16 * float(jnp.finfo(change.dtype).eps) * size",
         "return change, jnp.where(size > 0, 1e-6, 0.0).astype(size.dtype)",
         "tests/substrates/test_ising_scales.py::test_a_weakly_held_pair_turns_over_as_a_whole",
@@ -339,7 +339,7 @@ MUTATIONS = (
     ),
     Mutation(
         "spins: a residual in units of energy",
-        "substrates/classical/ising/model.py",
+        "substrates/classical/ising/spins.py",
         "released = left_over(jax.tree.map(lambda gain: jnp.minimum(gain, 0), gains), meeting)",
         "released = -jnp.min(ravel_pytree(gains)[0], initial=0.0)",
         "tests/substrates/test_ising_scales.py::test_a_spin_against_its_own_weak_field_is_no_equilibrium",

@@ -12,10 +12,9 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
-from substrates.classical.ising.annealing import DRAW, best
-from substrates.classical.ising.bqm import terms
-from substrates.classical.ising.counter import sweep_words
-from substrates.classical.ising.model import IsingModel
+from substrates.classical.ising.annealing import best
+from substrates.classical.ising.spins import Spins, binary_quadratic_model
+from substrates.classical.ising.sweeps import DRAW, sweep_words
 from substrates.nudge import Nudge, Pin
 from substrates.solvers.solver import Equilibrium, Solver, judge, tolerance
 from substrates.substrate import Substrate
@@ -42,14 +41,14 @@ class HostSampler(Solver):
     reverse_options: Options = eqx.field(static=True)
 
     def __call__(
-        self, substrate: Any, x: PyTree, nudge: Nudge | Pin | None, start: PyTree, key: PRNGKeyArray | None
+        self, substrate: AnnealedIsing, x: PyTree, nudge: Nudge | Pin | None, start: PyTree, key: PRNGKeyArray | None
     ) -> Equilibrium:
         if isinstance(nudge, Pin):
             raise ValueError("nudge: wanted a Nudge or None, got a Pin; the annealer knows fields and couplings only")
         key = jax.random.key(0) if key is None else key
-        model: IsingModel = substrate.model
+        model = substrate.model
         flat, unravel = ravel_pytree(start)
-        found = terms(model, x, nudge)
+        found = model.terms(x, nudge)
         seed = jax.random.bits(key, (), jnp.uint32)
         count = int(dict(self.options)["num_reads"])
         shape = jax.ShapeDtypeStruct((count, flat.size), flat.dtype)
@@ -70,13 +69,6 @@ class HostSampler(Solver):
         seed: np.ndarray,
     ) -> np.ndarray:
         """The samples of one problem, shape (count, free), the lowest first, the last repeated if some are missing."""
-        import dimod
-
-        bqm = dimod.BinaryQuadraticModel("SPIN")
-        for spin, bias in enumerate(linear.astype(float).tolist()):
-            bqm.add_linear(spin, bias)
-        for (i, j), bias in zip(pairs.tolist(), quadratic.astype(float).tolist(), strict=True):
-            bqm.add_quadratic(i, j, bias)
         known = getattr(self.sampler, "parameters", {})
         decided = bool(np.all(start))
         options = dict(self.reverse_options if decided else self.options)
@@ -86,7 +78,7 @@ class HostSampler(Solver):
                 options |= {"initial_states_generator": "tile"}
         if "seed" in known:
             options |= {"seed": int(seed) % 2**31}
-        answer = self.sampler.sample(bqm, **options).aggregate()
+        answer = self.sampler.sample(binary_quadratic_model(linear, pairs, quadratic), **options).aggregate()
         samples = np.asarray(answer.record.sample)[np.argsort(answer.record.energy, kind="stable")]
         samples = samples[:, np.argsort(np.asarray(list(answer.variables), int))]
         if not len(samples):
@@ -110,12 +102,12 @@ class AnnealedIsing(Substrate):
 
     contrast_points: ClassVar[int] = 0
 
-    model: IsingModel
+    model: Spins
     asking: HostSampler
 
     def __init__(
         self,
-        model: IsingModel,
+        model: Spins,
         sampler: Any = None,
         *,
         options: Mapping[str, Any] | None = None,
@@ -130,9 +122,9 @@ class AnnealedIsing(Substrate):
             reverse_options: what differs for a nudged phase, which starts from spins.
 
         Raises:
-            ValueError: for a model that is no IsingModel, a sampler without `sample`, and options it does not know.
+            ValueError: for a model that is not made of spins, a sampler without `sample`, and options it does not know.
         """
-        if not isinstance(model, IsingModel):
+        if not isinstance(model, Spins):
             raise ValueError(f"model: wanted an IsingModel, got {type(model).__name__}")
         if sampler is None:
             from dwave.samplers import SimulatedAnnealingSampler

@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 from learning import CrossEntropy, EquilibriumPropagation, SquaredError
 from substrates import IsingModel, Nudge, Pin, Status
 from substrates.classical.ising.annealing import Annealing
-from substrates.classical.ising.counter import counted_uniform, sweep_words
 from substrates.classical.ising.enumeration import Enumeration
+from substrates.classical.ising.layered import LayeredSpins
+from substrates.classical.ising.sweeps import counted_uniform, sweep_words
 from substrates.classical.ising.tempering import Tempering, exchanged
 from substrates.wiring import lattice_edges
 from theory_checks import SealedSubstrate, check_substrate
@@ -394,6 +395,31 @@ def test_batches_are_singles_and_seeds_repeat(kind):
     draws = [flat(relax(net, xs[0], None, None, Annealing(sweeps=1, replicas=1), k).state) for k in keys]
     again = [flat(relax(net, xs[0], None, None, Annealing(sweeps=1, replicas=1), k).state) for k in keys]
     np.testing.assert_array_equal(draws, again)
+
+
+class OwnSpins(IsingModel):
+    """A kind of one's own."""
+
+
+class OwnLayers(LayeredSpins):
+    """A kind of one's own."""
+
+
+def test_what_a_subclass_builds_is_of_that_subclass():
+    graphs = [
+        OwnSpins.from_edges(EDGES, coupling=1.0),
+        OwnSpins.from_networkx(nx.path_graph(3), coupling=1.0),
+        OwnSpins.lattice((2, 3)),
+        OwnSpins.all_to_all(np.ones((3, 3)) - np.eye(3)),
+        OwnSpins.from_bqm(OwnSpins.lattice((2, 2)).to_bqm()),
+    ]
+    assert {type(net) for net in graphs} == {OwnSpins}
+    key = jax.random.key(0)
+    built = [OwnLayers.layered((2, 3, 1), key=key, coupling_limit=0.1), OwnLayers.for_task(2, 1, key=key)]
+    assert {type(net) for net in built} == {OwnLayers}
+    assert type(built[0].constrained()) is OwnLayers
+    assert type(IsingModel.for_task(2, 1, key=key)) is LayeredSpins
+    np.testing.assert_array_equal(IsingModel.for_task(2, 1, key=key).coupling[0].weight, built[1].coupling[0].weight)
 
 
 def test_single_precision():

@@ -69,6 +69,13 @@ def test_a_graph_shows_spins_couplings_inputs_and_outputs():
     }
 
 
+def test_a_lattice_is_drawn_as_a_graph_where_places_are_given():
+    places = np.array([(0.0, 0.0), (1.0, 0.0), (0.0, 1.0), (1.0, 1.0)])
+    ax = IsingModel.lattice((2, 2)).draw(jnp.array([1.0, 1.0, 1.0, -1.0]), positions=places)
+    np.testing.assert_array_equal(labelled(ax, "spins").get_offsets(), places)
+    assert len(labelled(ax, "unsatisfied").get_segments()) == 2
+
+
 def test_layers_show_their_spins():
     net = IsingModel.layered((3, 4, 2), key=jax.random.key(0), copies=2)
     x = jnp.array([0.5, -1.0, 0.2])
@@ -84,14 +91,17 @@ def test_layers_show_their_spins():
 @pytest.mark.parametrize(
     ("make", "words"),
     [
-        (lambda: pictures.lattice(IsingModel.lattice((4,))), "model: wanted a lattice of two dimensions"),
+        (
+            lambda: pictures.lattice(np.ones(4), np.zeros((0, 2), int), np.zeros(0), (4,)),
+            "model: wanted a lattice of two dimensions",
+        ),
         (lambda: IsingModel.lattice((2, 2), inputs=[0]).draw(), "x: wanted the 1 held spins, got None"),
         (
             lambda: IsingModel.lattice((2, 2)).draw(jnp.ones(3)),
             r"state: wanted shape \(4,\), the free spins",
         ),
         (
-            lambda: pictures.graph(IsingModel.lattice((2, 2)), jnp.ones(4), positions=np.zeros((3, 2))),
+            lambda: IsingModel.lattice((2, 2)).draw(jnp.ones(4), positions=np.zeros((3, 2))),
             r"positions: wanted shape \(4, 2\)",
         ),
     ],

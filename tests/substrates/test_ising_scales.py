@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from learning import EquilibriumPropagation, SquaredError
 from substrates import IsingModel, Nudge, Pin
 from substrates.classical.ising.annealing import Annealing, best
-from substrates.classical.ising.counter import sweep_words
 from substrates.classical.ising.enumeration import Enumeration
+from substrates.classical.ising.sweeps import sweep_words
 from substrates.classical.ising.tempering import Tempering
 
 EDGES = np.array([(0, 1), (1, 2), (2, 3), (3, 4), (4, 5), (5, 0), (0, 3), (1, 4), (5, 6), (2, 6)])

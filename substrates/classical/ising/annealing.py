@@ -2,29 +2,15 @@
 
 from __future__ import annotations
 
-import abc
-from typing import Any
-
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
-from substrates.classical.ising.counter import sweep_words
-from substrates.classical.ising.sweeps import Sweeps
+from substrates.classical.ising.spins import GroundStateSolver, Spins
+from substrates.classical.ising.sweeps import DRAW, Sweeps, check_counts, sweep_words
 from substrates.nudge import Nudge, Pin
-from substrates.solvers.solver import Equilibrium, Solver, judge, tolerance
-
-DRAW = 2**31 - 1
-"""Numbers the words of drawn starts; sweeps are numbered from 0."""
-
-
-class GroundStateSolver(Solver):
-    """A solver that looks for the ground state of spins."""
-
-    @abc.abstractmethod
-    def reversed(self) -> Solver:
-        """The solver for a start that already is spins."""
+from substrates.solvers.solver import Equilibrium, judge, tolerance
 
 
 class Annealing(GroundStateSolver):
@@ -58,15 +44,11 @@ class Annealing(GroundStateSolver):
     from_spins: bool = False
 
     def __check_init__(self):
-        for name, least in (("sweeps", 0), ("replicas", 1), ("reverse_sweeps", 0)):
-            if getattr(self, name) < least:
-                raise ValueError(f"{name}: wanted a whole number, at least {least}, got {getattr(self, name)}")
-        for name in ("hot", "warm", "cold"):
+        check_counts(self, sweeps=0, replicas=1, reverse_sweeps=0)
+        for name in ("cold", "hot", "warm"):
             value = getattr(self, name)
             if not 0 < value < float("inf"):
                 raise ValueError(f"{name}: wanted a positive temperature, got {value}")
-        for name in ("hot", "warm"):
-            value = getattr(self, name)
             if value < self.cold:
                 raise ValueError(f"{name}: wanted a temperature of at least cold = {self.cold}, got {value}")
 
@@ -74,7 +56,7 @@ class Annealing(GroundStateSolver):
         return eqx.tree_at(lambda solver: solver.from_spins, self, True)
 
     def __call__(
-        self, substrate: Any, x: PyTree, nudge: Nudge | Pin | None, start: PyTree, key: PRNGKeyArray | None
+        self, substrate: Spins, x: PyTree, nudge: Nudge | Pin | None, start: PyTree, key: PRNGKeyArray | None
     ) -> Equilibrium:
         key = jax.random.key(0) if key is None else key
         start = pinned(substrate, start, nudge)
@@ -93,7 +75,7 @@ def schedule(kernel: Sweeps, first: float, last: float, count: int, replicas: in
 
 
 def best(
-    model: Any, x: PyTree, nudge: Nudge | Pin | None, kernel: Sweeps, spins: PyTree, start: PyTree, words: Array
+    model: Spins, x: PyTree, nudge: Nudge | Pin | None, kernel: Sweeps, spins: PyTree, start: PyTree, words: Array
 ) -> tuple[PyTree, Array]:
     """The state of lowest energy after all replicas and the start have descended; the start wins ties.
 
@@ -111,7 +93,7 @@ def best(
     return at(jnp.argmin(jnp.where(change < -rounding, change, 0))), steps
 
 
-def pinned(substrate: Any, state: PyTree, nudge: Nudge | Pin | None) -> PyTree:
+def pinned(substrate: Spins, state: PyTree, nudge: Nudge | Pin | None) -> PyTree:
     """The state with the outputs of a pin at the level nearest to its target."""
     if not isinstance(nudge, Pin):
         return state

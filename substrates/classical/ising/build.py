@@ -1,29 +1,26 @@
-"""Builds spins on graphs, and refuses what makes no Ising model."""
+"""From what users say to the fields of spins on graphs and in layers; refuses what makes no Ising model."""
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Hashable, Sequence
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import PRNGKeyArray
 
 from substrates import arguments
-from substrates.classical.ising.graph import SpinGraph
-from substrates.wiring import Bonds, Graph, lattice_edges
+from substrates.wiring import Bonds, Dense, Graph, lattice_edges
+
+# graphs
 
 
 def from_edges(
-    edges: Any,
-    n: int | None,
-    *,
-    coupling: Any,
-    field: Any,
-    inputs: Sequence[int],
-    outputs: Sequence[int],
-    shape: tuple[int, ...] = (),
-) -> SpinGraph:
-    """The model that `IsingModel.from_edges` describes."""
+    edges: Any, n: int | None, coupling: Any, field: Any, inputs: Any, outputs: Any, shape: tuple[int, ...] = ()
+) -> dict[str, Any]:
+    """The fields of the model that `IsingModel.from_edges` describes."""
     inputs, outputs = _nodes("inputs", inputs), _nodes("outputs", outputs)
     pairs = np.asarray(edges)
     if n is None:
@@ -46,50 +43,35 @@ def from_edges(
     weight = arguments.one_each("coupling", coupling, len(graph.edges), "edge", owner="model")
     fields = arguments.one_each("field", field, n, "spin", owner="model")
     dtype = jnp.result_type(weight.dtype, fields.dtype)
-    return SpinGraph(Bonds(weight.astype(dtype), graph), fields.astype(dtype), inputs, outputs, shape)
+    bonds = Bonds(weight.astype(dtype), graph)
+    return {"coupling": bonds, "field": fields.astype(dtype), "inputs": inputs, "outputs": outputs, "shape": shape}
 
 
 def from_networkx(
-    graph: Any, *, coupling: Any, field: Any, inputs: Sequence[Hashable], outputs: Sequence[Hashable]
-) -> SpinGraph:
-    """The model that `IsingModel.from_networkx` describes."""
+    graph: Any, coupling: Any, field: Any, inputs: Sequence[Hashable], outputs: Sequence[Hashable]
+) -> dict[str, Any]:
+    """The fields of the model that `IsingModel.from_networkx` describes."""
     number = arguments.numbering(graph)
-    words: dict[str, Any] = {
-        "coupling": arguments.of_edges("coupling", coupling, graph),
-        "field": arguments.of_nodes("field", field, graph),
-        "inputs": arguments.numbers_of("inputs", inputs, number),
-        "outputs": arguments.numbers_of("outputs", outputs, number),
-    }
+    weights = arguments.of_edges("coupling", coupling, graph)
+    fields = arguments.of_nodes("field", field, graph)
+    roles = arguments.numbers_of("inputs", inputs, number), arguments.numbers_of("outputs", outputs, number)
     with arguments.explained(tuple(number)):
-        return from_edges([(number[a], number[b]) for a, b in graph.edges()], len(number), **words)
+        return from_edges([(number[a], number[b]) for a, b in graph.edges()], len(number), weights, fields, *roles)
 
 
 def lattice(
-    shape: int | Sequence[int],
-    *,
-    coupling: Any,
-    field: Any,
-    periodic: bool,
-    inputs: Sequence[int],
-    outputs: Sequence[int],
-) -> SpinGraph:
-    """The model that `IsingModel.lattice` describes."""
+    shape: int | Sequence[int], periodic: bool, coupling: Any, field: Any, inputs: Any, outputs: Any
+) -> dict[str, Any]:
+    """The fields of the model that `IsingModel.lattice` describes."""
     sides = tuple(np.atleast_1d(np.asarray(shape)).tolist())
     if not sides or not all(isinstance(side, int) and side > 0 for side in sides):
         raise ValueError(f"shape: wanted positive numbers of spins along each axis, got {shape}")
-    return from_edges(
-        lattice_edges(sides, periodic),
-        int(np.prod(sides)),
-        coupling=coupling,
-        field=field,
-        inputs=inputs,
-        outputs=outputs,
-        shape=sides,
-    )
+    edges = lattice_edges(sides, periodic)
+    return from_edges(edges, int(np.prod(sides)), coupling, field, inputs, outputs, sides)
 
 
-def all_to_all(coupling: Any, *, field: Any, inputs: Sequence[int], outputs: Sequence[int]) -> SpinGraph:
-    """The model that `IsingModel.all_to_all` describes."""
+def all_to_all(coupling: Any, field: Any, inputs: Any, outputs: Any) -> dict[str, Any]:
+    """The fields of the model that `IsingModel.all_to_all` describes."""
     arguments.refuse_traced("coupling", coupling, "model")
     arguments.refuse_complex("coupling", coupling)
     matrix = np.asarray(coupling)
@@ -109,8 +91,31 @@ def all_to_all(coupling: Any, *, field: Any, inputs: Sequence[int], outputs: Seq
             "each pair counts once in the energy, so give (J + J.T)/2"
         )
     i, j = np.triu_indices(len(matrix), 1)
-    pairs = np.stack([i, j], axis=1)
-    return from_edges(pairs, len(matrix), coupling=matrix[i, j], field=field, inputs=inputs, outputs=outputs)
+    return from_edges(np.stack([i, j], axis=1), len(matrix), matrix[i, j], field, inputs, outputs)
+
+
+def from_bqm(bqm: Any, inputs: Sequence[Hashable], outputs: Sequence[Hashable]) -> dict[str, Any]:
+    """The fields of the model that `IsingModel.from_bqm` describes."""
+    import dimod
+
+    if not isinstance(bqm, dimod.BinaryQuadraticModel):
+        raise ValueError(f"bqm: wanted a dimod.BinaryQuadraticModel, got {type(bqm).__name__}")
+    if not len(bqm.variables):
+        raise ValueError("bqm: wanted at least one variable, got none")
+    bqm = bqm.change_vartype(dimod.SPIN, inplace=False)
+    number = {label: k for k, label in enumerate(bqm.variables)}
+    for name, labels in (("inputs", inputs), ("outputs", outputs)):
+        for label in labels:
+            if label not in number:
+                raise ValueError(f"{name}: wanted labels of variables of the model, got {label!r}")
+    return from_edges(
+        [(number[a], number[b]) for a, b in bqm.quadratic],
+        len(number),
+        -np.asarray(list(bqm.quadratic.values()), float),
+        -np.asarray([bqm.linear[label] for label in bqm.variables], float),
+        [number[label] for label in inputs],
+        [number[label] for label in outputs],
+    )
 
 
 def _nodes(name: str, nodes: Any) -> tuple[int, ...]:
@@ -120,3 +125,38 @@ def _nodes(name: str, nodes: Any) -> tuple[int, ...]:
     if array.ndim != 1 or not np.issubdtype(array.dtype, np.integer):
         raise ValueError(f"{name}: wanted a sequence of integer spin numbers, got {nodes}; from_networkx takes labels")
     return tuple(array.tolist())
+
+
+# layers
+
+
+def layers(
+    sizes: Any, key: PRNGKeyArray, copies: int, levels: Any, gain: float, dtype: Any, **limits: float | None
+) -> dict[str, Any]:
+    """The fields of the layers that `LayeredSpins.layered` describes."""
+    refused = ValueError(f"sizes: wanted at least two positive integers (inputs, ..., outputs), got {sizes}")
+    try:
+        sizes = tuple(operator.index(size) for size in sizes)
+    except TypeError:
+        raise refused from None
+    if len(sizes) < 2 or min(sizes) < 1:
+        raise refused
+    if not isinstance(copies, int) or copies < 1:
+        raise ValueError(f"copies: wanted a whole number of spins per output, at least 1, got {copies}")
+    arguments.refuse_complex("levels", *levels)
+    arguments.refuse_complex("gain", gain)
+    low, high = (float(level) for level in levels)
+    if not (np.isfinite(low) and np.isfinite(high) and low < high):
+        raise ValueError(f"levels: wanted two finite numbers, the lower one first, got {levels}")
+    if not (np.isfinite(gain) and gain > 0):
+        raise ValueError(f"gain: wanted a positive finite number, got {gain}")
+    for name, limit in limits.items():
+        if limit is not None and not (np.isfinite(limit) and limit > 0):
+            raise ValueError(f"{name}: wanted a positive finite number or None, got {limit}")
+    dtype = jnp.zeros(()).dtype if dtype is None else jnp.dtype(dtype)
+    widths = (*sizes[:-1], sizes[-1] * copies)
+    keys = jax.random.split(key, len(sizes) - 1)
+    draw = lambda k, m, n: gain / m**0.5 * jax.random.normal(k, (m, n), dtype)
+    coupling = tuple(Dense(draw(k, m, n)) for k, m, n in zip(keys, widths[:-1], widths[1:], strict=True))
+    field = tuple(jnp.zeros(n, dtype) for n in widths[1:])
+    return {"coupling": coupling, "field": field, "copies": copies, "levels": (low, high), **limits}

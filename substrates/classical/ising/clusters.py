@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, UInt32
 
-from substrates.classical.ising.counter import counted_uniform, counters, mix
 from substrates.classical.ising.graph import GraphSweeps
+from substrates.classical.ising.sweeps import Sweeps, counted_uniform, counters, mix
 
 
 class Clusters:
@@ -23,7 +21,7 @@ class Clusters:
     Source: Swendsen and Wang 1987, Phys. Rev. Lett. 58, 86.
     """
 
-    def __init__(self, kernel: Any):
+    def __init__(self, kernel: Sweeps):
         if not isinstance(kernel, GraphSweeps):
             raise ValueError("update: wanted spins on a graph for cluster updates, got layers; take update='heat bath'")
         if kernel.holds:
@@ -34,7 +32,7 @@ class Clusters:
         layout = kernel.layout
         once = np.flatnonzero(layout.rows < layout.columns)
         self.kernel, self.ends = kernel, (layout.rows[once], layout.columns[once])
-        self.weight = kernel.model.coupling.weight[layout.along[once]]
+        self.weight = kernel.weight[layout.along[once]]
         self.neighbours, along = layout.neighbours
         number = np.full(along.max(initial=0) + 2, len(once))  # the last bond stands for none
         number[layout.along[once]] = np.arange(len(once))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import equinox as eqx
 import jax
@@ -13,28 +13,51 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from substrates.classical.ising.enumeration import check_size, configurations
-from substrates.classical.ising.model import IsingModel
+from substrates.classical.ising.spins import Spins
 from substrates.nudge import Nudge, Pin
 from substrates.solvers.solver import Equilibrium, Solver, everywhere, judge, tolerance
-from substrates.substrate import Substrate, fixed
+from substrates.substrate import Substrate, fixed, parameter_dtype
 
 MOST_SPINS = 20
 _AT_ONCE = 4096
+
+
+class ThermalEnsemble(Substrate):
+    """Spins at a temperature T: the state is a distribution over their configurations, or samples of it.
+
+    Attributes:
+        model: the spins, trainable.
+        temperature: T, in units of energy.
+    """
+
+    contrast_points: ClassVar[int] = 0
+
+    model: Spins
+    temperature: Float[Array, ""] = fixed()
+
+    def energy(self, state: PyTree, x: PyTree) -> Float[Array, ""]:
+        return self.total_energy(state, x)
+
+    def constrained(self) -> Self:
+        return eqx.tree_at(lambda ensemble: ensemble.model, self, self.model.constrained())
 
 
 class BoltzmannWeights(Solver):
     """The closed form: log p(s) = -F(s)/T - log Z."""
 
     def __call__(
-        self, substrate: Any, x: PyTree, nudge: Nudge | Pin | None, start: PyTree, key: PRNGKeyArray | None
+        self,
+        substrate: BoltzmannEnsemble,
+        x: PyTree,
+        nudge: Nudge | Pin | None,
+        start: PyTree,
+        key: PRNGKeyArray | None,
     ) -> Equilibrium:
-        if isinstance(nudge, Pin):
-            raise ValueError("nudge: wanted a Nudge or None, got a Pin; an ensemble is not held at single outputs")
-        state = jax.nn.log_softmax(-substrate.levels(x, nudge) / substrate.temperature)
+        state = jax.nn.log_softmax(-substrate.levels(x, checked_nudge(nudge)) / substrate.temperature)
         return judge(substrate, state, x, nudge, 1, tolerance(substrate, state, x, nudge))
 
 
-class BoltzmannEnsemble(Substrate):
+class BoltzmannEnsemble(ThermalEnsemble):
     """Spins at a temperature T: the state is the distribution p over all configurations of the free spins.
 
     The energy is the free energy A[p] = sum_s p(s) (E(s) + T log p(s)), least at p(s) = exp(-E(s)/T)/Z, where it is
@@ -46,18 +69,10 @@ class BoltzmannEnsemble(Substrate):
 
         d<C>/dtheta = d/dbeta <dE/dtheta>_beta = -(1/T) Cov(C, dE/dtheta).
 
-    Attributes:
-        model: the spins, trainable.
-        temperature: T, in units of energy.
-
     Source: Scellier and Bengio 2017, arXiv 1602.05179, the stochastic version of the theorem.
     """
 
-    contrast_points: ClassVar[int] = 0
     solver: ClassVar[Any] = BoltzmannWeights()
-
-    model: IsingModel
-    temperature: Float[Array, ""] = fixed()
 
     def configurations(self) -> Float[Array, "configurations free"]:
         """All configurations of the free spins, each flattened as the state of the model, the first spin fastest."""
@@ -72,9 +87,6 @@ class BoltzmannEnsemble(Substrate):
         log_p = state - norm
         levels = self.levels(x, nudge if isinstance(nudge, Nudge) else None)
         return jnp.sum(jnp.exp(log_p) * (levels + self.temperature * log_p)) + 0.5 * self.temperature * norm**2
-
-    def energy(self, state: Float[Array, "configurations"], x: PyTree) -> Float[Array, ""]:
-        return self.total_energy(state, x)
 
     def total_force(self, state: PyTree, x: PyTree, nudge: Nudge | Pin | None = None) -> PyTree:
         return self.force(state, x, nudge)
@@ -91,9 +103,6 @@ class BoltzmannEnsemble(Substrate):
         """The temperature and the spread of the levels."""
         return everywhere(self.temperature + jnp.std(self.levels(x)), state)
 
-    def constrained(self) -> BoltzmannEnsemble:
-        return eqx.tree_at(lambda e: e.model, self, self.model.constrained())
-
     def _of_each(self, function: Any, x: PyTree) -> Array:
         unravel = ravel_pytree(self.model.initial_state(x))[1]
         each = lambda s: function(unravel(s))
@@ -103,15 +112,18 @@ class BoltzmannEnsemble(Substrate):
         return jax.lax.map(each, spins, batch_size=_AT_ONCE)
 
 
-def boltzmann_ensemble(model: IsingModel, temperature: Any) -> BoltzmannEnsemble:
-    """The ensemble that `IsingModel.ensemble` describes, checked."""
+def boltzmann_ensemble(model: Spins, temperature: Any) -> BoltzmannEnsemble:
+    """The exact thermal ensemble of a model, by enumeration; up to 20 free spins.
+
+    Raises:
+        ValueError: for more spins, and a temperature that is not positive.
+    """
     check_size("model", model.size, MOST_SPINS)
     return BoltzmannEnsemble(model, checked_temperature(temperature, model))
 
 
-def checked_temperature(temperature: Any, model: IsingModel) -> Float[Array, ""]:
+def checked_temperature(temperature: Any, model: Spins) -> Float[Array, ""]:
     """A positive number in the dtype of the model."""
-    dtype = jax.tree.leaves(eqx.filter(model, eqx.is_inexact_array))[0].dtype
     if not isinstance(temperature, Tracer) and not (
         np.ndim(temperature) == 0 and 0 < float(temperature) < float("inf")
     ):
@@ -119,4 +131,11 @@ def checked_temperature(temperature: Any, model: IsingModel) -> Float[Array, ""]
             f"temperature: wanted a positive number, in units of the couplings, got {temperature}; at zero the ground "
             "state is what the model's own relax finds"
         )
-    return jnp.asarray(temperature, dtype)
+    return jnp.asarray(temperature, parameter_dtype(model))
+
+
+def checked_nudge(nudge: Nudge | Pin | None) -> Nudge | None:
+    """A nudge or None; raises ValueError for a pin, which no ensemble obeys."""
+    if isinstance(nudge, Pin):
+        raise ValueError("nudge: wanted a Nudge or None, got a Pin; an ensemble is not held at single outputs")
+    return nudge

@@ -10,11 +10,15 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
-from substrates.classical.ising.annealing import GroundStateSolver
+from substrates.classical.ising.spins import GroundStateSolver, Spins
 from substrates.nudge import Nudge, Pin
 from substrates.solvers.solver import Equilibrium, judge, tolerance
 
 MOST_SPINS = 24
+
+MOST_SPINS_UNASKED = 12
+"""So many free spins are enumerated where no solver is asked for."""
+
 _BLOCK = 12
 
 
@@ -30,7 +34,7 @@ class Enumeration(GroundStateSolver):
         return self
 
     def __call__(
-        self, substrate: Any, x: PyTree, nudge: Nudge | Pin | None, start: PyTree, key: PRNGKeyArray | None
+        self, substrate: Spins, x: PyTree, nudge: Nudge | Pin | None, start: PyTree, key: PRNGKeyArray | None
     ) -> Equilibrium:
         flat, unravel = ravel_pytree(start)
         check_size("solver", flat.size, MOST_SPINS)
@@ -91,7 +95,7 @@ class Enumeration(GroundStateSolver):
         state = unravel(best)
         return judge(substrate, state, x, nudge, 2**flat.size, tolerance(substrate, state, x, nudge))
 
-    def _energy(self, substrate: Any, state: PyTree, x: PyTree, nudge: Nudge | Pin | None) -> Float[Array, ""]:
+    def _energy(self, substrate: Spins, state: PyTree, x: PyTree, nudge: Nudge | Pin | None) -> Float[Array, ""]:
         energy = substrate.total_energy(state, x, nudge)
         if isinstance(nudge, Pin):
             low, high = substrate.levels

@@ -1,136 +1,118 @@
-"""Spins on any graph."""
+"""Sweeps over the spins of a graph, and where they sit in memory, so that whole classes of them are updated at once."""
 
 from __future__ import annotations
 
-import equinox as eqx
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float
 
-from substrates import arguments
-from substrates.classical.ising.counter import counted_uniform
-from substrates.classical.ising.layout import Layout, layout_of
-from substrates.classical.ising.model import IsingModel, cost_of_flips
-from substrates.classical.ising.sweeps import Sweeps, decided
+from substrates.classical.ising.sweeps import Sweeps, counted_uniform, decided
 from substrates.nudge import Nudge, Pin
-from substrates.wiring import Bonds
+from substrates.wiring import Graph
+
+MOST_CLASSES = 16
+"""With more classes of uncoupled spins than this, spins are updated one by one."""
 
 
-class SpinGraph(IsingModel):
-    """Spins on the nodes of a graph, E = -sum_(ij) J_ij s_i s_j - sum_i h_i s_i over its edges and nodes.
+class Layout:
+    """The free spins of a graph: those that no input holds, and how they are ordered for sweeps.
+
+    Sweeps see them class by class, the spins of a class not coupled to one another. Where the couplings then lie on few
+    diagonals, as on any lattice, the neighbours of a class are shifted slices of it.
 
     Attributes:
-        coupling: J, one per edge (`coupling.weight`, shape (m,)).
-        field: h, shape (n,).
-        inputs: the nodes that the input x, shape (inputs,), holds.
-        outputs: the nodes that are read; an output shows its spin, -1 or 1.
-        shape: of the lattice that the nodes number in C order, for pictures; () if they form none.
-
-    The state is the free spins, those of no input, in the order of their nodes.
+        free: the nodes of the free spins, ascending: the order of the state.
+        inputs, outputs: the nodes of the inputs; the free spins that are read (their places in the state).
+        inside: the edges between free spins; `placed` is their graph by places of a sweep.
+        order: the free spin (its place in the state) at each place of a sweep; `place` is the reverse.
+        blocks: (first, end) of each class of a sweep.
+        rows, columns, along: the couplings between free spins at places of a sweep, both ways, and their edges.
+        neighbours: for each place of a sweep its neighbours and the edges to them, shape (size, largest degree);
+            filled up with place 0 along the edge m, which stands for none.
+        held: for the couplings of free spins to inputs: (free spin, input, edge), by place in the state.
+        offsets: the diagonals, columns - rows, or None where they are too many.
+        dense: whether fields go by the whole matrix: where spins have so many neighbours that it is quicker.
     """
 
-    coupling: Bonds
-    field: Float[Array, "nodes"]
-    inputs: tuple[int, ...] = eqx.field(static=True, default=())
-    outputs: tuple[int, ...] = eqx.field(static=True, default=())
-    shape: tuple[int, ...] = eqx.field(static=True, default=())
+    def __init__(self, graph: Graph, inputs: tuple[int, ...], outputs: tuple[int, ...]):
+        self.graph = graph
+        self.inputs = np.asarray(inputs, np.int32)
+        is_free = np.ones(graph.n, bool)
+        is_free[self.inputs] = False
+        self.free = np.flatnonzero(is_free).astype(np.int32)
+        self.size = len(self.free)
+        number = np.full(graph.n, -1)
+        number[self.free] = np.arange(self.size)
+        held_number = np.full(graph.n, -1)
+        held_number[self.inputs] = np.arange(len(inputs))
+        self.outputs = number[np.asarray(outputs, int)].astype(np.int32)
 
-    @property
-    def layout(self) -> Layout:
-        """Where the free spins sit."""
-        return layout_of(self.coupling.graph, self.inputs, self.outputs)
+        ends = np.concatenate([graph.edges, graph.edges[:, ::-1]])
+        edge = np.tile(np.arange(len(graph.edges)), 2)
+        to_input = is_free[ends[:, 0]] & ~is_free[ends[:, 1]]
+        self.held = number[ends[to_input, 0]], held_number[ends[to_input, 1]], edge[to_input]
 
-    @property
-    def n(self) -> int:
-        """The number of spins, inputs included."""
-        return self.coupling.graph.n
+        self.inside = np.flatnonzero(is_free[graph.edges].all(axis=1))
+        joined = number[graph.edges[self.inside]].astype(np.int32)
+        classes = Graph(self.size, joined).colours
+        self.one_by_one = len(classes) > MOST_CLASSES
+        if self.one_by_one:
+            classes = (np.arange(self.size),)
+        self.order = np.concatenate(classes).astype(np.int32) if classes else np.zeros(0, np.int32)
+        bounds = np.cumsum([0, *(len(c) for c in classes)])
+        self.blocks = tuple(zip(bounds[:-1].tolist(), bounds[1:].tolist(), strict=True))
+        self.place = np.argsort(self.order).astype(np.int32)
+        self.placed = Graph(self.size, self.place[joined])
+        self.rows, self.columns = np.concatenate([self.placed.edges, self.placed.edges[:, ::-1]]).T
+        self.along = np.tile(self.inside, 2)
+        degree = int(np.bincount(self.rows).max(initial=0))
+        self.dense = degree > self.size // 8 and self.size <= 4096
+        offsets = np.unique(self.columns - self.rows)
+        self.offsets = offsets if len(offsets) <= 4 * max(degree, 1) and not self.one_by_one else None
 
-    @property
-    def size(self) -> int:
-        return self.layout.size
+    @functools.cached_property
+    def neighbours(self) -> tuple[np.ndarray, np.ndarray]:
+        nodes, along = self.placed.neighbours
+        return nodes, np.append(self.inside, len(self.graph.edges))[along]
 
-    @property
-    def levels(self) -> tuple[float, float]:
-        return (-1.0, 1.0)
 
-    def configuration(self, state: Float[Array, "free"], x: Float[Array, "inputs"]) -> Float[Array, "nodes"]:
-        """All spins, free and held, in the order of the nodes."""
-        s = jnp.zeros(self.n, state.dtype).at[self.layout.free].set(state)
-        return s.at[self.layout.inputs].set(jnp.asarray(x).astype(state.dtype))
-
-    def energy(self, state: Float[Array, "free"], x: Float[Array, "inputs"]) -> Float[Array, ""]:
-        s = self.configuration(state, x)
-        i, j = self.coupling.graph.edges.T
-        return -jnp.sum(self.coupling.weight * (s[i] * s[j])) - jnp.sum(self.field * s)
-
-    @property
-    def input_size(self) -> int:
-        return len(self.inputs)
-
-    def initial_state(self, x: Float[Array, "inputs"]) -> Float[Array, "free"]:
-        arguments.refuse_complex_input(x, self.field.dtype)
-        if jnp.shape(x) != (len(self.inputs),):
-            raise ValueError(
-                f"x: wanted shape ({len(self.inputs)},), one number for each spin that is held, got {jnp.shape(x)}"
-            )
-        return jnp.zeros(self.size, self.field.dtype)
-
-    def output_spins(self, state: Float[Array, "free"]) -> Float[Array, "outputs 1"]:
-        return state[self.layout.outputs][:, None]
-
-    def with_outputs(self, state: Float[Array, "free"], spins: Float[Array, "outputs 1"]) -> Float[Array, "free"]:
-        return state.at[self.layout.outputs].set(spins[:, 0])
-
-    def held_field(self, x: Float[Array, "inputs"]) -> Float[Array, "free"]:
-        """h_i + sum_j J_ij x_j at every free spin i, over the inputs j."""
-        spin, source, edge = self.layout.held
-        x = jnp.asarray(x).astype(self.field.dtype)
-        return self.field[self.layout.free].at[spin].add(self.coupling.weight[edge] * x[source])
-
-    def local_field(self, state: Float[Array, "free"], x: Float[Array, "inputs"]) -> Float[Array, "free"]:
-        return (self.coupling.product(self.configuration(state, x)) + self.field)[self.layout.free]
-
-    def strengths(self, state: Float[Array, "free"], x: Float[Array, "inputs"]) -> Float[Array, "free"]:
-        free = jnp.zeros(self.n, state.dtype).at[self.layout.free].set(jnp.abs(state))
-        couplings = Bonds(jnp.abs(self.coupling.weight), self.coupling.graph)
-        return jnp.abs(self.held_field(x)) + couplings.product(free)[self.layout.free]
-
-    def free_couplings(self) -> tuple[Int[np.ndarray, "m 2"], Float[Array, "m"]]:
-        layout = self.layout
-        once = layout.rows < layout.columns
-        pairs = np.stack([layout.order[layout.rows[once]], layout.order[layout.columns[once]]], axis=1)
-        return pairs, self.coupling.weight[layout.along[once]]
-
-    def sweeps(self, x: Float[Array, "inputs"], nudge: Nudge | Pin | None) -> GraphSweeps:
-        return GraphSweeps(self, x, nudge)
+layout_of = functools.lru_cache(maxsize=128)(Layout)
+"""The layout of the free spins of a graph, remembered."""
 
 
 class GraphSweeps(Sweeps):
     """Sweeps over a graph: class by class of uncoupled spins, or one by one where there are too many classes.
 
     Arrays have the shape (places, replicas), with a margin of zeros where neighbours are shifted slices.
+
+    Args:
+        layout: where the free spins sit.
+        weight: J of each edge.
+        field: what acts on each free spin beside the others.
+        meeting: the sum of the sizes of what meets at each free spin.
+        nudge: a cost that is weighed flip by flip, a pin, which holds the outputs, or None.
     """
 
     replica_axis = -1
 
-    def __init__(self, model: SpinGraph, x: Float[Array, "inputs"], nudge: Nudge | Pin | None):
-        self.model, self.layout, self.dtype = model, model.layout, model.field.dtype
-        layout, weight = self.layout, model.coupling.weight
-        held = model.held_field(x)
-        squares = jnp.zeros_like(held).at[layout.order[layout.rows]].add(weight[layout.along] ** 2)
-        meeting = model.force_scale(held, x)
-        self.nudge = nudge if isinstance(nudge, Nudge) and not nudge.separable else None
-        if isinstance(nudge, Nudge) and nudge.separable:
-            up = jnp.ones((len(model.outputs), 1), self.dtype)
-            # flipping a spin that points up gains 2 f, so a cost acts as the field (C(down) - C(up))/2
-            change, size = cost_of_flips(model, up, nudge)
-            held = held.at[layout.outputs].add(0.5 * change[:, 0])
-            meeting = meeting.at[layout.outputs].add(size[:, 0])
-        self.scale = jnp.sqrt(jnp.mean(squares + held**2))
-        self.field, self.meeting = held[layout.order], meeting[layout.order]
+    def __init__(
+        self,
+        layout: Layout,
+        weight: Float[Array, "edges"],
+        field: Float[Array, "free"],
+        meeting: Float[Array, "free"],
+        nudge: Nudge | Pin | None,
+    ):
+        self.layout, self.weight, self.dtype = layout, weight, field.dtype
+        squares = jnp.zeros_like(field).at[layout.order[layout.rows]].add(weight[layout.along] ** 2)
+        self.scale = jnp.sqrt(jnp.mean(squares + field**2))
+        self.field, self.meeting = field[layout.order], meeting[layout.order]
         self.fixed = jnp.zeros(layout.size, bool)
-        self.holds = isinstance(nudge, Pin) or self.nudge is not None
+        self.nudge = nudge if isinstance(nudge, Nudge) else None
+        self.holds = nudge is not None
         if self.holds:
             self.fixed = self.fixed.at[layout.place[layout.outputs]].set(True)
         self.margin = 0 if layout.offsets is None else int(abs(layout.offsets).max(initial=0))
@@ -143,11 +125,8 @@ class GraphSweeps(Sweeps):
             self.matrix = empty.at[layout.rows, layout.columns].set(weight[layout.along])
         else:
             nodes, along = layout.neighbours
-            self.nodes, padded = jnp.asarray(nodes), jnp.concatenate([weight, jnp.zeros(1, self.dtype)])
-            self.weights = jnp.where(along <= layout.along.max(initial=-1), padded[jnp.minimum(along, weight.size)], 0)
-
-    def along_replicas(self, values: Float[Array, "replicas"]) -> Float[Array, "replicas"]:
-        return values
+            self.nodes = jnp.asarray(nodes)
+            self.weights = jnp.concatenate([weight, jnp.zeros(1, self.dtype)])[along]
 
     def load(self, states, words):
         spins = states.T[self.layout.order]

@@ -1,10 +1,9 @@
-"""Layers of spins above real inputs."""
+"""Layers of spins above real inputs, their energy, and sweeps over them."""
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any, Self
 
 import equinox as eqx
 import jax
@@ -13,20 +12,27 @@ import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from substrates import arguments
+from substrates.classical.ising import build, pictures
 from substrates.classical.ising.annealing import Annealing
-from substrates.classical.ising.counter import counted_uniform
-from substrates.classical.ising.enumeration import Enumeration
-from substrates.classical.ising.model import MOST_SPINS_ENUMERATED_UNASKED, IsingModel
-from substrates.classical.ising.sweeps import Sweeps, decided
+from substrates.classical.ising.ensemble import boltzmann_ensemble
+from substrates.classical.ising.enumeration import MOST_SPINS_UNASKED, Enumeration
+from substrates.classical.ising.sampling import sampled_ensemble
+from substrates.classical.ising.spins import Spins
+from substrates.classical.ising.sweeps import Sweeps, counted_uniform, decided
 from substrates.nudge import Nudge, Pin
 from substrates.solvers.solver import Solver
 from substrates.wiring import Dense
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
 State = tuple[Float[Array, "spins"], ...]
 
 
-class LayeredSpins(IsingModel):
+class LayeredSpins(Spins):
     """Layers of spins, each coupled to the next, above real-valued inputs that act as fields on the first.
+
+    They settle to the ground state as `IsingModel` tells, the sibling on graphs:
 
         E = -sum_k s_(k-1)' J_k s_k - sum_k h_k' s_k,     s_0 = x.
 
@@ -76,6 +82,16 @@ class LayeredSpins(IsingModel):
         if before % self.copies:
             raise ValueError(f"copies: wanted a divisor of the {before} output spins, got {self.copies}")
 
+    def energy(self, state: State, x: Float[Array, "inputs"]) -> Float[Array, ""]:
+        return self.energy_in(self.held_field(x), state)
+
+    def energy_in(self, fields: State, layers: State) -> Float[Array, "*replicas"]:
+        """-sum_k s_(k-1)' J_k s_k - sum_k h_k' s_k with the input in the first field, of every replica."""
+        total = -jnp.sum(fields[0] * layers[0], axis=-1)
+        for block, field, before, s in zip(self.coupling[1:], fields[1:], layers[:-1], layers[1:], strict=True):
+            total -= jnp.sum((block.forward(before) + field) * s, axis=-1)
+        return total
+
     @property
     def sizes(self) -> tuple[int, ...]:
         """The numbers of inputs, of spins in each hidden layer, and of outputs."""
@@ -89,30 +105,15 @@ class LayeredSpins(IsingModel):
     @property
     def solver(self) -> Solver:  # type: ignore[override]
         """Exact enumeration up to 12 spins, above it annealing, quick enough to learn by."""
-        if self.size <= MOST_SPINS_ENUMERATED_UNASKED:
-            return Enumeration()
-        return Annealing(sweeps=60, replicas=4, reverse_sweeps=30)
-
-    def energy(self, state: State, x: Float[Array, "inputs"]) -> Float[Array, ""]:
-        total = jnp.zeros((), state[0].dtype)
-        for block, field, before, s in zip(
-            self.coupling, self.field, (self.clamped(x), *state[:-1]), state, strict=True
-        ):
-            total -= jnp.sum((block.forward(before) + field) * s)
-        return total
-
-    def clamped(self, x: Float[Array, "inputs"]) -> Float[Array, "inputs"]:
-        """The input in the dtype of the couplings."""
-        return jnp.asarray(x).astype(self.field[0].dtype)
+        few = self.size <= MOST_SPINS_UNASKED
+        return Enumeration() if few else Annealing(sweeps=60, replicas=4, reverse_sweeps=30)
 
     @property
     def input_size(self) -> int:
         return self.sizes[0]
 
     def initial_state(self, x: Float[Array, "inputs"]) -> State:
-        arguments.refuse_complex_input(x, self.field[0].dtype)
-        if jnp.shape(x) != (self.sizes[0],):
-            raise ValueError(f"x: wanted shape ({self.sizes[0]},), one number per input, got {jnp.shape(x)}")
+        self.check_input(x, "per input")
         return tuple(jnp.zeros_like(field) for field in self.field)
 
     def output_spins(self, state: State) -> Float[Array, "outputs copies"]:
@@ -121,24 +122,15 @@ class LayeredSpins(IsingModel):
     def with_outputs(self, state: State, spins: Float[Array, "outputs copies"]) -> State:
         return (*state[:-1], spins.reshape(-1))
 
-    def held_fields(self, x: Float[Array, "inputs"]) -> State:
-        """The field of every layer, with what the input adds to the first."""
-        return (self.field[0] + self.coupling[0].forward(self.clamped(x)), *self.field[1:])
+    def held_field(self, x: Float[Array, "inputs"]) -> State:
+        x = jnp.asarray(x).astype(self.field[0].dtype)
+        return (self.field[0] + self.coupling[0].forward(x), *self.field[1:])
 
     def local_field(self, state: State, x: Float[Array, "inputs"]) -> State:
-        fields = list(self.held_fields(x))
-        for k, block in enumerate(self.coupling[1:]):
-            fields[k] += block.backward(state[k + 1])
-            fields[k + 1] += block.forward(state[k])
-        return tuple(fields)
+        return _felt(self.held_field(x), self.coupling[1:], state)
 
     def strengths(self, state: State, x: Float[Array, "inputs"]) -> State:
-        totals = [jnp.abs(field) for field in self.held_fields(x)]
-        for k, block in enumerate(self.coupling[1:]):
-            size = Dense(jnp.abs(block.weight))
-            totals[k] += size.backward(jnp.abs(state[k + 1]))
-            totals[k + 1] += size.forward(jnp.abs(state[k]))
-        return tuple(totals)
+        return _felt(*jax.tree.map(jnp.abs, (self.held_field(x), self.coupling[1:], state)))
 
     def free_couplings(self) -> tuple[Int[np.ndarray, "m 2"], Float[Array, "m"]]:
         pairs, couplings, first = [np.zeros((0, 2), int)], [jnp.zeros(0, self.field[0].dtype)], 0
@@ -153,7 +145,7 @@ class LayeredSpins(IsingModel):
     def sweeps(self, x: Float[Array, "inputs"], nudge: Nudge | Pin | None) -> LayerSweeps:
         return LayerSweeps(self, x, nudge)
 
-    def constrained(self) -> LayeredSpins:
+    def constrained(self) -> Self:
         clip = lambda leaf, limit: leaf if limit is None else jnp.clip(leaf, -limit, limit)
         coupling = tuple(Dense(clip(block.weight, self.coupling_limit)) for block in self.coupling)
         field = tuple(clip(leaf, self.field_limit) for leaf in self.field)
@@ -172,6 +164,76 @@ class LayeredSpins(IsingModel):
             "bench": {"epsilon": 1e-3, "beta": 15.0, "epochs": 15},
         }
 
+    # the ways to build one
+
+    @classmethod
+    def layered(
+        cls,
+        sizes: Sequence[int],
+        *,
+        key: PRNGKeyArray,
+        copies: int = 1,
+        levels: tuple[float, float] = (-1.0, 1.0),
+        gain: float = 1.0,
+        coupling_limit: float | None = None,
+        field_limit: float | None = None,
+        dtype: Any = None,
+    ) -> Self:
+        """Layers of spins with normal couplings of standard deviation gain / sqrt(spins in the layer before).
+
+        Args:
+            sizes: the numbers of inputs, of spins in each hidden layer, and of outputs.
+            key: draws the couplings.
+            copies: how many spins show one output.
+            levels: what an output shows when its spins point down, and up.
+            gain: scales the couplings.
+            coupling_limit, field_limit: the largest |J| and |h| that training may reach; None for no limit.
+            dtype: of the parameters; JAX's default if None.
+
+        Raises:
+            ValueError: for sizes that are not at least two positive integers, and options that make no sense.
+
+        Source: Laydevant, Markovic and Grollier 2024, arXiv 2305.18321.
+        """
+        limits = {"coupling_limit": coupling_limit, "field_limit": field_limit}
+        return cls(**build.layers(sizes, key, copies, levels, gain, dtype, **limits)).constrained()
+
+    @classmethod
+    def for_task(
+        cls, n_inputs: int, n_outputs: int, *, sizes: tuple[int, ...] | None = None, key: PRNGKeyArray
+    ) -> Self:
+        """Layers for a data set with `n_inputs` features: `sizes` hidden spins (by default one layer of 256), and four
+        copies of each output, which shows the part of them that points up."""
+        hidden = (256,) if sizes is None else tuple(sizes)
+        return cls.layered((n_inputs, *hidden, n_outputs), key=key, copies=4, levels=(0.0, 1.0))
+
+    # at a temperature, and in pictures
+
+    ensemble = boltzmann_ensemble
+    sampled = sampled_ensemble
+
+    def draw(self, state: Any = None, x: Any = None, ax: Axes | None = None) -> Axes:
+        """Draws layers of spins as columns, light up and dark down, with the strongest couplings between them.
+
+        Args:
+            state: the layers after the input; None with an x settles the model, None without one draws it bare. The
+                difference of two states, divided by 2, shows which spins a nudge has flipped.
+            x: the input; None leaves its column bare.
+            ax: where to draw; None opens a new figure.
+        """
+        if x is not None and state is None:
+            state = self.relax(jnp.asarray(x)).state
+        return pictures.layers([block.weight for block in self.coupling], self.copies, state, x, ax)
+
+
+def _felt(fields: State, couplings: tuple[Dense, ...], state: State) -> State:
+    """The fields, with what each layer feels from its neighbours."""
+    total = list(fields)
+    for k, block in enumerate(couplings):
+        total[k] += block.backward(state[k + 1])
+        total[k + 1] += block.forward(state[k])
+    return tuple(total)
+
 
 class LayerSweeps(Sweeps):
     """Sweeps over layers: the spins of one at once, given its neighbours. Arrays have the shape (replicas, spins)."""
@@ -180,7 +242,7 @@ class LayerSweeps(Sweeps):
 
     def __init__(self, model: LayeredSpins, x: Float[Array, "inputs"], nudge: Nudge | Pin | None):
         self.model, self.nudge, self.dtype = model, nudge, model.field[0].dtype
-        self.field = model.held_fields(x)
+        self.field = model.held_field(x)
         squares = sum(jnp.sum(field**2) for field in self.field)
         squares += sum(2 * jnp.sum(block.weight**2) for block in model.coupling[1:])
         self.scale = jnp.sqrt(squares / model.size)
@@ -188,9 +250,6 @@ class LayerSweeps(Sweeps):
         self.increments, self.costs = None, None
         if isinstance(nudge, Nudge) and nudge.separable:
             self.increments, self.costs = _increments(model, nudge)
-
-    def along_replicas(self, values: Float[Array, "replicas"]) -> Float[Array, "replicas 1"]:
-        return values[:, None]
 
     def load(self, states, words):
         spins, first = [], 0
@@ -222,10 +281,7 @@ class LayerSweeps(Sweeps):
         return tuple(spins)
 
     def energies(self, spins):
-        total = jnp.zeros(spins[0].shape[0], self.dtype)
-        for k, s in enumerate(spins):
-            felt = self.field[k] if k == 0 else self.field[k] + self.model.coupling[k].forward(spins[k - 1])
-            total -= jnp.sum(s * felt, axis=1)
+        total = self.model.energy_in(self.field, spins)
         if isinstance(self.nudge, Nudge):
             total += jax.vmap(self.nudge.energy)(self._shown(spins[-1]))
         return total
@@ -282,62 +338,3 @@ def _increments(model: LayeredSpins, nudge: Nudge) -> tuple[Float[Array, "copies
     one = lambda part, k: nudge.energy(reference.at[k].set(part))
     costs = jax.vmap(jax.vmap(one, in_axes=(None, 0)), in_axes=(0, None))(parts, jnp.arange(outputs))
     return costs[1:] - costs[:-1], jnp.max(jnp.abs(costs), axis=0)
-
-
-def layered_spins(
-    sizes: Sequence[int],
-    *,
-    key: PRNGKeyArray,
-    copies: int = 1,
-    levels: tuple[float, float] = (-1.0, 1.0),
-    gain: float = 1.0,
-    coupling_limit: float | None = None,
-    field_limit: float | None = None,
-    dtype: Any = None,
-) -> LayeredSpins:
-    """Layers of spins with normal couplings of standard deviation gain / sqrt(spins in the layer before).
-
-    Args:
-        sizes: the numbers of inputs, of spins in each hidden layer, and of outputs.
-        key: draws the couplings.
-        copies: how many spins show one output.
-        levels: what an output shows when its spins point down, and up.
-        gain: scales the couplings.
-        coupling_limit, field_limit: the largest |J| and |h| that training may reach; None for no limit.
-        dtype: of the parameters; JAX's default if None.
-
-    Raises:
-        ValueError: for sizes that are not at least two positive integers, and options that make no sense.
-
-    Source: Laydevant, Markovic and Grollier 2024, arXiv 2305.18321.
-    """
-    try:
-        sizes = tuple(operator.index(size) for size in sizes)
-    except TypeError:
-        raise ValueError(f"sizes: wanted at least two positive integers (inputs, ..., outputs), got {sizes}") from None
-    if len(sizes) < 2 or min(sizes) < 1:
-        raise ValueError(f"sizes: wanted at least two positive integers (inputs, ..., outputs), got {sizes}")
-    if not isinstance(copies, int) or copies < 1:
-        raise ValueError(f"copies: wanted a whole number of spins per output, at least 1, got {copies}")
-    arguments.refuse_complex("levels", *levels)
-    arguments.refuse_complex("gain", gain)
-    low, high = (float(level) for level in levels)
-    if not (np.isfinite(low) and np.isfinite(high) and low < high):
-        raise ValueError(f"levels: wanted two finite numbers, the lower one first, got {levels}")
-    if not (np.isfinite(gain) and gain > 0):
-        raise ValueError(f"gain: wanted a positive finite number, got {gain}")
-    for name, limit in (("coupling_limit", coupling_limit), ("field_limit", field_limit)):
-        if limit is not None and not (np.isfinite(limit) and limit > 0):
-            raise ValueError(f"{name}: wanted a positive finite number or None, got {limit}")
-    dtype = jnp.zeros(()).dtype if dtype is None else jnp.dtype(dtype)
-    widths = (*sizes[:-1], sizes[-1] * copies)
-    keys = jax.random.split(key, len(sizes) - 1)
-    draw = lambda k, m, n: gain / m**0.5 * jax.random.normal(k, (m, n), dtype)
-    return LayeredSpins(
-        coupling=tuple(Dense(draw(k, m, n)) for k, m, n in zip(keys, widths[:-1], widths[1:], strict=True)),
-        field=tuple(jnp.zeros(n, dtype) for n in widths[1:]),
-        copies=copies,
-        levels=(low, high),
-        coupling_limit=coupling_limit,
-        field_limit=field_limit,
-    ).constrained()

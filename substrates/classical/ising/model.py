@@ -1,196 +1,148 @@
-"""Ising models: the public name, what all of them share, and the ways to build one."""
+"""Ising models: spins on any graph, their energy, and the ways to build one."""
 
 from __future__ import annotations
 
-import abc
 from collections.abc import Hashable, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, Self
 
-import jax
+import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
-from jax.core import Tracer
-from jax.flatten_util import ravel_pytree
-from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
+from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from substrates import arguments
-from substrates.classical.ising.annealing import Annealing, GroundStateSolver
-from substrates.classical.ising.enumeration import Enumeration
-from substrates.classical.ising.sweeps import ROUNDING
+from substrates.classical.ising import build, pictures
+from substrates.classical.ising.annealing import Annealing
+from substrates.classical.ising.ensemble import boltzmann_ensemble
+from substrates.classical.ising.enumeration import MOST_SPINS_UNASKED, Enumeration
+from substrates.classical.ising.graph import GraphSweeps, Layout, layout_of
+from substrates.classical.ising.layered import LayeredSpins
+from substrates.classical.ising.sampling import sampled_ensemble
+from substrates.classical.ising.spins import Spins
 from substrates.nudge import Nudge, Pin
-from substrates.solvers.solver import Equilibrium, Solver, left_over
-from substrates.substrate import Substrate
+from substrates.solvers.solver import Solver
+from substrates.wiring import Bonds
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from substrates.classical.ising.ensemble import BoltzmannEnsemble
-    from substrates.classical.ising.graph import SpinGraph
-    from substrates.classical.ising.layered import LayeredSpins
-    from substrates.classical.ising.sampling import SampledEnsemble
-    from substrates.classical.ising.sweeps import Sweeps
 
-MOST_SPINS_ENUMERATED_UNASKED = 12
-
-
-class IsingModel(Substrate):
+class IsingModel(Spins):
     """Spins s_i = +-1 that settle to the ground state of E = -sum_(ij) J_ij s_i s_j - sum_i h_i s_i, each pair once.
 
-    Inputs are held, so they act as fields; outputs are spins, or copies of spins of which the mean is read. Energies,
-    couplings J, fields h and temperatures have one common unit. Build one by `from_edges`, `from_networkx`, `lattice`,
-    `all_to_all` or `from_bqm` (any graph), by `layered` or `for_task`.
+    The spins sit on the nodes of a graph and are coupled along its edges. Inputs are held, so they act as fields;
+    outputs are spins. Energies, couplings J, fields h and temperatures have one common unit. Build one by `from_edges`,
+    `from_networkx`, `lattice`, `all_to_all` or `from_bqm` (any graph); `layered` and `for_task` build its sibling
+    `LayeredSpins`, whose outputs are copies of spins of which the mean is read.
 
-    The state is what is not held. It starts undecided, all zeros, as at infinite temperature: from there `relax`
-    anneals from hot; from spins it anneals in reverse, warming no further than needed to look around, and never ends at
-    a higher total energy F = E + beta C than where it started. Nudged by a cost that is linear in the output spins (the
-    squared error of single spins), F is again an Ising energy with a field -beta dC/ds on the outputs; other costs are
-    weighed exactly, flip by flip. Equilibrium means that no single flip releases energy, and the residual is the
-    largest energy that one releases, as a part of what meets at its spin.
+    The state is what is not held, in the order of the nodes. It starts undecided, all zeros, as at infinite
+    temperature: from there `relax` anneals from hot; from spins it anneals in reverse, warming no further than needed
+    to look around, and never ends at a higher total energy F = E + beta C than where it started. Nudged by a cost that
+    is linear in the output spins (the squared error of single spins), F is again an Ising energy with a field
+    -beta dC/ds on the outputs; other costs are weighed exactly, flip by flip. Equilibrium means that no single flip
+    releases energy, and the residual is the largest energy that one releases, as a part of what meets at its spin.
 
     With discrete states the gradient of the cost is zero almost everywhere. What a finite beta gives is the gradient of
     the mean of C over [0, beta] along the nudged ground states, which bounds the cost from below (from above for
     negative beta).
 
+    Attributes:
+        coupling: J, one per edge (`coupling.weight`, shape (m,)); positive is ferromagnetic.
+        field: h, shape (n,).
+        inputs: the nodes that the input x, shape (inputs,), holds.
+        outputs: the nodes that are read; an output shows its spin, -1 or 1.
+        shape: of the lattice that the nodes number in C order, for pictures; () if they form none.
+
     Source: Laydevant, Markovic and Grollier 2024, arXiv 2305.18321 (where the energy has the opposite sign).
     """
 
-    contrast_points: ClassVar[int] = 0
+    coupling: Bonds
+    field: Float[Array, "nodes"]
+    inputs: tuple[int, ...] = eqx.field(static=True, default=())
+    outputs: tuple[int, ...] = eqx.field(static=True, default=())
+    shape: tuple[int, ...] = eqx.field(static=True, default=())
 
-    # what each kind of model says
+    def energy(self, state: Float[Array, "free"], x: Float[Array, "inputs"]) -> Float[Array, ""]:
+        """E = -sum_(ij) J_ij s_i s_j - sum_i h_i s_i over all spins, free and held."""
+        s = self.configuration(state, x)
+        i, j = self.coupling.graph.edges.T
+        return -jnp.sum(self.coupling.weight * (s[i] * s[j])) - jnp.sum(self.field * s)
 
-    @property
-    @abc.abstractmethod
-    def size(self) -> int:
-        """How many spins are free."""
+    def local_field(self, state: Float[Array, "free"], x: Float[Array, "inputs"]) -> Float[Array, "free"]:
+        return (self.coupling.product(self.configuration(state, x)) + self.field)[self.layout.free]
 
-    @property
-    @abc.abstractmethod
-    def levels(self) -> tuple[float, float]:
-        """What an output shows when its spins point down, and up."""
+    def held_field(self, x: Float[Array, "inputs"]) -> Float[Array, "free"]:
+        spin, source, edge = self.layout.held
+        x = jnp.asarray(x).astype(self.field.dtype)
+        return self.field[self.layout.free].at[spin].add(self.coupling.weight[edge] * x[source])
 
-    @abc.abstractmethod
-    def output_spins(self, state: PyTree) -> Float[Array, "outputs copies"]:
-        """The spins that are read, with the copies of each output in a row."""
+    def strengths(self, state: Float[Array, "free"], x: Float[Array, "inputs"]) -> Float[Array, "free"]:
+        free = jnp.zeros(self.n, state.dtype).at[self.layout.free].set(jnp.abs(state))
+        couplings = Bonds(jnp.abs(self.coupling.weight), self.coupling.graph)
+        return jnp.abs(self.held_field(x)) + couplings.product(free)[self.layout.free]
 
-    @abc.abstractmethod
-    def with_outputs(self, state: PyTree, spins: Float[Array, "outputs copies"]) -> PyTree:
-        """The state with other output spins."""
+    def configuration(self, state: Float[Array, "free"], x: Float[Array, "inputs"]) -> Float[Array, "nodes"]:
+        """All spins, free and held, in the order of the nodes."""
+        s = jnp.zeros(self.n, state.dtype).at[self.layout.free].set(state)
+        return s.at[self.layout.inputs].set(jnp.asarray(x).astype(state.dtype))
 
-    @abc.abstractmethod
-    def local_field(self, state: PyTree, x: Float[Array, "inputs"]) -> PyTree:
-        """sum_j J_ij s_j + h_i at every free spin, a tree like the state."""
+    def initial_state(self, x: Float[Array, "inputs"]) -> Float[Array, "free"]:
+        self.check_input(x, "for each spin that is held")
+        return jnp.zeros(self.size, self.field.dtype)
 
-    @abc.abstractmethod
-    def strengths(self, state: PyTree, x: Float[Array, "inputs"]) -> PyTree:
-        """sum_j |J_ij s_j| + |h_i + what the inputs add| at every free spin: the sizes in `local_field`."""
+    def output_spins(self, state: Float[Array, "free"]) -> Float[Array, "outputs 1"]:
+        return state[self.layout.outputs][:, None]
 
-    @abc.abstractmethod
-    def free_couplings(self) -> tuple[Int[np.ndarray, "m 2"], Float[Array, "m"]]:
-        """The coupled pairs of free spins, numbered as in the flattened state, and their J."""
-
-    @abc.abstractmethod
-    def sweeps(self, x: Float[Array, "inputs"], nudge: Nudge | Pin | None) -> Sweeps:
-        """Sweeps over the free spins with many replicas at once, under an input and a nudge."""
-
-    # the contract
+    def with_outputs(self, state: Float[Array, "free"], spins: Float[Array, "outputs 1"]) -> Float[Array, "free"]:
+        return state.at[self.layout.outputs].set(spins[:, 0])
 
     @property
     def solver(self) -> Solver:  # type: ignore[override]
         """Exact enumeration up to 12 free spins, annealing above."""
-        return Enumeration() if self.size <= MOST_SPINS_ENUMERATED_UNASKED else Annealing()
+        return Enumeration() if self.size <= MOST_SPINS_UNASKED else Annealing()
 
-    def read(self, state: PyTree, x: Float[Array, "inputs"]) -> Float[Array, "outputs"]:
-        return self.shown(self.output_spins(state))
+    # sizes, and where spins sit
 
-    def shown(self, spins: Float[Array, "... copies"]) -> Float[Array, "..."]:
-        """What outputs with these spins show: the mean of the levels of the copies."""
-        low, high = self.levels
-        return low + (high - low) * jnp.mean((1 + spins) / 2, axis=-1)
+    @property
+    def layout(self) -> Layout:
+        """Where the free spins sit."""
+        return layout_of(self.coupling.graph, self.inputs, self.outputs)
 
-    def relax(
-        self,
-        x: PyTree,
-        nudge: Nudge | Pin | None = None,
-        start: PyTree | None = None,
-        *,
-        key: PRNGKeyArray | None = None,
-        solver: Solver | None = None,
-    ) -> Equilibrium:
-        """The ground state, or what the solver finds of it; `Substrate.relax` tells the arguments.
+    @property
+    def n(self) -> int:
+        """The number of spins, inputs included."""
+        return self.coupling.graph.n
 
-        Solvers that draw use the key, by default that of 0.
+    @property
+    def size(self) -> int:
+        return self.layout.size
 
-        Raises:
-            ValueError: for a start that is not made of spins +-1 (0: undecided), and for NaN and infinity in x, if they
-                are not traced.
-        """
-        arguments.refuse_not_finite("x", x)
-        if isinstance(nudge, Nudge) and jnp.iscomplexobj(nudge.beta):
-            raise ValueError("beta: wanted a real number, got a complex one; spins have no analytic continuation")
-        for leaf in jax.tree.leaves(start):
-            if not isinstance(leaf, Tracer) and not np.isin(np.asarray(leaf), (-1.0, 0.0, 1.0)).all():
-                wrong = np.asarray(leaf)[~np.isin(np.asarray(leaf), (-1.0, 0.0, 1.0))]
-                wrong = wrong.ravel()[:5].tolist()
-                raise ValueError(f"start: wanted spins +1 or -1, or 0 where undecided, got {wrong}")
-        solver = self.solver if solver is None else solver
-        if start is not None and isinstance(solver, GroundStateSolver):
-            solver = solver.reversed()
-        return Substrate.relax(self, x, nudge, start, key=key, solver=solver)
+    @property
+    def input_size(self) -> int:
+        return len(self.inputs)
 
-    def energy_of_flips(self, state: PyTree, x: Float[Array, "inputs"], nudge: Nudge | Pin | None = None) -> PyTree:
-        """What the total energy F gains when one spin flips: 2 s_i (sum_j J_ij s_j + h_i) + beta dC."""
-        gains = jax.tree.map(lambda s, f: 2 * s * f, state, self.local_field(state, x))
-        if isinstance(nudge, Nudge):
-            at_outputs = self.output_spins(gains) + cost_of_flips(self, self.output_spins(state), nudge)[0]
-            return self.with_outputs(gains, at_outputs)
-        return gains
+    @property
+    def levels(self) -> tuple[float, float]:
+        return (-1.0, 1.0)
 
-    def force_scale(self, state: PyTree, x: PyTree) -> PyTree:
-        """A bound on the local field of each spin: |held field| + sum_j |J_ij|."""
-        return self.strengths(jax.tree.map(jnp.ones_like, state), x)
+    # what solvers ask
 
-    def energy_change(
-        self, before: PyTree, after: PyTree, x: Float[Array, "inputs"], nudge: Nudge | Pin | None
-    ) -> tuple[Float[Array, ""], Float[Array, ""]]:
-        """F(after) - F(before), and what rounding may make of it.
+    def free_couplings(self) -> tuple[Int[np.ndarray, "m 2"], Float[Array, "m"]]:
+        layout = self.layout
+        once = layout.rows < layout.columns
+        pairs = np.stack([layout.order[layout.rows[once]], layout.order[layout.columns[once]]], axis=1)
+        return pairs, self.coupling.weight[layout.along[once]]
 
-        It is -sum_i (s_i - r_i) times the local field on i of spins (s + r)/2: what two states share cancels exactly,
-        so that strong couplings do not hide what weak ones decide.
-        """
-        middle = jax.tree.map(lambda s, r: (s + r) / 2, after, before)
-        moved = jax.tree.map(jnp.subtract, after, before)
-        dot = lambda a, b: jnp.vdot(ravel_pytree(a)[0], ravel_pytree(b)[0])
-        change = -dot(moved, self.local_field(middle, x))
-        size = dot(jax.tree.map(jnp.abs, moved), self.strengths(middle, x))
-        if isinstance(nudge, Nudge):
-            old, new = (nudge.energy(self.read(state, x)) for state in (before, after))
-            change += new - old
-            size += jnp.where(new == old, 0, jnp.abs(new) + jnp.abs(old))
-        return change, 16 * float(jnp.finfo(change.dtype).eps) * size
-
-    def residual(self, state: PyTree, x: PyTree, nudge: Nudge | Pin | None = None) -> Float[Array, ""]:
-        """The largest energy that one flip releases, as a part of what meets at its spin: 2 (sum_j |J_ij| + |held
-        field|) and what the flip changes of the nudge's cost. What rounding makes of the cost does not count. With a
-        pin also how far the outputs are from it, as a part of the distance between their levels.
-
-        NaN for a state that is not made of spins +-1.
-        """
-        gains = self.energy_of_flips(state, x, nudge)
-        meeting = jax.tree.map(lambda size: 2 * size, self.force_scale(state, x))
-        off = jnp.zeros((), jax.tree.leaves(state)[0].dtype)
-        if isinstance(nudge, Nudge):
-            change, size = cost_of_flips(self, self.output_spins(state), nudge)
-            rounding = ROUNDING * float(jnp.finfo(off.dtype).eps) * size
-            gains = self.with_outputs(gains, self.output_spins(gains) + rounding)
-            meeting = self.with_outputs(meeting, self.output_spins(meeting) + jnp.abs(change))
-        if isinstance(nudge, Pin):
-            held = self.output_spins(gains)
-            gains = self.with_outputs(gains, jnp.zeros_like(held))
-            low, high = self.levels
-            off = jnp.max(jnp.abs(self.read(state, x) - nudge.target), initial=0.0) / (high - low)
-        released = left_over(jax.tree.map(lambda gain: jnp.minimum(gain, 0), gains), meeting)
-        decided = jnp.all(jnp.stack([jnp.all(jnp.abs(s) == 1) for s in jax.tree.leaves(state)]))
-        return jnp.where(decided, jnp.maximum(released, off), jnp.nan)
+    def sweeps(self, x: Float[Array, "inputs"], nudge: Nudge | Pin | None) -> GraphSweeps:
+        field = self.held_field(x)
+        meeting = self.force_scale(field, x)
+        if isinstance(nudge, Nudge) and nudge.separable:
+            up = jnp.ones((len(self.outputs), 1), self.field.dtype)
+            # flipping a spin that points up gains 2 f, so a cost acts as the field (C(down) - C(up))/2
+            change, size = self.cost_of_flips(up, nudge)
+            field = field.at[self.layout.outputs].add(0.5 * change[:, 0])
+            meeting = meeting.at[self.layout.outputs].add(size[:, 0])
+            nudge = None
+        return GraphSweeps(self.layout, self.coupling.weight, field, meeting, nudge)
 
     # the ways to build one
 
@@ -204,7 +156,7 @@ class IsingModel(Substrate):
         field: Any = 0.0,
         inputs: Sequence[int] = (),
         outputs: Sequence[int] = (),
-    ) -> SpinGraph:
+    ) -> Self:
         """Spins on the nodes 0 to n-1 of any graph.
 
         Args:
@@ -218,9 +170,7 @@ class IsingModel(Substrate):
         Raises:
             ValueError: naming what makes no Ising model: self-couplings, repeated pairs, NaN, nodes out of range, ...
         """
-        from substrates.classical.ising.build import from_edges
-
-        return from_edges(edges, n, coupling=coupling, field=field, inputs=inputs, outputs=outputs)
+        return cls(**build.from_edges(edges, n, coupling, field, inputs, outputs))
 
     @classmethod
     def from_networkx(
@@ -231,7 +181,7 @@ class IsingModel(Substrate):
         field: Any = 0.0,
         inputs: Sequence[Hashable] = (),
         outputs: Sequence[Hashable] = (),
-    ) -> SpinGraph:
+    ) -> Self:
         """Spins on the nodes of an undirected NetworkX graph, numbered in its order.
 
         Args:
@@ -244,9 +194,7 @@ class IsingModel(Substrate):
         Raises:
             ValueError: for a label that is no node, an edge without the attribute, and whatever `from_edges` refuses.
         """
-        from substrates.classical.ising.build import from_networkx
-
-        return from_networkx(graph, coupling=coupling, field=field, inputs=inputs, outputs=outputs)
+        return cls(**build.from_networkx(graph, coupling, field, inputs, outputs))
 
     @classmethod
     def lattice(
@@ -258,7 +206,7 @@ class IsingModel(Substrate):
         periodic: bool = False,
         inputs: Sequence[int] = (),
         outputs: Sequence[int] = (),
-    ) -> SpinGraph:
+    ) -> Self:
         """Spins on a grid of any dimension, coupled to their nearest neighbours; numbered in C order.
 
         Args:
@@ -268,14 +216,12 @@ class IsingModel(Substrate):
             periodic: whether each axis closes on itself.
             inputs, outputs: spins, as in `from_edges`; `numpy.ravel_multi_index` numbers them.
         """
-        from substrates.classical.ising.build import lattice
-
-        return lattice(shape, coupling=coupling, field=field, periodic=periodic, inputs=inputs, outputs=outputs)
+        return cls(**build.lattice(shape, periodic, coupling, field, inputs, outputs))
 
     @classmethod
     def all_to_all(
         cls, coupling: Any, *, field: Any = 0.0, inputs: Sequence[int] = (), outputs: Sequence[int] = ()
-    ) -> SpinGraph:
+    ) -> Self:
         """Spins that are all coupled to one another.
 
         Args:
@@ -286,12 +232,10 @@ class IsingModel(Substrate):
         Raises:
             ValueError: for an asymmetric matrix, a self-coupling on its diagonal, and whatever `from_edges` refuses.
         """
-        from substrates.classical.ising.build import all_to_all
-
-        return all_to_all(coupling, field=field, inputs=inputs, outputs=outputs)
+        return cls(**build.all_to_all(coupling, field, inputs, outputs))
 
     @classmethod
-    def from_bqm(cls, bqm: Any, *, inputs: Sequence[Hashable] = (), outputs: Sequence[Hashable] = ()) -> SpinGraph:
+    def from_bqm(cls, bqm: Any, *, inputs: Sequence[Hashable] = (), outputs: Sequence[Hashable] = ()) -> Self:
         """The model of a dimod binary quadratic model, whose energy has the opposite sign: J = -quadratic, h = -linear.
 
         Spins are numbered in the order of `bqm.variables`; the offset is dropped. A binary-valued model is turned into
@@ -301,68 +245,42 @@ class IsingModel(Substrate):
             bqm: a dimod.BinaryQuadraticModel.
             inputs, outputs: labels of variables.
         """
-        from substrates.classical.ising.bqm import from_bqm
-
-        return from_bqm(bqm, inputs=inputs, outputs=outputs)
-
-    def to_bqm(self, x: Float[Array, "inputs"] | None = None, nudge: Nudge | None = None) -> Any:
-        """The total energy at an input as a dimod binary quadratic model of the free spins, offset included.
-
-        Args:
-            x: the held input, which acts as a field; None for a model without inputs.
-            nudge: None, or a nudge whose cost is at most quadratic in the output spins.
-
-        Variables are numbered as the free spins in the state (flattened).
-        """
-        from substrates.classical.ising.bqm import to_bqm
-
-        return to_bqm(self, x, nudge)
+        return cls(**build.from_bqm(bqm, inputs, outputs))
 
     @classmethod
     def layered(cls, sizes: Sequence[int], *, key: PRNGKeyArray, **options: Any) -> LayeredSpins:
-        """Layers of spins above real inputs, each coupled to the next; see `layered_spins` for the options."""
-        from substrates.classical.ising.layered import layered_spins
-
-        return layered_spins(sizes, key=key, **options)
+        """Layers of spins above real inputs, each coupled to the next; see `LayeredSpins.layered` for the options."""
+        return LayeredSpins.layered(sizes, key=key, **options)
 
     @classmethod
     def for_task(
         cls, n_inputs: int, n_outputs: int, *, sizes: tuple[int, ...] | None = None, key: PRNGKeyArray
     ) -> LayeredSpins:
-        """Layers for a data set with `n_inputs` features: `sizes` hidden spins (by default one layer of 256), and four
-        copies of each output, which shows the part of them that points up."""
-        from substrates.classical.ising.layered import layered_spins
-
-        hidden = (256,) if sizes is None else tuple(sizes)
-        return layered_spins((n_inputs, *hidden, n_outputs), key=key, copies=4, levels=(0.0, 1.0))
+        """Layers for a data set; see `LayeredSpins.for_task`."""
+        return LayeredSpins.for_task(n_inputs, n_outputs, sizes=sizes, key=key)
 
     # at a temperature, and in pictures
 
-    def ensemble(self, temperature: float) -> BoltzmannEnsemble:
-        """The exact thermal ensemble of this model, by enumeration; up to 20 free spins."""
-        from substrates.classical.ising.ensemble import boltzmann_ensemble
+    ensemble = boltzmann_ensemble
+    sampled = sampled_ensemble
 
-        return boltzmann_ensemble(self, temperature)
+    def draw(self, state: Any = None, x: Any = None, ax: Axes | None = None, positions: Any = None) -> Axes:
+        """Draws the spins and their couplings: lattices of two dimensions as cells, other graphs as discs and lines.
 
-    def sampled(self, temperature: float, **options: Any) -> SampledEnsemble:
-        """A thermal ensemble of this model, sampled by Markov chains; see `sampled_ensemble` for the options."""
-        from substrates.classical.ising.sampling import sampled_ensemble
-
-        return sampled_ensemble(self, temperature, **options)
-
-    def draw(self, state: PyTree = None, x: Any = None, ax: Axes | None = None) -> Axes:
-        """Draws the spins and their couplings; see `substrates.classical.ising.pictures`."""
-        from substrates.classical.ising import pictures
-
-        return pictures.draw(self, state, x, ax)
-
-
-def cost_of_flips(model: IsingModel, spins: Float[Array, "outputs copies"], nudge: Nudge) -> tuple[Array, Array]:
-    """beta (C after flipping one output spin - C before) for each of them, and |beta C before| + |beta C after|."""
-    low, high = model.levels
-    output = model.shown(spins)
-    change = -(high - low) * spins / spins.shape[1]
-    before = nudge.energy(output)
-    after = lambda k, moved: nudge.energy(output.at[k].add(moved))
-    flipped = jax.vmap(jax.vmap(after, in_axes=(None, 0)))(jnp.arange(output.size), change)
-    return flipped - before, jnp.abs(flipped) + jnp.abs(before)
+        Args:
+            state: spins; None with an x (or without inputs) settles the model.
+            x: the held input, shape (inputs,).
+            ax: where to draw; None opens a new figure.
+            positions: (n, 2) places of the spins, to draw them as a graph; None chooses.
+        """
+        if x is None and self.inputs:
+            raise ValueError(f"x: wanted the {len(self.inputs)} held spins, got None")
+        x = jnp.zeros(0, self.field.dtype) if x is None else jnp.asarray(x)
+        state = self.relax(x).state if state is None else jnp.asarray(state)
+        if state.shape != (self.size,):
+            raise ValueError(f"state: wanted shape ({self.size},), the free spins, got {state.shape}")
+        drawn = np.asarray(self.configuration(state, x), float), self.coupling.graph.edges, self.coupling.weight
+        if len(self.shape) == 2 and positions is None:
+            return pictures.lattice(*drawn, self.shape, ax)
+        roles = {"inputs": self.inputs, "outputs": self.outputs}
+        return pictures.graph(*drawn, roles, positions=positions, shape=self.shape, ax=ax)

@@ -10,15 +10,13 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
-from substrates.classical.ising.annealing import DRAW
 from substrates.classical.ising.clusters import Clusters
-from substrates.classical.ising.counter import sweep_words
-from substrates.classical.ising.ensemble import checked_temperature
+from substrates.classical.ising.ensemble import ThermalEnsemble, checked_nudge, checked_temperature
 from substrates.classical.ising.mixing import HalfChains
-from substrates.classical.ising.model import IsingModel
+from substrates.classical.ising.spins import Spins
+from substrates.classical.ising.sweeps import DRAW, check_counts, sweep_words
 from substrates.nudge import Nudge, Pin
 from substrates.solvers.solver import Equilibrium, Solver, Status
-from substrates.substrate import Substrate, fixed
 
 Update = Literal["heat bath", "metropolis", "clusters"]
 
@@ -52,18 +50,14 @@ class MarkovChains(Solver):
     update: Update = eqx.field(static=True, default="heat bath")
 
     def __check_init__(self):
-        for name, least in (("chains", 1), ("draws", 1), ("burn_in", 0), ("thinning", 1)):
-            value = getattr(self, name)
-            if not isinstance(value, int) or value < least:
-                raise ValueError(f"{name}: wanted a whole number, at least {least}, got {value}")
+        check_counts(self, chains=1, draws=1, burn_in=0, thinning=1)
         if self.update not in get_args(Update):
             raise ValueError(f"update: wanted one of {get_args(Update)}, got {self.update!r}")
 
     def __call__(
-        self, substrate: Any, x: PyTree, nudge: Nudge | Pin | None, start: PyTree, key: PRNGKeyArray | None
+        self, substrate: SampledEnsemble, x: PyTree, nudge: Nudge | Pin | None, start: PyTree, key: PRNGKeyArray | None
     ) -> Equilibrium:
-        if isinstance(nudge, Pin):
-            raise ValueError("nudge: wanted a Nudge or None, got a Pin; an ensemble is not held at single outputs")
+        nudge = checked_nudge(nudge)
         key = jax.random.key(0) if key is None else key
         kernel = substrate.model.sweeps(x, nudge)
         inverse = jnp.broadcast_to(1 / substrate.temperature, (self.chains,))
@@ -112,7 +106,7 @@ def _apart(spins: Float[Array, "chains ..."]) -> Float[Array, "chains ..."]:
     return jnp.where(spins == 0, ends, spins)
 
 
-class SampledEnsemble(Substrate):
+class SampledEnsemble(ThermalEnsemble):
     """Spins at a temperature T, by samples: the state is configurations of the model, shape (draws, chains, ...).
 
     Energy, reading and measurement are means over the samples (the free energy itself is not seen by samples, but its
@@ -123,15 +117,9 @@ class SampledEnsemble(Substrate):
     it is larger; 0 for a single chain of one draw, which nothing can be said of.
 
     Attributes:
-        model: the spins, trainable.
-        temperature: T, in units of energy.
         sampling: the chains.
     """
 
-    contrast_points = 0
-
-    model: IsingModel
-    temperature: Float[Array, ""] = fixed()
     sampling: MarkovChains = eqx.field(static=True, default=MarkovChains())
 
     @property
@@ -140,9 +128,6 @@ class SampledEnsemble(Substrate):
 
     def total_energy(self, state: PyTree, x: PyTree, nudge: Nudge | Pin | None = None) -> Float[Array, ""]:
         return jnp.mean(self.of_each(lambda s: self.model.total_energy(s, x, nudge), state))
-
-    def energy(self, state: PyTree, x: PyTree) -> Float[Array, ""]:
-        return self.total_energy(state, x)
 
     def initial_state(self, x: PyTree) -> PyTree:
         shape = (self.sampling.draws, self.sampling.chains)
@@ -162,9 +147,6 @@ class SampledEnsemble(Substrate):
     def force_scale(self, state: PyTree, x: PyTree) -> Float[Array, ""]:
         return self.temperature
 
-    def constrained(self) -> SampledEnsemble:
-        return eqx.tree_at(lambda e: e.model, self, self.model.constrained())
-
     def watched(self, spins: PyTree, x: PyTree, nudge: Nudge | Pin | None = None) -> Float[Array, "kinds"]:
         """What tells whether chains have mixed: energy per spin, magnetisation, outputs, and every spin."""
         flat = ravel_pytree(spins)[0]
@@ -176,25 +158,16 @@ class SampledEnsemble(Substrate):
         return jax.vmap(jax.vmap(function))(state)
 
 
-def sampled_ensemble(
-    model: IsingModel,
-    temperature: Any,
-    *,
-    chains: int = 16,
-    draws: int = 16,
-    burn_in: int = 100,
-    thinning: int = 2,
-    update: Update = "heat bath",
-) -> SampledEnsemble:
-    """A thermal ensemble of a model, sampled.
+def sampled_ensemble(model: Spins, temperature: Any, **options: Any) -> SampledEnsemble:
+    """A thermal ensemble of a model, sampled by Markov chains.
 
     Args:
         model: the spins.
         temperature: positive, in units of energy.
-        chains, draws, burn_in, thinning, update: see `MarkovChains`.
+        options: `chains`, `draws`, `burn_in`, `thinning` and `update`, see `MarkovChains`.
 
     Raises:
         ValueError: for a temperature that is not positive, and numbers that make no sense.
     """
-    sampling = MarkovChains(chains, draws, burn_in, thinning, update)
+    sampling = MarkovChains(**options)
     return SampledEnsemble(model, checked_temperature(temperature, model), sampling)

@@ -1,4 +1,6 @@
-"""Sweeps over the spins of many replicas at once: what annealing, tempering and thermal sampling have in common."""
+"""Sweeps over the spins of many replicas at once, and their random numbers: what annealing, tempering and thermal
+sampling have in common.
+"""
 
 from __future__ import annotations
 
@@ -8,9 +10,8 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree, UInt32
-
-from substrates.classical.ising.counter import counted_uniform, sweep_words
 
 Accept = Callable[[Float[Array, "..."], Float[Array, "..."], Any, Float[Array, "..."]], Bool[Array, "..."]]
 """Whether spins flip, given what the energy gains by each flip, the spins, the number of the first of them, and the
@@ -18,6 +19,12 @@ sum of the sizes of what meets at each."""
 
 ROUNDING = 4
 """So many rounding errors of what meets at a spin are no energy that its flip releases."""
+
+DRAW = 2**31 - 1
+"""Numbers the words of drawn starts; sweeps are numbered from 0."""
+
+_WEYL = np.uint32(0x9E3779B9)
+_FIRST, _SECOND = np.uint32(0x21F0AAAD), np.uint32(0x735A2D97)
 
 
 class Sweeps(abc.ABC):
@@ -61,9 +68,9 @@ class Sweeps(abc.ABC):
     def states(self, spins: PyTree) -> PyTree:
         """The states of all replicas, with a leading replica axis."""
 
-    @abc.abstractmethod
     def along_replicas(self, values: Float[Array, "replicas"]) -> Float[Array, "..."]:
         """One number per replica, shaped to act on the arrays of spins."""
+        return values[:, None] if self.replica_axis == 0 else values
 
     def metropolis(
         self, spins: PyTree, inverse_temperature: Float[Array, "replicas"], words: UInt32[Array, "2"]
@@ -110,23 +117,63 @@ class Sweeps(abc.ABC):
         spins, _, steps = jax.lax.while_loop(moving, advance, (spins, jnp.asarray(True), jnp.zeros((), jnp.int32)))
         return spins, steps
 
-    def run(
-        self,
-        spins: PyTree,
-        key: PRNGKeyArray,
-        inverse_temperatures: Float[Array, "sweeps replicas"],
-        first: Int[Array, ""] | int = 0,
-    ) -> PyTree:
+    def run(self, spins: PyTree, key: PRNGKeyArray, inverse_temperatures: Float[Array, "sweeps replicas"]) -> PyTree:
         """Metropolis sweeps at one row of inverse temperatures after the other."""
         if not len(inverse_temperatures):
             return spins
-
-        def step(t, spins):
-            return self.metropolis(spins, inverse_temperatures[t], sweep_words(key, first + t))
-
+        step = lambda t, spins: self.metropolis(spins, inverse_temperatures[t], sweep_words(key, t))
         return jax.lax.fori_loop(0, inverse_temperatures.shape[0], step, spins)
 
 
 def decided(spins: Float[Array, "..."], uniform: Float[Array, "..."]) -> Float[Array, "..."]:
     """The spins, with a random one wherever there is 0."""
     return jnp.where(spins == 0, jnp.where(uniform < 0.5, -1.0, 1.0).astype(spins.dtype), spins)
+
+
+def check_counts(solver: Any, **least: int) -> None:
+    """Raises ValueError for attributes of a solver that are not whole numbers, or fewer than these."""
+    for name, fewest in least.items():
+        value = getattr(solver, name)
+        if not isinstance(value, int) or value < fewest:
+            raise ValueError(f"{name}: wanted a whole number, at least {fewest}, got {value}")
+
+
+# one uniform number for each (key, sweep, spin, replica), by a cheap generator without any state
+
+
+def sweep_words(key: PRNGKeyArray, sweep: Int[Array, ""] | int) -> UInt32[Array, "2"]:
+    """The two words that key the numbers of one sweep, drawn by JAX's own generator."""
+    return jax.random.bits(jax.random.fold_in(key, sweep), (2,), jnp.uint32)
+
+
+def counted_uniform(words: UInt32[Array, "2"], first: int, shape: tuple[int, ...], dtype: Any) -> Float[Array, "..."]:
+    """Uniform numbers in [0, 1), multiples of 2^-24, of the counters first, first + 1, ... in C order.
+
+    A keyed mixer of 32 bits: two rounds of xor-shift and multiply, with one word of the sweep's key added before the
+    first round and the other before the second. Ten operations on integers, which compilers fuse into the update that
+    uses the number; JAX's Threefry takes over a hundred.
+
+    Source: Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3", for counters in place of states; the
+    multipliers, Wellons 2018, "Prospecting for hash functions".
+    """
+    return mix(words, counters(first, shape), dtype)
+
+
+def counters(first: int, shape: tuple[int, ...]) -> UInt32[Array, "..."]:
+    """first, first + 1, ... in C order."""
+    total = jnp.full(shape, first, jnp.uint32)
+    stride = 1
+    for axis in reversed(range(len(shape))):
+        total += jax.lax.broadcasted_iota(jnp.uint32, shape, axis) * np.uint32(stride)
+        stride *= shape[axis]
+    return total
+
+
+def mix(words: UInt32[Array, "2"], counter: UInt32[Array, "..."], dtype: Any) -> Float[Array, "..."]:
+    """The uniform number in [0, 1) of each counter."""
+    bits = counter * _WEYL + words[0]
+    bits = (bits ^ (bits >> np.uint32(16))) * _FIRST
+    bits = (bits ^ (bits >> np.uint32(15)) ^ words[1]) * _SECOND
+    bits = bits ^ (bits >> np.uint32(15))
+    # as a signed integer, which processors convert to floating point directly
+    return (bits >> np.uint32(8)).astype(jnp.int32).astype(dtype) * jnp.asarray(2.0**-24, dtype)

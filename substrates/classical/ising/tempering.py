@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
-from substrates.classical.ising.annealing import DRAW, GroundStateSolver, best, pinned
-from substrates.classical.ising.counter import counted_uniform, sweep_words
-from substrates.classical.ising.sweeps import Sweeps
+from substrates.classical.ising.annealing import best, pinned
+from substrates.classical.ising.spins import GroundStateSolver, Spins
+from substrates.classical.ising.sweeps import DRAW, Sweeps, check_counts, counted_uniform, sweep_words
 from substrates.nudge import Nudge, Pin
 from substrates.solvers.solver import Equilibrium, Solver, judge, tolerance
 
@@ -40,9 +38,7 @@ class Tempering(GroundStateSolver):
     cold: float = 0.1
 
     def __check_init__(self):
-        for name, least in (("sweeps", 0), ("temperatures", 2), ("ladders", 1)):
-            if getattr(self, name) < least:
-                raise ValueError(f"{name}: wanted a whole number, at least {least}, got {getattr(self, name)}")
+        check_counts(self, sweeps=0, temperatures=2, ladders=1)
         if not 0 < self.cold < self.hot < float("inf"):
             raise ValueError(f"cold, hot: wanted 0 < cold < hot, got {self.cold} and {self.hot}")
 
@@ -50,7 +46,7 @@ class Tempering(GroundStateSolver):
         return self
 
     def __call__(
-        self, substrate: Any, x: PyTree, nudge: Nudge | Pin | None, start: PyTree, key: PRNGKeyArray | None
+        self, substrate: Spins, x: PyTree, nudge: Nudge | Pin | None, start: PyTree, key: PRNGKeyArray | None
     ) -> Equilibrium:
         key = jax.random.key(0) if key is None else key
         start = pinned(substrate, start, nudge)

@@ -25,6 +25,7 @@ from substrates.substrate import (
     split_parameters,
     takes_own_targets,
 )
+from substrates.wrapper import Wrapper
 
 MOST_STATE_VARIABLES = 2000
 
@@ -44,27 +45,16 @@ class Probe(eqx.Module):
         return self.weight * self.cost(output, target) + jnp.sum(self.direction * output)
 
 
-class _Compiled(Substrate):
+class _Compiled(Wrapper):
     """A substrate whose relaxations and contrasts are compiled once, so that a rule can be run on it many times."""
 
     inner: Substrate
-
-    @property
-    def conservative(self):
-        return self.inner.conservative
-
-    def initial_state(self, x):
-        return self.inner.initial_state(x)
-
-    def read(self, state, x):
-        return self.inner.read(state, x)
 
     def relax(self, x, nudge=None, start=None, *, key=None, solver=None):
         return relax(self.inner, x, nudge, start, key)
 
     def contrast(self, plus, minus, xs, nudges_plus=None, nudges_minus=None):
-        inner = contrast(self.inner, plus, minus, xs, nudges_plus, nudges_minus)
-        return eqx.tree_at(lambda tree: tree.inner, self, inner)
+        return self.outside(contrast(self.inner, plus, minus, xs, nudges_plus, nudges_minus))
 
 
 @eqx.filter_jit
@@ -132,7 +122,7 @@ class Case:
 
     Attributes:
         beta: a strength at which a nudge moves the outputs about as far as they move themselves, divided by four.
-        discrete: whether states do not interpolate and the class says itself what equilibrium is.
+        discrete: whether the substrate says that its states are.
         smooth: whether the free equilibria respond smoothly to a nudge.
     """
 
@@ -165,7 +155,7 @@ class Case:
                 substrate, self.free.state, xs, ys, cost, transpose=transpose
             )
             self.smooth = bool(jnp.all(exists))
-        self.discrete = not inexact or (not self.smooth and self.own_residual and substrate.contrast_points == 0)
+        self.discrete = substrate.discrete
         self.beta = self._strength() if beta is None else beta
 
     def _strength(self) -> float:

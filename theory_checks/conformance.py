@@ -12,6 +12,7 @@ from learning.costs import SquaredError
 from learning.examples import ready_targets
 from substrates.substrate import Cost, Substrate
 from theory_checks import laws_of_agreement as agreement
+from theory_checks import laws_of_capabilities as capabilities
 from theory_checks import laws_of_equilibrium as equilibrium
 from theory_checks import laws_of_response as response
 from theory_checks import laws_of_units
@@ -37,6 +38,9 @@ LAWS = (
     agreement.compilation,
     agreement.solvers,
     laws_of_units.units,
+    capabilities.continuation,
+    capabilities.pinning,
+    capabilities.discreteness,
 )
 
 OF_GRADIENTS = (

@@ -136,7 +136,6 @@ def _forces(substrate, states, xs, nudges):
         free = jax.tree.map(jnp.negative, jax.grad(substrate.energy)(state, x))
         return (
             (substrate.force(state, x), free),
-            (substrate.force(state, x, nudge), derived),
             (substrate.total_force(state, x, nudge), derived),
         )
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from typing import Any
 
 import equinox as eqx
 import jax
@@ -12,6 +11,7 @@ from jaxtyping import Array, Inexact, PyTree
 
 from substrates.solvers.generic import DescendThenPolish, Newton
 from substrates.substrate import Substrate, fixed, relax_batch, split_parameters
+from substrates.wrapper import Wrapper
 from theory_checks.case import Case, flat
 from theory_checks.report import Law, at_most, does_not_apply
 
@@ -24,35 +24,22 @@ MOST_PARAMETERS = 8
 NAME = "the same equilibrium in other units"
 
 
-class InUnits(Substrate):
-    """A system whose energy and force are those of another, times a constant."""
+class InUnits(Wrapper):
+    """A system whose energy and force are those of another, times a constant; the contract derives the rest."""
 
     inner: Substrate
     unit: Inexact[Array, ""] = fixed()
 
-    @property
-    def conservative(self) -> bool:
-        return self.inner.conservative
-
-    @property
-    def solver(self) -> Any:  # type: ignore[override]
-        return self.inner.solver
+    def inside(self, given: PyTree) -> PyTree:
+        return NotImplemented
 
     def energy(self, state: PyTree, x: PyTree) -> Inexact[Array, ""]:
         return self.unit * self.inner.energy(state, x)
 
-    def force(self, state: PyTree, x: PyTree, nudge: Any = None) -> PyTree:
-        if self.conservative:
-            return Substrate.force(self, state, x)
+    def force(self, state: PyTree, x: PyTree) -> PyTree:
         return jax.tree.map(lambda f: self.unit * f, self.inner.force(state, x))
 
-    def initial_state(self, x: PyTree) -> PyTree:
-        return self.inner.initial_state(x)
-
-    def read(self, state: PyTree, x: PyTree) -> Inexact[Array, "outputs"]:
-        return self.inner.read(state, x)
-
-    def bounds(self, x: PyTree) -> Any:
+    def bounds(self, x: PyTree) -> tuple[PyTree, PyTree] | None:
         return self.inner.bounds(x)
 
 

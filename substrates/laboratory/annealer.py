@@ -43,8 +43,6 @@ class HostSampler(Solver):
     def __call__(
         self, substrate: AnnealedIsing, x: PyTree, nudge: Nudge | Pin | None, start: PyTree, key: PRNGKeyArray | None
     ) -> Equilibrium:
-        if isinstance(nudge, Pin):
-            raise ValueError("nudge: wanted a Nudge or None, got a Pin; the annealer knows fields and couplings only")
         key = jax.random.key(0) if key is None else key
         model = substrate.model
         flat, unravel = ravel_pytree(start)
@@ -101,6 +99,9 @@ class AnnealedIsing(Substrate):
     """
 
     contrast_points: ClassVar[int] = 0
+    discrete: ClassVar[bool] = True
+    holomorphic: ClassVar[bool] = False
+    pins: ClassVar[bool] = False
 
     model: Spins
     asking: HostSampler

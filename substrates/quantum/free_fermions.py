@@ -40,6 +40,8 @@ class FreeFermionChain(Substrate):
     """
 
     contrast_points: ClassVar[int] = 0
+    holomorphic: ClassVar[bool] = False
+    pins: ClassVar[bool] = False
     solver: ClassVar[Any] = PolarFactor()
 
     coupling: Float[Array, "bonds"]
@@ -70,9 +72,6 @@ class FreeFermionChain(Substrate):
         off, matrix = state.T @ state - jnp.eye(self.size, dtype=state.dtype), self.matrix(x)
         scale = jnp.max(jnp.abs(matrix))
         return -jnp.vdot(polar_factor(state), matrix) + 0.25 * scale * jnp.sum(off**2)
-
-    def total_force(self, state: PyTree, x: PyTree, nudge: Nudge | Pin | None = None) -> Array:
-        return self.force(state, x, nudge)
 
     def residual(self, state: PyTree, x: PyTree, nudge: Nudge | Pin | None = None) -> Float[Array, ""]:
         """The largest entry of (B'Q - Q'B)/|B| and of Q'Q - 1: zero where Q is orthogonal and Q'B symmetric."""

@@ -27,8 +27,6 @@ class GibbsWeights(Solver):
     def __call__(
         self, substrate: Any, x: PyTree, nudge: Nudge | Pin | None, start: PyTree, key: PRNGKeyArray | None
     ) -> Equilibrium:
-        if isinstance(nudge, Pin):
-            raise ValueError("nudge: wanted a Nudge or None, got a Pin; an ensemble is not held at single outputs")
         limit = tolerance(substrate, start, x, nudge)
         one, infinite = jnp.ones((), jnp.int32), jnp.asarray(jnp.inf, start.dtype)
 
@@ -61,6 +59,8 @@ class GibbsEnsemble(Substrate):
     """
 
     contrast_points: ClassVar[int] = 0
+    holomorphic: ClassVar[bool] = False
+    pins: ClassVar[bool] = False
     solver: ClassVar[Any] = GibbsWeights()
 
     model: QuantumSubstrate

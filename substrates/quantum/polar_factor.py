@@ -24,8 +24,6 @@ class PolarFactor(Solver):
     def __call__(
         self, substrate: Any, x: PyTree, nudge: Nudge | Pin | None, start: PyTree, key: PRNGKeyArray | None
     ) -> Equilibrium:
-        if isinstance(nudge, Pin):
-            raise ValueError("nudge: wanted a Nudge or None, got a Pin; a chain is not held at single outputs")
         one = jnp.ones((), jnp.int32)
         scale = jnp.max(jnp.abs(substrate.matrix(x)))
         rounding = 4 * float(jnp.finfo(start.dtype).eps) * substrate.size

@@ -41,6 +41,7 @@ class QuantumSubstrate(Substrate):
     """
 
     contrast_points: ClassVar[int] = 1
+    holomorphic: ClassVar[bool] = False
 
     # what each kind of system says
 
@@ -96,8 +97,8 @@ class QuantumSubstrate(Substrate):
     def read(self, state: Float[Array, "amplitudes"], x: PyTree) -> Float[Array, "outputs"]:
         return self.means(state) / jnp.vdot(state, state)
 
-    def force(self, state: Float[Array, "amplitudes"], x: PyTree, nudge: Nudge | Pin | None = None) -> Array:
-        return self.total_force(state, x, nudge)
+    def force(self, state: Float[Array, "amplitudes"], x: PyTree) -> Array:
+        return self.total_force(state, x)
 
     def total_force(self, state: Float[Array, "amplitudes"], x: PyTree, nudge: Nudge | Pin | None = None) -> Array:
         """-2 (H psi - <H> psi) / <psi|psi> - S (<psi|psi> - 1) psi, with the nudge's operators in H."""
@@ -136,10 +137,6 @@ class QuantumSubstrate(Substrate):
         The status is `zero_mode` where the level is degenerate or nearly so: then the state, and what it would do under
         a nudge, are not decided. A pin is left to the generic solver, for small systems.
         """
-        if isinstance(nudge, Nudge) and jnp.iscomplexobj(nudge.beta):
-            raise ValueError(
-                "beta: wanted a real number, got a complex one; the state of a quantum system is a real vector here"
-            )
         return Substrate.relax(self, x, nudge, start, key=key, solver=solver)
 
     @property

@@ -102,7 +102,7 @@ class System(Protocol):
 class Solver(eqx.Module):
     """A way to settle: called with a substrate, an input, a nudge, a start and a key, returns an `Equilibrium`.
 
-    A solver that counts its steps or sweeps has a field `max_steps` for the most of them.
+    A solver that counts its steps or sweeps has a field `max_steps` or `max_sweeps` for the most of them.
     """
 
     pins: ClassVar[bool] = True
@@ -118,13 +118,18 @@ class Solver(eqx.Module):
 
         Raises TypeError for a solver that does not settle step by step.
         """
-        if not any(field.name == "max_steps" for field in dataclasses.fields(self)):
+        if self._most is None:
             raise TypeError(f"limited: wanted a solver that counts steps, got {type(self).__name__}, which does not")
         return Limited(self, jnp.asarray(count, jnp.int32))
 
     def stopped_after(self, count: Int[Array, ""]) -> Self:
         """The same solver with `count` as the most steps of the whole relaxation."""
-        return dataclasses.replace(self, max_steps=count)
+        return dataclasses.replace(self, **{str(self._most): count})
+
+    @property
+    def _most(self) -> str | None:
+        names = {field.name for field in dataclasses.fields(self)}
+        return next((name for name in ("max_steps", "max_sweeps") if name in names), None)
 
 
 class Limited(Solver):
@@ -132,7 +137,7 @@ class Limited(Solver):
 
     Attributes:
         inner: the solver.
-        count: of steps or sweeps; 0 returns the start.
+        count: of steps or sweeps; a solver that sweeps before it looks does at least one.
     """
 
     inner: Solver

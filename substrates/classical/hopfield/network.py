@@ -17,9 +17,9 @@ from substrates.classical.hopfield.build import convolutional_fields, layered_fi
 from substrates.classical.hopfield.joint import relax_with_couplings
 from substrates.classical.hopfield.layers import State, meeting_layers
 from substrates.classical.hopfield.pictures import draw_layers
-from substrates.nudge import Nudge, Pin
+from substrates.nudge import Nudge
 from substrates.solvers.joint import Control, JointEquilibrium, SpringControl
-from substrates.substrate import Equilibrium, Solver, Substrate
+from substrates.substrate import Solver, Substrate
 from substrates.wiring import Convolution, Dense, Pooling, Strength, chain_of_groups
 from substrates.wiring.layers import as_group, feed, hidden_between
 
@@ -61,6 +61,8 @@ class HopfieldNetwork(Substrate):
     and Kumar 2023, arXiv 2312.15103.
     """
 
+    holomorphic: ClassVar[bool] = False
+
     coupling: tuple[Dense | Convolution, ...]
     bias: tuple[Float[Array, "units"], ...]
     input_shape: tuple[int, ...] = eqx.field(static=True)
@@ -97,22 +99,6 @@ class HopfieldNetwork(Substrate):
 
     def bounds(self, x: Float[Array, "..."]) -> tuple[State, State]:
         return hidden_between(0, 1, self.shapes, self.bias[0].dtype)
-
-    def relax(
-        self,
-        x: Float[Array, "..."],
-        nudge: Nudge | Pin | None = None,
-        start: State | None = None,
-        *,
-        key: PRNGKeyArray | None = None,
-        solver: Solver | None = None,
-    ) -> Equilibrium:
-        if isinstance(nudge, Nudge) and jnp.iscomplexobj(nudge.beta):
-            raise ValueError(
-                "beta: wanted a real number, got a complex one; activities that are clipped to [0, 1] have no analytic "
-                "continuation"
-            )
-        return Substrate.relax(self, x, nudge, start, key=key, solver=solver)
 
     def relax_jointly(
         self,

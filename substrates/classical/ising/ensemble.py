@@ -31,6 +31,8 @@ class ThermalEnsemble(Substrate):
     """
 
     contrast_points: ClassVar[int] = 0
+    holomorphic: ClassVar[bool] = False
+    pins: ClassVar[bool] = False
 
     model: Spins
     temperature: Float[Array, ""] = fixed()
@@ -53,7 +55,7 @@ class BoltzmannWeights(Solver):
         start: PyTree,
         key: PRNGKeyArray | None,
     ) -> Equilibrium:
-        state = jax.nn.log_softmax(-substrate.levels(x, checked_nudge(nudge)) / substrate.temperature)
+        state = jax.nn.log_softmax(-substrate.levels(x, nudge) / substrate.temperature)
         return judge(substrate, state, x, nudge, 1, tolerance(substrate, state, x, nudge))
 
 
@@ -89,7 +91,8 @@ class BoltzmannEnsemble(ThermalEnsemble):
         return jnp.sum(jnp.exp(log_p) * (levels + self.temperature * log_p)) + 0.5 * self.temperature * norm**2
 
     def total_force(self, state: PyTree, x: PyTree, nudge: Nudge | Pin | None = None) -> PyTree:
-        return self.force(state, x, nudge)
+        """-dF/dstate: the nudge acts in every configuration, so that F is no function of what is read."""
+        return jax.tree.map(jnp.negative, jax.grad(self.total_energy)(state, x, nudge))
 
     def initial_state(self, x: PyTree) -> Float[Array, "configurations"]:
         self.model.initial_state(x)
@@ -132,10 +135,3 @@ def checked_temperature(temperature: Any, model: Spins) -> Float[Array, ""]:
             "state is what the model's own relax finds"
         )
     return jnp.asarray(temperature, parameter_dtype(model))
-
-
-def checked_nudge(nudge: Nudge | Pin | None) -> Nudge | None:
-    """A nudge or None; raises ValueError for a pin, which no ensemble obeys."""
-    if isinstance(nudge, Pin):
-        raise ValueError("nudge: wanted a Nudge or None, got a Pin; an ensemble is not held at single outputs")
-    return nudge

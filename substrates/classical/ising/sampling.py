@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 import equinox as eqx
 import jax
@@ -11,7 +11,7 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from substrates.classical.ising.clusters import Clusters
-from substrates.classical.ising.ensemble import ThermalEnsemble, checked_nudge, checked_temperature
+from substrates.classical.ising.ensemble import ThermalEnsemble, checked_temperature
 from substrates.classical.ising.mixing import HalfChains
 from substrates.classical.ising.spins import Spins
 from substrates.classical.ising.sweeps import DRAW, check_counts, sweep_words
@@ -57,7 +57,6 @@ class MarkovChains(Solver):
     def __call__(
         self, substrate: SampledEnsemble, x: PyTree, nudge: Nudge | Pin | None, start: PyTree, key: PRNGKeyArray | None
     ) -> Equilibrium:
-        nudge = checked_nudge(nudge)
         key = jax.random.key(0) if key is None else key
         kernel = substrate.model.sweeps(x, nudge)
         inverse = jnp.broadcast_to(1 / substrate.temperature, (self.chains,))
@@ -119,6 +118,8 @@ class SampledEnsemble(ThermalEnsemble):
     Attributes:
         sampling: the chains.
     """
+
+    discrete: ClassVar[bool] = True
 
     sampling: MarkovChains = eqx.field(static=True, default=MarkovChains())
 

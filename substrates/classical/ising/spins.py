@@ -38,6 +38,8 @@ class Spins(Substrate):
     """
 
     contrast_points: ClassVar[int] = 0
+    discrete: ClassVar[bool] = True
+    holomorphic: ClassVar[bool] = False
 
     # what each kind says
 
@@ -117,8 +119,6 @@ class Spins(Substrate):
                 are not traced.
         """
         arguments.refuse_not_finite("x", x)
-        if isinstance(nudge, Nudge) and jnp.iscomplexobj(nudge.beta):
-            raise ValueError("beta: wanted a real number, got a complex one; spins have no analytic continuation")
         for leaf in jax.tree.leaves(start):
             given = np.zeros(0) if isinstance(leaf, Tracer) else np.asarray(leaf)
             wrong = given[~np.isin(given, (-1.0, 0.0, 1.0))]

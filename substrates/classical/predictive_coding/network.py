@@ -76,6 +76,7 @@ class PredictiveCodingNetwork(Substrate):
     solver: Solver = eqx.field(static=True, default=ErrorSweep(), kw_only=True)
 
     contrast_points: ClassVar[int] = 0
+    holomorphic: ClassVar[bool] = False
 
     # the contract
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
@@ -42,6 +44,8 @@ class ProjectedGradient(Solver):
     Source: Kerjan, Hoier and Scellier 2026, arXiv 2606.03584.
     """
 
+    pins: ClassVar[bool] = False
+
     sweeps: int | None = None
     modified: bool = True
     synchronous: bool = False
@@ -62,8 +66,6 @@ class ProjectedGradient(Solver):
         start: State,
         key: PRNGKeyArray | None,
     ) -> Equilibrium:
-        if isinstance(nudge, Pin):
-            raise ValueError("solver: ProjectedGradient nudges outputs and cannot hold them at a pin; use ErrorSweep")
         if nudge is None:
             return judge(substrate, substrate.predict(x), x, None, 1, tolerance(substrate, start, x, None))
         self._check(substrate)

@@ -58,7 +58,8 @@ class LayerDescent(Solver):
         missed = Status.out_of_steps if self.sweeps is None else Status.truncated
         status = Status.where(residual <= limit, met, missed)
         if self.sweeps is None:
-            status = Status.where((residual > limit) | nodes.decided(state, parts, scale), status, Status.ill_conditioned)
+            sure = (residual > limit) | nodes.decided(state, parts, scale)
+            status = Status.where(sure, status, Status.ill_conditioned)
         status = Status.where(jnp.isfinite(residual), status, Status.not_finite)
         status = Status.where(nodes.stable(state), status, Status.unstable)
         return Equilibrium(state, substrate.total_energy(state, x, nudge), residual, steps, status)

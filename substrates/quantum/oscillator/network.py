@@ -14,14 +14,13 @@ import numpy as np
 from jaxtyping import Array, Float, Inexact, PRNGKeyArray
 
 from substrates import arguments
-from substrates.nudge import Nudge, Pin
 from substrates.quantum.oscillator import build, pictures
 from substrates.quantum.oscillator.closed_form import ClosedForm
 from substrates.quantum.oscillator.fock import FockSpace, in_fock_space
 from substrates.quantum.oscillator.modes import GaussianState, Modes, pack, unpack
 from substrates.quantum.oscillator.stability import nearest_stable, require_stable
 from substrates.quantum.oscillator.thermal import SingleOscillator, trace_of
-from substrates.substrate import Equilibrium, Solver, Substrate, fixed
+from substrates.substrate import Substrate, fixed
 from substrates.wiring import Bonds, Graph, lattice_edges
 
 if TYPE_CHECKING:
@@ -203,21 +202,10 @@ class QuantumOscillatorNetwork(Substrate):
         variance = 0 if self.single.sharp else jnp.sum(unpack(state[1], self.n)[nodes] ** 2, axis=1)
         return jnp.concatenate([mean, mean**2 + variance])
 
-    def relax(
-        self,
-        x: Float[Array, "inputs"],
-        nudge: Nudge | Pin | None = None,
-        start: GaussianState | None = None,
-        *,
-        key: PRNGKeyArray | None = None,
-        solver: Solver | None = None,
-    ) -> Equilibrium:
-        if isinstance(nudge, Nudge) and jnp.iscomplexobj(nudge.beta) and self.temperature > 0:
-            raise ValueError(
-                "beta: wanted a real number, got a complex one; it is followed at temperature 0 only, as the entropy "
-                "is a function of eigenvalues"
-            )
-        return Substrate.relax(self, x, nudge, start, key=key, solver=solver)
+    @property
+    def holomorphic(self) -> bool:  # type: ignore[override]
+        """At temperature 0 only: the entropy is a function of eigenvalues."""
+        return self.temperature == 0
 
     def force_scale(self, state: GaussianState, x: Float[Array, "inputs"]) -> GaussianState:
         """The sizes of the forces that meet at each oscillator, those of the springs over the means and spreads; for

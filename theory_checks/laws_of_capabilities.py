@@ -1,0 +1,77 @@
+"""Laws of what a system says that it can do: complex nudges, pins, discrete states."""
+
+from __future__ import annotations
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from substrates.substrate import Nudge, NudgeRefusedError, Pin, relax_batch
+from theory_checks.case import Case, outputs
+from theory_checks.report import Law, at_most, does_not_apply
+
+PHASES = 4
+"""Complex nudges of so many phases average to none, up to the fourth power of their strength."""
+
+
+def continuation(case: Case) -> list[Law]:
+    """Complex nudges continue a holomorphic system: what they show on a circle about 0 averages to the free output."""
+    name = "holomorphic = said"
+    if not case.substrate.holomorphic:
+        return [_refused(case, name, case.nudge(1.0, weight=1.0), 1j)]
+    if not case.smooth:
+        return [does_not_apply(name, "The free phase does not respond smoothly.")]
+    radius = case.beta / 8
+    circle = [radius * np.exp(2j * np.pi * k / PHASES) for k in range(PHASES)]
+    found = [_shown(case, case.nudge(1.0), beta) for beta in circle]
+    moved = float(jnp.max(jnp.abs(found[0] - case.shown)))
+    gap = float(jnp.max(jnp.abs(sum(found) / PHASES - case.shown)))
+    size = float(jnp.max(jnp.abs(case.shown))) + moved
+    # the first power that does not average to nothing, with room for singularities half as far as the natural strength
+    bound = moved / 4**3 + case.resolution * size
+    return [at_most(name, f"mean of outputs under {PHASES} complex nudges against the free output", gap, bound)]
+
+
+def _shown(case: Case, nudge: Nudge, beta: complex):
+    wide = jnp.asarray(beta, jnp.result_type(case.dtype, jnp.complex64))
+    found = relax_batch(case.substrate, case.xs, eqx.tree_at(lambda n: n.beta, nudge, wide), case.free.state, case.keys)
+    return outputs(case.substrate, found.state, case.xs)
+
+
+def _refused(case: Case, name: str, nudge: Nudge | Pin, beta: complex | None = None) -> Law:
+    what = "a complex beta" if beta else "a pin"
+    try:
+        if beta:
+            nudge = eqx.tree_at(lambda n: n.beta, nudge, jnp.asarray(beta))
+        relax_batch(case.substrate, case.xs, nudge, case.free.state, case.keys)
+    except NudgeRefusedError:
+        return at_most(name, f"{what} that is not refused, of a class that cannot take it", 0.0, 0.0)
+    return at_most(name, f"{what} that is not refused, of a class that cannot take it", 1.0, 0.0)
+
+
+def pinning(case: Case) -> list[Law]:
+    """Outputs are held at a pin that a weak nudge shows to be within reach, or pins are refused."""
+    name = "pins = said"
+    if not case.substrate.pins:
+        return [_refused(case, name, Pin(case.shown))]
+    nudged = case.settle(case.nudge(case.beta / 4))
+    within = outputs(case.substrate, nudged.state, case.xs)
+    if not bool(jnp.all(nudged.usable)):
+        return [does_not_apply(name, "No weak nudge settles, which would show what is within reach.")]
+    held = relax_batch(case.substrate, case.xs, Pin(within), case.free.state, case.keys)
+    gap = jnp.max(jnp.abs(outputs(case.substrate, held.state, case.xs) - within)) / jnp.max(jnp.abs(within))
+    worst = float(gap) if bool(jnp.all(held.usable)) else float("inf")
+    return [at_most(name, "outputs held at what a weak nudge made them show", worst, case.resolution)]
+
+
+def discreteness(case: Case) -> list[Law]:
+    """States that are discrete stay as they are under a nudge too weak to flip anything; others follow it."""
+    name = "discrete = said"
+    weak = case.settle(case.nudge(1e-9 * case.beta))
+    same = all(bool(jnp.all(a == b)) for a, b in zip(*map(jax.tree.leaves, (weak.state, case.free.state)), strict=True))
+    if case.substrate.discrete:
+        return [at_most(name, "states that a nudge of 1e-9 of the natural strength moves", float(not same), 0.0)]
+    leaves = jax.tree.leaves(case.free.state)
+    few = all(jnp.unique(jnp.abs(leaf)).size == 1 for leaf in leaves) and not case.smooth
+    return [at_most(name, "states of one magnitude without a response, of a class that says they are not", few, 0.0)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import equinox as eqx
 import jax
@@ -26,6 +27,8 @@ from substrates.nudge import Nudge, batch_axes
 from substrates.solvers.joint import JointEquilibrium, SpringControl, joint_status
 from substrates.solvers.solver import Equilibrium, Status, left_over, max_norm, tolerance
 from substrates.wiring import Strength
+
+T = TypeVar("T")
 
 
 def relax_with_couplings(
@@ -122,7 +125,7 @@ class _JointLayers:
         self.gram = self.inputs @ self.inputs.T
         self.strengths = tuple(Strength.of(c.weight) for c in knobs.coupling[1:])
 
-    def each(self, of: Callable[..., Array | float], *arrays: Array) -> Array:
+    def each(self, of: Callable[..., T], *arrays: Array) -> T:
         """What a function makes of the nudge and the outputs of every copy."""
         axes = (batch_axes(self.nudges), *(0 for _ in arrays))
         return jax.vmap(of, in_axes=axes)(self.nudges, *arrays)

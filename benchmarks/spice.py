@@ -22,7 +22,7 @@ import numpy as np
 
 from substrates import ResistorNetwork
 from substrates.classical.resistor.elements import Shockley
-from substrates.classical.resistor.ngspice import operating_point, run_deck
+from substrates.spice.ngspice import operating_point, run_deck
 from substrates.substrate import relax_batch
 
 

@@ -35,7 +35,7 @@ from substrates import (
     Substrate,
     TransverseFieldIsing,
 )
-from substrates.classical.resistor import Shockley
+from substrates.classical.resistor import ResistorCircuit, Shockley
 
 mp.mp.dps = 50
 SCALES = {64: (1e-24, 1e-12, 1e-9, 1e-5, 1.0, 1e6, 1e15), 32: (1e-12, 1e-9, 1e-6, 1e-4, 1.0, 1e6, 1e12)}
@@ -334,7 +334,7 @@ def at(net: Any, path: str) -> Any:
 def drawn(kind: Kind, rng: np.random.Generator, count: int, dtype: Any, decades: float, scales: np.ndarray) -> Any:
     """Systems with a leading axis; parameters log-uniform over some decades, times a scale each."""
     net = kind.template(dtype)
-    signed = not isinstance(net, ResistorNetwork | ElasticNetwork | Wells | Drift | QuantumOscillatorNetwork)
+    signed = not isinstance(net, ResistorCircuit | ElasticNetwork | Wells | Drift | QuantumOscillatorNetwork)
     stacked = jax.tree.map(
         lambda leaf: jnp.broadcast_to(leaf, (count, *jnp.shape(leaf))), eqx.filter(net, eqx.is_array)
     )

@@ -220,7 +220,7 @@ MUTATIONS = (
     ),
     Mutation(
         "count a resistor twice",
-        "substrates/classical/resistor/circuit.py",
+        "substrates/classical/resistor/network.py",
         "return 0.5 * jnp.sum(self.conductance * drops**2) + jnp.sum(delivered)",
         "return 0.5 * jnp.sum(self.conductance.at[0].multiply(2) * drops**2) + jnp.sum(delivered)",
         "tests/substrates/test_circuit.py::test_force_and_measurements_are_gradients_of_the_energy",

@@ -8,9 +8,10 @@ from linear_response import LinearResponse
 
 from learning.pictures import contrast, learning_curve
 from learning.rule import Estimate
-from substrates import columns, pictures
+from substrates import columns
+from substrates.classical.resistor import pictures
 from substrates.classical.resistor.network import ResistorNetwork
-from substrates.schematic import Schematic
+from substrates.classical.resistor.schematic import Schematic
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt

@@ -5,14 +5,12 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 import numpy as np
 from jaxtyping import Float
 
-from substrates.laboratory.spice_deck import STOP, LiveDeck, assign_roles
-from substrates.laboratory.spice_process import LINES_OF_A_LIFE, SpiceEndedError, SpiceProcess
-from substrates.laboratory.spice_stability import Stability
+from substrates.classical.resistor.circuit import ResistorCircuit
 from substrates.laboratory.system import (
     LaboratoryError,
     Reading,
@@ -23,9 +21,10 @@ from substrates.laboratory.system import (
     checked_nudge,
 )
 from substrates.solvers.solver import Status
-
-if TYPE_CHECKING:
-    from substrates.classical.resistor.network import ResistorNetwork
+from substrates.spice.deck import node_number
+from substrates.spice.live import STOP, LiveDeck, assign_roles
+from substrates.spice.ngspice import LINES_OF_A_LIFE, SpiceEndedError, SpiceProcess
+from substrates.spice.stability import Stability
 
 Array = np.ndarray
 
@@ -112,10 +111,9 @@ class SpiceCircuit:
         self._x, (self._target, self._beta) = checked_input(self.spec, None), checked_nudge(self.spec, None, 0.0)
         self._live = LiveDeck(roles, self.epsilon, self._floor)
         self._stability = Stability(roles)
-        node = lambda name: -1 if name == "0" else int(name[1:])
-        self._ends = np.array([[node(name) for name in resistor.nodes] for resistor in roles.trainable])
-        self._output_nodes = np.array([node(name) for name in roles.outputs])
-        self._nodes = 1 + max(node(name) for element in roles.deck.elements for name in element.nodes)
+        self._ends = np.array([[node_number(name) for name in resistor.nodes] for resistor in roles.trainable])
+        self._output_nodes = np.array([node_number(name) for name in roles.outputs])
+        self._nodes = 1 + max(node_number(name) for element in roles.deck.elements for name in element.nodes)
         self._process: SpiceProcess | None = None
         self._sent: Array | None = None
         self._voltages: Array | None = None
@@ -131,16 +129,14 @@ class SpiceCircuit:
         return cls(text, **options)
 
     @classmethod
-    def from_network(cls, network: ResistorNetwork, **options: Any) -> Self:
+    def from_network(cls, network: ResistorCircuit, **options: Any) -> Self:
         """A resistor network in ngspice: knob k is its conductance k. Its ideal diodes become near-ideal ones.
 
         Args:
             network: with at least one input and one output.
             options: those of the constructor; the floor is the network's own where it has one.
         """
-        from substrates.classical.resistor.layered import LayeredNetwork
-
-        circuit: Any = network.to_circuit() if isinstance(network, LayeredNetwork) else network
+        circuit = network.to_circuit()
         own = {"floor": float(circuit.floor)} if circuit.floor > 0 else {}
         return cls(circuit.to_netlist(np.zeros(len(circuit.inputs))), **{**own, **options})
 

@@ -296,7 +296,7 @@ def test_a_run_that_fails_is_saved_where_it_failed_and_goes_on(key, tmp_path):
 @pytest.mark.parametrize(
     ("system", "rule", "match"),
     [
-        (NET, AgnosticEP(0.1), "trains a PhysicalSystem, got CircuitNetwork; put it on the bench"),
+        (NET, AgnosticEP(0.1), "trains a PhysicalSystem, got ResistorNetwork; put it on the bench"),
         (scale(), EquilibriumPropagation(0.1), "has five verbs only; use AgnosticEP"),
         ("net", AgnosticEP(0.1), "wanted a Substrate or a PhysicalSystem, got str"),
     ],

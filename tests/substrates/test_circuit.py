@@ -13,6 +13,7 @@ from scipy.optimize import brentq
 
 from learning import CrossEntropy, SquaredError
 from substrates import Nudge, ResistorNetwork, Shockley, Status
+from substrates.classical.resistor import ResistorCircuit
 from substrates.solvers.solver import Equilibrium
 from substrates.substrate import relax_batch
 
@@ -277,3 +278,36 @@ def test_nudges_inject_the_current_of_their_cost(kind, beta, cost):
     injected = nudge.pull(net.read(found.state, x))
     again = relax(net, x, Nudge(injection, injected, 1.0))
     np.testing.assert_allclose(potentials(again.state), potentials(found.state), rtol=1e-7, atol=1e-9)
+
+
+class Copper(ResistorNetwork):
+    """A network of another class."""
+
+
+def test_a_subclass_builds_itself():
+    """Whatever a subclass is built from it is one of the subclass; its layered networks unfold to it."""
+    net = Copper.from_edges([(0, 1), (1, 2)], inputs=[0], outputs=[1], conductance=1.0, rails={2: 0.0})
+    graph = nx.path_graph(2)
+    same = (
+        Copper.from_networkx(graph, inputs=[0], outputs=[1], conductance=np.ones(1)),
+        Copper.lattice((2, 2), inputs=[0], outputs=[3]),
+        Copper.from_netlist(net.to_netlist(jnp.ones(1))),
+        net.to_circuit(),
+        Copper.layered((2, 3, 1), key=jax.random.key(0)).to_circuit(),
+        Copper.from_relu([np.ones((1, 2)), np.ones((2, 1))], [np.zeros(2), np.zeros(1)], 0.1).to_circuit(),
+        Copper.for_task(2, 1, sizes=(3,), key=jax.random.key(0)).to_circuit(),
+    )
+    assert {type(built) for built in same} == {Copper}
+    for built in (net, *same):
+        assert built.relax(jnp.ones(built.input_size)).converged
+
+
+def test_networks_on_graphs_and_in_layers_stand_on_one_base():
+    layered = ResistorNetwork.layered((2, 3, 1), key=jax.random.key(0))
+    assert isinstance(layered, ResistorCircuit)
+    assert not isinstance(layered, ResistorNetwork)
+    with pytest.raises(TypeError, match="abstract"):
+        ResistorCircuit()
+    assert jax.tree.structure(layered) == jax.tree.structure(
+        ResistorNetwork.layered((2, 3, 1), key=jax.random.key(1))
+    )  # so that both run in one compiled program

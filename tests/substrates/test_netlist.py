@@ -10,12 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from spice_circuits import KINDS, circuit
 
-from substrates.classical.resistor import deck as deck_module
-from substrates.classical.resistor.deck import NetlistError, parse_deck, parse_number, write_deck
+from substrates.classical.resistor import ResistorCircuit
 from substrates.classical.resistor.elements import Shockley
-from substrates.classical.resistor.netlist import from_netlist, read_netlist, to_netlist
 from substrates.classical.resistor.network import ResistorNetwork
+from substrates.spice import deck as deck_module
+from substrates.spice.deck import NetlistError, parse_deck, parse_number, write_deck
 
+from_netlist, read_netlist = ResistorNetwork.from_netlist, ResistorNetwork.read_netlist
+to_netlist = ResistorCircuit.to_netlist
 settle = eqx.filter_jit(lambda net, x: net.relax(x))
 
 

@@ -10,17 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from spice_circuits import circuit, needs_ngspice
 
-from substrates.classical.resistor import ngspice
-from substrates.classical.resistor.deck import HARMLESS_OPTIONS, NetlistError
-from substrates.classical.resistor.netlist import (
-    NEAR_IDEAL_EMISSION_VOLTAGE,
-    NEAR_IDEAL_SATURATION_CURRENT,
-    from_netlist,
-    read_netlist,
-)
 from substrates.classical.resistor.network import ResistorNetwork
-from substrates.classical.resistor.ngspice import operating_point, read_raw, run_deck
+from substrates.spice import ngspice
+from substrates.spice.deck import HARMLESS_OPTIONS, NetlistError
+from substrates.spice.netlist import NEAR_IDEAL_EMISSION_VOLTAGE, NEAR_IDEAL_SATURATION_CURRENT
+from substrates.spice.ngspice import operating_point, read_raw, run_deck
 
+from_netlist, read_netlist = ResistorNetwork.from_netlist, ResistorNetwork.read_netlist
 settle = eqx.filter_jit(lambda net, x: net.relax(x))
 
 

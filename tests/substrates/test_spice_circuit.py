@@ -11,10 +11,10 @@ from spice_circuits import circuit, needs_ngspice
 
 from substrates import Nudge, ResistorNetwork, SpiceCircuit, Status
 from substrates.classical.resistor.elements import Shockley
-from substrates.laboratory.spice_deck import STOP, LiveDeck, assign_roles
-from substrates.laboratory.spice_stability import Stability
 from substrates.laboratory.system import ConjugateReadout, PhysicalSystem
 from substrates.nudge import SquaredError
+from substrates.spice.live import STOP, LiveDeck, assign_roles
+from substrates.spice.stability import Stability
 
 DIVIDER = "t\nV1 a 0 0\nR1 a b 1k\nR2 b 0 1k\n"
 BEND = (

@@ -13,10 +13,10 @@ import pytest
 from spice_circuits import needs_ngspice
 
 from substrates import SpiceCircuit, Status
-from substrates.classical.resistor import ngspice
 from substrates.laboratory import spice_circuit
-from substrates.laboratory.spice_process import SpiceEndedError, SpiceProcess
 from substrates.laboratory.system import LaboratoryError, checked_reading
+from substrates.spice import ngspice
+from substrates.spice.ngspice import SpiceEndedError, SpiceProcess
 
 ROOT = Path(__file__).parent.parent.parent
 DIVIDER = "t\nV1 a 0 0\nR1 a b 1k\nR2 b 0 1k\nD1 b 0 m\n.model m D(IS=1n N=1.5)\n"
@@ -214,7 +214,7 @@ def test_closed_and_forgotten_circuits_leave_no_process_and_no_file(tmp_path, mo
 @pytest.mark.parametrize("end", ["", "import os; os.kill(os.getpid(), 9)"])
 def test_no_process_outlives_python(end):
     program = (
-        "from substrates.laboratory.spice_process import SpiceProcess\n"
+        "from substrates.spice.ngspice import SpiceProcess\n"
         f"process = SpiceProcess(5.0)\nprint(process.pid, flush=True)\n{end}\n"
     )
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)

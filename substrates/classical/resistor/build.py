@@ -1,24 +1,25 @@
-"""Builds circuits from lists of elements, and refuses what has no single operating point."""
+"""From the user's words to the checked fields of circuits; refuses what has no single operating point."""
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import PRNGKeyArray
 
 from substrates import arguments
-from substrates.classical.resistor.circuit import CircuitNetwork
 from substrates.classical.resistor.elements import GROUND, Shockley
 from substrates.classical.resistor.linear_solve import conductance_solver
 from substrates.classical.resistor.topology import Topology, check_sources, floating_nodes, incidence
 
-_NO_IMPEDANCES = "conductances here are real: this class has no impedances"
+NO_IMPEDANCES = "conductances here are real: this class has no impedances"
 
 
-def build_circuit(
+def circuit_fields(
     edges: Any,
     n: int | None,
     *,
@@ -33,8 +34,8 @@ def build_circuit(
     controlled_sources: Sequence[tuple[float, ...]] = (),
     floor: float = 0.0,
     labels: tuple[Hashable, ...] | None = None,
-) -> CircuitNetwork:
-    """The circuit that `ResistorNetwork.from_edges` describes."""
+) -> dict[str, Any]:
+    """The fields of the circuit that `ResistorNetwork.from_edges` describes."""
     rails = {} if rails is None else dict(rails)
     edge_nodes = _nodes("edges", edges, 2)
     diode_nodes = _nodes("diodes", diodes, 2)
@@ -101,43 +102,93 @@ def build_circuit(
             f"edges: wanted every node joined to an input, a rail or ground by positive conductances, voltage sources "
             f"or real diodes, got floating nodes {_abridged(floating)}: join them or leave them out"
         )
-    circuit = CircuitNetwork(
-        conductance=siemens,
-        rail_voltage=jnp.asarray(rail_voltage, dtype),
-        source_voltage=jnp.asarray(source_voltage[:, 0], dtype),
-        source_current=jnp.asarray(source_current[:, 0], dtype),
-        diode=_diode(diode, dtype),
-        topology=topology,
-        floor=float(floor),
-        labels=labels,
-    )
-    _refuse_unstable_amplifiers(circuit)
-    _refuse_impossible_diodes(topology, np.concatenate([rail_voltage, source_voltage[:, 0]]))
-    return circuit
-
-
-def circuit_from_networkx(
-    graph: Any,
-    *,
-    inputs: Sequence[Hashable],
-    outputs: Sequence[Hashable],
-    conductance: Any,
-    rails: Mapping[Hashable, float] | None,
-    floor: float,
-) -> CircuitNetwork:
-    """The circuit that `ResistorNetwork.from_networkx` describes."""
-    number = arguments.numbering(graph, parallel=True)
-    labels = tuple(number)
-    words: dict[str, Any] = {
-        "inputs": arguments.numbers_of("inputs", inputs, number),
-        "outputs": arguments.numbers_of("outputs", outputs, number),
-        "rails": arguments.by_number("rails", rails, number),
-        "conductance": arguments.of_edges("conductance", conductance, graph, _NO_IMPEDANCES),
+    law = _diode(diode, dtype)
+    if diode is None:
+        _refuse_unstable_amplifiers(topology, siemens)
+        _refuse_impossible_diodes(topology, np.concatenate([rail_voltage, source_voltage[:, 0]]))
+    return {
+        "conductance": siemens,
+        "topology": topology,
+        "rail_voltage": jnp.asarray(rail_voltage, dtype),
+        "source_voltage": jnp.asarray(source_voltage[:, 0], dtype),
+        "source_current": jnp.asarray(source_current[:, 0], dtype),
+        "diode": law,
+        "floor": float(floor),
+        "labels": labels,
     }
-    with arguments.explained(labels):
-        return build_circuit(
-            [(number[a], number[b]) for a, b in graph.edges()], len(number), floor=floor, labels=labels, **words
+
+
+def layered_fields(
+    sizes: Sequence[int],
+    *,
+    key: PRNGKeyArray,
+    input_gain: float = 1.0,
+    weight_gain: float = 1.0,
+    amplifiers: Sequence[tuple[float, float]] | None = None,
+    rails: Sequence[float] = (),
+    floor: float = 0.0,
+    dtype: Any = None,
+) -> dict[str, Any]:
+    """The fields of a deep resistive network with random conductances: uniform in weight_gain / sqrt(n_before) times
+    (-1, 1), those below the floor put at the floor.
+
+    Args:
+        sizes: the numbers of inputs, of nodes in each hidden layer, and of outputs.
+        key: draws the conductances.
+        input_gain: what the doubled inputs (x, -x) are multiplied by.
+        weight_gain: scales the conductances, siemens.
+        amplifiers: for each hidden layer a pair (A, B): the next layer sees A times its voltages, and it feels B
+            times the current that the amplifier delivers; None means none (A = B = 1).
+        rails: fixed voltages to which every node after the input has trainable conductances (0: a leak to ground),
+            drawn like the others.
+        floor: the smallest conductance, siemens.
+        dtype: of the parameters; JAX's default if None.
+
+    Raises:
+        ValueError: for sizes that are not at least two positive integers, or gains that are not positive and finite.
+
+    Source: Scellier 2024, arXiv 2402.11674; the amplifiers, Kendall et al. 2020, arXiv 2006.01981.
+    """
+    sizes = tuple(operator.index(size) for size in sizes)
+    if len(sizes) < 2 or min(sizes) < 1:
+        raise ValueError(f"sizes: wanted at least two positive integers (inputs, ..., outputs), got {sizes}")
+    amplifiers = [(1.0, 1.0)] * (len(sizes) - 2) if amplifiers is None else list(amplifiers)
+    if len(amplifiers) != len(sizes) - 2:
+        raise ValueError(
+            f"amplifiers: wanted one pair (A, B) per hidden layer, {len(sizes) - 2} in all, got {len(amplifiers)}"
         )
+    for name, values in (
+        ("input_gain", [input_gain]),
+        ("weight_gain", [weight_gain]),
+        ("amplifiers", [g for pair in amplifiers for g in pair]),
+    ):
+        if not all(np.isfinite(value) and value > 0 for value in arguments.real_floats(name, values)):
+            raise ValueError(f"{name}: wanted positive finite numbers, got {values}")
+    if not np.all(np.isfinite(arguments.real_floats("rails", rails))):
+        raise ValueError(f"rails: wanted finite voltages, got {tuple(rails)}")
+    arguments.refuse_complex("floor", floor)
+    if not (np.isfinite(floor) and floor >= 0):
+        raise ValueError(f"floor: wanted a conductance of at least 0, got {floor}")
+    dtype = jnp.zeros(()).dtype if dtype is None else jnp.dtype(dtype)
+    before, after = (2 * sizes[0], *sizes[1:-1]), sizes[1:]
+    keys = jax.random.split(key, 2 * len(after))
+
+    def draw(key, shape, fan_in):
+        bound = weight_gain / fan_in**0.5
+        return jnp.maximum(jax.random.uniform(key, shape, dtype, -bound, bound), jnp.asarray(floor, dtype))
+
+    return {
+        "conductance": tuple(draw(k, (m, n), m) for k, m, n in zip(keys[::2], before, after, strict=True)),
+        "bias_current": tuple(jnp.zeros(n, dtype) for n in after),
+        "rail_conductance": tuple(
+            draw(k, (len(rails), n), m) for k, m, n in zip(keys[1::2], before, after, strict=True)
+        ),
+        "rail_voltage": jnp.asarray(rails, dtype),
+        "gain": jnp.asarray([pair[0] for pair in amplifiers], dtype),
+        "reverse_gain": jnp.asarray([pair[1] for pair in amplifiers], dtype),
+        "input_gain": jnp.asarray(input_gain, dtype),
+        "floor": float(floor),
+    }
 
 
 def _nodes(name: str, nodes: Any, width: int) -> np.ndarray:
@@ -164,7 +215,7 @@ def _sources(name: str, sources: Sequence[Any], width: int, wanted: str, numbers
 
 
 def _finite(name: str, values: Any) -> np.ndarray:
-    array = arguments.real_floats(name, values, _NO_IMPEDANCES)
+    array = arguments.real_floats(name, values, NO_IMPEDANCES)
     if not np.all(np.isfinite(array)):
         raise ValueError(f"{name}: wanted finite numbers, got {array[~np.isfinite(array)][:5].tolist()}")
     return array
@@ -172,7 +223,7 @@ def _finite(name: str, values: Any) -> np.ndarray:
 
 def _conductances(conductance: Any, count: int, floor: float) -> jax.Array:
     siemens = arguments.one_each(
-        "conductance", conductance, count, "edge", owner="circuit", hint=_NO_IMPEDANCES, finite=False
+        "conductance", conductance, count, "edge", owner="circuit", hint=NO_IMPEDANCES, finite=False
     )
     arguments.refuse_complex("floor", floor)
     if not (np.isfinite(floor) and floor >= 0):
@@ -210,7 +261,7 @@ def _refuse_repeats(single: dict[str, np.ndarray], n: int) -> None:
 
 def _refuse_impossible_diodes(topology: Topology, constants: np.ndarray) -> None:
     """Ideal diodes across voltage sources: nothing limits their current."""
-    if not topology.ideal_diodes or not len(topology.diodes):
+    if not len(topology.diodes):
         return
     held = np.flatnonzero(topology.diode_reach == 0)
     drops = (incidence(topology.n, topology.diodes) @ topology.drive_map.to_scipy()).toarray()
@@ -232,13 +283,12 @@ def _refuse_impossible_diodes(topology: Topology, constants: np.ndarray) -> None
         )
 
 
-def _refuse_unstable_amplifiers(circuit: CircuitNetwork) -> None:
+def _refuse_unstable_amplifiers(topology: Topology, conductance: jax.Array) -> None:
     """Controlled sources whose feedback leaves no stable operating point; real diodes may yet mend it."""
-    if not len(circuit.gain) or circuit.diode is not None or not len(circuit.topology.potentials):
+    if not len(topology.gain) or not len(topology.potentials):
         return
-    solve = conductance_solver(circuit.topology, circuit.conductance.dtype, circuit.solver.dense_size)
-    nothing = jnp.zeros(len(circuit.topology.potentials), circuit.conductance.dtype)
-    if not solve(circuit.conductance, nothing, None).positive:
+    nothing = jnp.zeros(len(topology.potentials), conductance.dtype)
+    if not conductance_solver(topology, conductance.dtype)(conductance, nothing, None).positive:
         raise ValueError(
             "controlled_sources: wanted feedback that leaves one stable operating point, got a conductance matrix "
             "whose determinant is not positive: change the sign or the size of a gain"

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -11,6 +9,7 @@ from jaxtyping import Array, Bool, Float, PRNGKeyArray, PyTree
 
 from substrates.classical.resistor.linear_solve import conductance_solver, conductances, eliminates
 from substrates.classical.resistor.star_mesh import star_mesh, with_held
+from substrates.classical.resistor.topology import Circuit
 from substrates.nudge import Nudge, Pin
 from substrates.solvers.certificate import state_tolerance
 from substrates.solvers.solver import Equilibrium, Solver, Status, judge, reach, tolerance
@@ -29,7 +28,6 @@ class CoordinateDescent(Solver):
     Attributes:
         sweeps: None to go on until the residual is below the tolerance, or a number of sweeps without a test.
         max_sweeps: the most sweeps when `sweeps` is None.
-        absolute_tolerance, relative_tolerance: see `tolerance`.
 
     Raises:
         ValueError: for a circuit with real diodes or with ideal diodes between potentials, and for a pin.
@@ -39,15 +37,13 @@ class CoordinateDescent(Solver):
 
     sweeps: int | None = eqx.field(static=True, default=None)
     max_sweeps: int = 10_000
-    absolute_tolerance: float | None = None
-    relative_tolerance: float | None = None
 
     def __check_init__(self):
         if self.sweeps is not None and self.sweeps < 1:
             raise ValueError(f"sweeps: wanted a positive number, or None to settle, got {self.sweeps}")
 
     def __call__(
-        self, substrate: Any, x: PyTree, nudge: Nudge | Pin | None, start: PyTree, key: PRNGKeyArray | None
+        self, substrate: Circuit, x: PyTree, nudge: Nudge | Pin | None, start: PyTree, key: PRNGKeyArray | None
     ) -> Equilibrium:
         if substrate.diode is not None or substrate.topology.diodes_between_potentials:
             kind = "real diodes" if substrate.diode is not None else "ideal diodes between independent potentials"
@@ -60,9 +56,9 @@ class CoordinateDescent(Solver):
         return _descend(self, substrate, jnp.asarray(x), nudge, start)
 
 
-def _descend(solver: CoordinateDescent, net: Any, x: Array, nudge: Nudge | None, start: PyTree) -> Equilibrium:
+def _descend(solver: CoordinateDescent, net: Circuit, x: Array, nudge: Nudge | None, start: PyTree) -> Equilibrium:
     topology, dtype = net.topology, net.conductance.dtype
-    limit = tolerance(net, start, x, nudge, solver.absolute_tolerance, solver.relative_tolerance)
+    limit = tolerance(net, start, x, nudge)
     total = net.conductance_scale()
     bounds = net.bounds(x)
     left, right = topology.read_test_map.dense(dtype), topology.read_map.dense(dtype)
@@ -95,7 +91,7 @@ def _descend(solver: CoordinateDescent, net: Any, x: Array, nudge: Nudge | None,
     status = found.status
     if solver.sweeps is not None:
         status = Status.where(status == Status.not_finite, status, Status.truncated)
-    elif eliminates(topology, net.solver.dense_size):
+    elif eliminates(topology):
         status = Status.where((status != Status.converged) | _arrived(net, u, x, nudge), status, Status.out_of_steps)
     held_at_sources = topology.diode_reach == 0
     if topology.ideal_diodes and held_at_sources.any():
@@ -104,7 +100,7 @@ def _descend(solver: CoordinateDescent, net: Any, x: Array, nudge: Nudge | None,
     if bounds is not None:
         status = Status.where(jnp.any(bounds[0] > bounds[1]), Status.infeasible, status)
     if isinstance(nudge, Nudge):
-        solve = conductance_solver(topology, dtype, net.solver.dense_size)
+        solve = conductance_solver(topology, dtype)
         curvature = nudge.curvature(net.read(u, x))
         stable = lambda: solve(net.conductance, jnp.zeros_like(u), curvature).positive
         pushes = jnp.any(jnp.linalg.eigvalsh(curvature) < 0) if curvature.size else jnp.asarray(False)
@@ -112,7 +108,7 @@ def _descend(solver: CoordinateDescent, net: Any, x: Array, nudge: Nudge | None,
     return eqx.tree_at(lambda e: e.status, found, status)
 
 
-def _arrived(net: Any, u: Array, x: Array, nudge: Nudge | None) -> Bool[Array, ""]:
+def _arrived(net: Circuit, u: Array, x: Array, nudge: Nudge | None) -> Bool[Array, ""]:
     """Whether the circuit with the potentials held that a bound holds has its operating point here.
 
     Sweeps over a part that is joined strongly inside and weakly to the rest move it by less than rounding, wherever it

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Protocol
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +14,30 @@ from substrates.solvers.certificate import state_tolerance
 from substrates.solvers.solver import Equilibrium, Solver, Status, max_norm, part, reach, tolerance
 
 State = tuple[Float[Array, "nodes"], ...]
+
+
+class Layers(Protocol):
+    """What the solver knows of a layered network; `LayeredNetwork` says what each of it is."""
+
+    @property
+    def conductance(self) -> tuple[Array, ...]: ...
+    @property
+    def bias_current(self) -> tuple[Array, ...]: ...
+    @property
+    def rail_conductance(self) -> tuple[Array, ...]: ...
+    @property
+    def rail_voltage(self) -> Array: ...
+    @property
+    def gain(self) -> Array: ...
+    @property
+    def reverse_gain(self) -> Array: ...
+    def bounds(self, x: Array, /) -> tuple[State, State]: ...
+    def weights(self) -> Array: ...
+    def column_sums(self, layer: int, /) -> Array: ...
+    def input_voltages(self, x: Array, /) -> Array: ...
+    def input_current(self, x: Array, /) -> Array: ...
+    def meeting_currents(self, state: State, x: Array, columns: Sequence[Array], rows: Sequence[Array], /) -> State: ...
+    def total_energy(self, state: State, x: Array, nudge: Nudge | Pin | None, /) -> Array | None: ...
 
 
 class LayerDescent(Solver):
@@ -35,7 +60,7 @@ class LayerDescent(Solver):
 
     def __call__(
         self,
-        substrate: Any,
+        substrate: Layers,
         x: Float[Array, "inputs"],
         nudge: Nudge | Pin | None,
         start: State,
@@ -97,7 +122,7 @@ class LayerDescent(Solver):
 class _Nodes:
     """The constants of one solve: what flows into each node from fixed voltages, and each node's conductance."""
 
-    def __init__(self, net: Any, x: Float[Array, "inputs"], nudge: Nudge | Pin | None, start: State):
+    def __init__(self, net: Layers, x: Float[Array, "inputs"], nudge: Nudge | Pin | None, start: State):
         self.net, self.x, self.nudge = net, x, nudge
         self.last = len(start) - 1
         self.lower, self.upper = net.bounds(x)

@@ -2,30 +2,33 @@
 
 from __future__ import annotations
 
-import operator
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Float
 
 from substrates import arguments
+from substrates.classical.resistor import pictures
+from substrates.classical.resistor.circuit import ResistorCircuit
+from substrates.classical.resistor.elements import GROUND, Shockley
 from substrates.classical.resistor.layer_descent import LayerDescent
-from substrates.classical.resistor.network import ResistorNetwork
 from substrates.nudge import Nudge, Pin
 from substrates.substrate import fixed
 
 if TYPE_CHECKING:
-    from substrates.classical.resistor.circuit import CircuitNetwork
-    from substrates.classical.resistor.elements import Shockley
+    from matplotlib.axes import Axes
 
 State = tuple[Float[Array, "nodes"], ...]
 
 
-class LayeredNetwork(ResistorNetwork):
+Network = TypeVar("Network")
+
+
+class LayeredNetwork(ResistorCircuit, Generic[Network]):
     """A deep resistive network: each layer's nodes are joined to all nodes of the next by conductances.
 
     The inputs drive the first layer as the doubled voltages input_gain (x, -x), which stand in for negative weights.
@@ -47,6 +50,7 @@ class LayeredNetwork(ResistorNetwork):
         gain, reverse_gain: A and B of the amplifiers after each hidden layer, shape (n_hidden_layers,).
         input_gain: what the inputs are multiplied by.
         floor: the smallest conductance that `constrained` allows.
+        build_circuit: makes a network of single elements of them, `ResistorNetwork.from_edges`.
 
     The state is the tuple of the voltages of the layers after the input.
 
@@ -61,9 +65,8 @@ class LayeredNetwork(ResistorNetwork):
     reverse_gain: Float[Array, "hidden"] = fixed()
     input_gain: Float[Array, ""] = fixed()
     floor: float = eqx.field(static=True, default=0.0)
+    build_circuit: Callable[..., Network] = eqx.field(static=True, repr=False, kw_only=True)
 
-    contrast_points: ClassVar[int] = 1
-    linear_in_parameters: ClassVar[bool] = True
     solver: ClassVar[Any] = LayerDescent()
 
     @property
@@ -183,32 +186,22 @@ class LayeredNetwork(ResistorNetwork):
         yields = {"conductance[0]": first, "conductance[1]": later, "bias_current": later, "rail_conductance": later}
         return {**own, "bench": {"epsilon": yields, "beta": 2.0, "variant": "centered", "epochs": 15}}
 
-    @classmethod
-    def for_task(
-        cls, n_inputs: int, n_outputs: int, *, sizes: tuple[int, ...] | None = None, key: PRNGKeyArray
-    ) -> LayeredNetwork:
-        """A deep resistive network for a data set: `sizes` hidden layers (by default one of 256 nodes).
-
-        Every layer of resistors divides the voltages. The input gain makes up for it: in proportion to
-        sqrt(n_inputs n_hidden), which spreads over the nodes, and to the number of hidden layers squared, which fits
-        the gains 480, 2000 and 4000 that Scellier 2024 (arXiv 2402.11674) gives networks of 1 to 3 layers of 1024.
-        """
-        hidden = (256,) if sizes is None else tuple(sizes)
-        typical = float(np.mean(hidden)) if hidden else n_outputs
-        gain = 480.0 * (n_inputs * typical / (784 * 1024)) ** 0.5 * max(len(hidden), 1) ** 2
-        return layered_network((n_inputs, *hidden, n_outputs), key=key, input_gain=gain)
-
     # the physics
 
-    def to_circuit(self, diode: Shockley | None = None) -> CircuitNetwork:
-        """The same network as a circuit of single elements, for netlists and other solvers; see `unfold`.
+    def to_circuit(self, diode: Shockley | None = None) -> Network:
+        """The same network, with concrete parameters, as a circuit of single elements with the same inputs x.
+
+        Nodes are numbered: the inputs x; the doubled inputs input_gain (x, -x); then layer by layer the nodes, and
+        after a hidden layer with an amplifier the amplified copies; at the end the rails that are not at 0 V.
 
         Args:
             diode: None keeps the diodes ideal; a `Shockley` makes them real.
         """
-        from substrates.classical.resistor.unfold import unfold
+        return self.build_circuit(**_single_elements(self), diode=diode)
 
-        return unfold(self, diode)
+    def draw(self, state: Any = None, x: Any = None, ax: Axes | None = None) -> Axes:
+        """The network in its equilibrium, as `pictures.layers` draws it; see there."""
+        return pictures.layers(self, state, x, ax)
 
     def input_voltages(self, x: Float[Array, "*batch inputs"]) -> Float[Array, "*batch doubled"]:
         """The voltages of the input nodes, input_gain (x, -x)."""
@@ -235,17 +228,13 @@ class LayeredNetwork(ResistorNetwork):
         """kappa_l, the weight of each layer's power in the co-content: products of B/A of the amplifiers before it."""
         return jnp.concatenate([jnp.ones(1, self.gain.dtype), jnp.cumprod(self.reverse_gain / self.gain)])
 
+    def voltages(self, state: State, x: Float[Array, "inputs"]) -> State:
+        """The voltages of all nodes, layer by layer, those of the doubled inputs first, volts."""
+        return (self.input_voltages(x), *state)
+
     def voltage_drops(self, state: State, x: Float[Array, "inputs"]) -> tuple[Float[Array, "before after"], ...]:
         """The voltage across each resistor between layers, volts, from the driving node to the driven one."""
         return tuple(u[:, None] - v[None, :] for u, v in zip(self.driving(state, x), state, strict=True))
-
-    def currents(self, state: State, x: Float[Array, "inputs"]) -> tuple[Float[Array, "before after"], ...]:
-        """The current through each resistor between layers, amperes, from the driving node to the driven one."""
-        return tuple(g * drop for g, drop in zip(self.conductance, self.voltage_drops(state, x), strict=True))
-
-    def dissipated_power(self, state: State, x: Float[Array, "inputs"]) -> tuple[Float[Array, "before after"], ...]:
-        """The power g dv^2 that each resistor between layers turns into heat, watts."""
-        return tuple(g * drop**2 for g, drop in zip(self.conductance, self.voltage_drops(state, x), strict=True))
 
     def _observables(
         self, left: State, right: State, xs: Float[Array, "batch inputs"], factor: float, *, sources_differ: bool
@@ -294,72 +283,53 @@ def _pair_content(g: Float[Array, "before after"], u: Float[Array, "before"], v:
     return 0.5 * (u**2 @ jnp.sum(g, axis=1) + jnp.sum(g, axis=0) @ v**2) - u @ g @ v
 
 
-def layered_network(
-    sizes: Sequence[int],
-    *,
-    key: PRNGKeyArray,
-    input_gain: float = 1.0,
-    weight_gain: float = 1.0,
-    amplifiers: Sequence[tuple[float, float]] | None = None,
-    rails: Sequence[float] = (),
-    floor: float = 0.0,
-    dtype: Any = None,
-) -> LayeredNetwork:
-    """A deep resistive network with random conductances: uniform in weight_gain / sqrt(n_before) times (-1, 1), those
-    below the floor put at the floor.
+def _single_elements(net: LayeredNetwork) -> dict[str, Any]:
+    """The elements of `LayeredNetwork.to_circuit`, as `ResistorNetwork.from_edges` takes them."""
+    total = 0
 
-    Args:
-        sizes: the numbers of inputs, of nodes in each hidden layer, and of outputs.
-        key: draws the conductances.
-        input_gain: what the doubled inputs (x, -x) are multiplied by.
-        weight_gain: scales the conductances, siemens.
-        amplifiers: for each hidden layer a pair (A, B): the next layer sees A times its voltages, and it feels B
-            times the current that the amplifier delivers; None means none (A = B = 1).
-        rails: fixed voltages to which every node after the input has trainable conductances (0: a leak to ground),
-            drawn like the others.
-        floor: the smallest conductance, siemens.
-        dtype: of the parameters; JAX's default if None.
+    def number(count: int) -> range:
+        nonlocal total
+        total += count
+        return range(total - count, total)
 
-    Raises:
-        ValueError: for sizes that are not at least two positive integers, or gains that are not positive and finite.
-
-    Source: Scellier 2024, arXiv 2402.11674; the amplifiers, Kendall et al. 2020, arXiv 2006.01981.
-    """
-    sizes = tuple(operator.index(size) for size in sizes)
-    if len(sizes) < 2 or min(sizes) < 1:
-        raise ValueError(f"sizes: wanted at least two positive integers (inputs, ..., outputs), got {sizes}")
-    amplifiers = [(1.0, 1.0)] * (len(sizes) - 2) if amplifiers is None else list(amplifiers)
-    if len(amplifiers) != len(sizes) - 2:
-        raise ValueError(
-            f"amplifiers: wanted one pair (A, B) per hidden layer, {len(sizes) - 2} in all, got {len(amplifiers)}"
-        )
-    for name, values in (
-        ("input_gain", [input_gain]),
-        ("weight_gain", [weight_gain]),
-        ("amplifiers", [g for pair in amplifiers for g in pair]),
-    ):
-        if not all(np.isfinite(value) and value > 0 for value in arguments.real_floats(name, values)):
-            raise ValueError(f"{name}: wanted positive finite numbers, got {values}")
-    if not np.all(np.isfinite(arguments.real_floats("rails", rails))):
-        raise ValueError(f"rails: wanted finite voltages, got {tuple(rails)}")
-    arguments.refuse_complex("floor", floor)
-    if not (np.isfinite(floor) and floor >= 0):
-        raise ValueError(f"floor: wanted a conductance of at least 0, got {floor}")
-    dtype = jnp.zeros(()).dtype if dtype is None else jnp.dtype(dtype)
-    before, after = (2 * sizes[0], *sizes[1:-1]), sizes[1:]
-    keys = jax.random.split(key, 2 * len(after))
-
-    def draw(key, shape, fan_in):
-        bound = weight_gain / fan_in**0.5
-        return jnp.maximum(jax.random.uniform(key, shape, dtype, -bound, bound), jnp.asarray(floor, dtype))
-
-    return LayeredNetwork(
-        conductance=tuple(draw(k, (m, n), m) for k, m, n in zip(keys[::2], before, after, strict=True)),
-        bias_current=tuple(jnp.zeros(n, dtype) for n in after),
-        rail_conductance=tuple(draw(k, (len(rails), n), m) for k, m, n in zip(keys[1::2], before, after, strict=True)),
-        rail_voltage=jnp.asarray(rails, dtype),
-        gain=jnp.asarray([pair[0] for pair in amplifiers], dtype),
-        reverse_gain=jnp.asarray([pair[1] for pair in amplifiers], dtype),
-        input_gain=jnp.asarray(input_gain, dtype),
-        floor=float(floor),
-    )
+    inputs = number(net.sizes[0])
+    before = number(2 * len(inputs))
+    gain = float(net.input_gain)
+    signed = zip(before, [*inputs, *inputs], np.repeat([gain, -gain], len(inputs)).tolist(), strict=True)
+    sources: list[tuple[float, ...]] = [(node, GROUND, source, GROUND, factor) for node, source, factor in signed]
+    edges, conductance, diodes, currents, layers = [], [], [], [], []
+    for layer, size in enumerate(net.sizes[1:]):
+        nodes = number(size)
+        layers.append(nodes)
+        edges.append(np.stack(np.meshgrid(before, nodes, indexing="ij"), axis=-1).reshape(-1, 2))
+        conductance.append(np.asarray(net.conductance[layer]).ravel())
+        bias = np.asarray(net.bias_current[layer]).tolist()
+        currents += [(GROUND, node, current) for node, current in zip(nodes, bias, strict=True) if current != 0]
+        before = nodes
+        if layer < len(net.sizes) - 2:
+            half = (size + 1) // 2
+            diodes += [(GROUND, node) for node in nodes[:half]] + [(node, GROUND) for node in nodes[half:]]
+            gains = float(net.gain[layer]), float(net.reverse_gain[layer])
+            if gains != (1.0, 1.0):
+                before = number(size)
+                sources += [(copy, GROUND, node, GROUND, *gains) for copy, node in zip(before, nodes, strict=True)]
+    rails = {}
+    for rail, voltage in enumerate(np.asarray(net.rail_voltage).tolist()):
+        node = GROUND if voltage == 0 else number(1)[0]
+        if voltage != 0:
+            rails[node] = voltage
+        for nodes, joined in zip(layers, net.rail_conductance, strict=True):
+            edges.append(np.stack([np.full(len(nodes), node), nodes], axis=-1))
+            conductance.append(np.asarray(joined[rail]))
+    return {
+        "edges": np.concatenate(edges),
+        "n": total,
+        "inputs": inputs,
+        "outputs": layers[-1],
+        "conductance": np.concatenate(conductance),
+        "rails": rails,
+        "diodes": diodes,
+        "current_sources": currents,
+        "controlled_sources": sources,
+        "floor": net.floor,
+    }

@@ -10,6 +10,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+import scipy.sparse
+import scipy.sparse.csgraph
+import scipy.sparse.linalg
 from jaxtyping import Array, Bool, Inexact
 
 from substrates.classical.resistor.star_mesh import star_mesh
@@ -58,7 +61,7 @@ def conductance_solver(topology: Topology, dtype: Any, dense_size: int = DENSE_S
     return functools.partial(_solve_dense, topology, symmetric)
 
 
-def eliminates(topology: Topology, dense_size: int) -> bool:
+def eliminates(topology: Topology, dense_size: int = DENSE_SIZE) -> bool:
     """Whether potentials come out exactly, however far conductances are apart."""
     return len(topology.potentials) <= dense_size and not len(topology.gain)
 
@@ -170,8 +173,6 @@ def _solve_shared(
     Solutions are refined by the currents that the elements carry: of the difference of two potentials nothing is
     lost, as there is in the diagonal of K. So the factors need to know K only roughly.
     """
-    import scipy.sparse.linalg
-
     wide = np.complex128 if np.iscomplexobj(currents) else np.float64
     conductance = conductance.astype(wide)
     matrix = _sparse_matrix(topology, conductance)
@@ -245,8 +246,6 @@ def _column_pattern(topology: Topology, elements: int) -> tuple[np.ndarray, np.n
 
 
 def _sparse_matrix(topology: Topology, conductance: Any) -> Any:
-    import scipy.sparse
-
     _, _, element, coefficient = _pattern(topology, len(conductance))
     indices, pointers, position = _column_pattern(topology, len(conductance))
     values = coefficient * conductance[element]
@@ -265,9 +264,6 @@ def _is_positive(factors: Any, symmetric: bool) -> bool:
 
 
 def _is_odd(permutation: np.ndarray) -> bool:
-    import scipy.sparse
-    import scipy.sparse.csgraph
-
     size = len(permutation)
     graph = scipy.sparse.coo_array((np.ones(size), (np.arange(size), permutation)), shape=(size, size))
     cycles = scipy.sparse.csgraph.connected_components(graph, directed=False)[0]

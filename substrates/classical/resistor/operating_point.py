@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Inexact, PRNGKeyArray, PyTree
 
 from substrates.classical.resistor.linear_solve import DENSE_SIZE, Solve, Solved, conductance_solver, eliminates
-from substrates.classical.resistor.topology import potentials_of
+from substrates.classical.resistor.topology import Circuit, potentials_of
 from substrates.nudge import HeldBySprings, Nudge, Pin
 from substrates.solvers.certificate import state_tolerance
 from substrates.solvers.solver import Equilibrium, Solver, Status, judge, left_over, tolerance
@@ -42,7 +42,6 @@ class OperatingPoint(Solver):
         max_steps: the most Newton steps in all.
         dense_size: up to this many potentials nodes are eliminated one by one; above, the conductance matrix is sparse
             and factorised on the host.
-        absolute_tolerance, relative_tolerance: see `tolerance`.
 
     Source: Rockafellar 1976, "Augmented Lagrangians and applications of the proximal point algorithm in convex
     programming"; the test of steps, Hager and Zhang 2005, "A new conjugate gradient method with guaranteed descent".
@@ -50,11 +49,9 @@ class OperatingPoint(Solver):
 
     max_steps: int = 500
     dense_size: int = DENSE_SIZE
-    absolute_tolerance: float | None = None
-    relative_tolerance: float | None = None
 
     def __call__(
-        self, substrate: Any, x: PyTree, nudge: Nudge | Pin | None, start: PyTree, key: PRNGKeyArray | None
+        self, substrate: Circuit, x: PyTree, nudge: Nudge | Pin | None, start: PyTree, key: PRNGKeyArray | None
     ) -> Equilibrium:
         return _settle(self, substrate, jnp.asarray(x), nudge, start)
 
@@ -94,7 +91,7 @@ class _Straightened(eqx.Module):
         return self.law.content(jnp.minimum(drop, self.knee)) + tangent
 
 
-class _Circuit(eqx.Module):
+class _Unconstrained(eqx.Module):
     """A circuit without constraints: what Newton's method sees.
 
     Attributes:
@@ -102,7 +99,7 @@ class _Circuit(eqx.Module):
         exact: whether solutions are exact, or say where they are not precise.
     """
 
-    net: Any
+    net: Circuit
     x: Array
     diode: Any
     hold: Any
@@ -153,29 +150,29 @@ class _Circuit(eqx.Module):
         return found.potentials if self.companion else u + found.potentials, found
 
 
-def _settle(solver: OperatingPoint, net: Any, x: Array, nudge: Nudge | Pin | None, start: PyTree) -> Equilibrium:
+def _settle(solver: OperatingPoint, net: Circuit, x: Array, nudge: Nudge | Pin | None, start: PyTree) -> Equilibrium:
     complex_valued = jnp.iscomplexobj(net.conductance)
     solve = conductance_solver(net.topology, net.conductance.dtype, solver.dense_size)
     companion = eliminates(net.topology, solver.dense_size)
     circuit_of = functools.partial(
-        _Circuit,
+        _Unconstrained,
         net,
         x,
         solve=solve,
         companion=companion,
         exact=companion or len(net.topology.potentials) > solver.dense_size,
     )
-    ideal = net.topology.ideal_diodes and len(net.diodes) > 0
+    ideal = net.topology.ideal_diodes and len(net.topology.diodes) > 0
     if ideal and complex_valued:
         raise TypeError("nudge: wanted a real one, because ideal diodes have no analytic continuation, got a complex")
-    limit = tolerance(net, start, x, nudge, solver.absolute_tolerance, solver.relative_tolerance)
+    limit = tolerance(net, start, x, nudge)
     if ideal or isinstance(nudge, Pin):
         state, ending = _multipliers(solver, net, x, nudge, start, circuit_of, limit)
     else:
         circuit = circuit_of(_real_diodes(net, x), nudge)
         state, ending = _newton(circuit, start, limit, solver.max_steps)
     # the pulls, and with them what they may leave over, are those of the state that was found
-    limit = jnp.maximum(limit, tolerance(net, state, x, nudge, solver.absolute_tolerance, solver.relative_tolerance))
+    limit = jnp.maximum(limit, tolerance(net, state, x, nudge))
     found = judge(net, state, x, nudge, ending.steps, limit)
     status = Status.where(ending.still | ~found.converged, found.status, Status.out_of_steps)
     status = Status.where(ending.precise | ~found.converged, status, Status.ill_conditioned)
@@ -205,7 +202,7 @@ class _Ending(eqx.Module):
     infeasible: Bool[Array, ""]
 
 
-def _real_diodes(net: Any, x: Array) -> Any:
+def _real_diodes(net: Circuit, x: Array) -> Any:
     """The law of the real diodes, straightened far above the current that the sources can drive; None without any."""
     if net.diode is None or jnp.iscomplexobj(net.conductance):
         return net.diode
@@ -213,13 +210,13 @@ def _real_diodes(net: Any, x: Array) -> Any:
     return _Straightened(net.diode, net.diode.emission_voltage * jnp.log1p(highest))
 
 
-def _shift(net: Any, u: Array, change: Array, x: Array) -> Float[Array, ""]:
+def _shift(net: Circuit, u: Array, change: Array, x: Array) -> Float[Array, ""]:
     """The largest change of a potential as a part of the largest voltage."""
     span = jnp.maximum(jnp.max(jnp.abs(net.voltages(u, x)), initial=0.0), jnp.max(jnp.abs(u), initial=0.0))
     return jnp.max(jnp.abs(change), initial=0.0) / jnp.where(span > 0, span, 1)
 
 
-def _newton(circuit: _Circuit, u, limit, max_steps, certain: bool = True) -> tuple[Any, _Ending]:
+def _newton(circuit: _Unconstrained, u, limit, max_steps, certain: bool = True) -> tuple[Any, _Ending]:
     """Damped Newton to where Kirchhoff's law holds at every node and, to be `certain`, a step leads nowhere."""
     net, x = circuit.net, circuit.x
     complex_valued = jnp.iscomplexobj(u)
@@ -320,7 +317,7 @@ def _multipliers(solver, net, x, nudge, start, circuit_of, limit) -> tuple[Any, 
         balance += topology.diode_test_map.transpose(strength * drop) if ideal else 0.0
         balance += topology.read_test_map.transpose(stiffer * pin_strength * gap) if pinned else 0.0
         conductance = net.conductance
-        if len(net.diodes):
+        if len(net.topology.diodes):
             at_diodes = strength if real is None else real.conductance(net.diode_drops(u, x))
             conductance = jnp.concatenate([conductance, at_diodes])
         curvature = None if held.hold is None else held.hold.curvature(net.read(u, x))

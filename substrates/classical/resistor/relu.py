@@ -9,11 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from substrates import arguments
-from substrates.classical.resistor.layered import LayeredNetwork
 
 
-def from_relu(weights: Sequence[Any], biases: Sequence[Any], gamma: float) -> LayeredNetwork:
-    """The deep resistive network with the same outputs as a ReLU multilayer perceptron, up to an error O(gamma).
+def relu_fields(weights: Sequence[Any], biases: Sequence[Any], gamma: float) -> dict[str, Any]:
+    """The fields of the layered network with the outputs of a ReLU multilayer perceptron, up to an error O(gamma).
 
     The perceptron is h_l = relu(h_{l-1} W_l + b_l), with a linear last layer. Each hidden unit becomes two nodes, an
     excitatory one at +h and an inhibitory one at -h. With W = W_plus - W_minus, equal kinds are joined by W_plus and
@@ -51,15 +50,15 @@ def from_relu(weights: Sequence[Any], biases: Sequence[Any], gamma: float) -> La
         leak.append(jnp.asarray(scale * (total - g.sum(axis=0))[None, :], dtype))
         totals.append(total)
     amplifiers = jnp.asarray(totals[1:], dtype)
-    return LayeredNetwork(
-        conductance=tuple(conductance),
-        bias_current=tuple(bias_current),
-        rail_conductance=tuple(leak),
-        rail_voltage=jnp.zeros(1, dtype),
-        gain=amplifiers,
-        reverse_gain=amplifiers,
-        input_gain=jnp.asarray(totals[0], dtype),
-    )
+    return {
+        "conductance": tuple(conductance),
+        "bias_current": tuple(bias_current),
+        "rail_conductance": tuple(leak),
+        "rail_voltage": jnp.zeros(1, dtype),
+        "gain": amplifiers,
+        "reverse_gain": amplifiers,
+        "input_gain": jnp.asarray(totals[0], dtype),
+    }
 
 
 def _check(matrices: list[np.ndarray], vectors: list[np.ndarray], gamma: float) -> None:

@@ -6,11 +6,16 @@ import dataclasses
 import functools
 import itertools
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
+import scipy.sparse
+import scipy.sparse.csgraph
+import scipy.sparse.linalg
+from jaxtyping import Array, PyTree
 
-from substrates.classical.resistor.elements import GROUND
+from substrates.classical.resistor.elements import GROUND, Shockley
+from substrates.nudge import Nudge, Pin
 from substrates.wiring import HashedByContent, SparseMap
 
 
@@ -169,10 +174,35 @@ class Topology(HashedByContent):
         return self.ideal_diodes and bool(np.any(self.diode_reach > 1))
 
 
+class Circuit(Protocol):
+    """What solvers know of a circuit; `ResistorNetwork` says what each of it is."""
+
+    @property
+    def topology(self) -> Topology: ...
+    @property
+    def conductance(self) -> Array: ...
+    @property
+    def diode(self) -> Shockley | None: ...
+    @property
+    def conservative(self) -> bool: ...
+    def read(self, state: PyTree, x: Array, /) -> Array: ...
+    def bounds(self, x: Array, /) -> PyTree: ...
+    def content(self, potentials: Array, x: Array, /) -> Array: ...
+    def imbalance(self, potentials: Array, x: Array, diode_current: Array | None = None, /) -> Array: ...
+    def total_force(self, state: PyTree, x: Array, nudge: Nudge | Pin | None, /) -> PyTree: ...
+    def force_scale(self, state: PyTree, x: Array, /) -> PyTree: ...
+    def stationarity(self, state: PyTree, x: Array, nudge: Nudge | Pin | None, /) -> Any: ...
+    def residual(self, state: PyTree, x: Array, nudge: Nudge | Pin | None, /) -> Array: ...
+    def voltages(self, state: PyTree, x: Array, /) -> Array: ...
+    def diode_drops(self, state: PyTree, x: Array, /) -> Array: ...
+    def conductance_scale(self) -> Array: ...
+    def current_ceiling(self, x: Array, /) -> Array: ...
+    def diode_scale(self) -> Array: ...
+    def output_scale(self) -> Array: ...
+
+
 def incidence(n: int, pairs: np.ndarray) -> Any:
     """The sparse matrix that maps node voltages to v[first] - v[second]; ground drops out. Shape (pairs, n)."""
-    import scipy.sparse
-
     pairs = np.asarray(pairs, int).reshape(-1, 2)
     index = np.arange(len(pairs))
     rows, nodes = np.concatenate([index, index]), np.concatenate([pairs[:, 0], pairs[:, 1]])
@@ -191,9 +221,6 @@ def eliminate(n: int, sources: np.ndarray, controls: np.ndarray, gain: np.ndarra
     Raises:
         ValueError: where the controlled sources determine one another without a solution.
     """
-    import scipy.sparse
-    import scipy.sparse.linalg
-
     potentials, root, paths = _group_by_sources(n, sources)
     grouped = np.flatnonzero(root != GROUND)
     columns = np.searchsorted(potentials, root[grouped])
@@ -222,8 +249,6 @@ def eliminate(n: int, sources: np.ndarray, controls: np.ndarray, gain: np.ndarra
 
 def _group_by_sources(n: int, sources: np.ndarray) -> tuple[np.ndarray, np.ndarray, Any]:
     """Spanning trees of the voltage sources: (roots, root of every node, node offsets as a map of source values)."""
-    import scipy.sparse
-
     neighbours: dict[int, list[tuple[int, int, int]]] = {}
     for index, (plus, minus) in enumerate(sources.tolist()):
         neighbours.setdefault(minus, []).append((plus, index, 1))
@@ -285,9 +310,6 @@ def check_sources(topology: Topology, values: Sequence[float | None]) -> None:
 
 def floating_nodes(topology: Topology, conductance: np.ndarray) -> list[int]:
     """The nodes without a path to ground, an input or a rail through conducting resistors, sources or real diodes."""
-    import scipy.sparse
-    import scipy.sparse.csgraph
-
     joined = [topology.edges[conductance > 0], topology.sources]
     if not topology.ideal_diodes:
         joined.append(topology.diodes)

@@ -10,8 +10,8 @@ from scipy.linalg import LinAlgError, cholesky
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from substrates.classical.resistor.deck import GROUND, Element
-from substrates.laboratory.spice_deck import Roles
+from substrates.spice.deck import GROUND, Element, node_number
+from substrates.spice.live import Roles
 
 Array = np.ndarray
 
@@ -73,7 +73,7 @@ class Stability:
     @staticmethod
     def _movable(sources: list[Element], names: Iterable[str]) -> Array:
         """For each node, ground last, the number of what moves with it, or -1."""
-        count = 1 + max(int(name[1:]) for name in names if name != GROUND)
+        count = 1 + max(map(node_number, names))
         ends = _ends(sources) % (count + 1)
         graph = coo_array((np.ones(len(ends)), (ends[:, 0], ends[:, 1])), shape=(count + 1, count + 1))
         group = connected_components(graph, directed=False)[1]
@@ -83,5 +83,5 @@ class Stability:
 
 
 def _ends(elements: Iterable[Element]) -> Array:
-    node = lambda name: -1 if name == GROUND else int(name[1:])
-    return np.array([[node(name) for name in element.nodes[:2]] for element in elements], int).reshape(-1, 2)
+    pairs = [[node_number(name) for name in element.nodes[:2]] for element in elements]
+    return np.array(pairs, int).reshape(-1, 2)

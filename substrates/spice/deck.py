@@ -24,6 +24,12 @@ GROUND = "0"
 ZERO_CELSIUS = 273.15
 THERMAL_VOLTAGE_PER_KELVIN = 1.38064852e-23 / 1.6021766208e-19
 """k/q in volts per kelvin as ngspice has it (CODATA 2014); the exact SI value is 3.4e-7 larger."""
+ROOM_TEMPERATURE = 27.0
+THERMAL_VOLTAGE = THERMAL_VOLTAGE_PER_KELVIN * (ROOM_TEMPERATURE + ZERO_CELSIUS)
+"""Volts at the temperature, in degrees Celsius, of a deck that names none."""
+
+TIGHT = "reltol=1e-10 abstol=1e-18 vntol=1e-14 gmin=1e-20"
+"""Options with which ngspice solves the equations to rounding."""
 
 SUFFIXES = {"t": 12, "g": 9, "meg": 6, "k": 3, "m": -3, "u": -6, "n": -9, "p": -12, "f": -15}
 NUMBER = re.compile(r"([+-]?)(\d+\.?\d*|\.\d+)(?:[ed]([+-]?\d+))?([a-z]*)")
@@ -100,8 +106,8 @@ class Deck(NamedTuple):
     elements: tuple[Element, ...]
     models: dict[str, DiodeModel]
     notes: dict[str, list[str]]
-    temperature: float = 27.0
-    nominal_temperature: float = 27.0
+    temperature: float = ROOM_TEMPERATURE
+    nominal_temperature: float = ROOM_TEMPERATURE
 
 
 def write_deck(deck: Deck, options: str = "") -> str:
@@ -131,6 +137,29 @@ def parse_deck(text: str) -> Deck:
     for line in _logical_lines(lines):
         reader.read(line)
     return reader.deck(title.strip())
+
+
+def plainly_named(deck: Deck) -> tuple[Deck, list[str]]:
+    """The deck with names that mean nothing to ngspice, and the old names of its nodes n0, n1, ..."""
+    elements = [element for element in deck.elements if element.value != math.inf]
+    nodes = {GROUND: GROUND}
+    for element in elements:
+        for name in element.nodes:
+            nodes.setdefault(name, f"n{len(nodes) - 1}")
+    models = {name: f"m{k}" for k, name in enumerate(deck.models)}
+    renamed = {element.name: f"{element.name[0]}{k}" for k, element in enumerate(elements)}
+    references = {"d": models, "f": renamed}
+    plain = tuple(
+        Element(
+            renamed[element.name],
+            tuple(nodes[name] for name in element.nodes),
+            element.value,
+            references.get(element.name[0], {}).get(element.reference, ""),
+        )
+        for element in elements
+    )
+    laws = {models[name]: model for name, model in deck.models.items()}
+    return deck._replace(title="operating point", elements=plain, models=laws, notes={}), list(nodes)[1:]
 
 
 def parse_number(token: str) -> float:
@@ -187,8 +216,8 @@ class _Reader:
                     f"netlist, line {element.line}: {element.name} senses {element.reference}, "
                     "which is no voltage source here"
                 )
-        temperature = self.temperatures.get("temp", 27.0)
-        nominal = self.temperatures.get("tnom", 27.0)
+        temperature = self.temperatures.get("temp", ROOM_TEMPERATURE)
+        nominal = self.temperatures.get("tnom", ROOM_TEMPERATURE)
         return Deck(title, tuple(self.elements.values()), self.models, self.notes, temperature, nominal)
 
     def read(self, line: _Line) -> None:
@@ -399,6 +428,11 @@ def _write_element(element: Element) -> str:
         return f"* groundstate open: {name} {nodes}"
     reference = f" {element.reference}" if element.reference else ""
     return f"{name} {nodes}{reference} {element.value!r}"
+
+
+def node_number(name: str) -> int:
+    """The number k of a node n<k>, -1 of ground."""
+    return -1 if name == GROUND else int(name[1:])
 
 
 def _show(text: str) -> str:

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import dataclasses
+import contextlib
 from collections import Counter
-from collections.abc import Collection, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Collection, Iterator, Sequence
+from typing import Any, NamedTuple
 
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from substrates.classical.resistor.deck import (
+from substrates.spice.deck import (
     GROUND,
-    THERMAL_VOLTAGE_PER_KELVIN,
-    ZERO_CELSIUS,
+    THERMAL_VOLTAGE,
+    TIGHT,
     Deck,
     DiodeModel,
     Element,
@@ -22,34 +21,37 @@ from substrates.classical.resistor.deck import (
     parse_deck,
     write_deck,
 )
-from substrates.classical.resistor.elements import Shockley
 
-if TYPE_CHECKING:
-    from substrates.classical.resistor.circuit import CircuitNetwork
-    from substrates.classical.resistor.network import ResistorNetwork
-
-TIGHT = "reltol=1e-10 abstol=1e-18 vntol=1e-14 gmin=1e-20 itl1=10000 numdgt=16"
-ROOM_TEMPERATURE = 27.0
 NEAR_IDEAL_SATURATION_CURRENT = 1e-12
 NEAR_IDEAL_EMISSION_VOLTAGE = 1e-6
 
 
-class CircuitFromNetlist(NamedTuple):
+class Described(NamedTuple):
     """What a netlist describes.
 
     Attributes:
-        network: the circuit.
+        elements: of the circuit, by the names of the arguments of `ResistorNetwork.from_edges`, all but its diode.
+        diode: None for ideal diodes, or the saturation current in amperes and the emission voltage in volts of all.
         names: the name of each node in the netlist, in the order of the circuit's nodes.
         x: the volts that the netlist puts on the inputs, shape (inputs,).
     """
 
-    network: CircuitNetwork
+    elements: dict[str, Any]
+    diode: tuple[float, float] | None
     names: tuple[str, ...]
     x: Float[np.ndarray, "inputs"]
 
+    @contextlib.contextmanager
+    def explained(self) -> Iterator[None]:
+        """Makes a NetlistError that names the nodes of a ValueError raised inside."""
+        try:
+            yield
+        except ValueError as problem:
+            raise NetlistError(f"netlist: nodes {_abridged(self.names)}: {problem}") from problem
 
-def to_netlist(network: ResistorNetwork, x: Any) -> str:
-    """The network at the input x of shape (inputs,) volts, as a complete SPICE deck; a layered one is unfolded first.
+
+def write_netlist(circuit: Any, x: Any) -> str:
+    """A circuit at the input x of shape (inputs,) volts, as a complete SPICE deck.
 
     Node k is called n<k>. Every number has all its digits (up to 17); comments carry what SPICE has no word for
     (inputs, outputs, the order of nodes, resistors of zero conductance), so the deck reads back as the same circuit.
@@ -57,11 +59,12 @@ def to_netlist(network: ResistorNetwork, x: Any) -> str:
     i = Is (exp(v/Ve) - 1) with Is = 1e-12 A and Ve = 1e-6 V: conducting I it drops Ve log(1 + I/Is), 28 uV at 1 A,
     and blocking it leaks Is. A bidirectional amplifier is an E, a source of 0 V that senses its current, and an F.
 
+    Args:
+        circuit: with the elements of a `ResistorNetwork`, by the same names.
+        x: volts of the inputs.
+
     Raises ValueError for an x of the wrong shape or not finite.
     """
-    from substrates.classical.resistor.layered import LayeredNetwork
-
-    circuit: Any = network.to_circuit() if isinstance(network, LayeredNetwork) else network
     volts = np.asarray(x, dtype=np.float64)
     if volts.shape != (len(circuit.inputs),) or not np.all(np.isfinite(volts)):
         raise ValueError(
@@ -105,39 +108,15 @@ def to_netlist(network: ResistorNetwork, x: Any) -> str:
             current, emission = NEAR_IDEAL_SATURATION_CURRENT, NEAR_IDEAL_EMISSION_VOLTAGE
         else:
             current, emission = float(law.saturation_current), float(law.emission_voltage)
-        thermal_voltage = THERMAL_VOLTAGE_PER_KELVIN * (ROOM_TEMPERATURE + ZERO_CELSIUS)
-        models[model] = DiodeModel(current, emission / thermal_voltage)
+        models[model] = DiodeModel(current, emission / THERMAL_VOLTAGE)
         for k, pair in enumerate(np.asarray(circuit.diodes).tolist()):
             elements.append(Element(f"d{k}", names(pair), reference=model))
     title = "A circuit by Groundstate; all digits of the operating point: ngspice -n -b -r point.raw deck.cir"
-    return write_deck(Deck(title, tuple(elements), models, notes), TIGHT)
+    return write_deck(Deck(title, tuple(elements), models, notes), f"{TIGHT} itl1=10000 numdgt=16")
 
 
-def from_netlist(
-    text: str, *, inputs: Sequence[str] | None = None, outputs: Sequence[str] | None = None
-) -> CircuitNetwork:
-    """The circuit that a netlist of R, V, I, D and E elements describes; see `read_netlist`, which returns more."""
-    return read_netlist(text, inputs=inputs, outputs=outputs).network
-
-
-def read_netlist(
-    text: str, *, inputs: Sequence[str] | None = None, outputs: Sequence[str] | None = None
-) -> CircuitFromNetlist:
-    """The circuit that a netlist describes, with the names of its nodes and the volts on its inputs.
-
-    A voltage source between a node and ground makes the node an input, if `inputs` names it, and a rail otherwise.
-    Nodes are numbered by first appearance. E elements become controlled sources; an F element is accepted only as the
-    backward half of a bidirectional amplifier, as `to_netlist` writes it.
-
-    Args:
-        text: the netlist; its first line is a title. Read as data: nothing in it is ever executed or included.
-        inputs, outputs: names of nodes; None takes them from the comments that `to_netlist` writes, or else none.
-
-    Raises NetlistError, with the line's number, for everything that it does not understand, and for circuits that
-    have no unique operating point.
-    """
-    from substrates.classical.resistor.circuit import CircuitNetwork
-
+def read_circuit(text: str, inputs: Sequence[str] | None = None, outputs: Sequence[str] | None = None) -> Described:
+    """The circuit that a netlist describes; see `ResistorNetwork.read_netlist`."""
     deck = parse_deck(text)
     by_kind: dict[str, list[Element]] = {kind: [] for kind in "rvidef"}
     for element in deck.elements:
@@ -150,34 +129,26 @@ def read_netlist(
     pair = lambda element: (node(element.nodes[0]), node(element.nodes[1]))
 
     held, floating = held_nodes(by_kind["v"], sensing)
-    input_names = named_nodes("inputs", deck.notes.get("inputs", []) if inputs is None else inputs, index)
-    output_names = named_nodes("outputs", deck.notes.get("outputs", []) if outputs is None else outputs, index)
+    input_names, output_names = terminals(deck, inputs, outputs, index)
     for name in input_names:
         if name not in held:
             raise NetlistError(f"netlist: input {name} is not held by a voltage source to ground; add one")
     rails = {index[name]: volts for name, volts in held.items() if name not in set(input_names)}
-    diode = _diode_law(deck, by_kind["d"])
-    try:
-        network = CircuitNetwork.from_edges(
-            np.array([pair(element) for element in by_kind["r"]], dtype=np.int64).reshape(-1, 2),
-            len(index),
-            inputs=[index[name] for name in input_names],
-            outputs=[index[name] for name in output_names],
-            conductance=np.array([1 / element.value for element in by_kind["r"]]),
-            rails=rails,
-            diodes=[pair(element) for element in by_kind["d"]],
-            diode=diode,
-            current_sources=[(*pair(element), element.value) for element in by_kind["i"]],
-            voltage_sources=[(*pair(element), element.value) for element in floating],
-            controlled_sources=[
-                (node(plus), node(minus), node(control_plus), node(control_minus), gain, reverse)
-                for plus, minus, control_plus, control_minus, gain, reverse in controlled
-            ],
-        )
-    except ValueError as problem:
-        raise NetlistError(f"netlist: nodes {_abridged(index)}: {problem}") from problem
-    network = dataclasses.replace(network, labels=tuple(index))
-    return CircuitFromNetlist(network, tuple(index), np.array([held[name] for name in input_names]))
+    elements = {
+        "edges": np.array([pair(element) for element in by_kind["r"]], dtype=np.int64).reshape(-1, 2),
+        "n": len(index),
+        "inputs": [index[name] for name in input_names],
+        "outputs": [index[name] for name in output_names],
+        "conductance": np.array([1 / element.value for element in by_kind["r"]]),
+        "rails": rails,
+        "diodes": [pair(element) for element in by_kind["d"]],
+        "current_sources": [(*pair(element), element.value) for element in by_kind["i"]],
+        "voltage_sources": [(*pair(element), element.value) for element in floating],
+        "controlled_sources": [(*map(node, nodes), *gains) for nodes, gains in controlled],
+    }
+    return Described(
+        elements, _diode_law(deck, by_kind["d"]), tuple(index), np.array([held[name] for name in input_names])
+    )
 
 
 def _require_distinct_terminals(element: Element) -> None:
@@ -188,7 +159,7 @@ def _require_distinct_terminals(element: Element) -> None:
 
 
 def _controlled_sources(by_kind: dict[str, list[Element]]) -> tuple[list[tuple], dict[str, Element]]:
-    """(plus, minus, control plus, control minus, gain, reverse gain) of each E, and the V's that sense for an F.
+    """((plus, minus, control plus, control minus), (gain, reverse gain)) of each E, and the V's that sense for an F.
 
     The pattern of a bidirectional amplifier: E from plus to an inner node, a source of 0 V from minus to it, and an F
     that draws that current from the control nodes. The inner node joins nothing else.
@@ -211,7 +182,7 @@ def _controlled_sources(by_kind: dict[str, list[Element]]) -> tuple[list[tuple],
                 raise _lone_current_source(reverse)
             sensing[sense.name] = sense
             minus = sense.nodes[0]
-        controlled.append((plus, minus, *control, element.value, 0.0 if reverse is None else reverse.value))
+        controlled.append(((plus, minus, *control), (element.value, 0.0 if reverse is None else reverse.value)))
     for element, _ in backward.values():
         raise _lone_current_source(element)
     return controlled, sensing
@@ -255,6 +226,14 @@ def held_nodes(sources: list[Element], sensing: dict[str, Element]) -> tuple[dic
     return held, floating
 
 
+def terminals(
+    deck: Deck, inputs: Sequence[str] | None, outputs: Sequence[str] | None, nodes: Collection[str]
+) -> tuple[list[str], list[str]]:
+    """The nodes that are inputs and outputs: those that are named, or else those that the deck's comments list."""
+    chosen = lambda role, names: named_nodes(role, deck.notes.get(role, []) if names is None else names, nodes)
+    return chosen("inputs", inputs), chosen("outputs", outputs)
+
+
 def named_nodes(argument: str, names: Sequence[str], known: Collection[str], kind: str = "node") -> list[str]:
     """The names in lower case; NetlistError for one that is not among the known ones of its kind, or comes twice."""
     if isinstance(names, str):
@@ -268,7 +247,7 @@ def named_nodes(argument: str, names: Sequence[str], known: Collection[str], kin
     return lowered
 
 
-def _diode_law(deck: Deck, diodes: list[Element]) -> Shockley | None:
+def _diode_law(deck: Deck, diodes: list[Element]) -> tuple[float, float] | None:
     """None for ideal diodes, or the one law that all diodes follow."""
     ideal = set(deck.notes.get("ideal", []))
     laws: dict[tuple[float, float] | None, Element] = {}
@@ -286,8 +265,7 @@ def _diode_law(deck: Deck, diodes: list[Element]) -> Shockley | None:
             f"netlist, line {second.line}: {second.name} follows the diode model {second.reference} and {first.name} "
             f"follows {first.reference}; a circuit has one law for all its diodes"
         )
-    law = next(iter(laws), None)
-    return None if law is None else Shockley(*map(jnp.asarray, law))
+    return next(iter(laws), None)
 
 
 def _abridged(names: Any) -> str:

@@ -9,22 +9,20 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from substrates.classical.resistor.deck import (
+from substrates.spice.deck import (
     GROUND,
-    THERMAL_VOLTAGE_PER_KELVIN,
-    ZERO_CELSIUS,
+    THERMAL_VOLTAGE,
+    TIGHT,
     Deck,
     Element,
     NetlistError,
     parse_deck,
+    plainly_named,
     write_deck,
 )
-from substrates.classical.resistor.netlist import ROOM_TEMPERATURE, held_nodes, named_nodes
-from substrates.classical.resistor.ngspice import plainly_named
+from substrates.spice.netlist import held_nodes, named_nodes, terminals
 
 Array = np.ndarray
-
-OPTIONS = "reltol=1e-10 abstol=1e-18 vntol=1e-14 gmin=1e-20 itl1=500"
 
 STOP = 1.005
 """Where the stop of a control voltage stands, in floors; it gives by less than half a percent of the floor."""
@@ -87,8 +85,7 @@ def assign_roles(
     )
     deck = deck._replace(elements=tuple(element for element in opened if element.value != math.inf))
     nodes = dict.fromkeys(node for element in deck.elements for node in element.nodes if node != GROUND)
-    input_names = named_nodes("inputs", deck.notes.get("inputs", []) if inputs is None else inputs, nodes)
-    output_names = named_nodes("outputs", deck.notes.get("outputs", []) if outputs is None else outputs, nodes)
+    input_names, output_names = terminals(deck, inputs, outputs, nodes)
     held, _ = held_nodes([element for element in deck.elements if element.name[0] == "v"], {})
     for argument, names in (("inputs", input_names), ("outputs", output_names)):
         if not names:
@@ -132,7 +129,7 @@ class LiveDeck:
         if epsilon:
             controls = [
                 f"vstop stop {GROUND} {STOP * floor!r}",
-                f".model stop D(IS={_STOP_CURRENT!r} N={_emission(floor)!r})",
+                f".model stop D(IS={_STOP_CURRENT!r} N={_STOP_SHARPNESS * floor / THERMAL_VOLTAGE!r})",
             ]
         for k, resistor in enumerate(roles.trainable):
             if not epsilon:
@@ -150,7 +147,7 @@ class LiveDeck:
             settings.append(Setting(f"gb{j} {node} {GROUND} {node} {GROUND}", f"alter gb{j} gain ="))
         for j, node in enumerate(roles.outputs):
             settings.append(Setting(f"ib{j} {GROUND} {node}", f"alter ib{j} dc ="))
-        title, *rest = write_deck(roles.deck._replace(elements=tuple(fixed)), OPTIONS).split("\n")
+        title, *rest = write_deck(roles.deck._replace(elements=tuple(fixed)), f"{TIGHT} itl1=500").split("\n")
         self._settings, self._above, self._below = settings, [title, *controls], rest
         behaviours = 2 * len(knobs) if epsilon else 0
         lines = len(settings) + len(controls) + len(rest)
@@ -174,8 +171,3 @@ class LiveDeck:
 def _other_end(source: Element) -> str:
     """The node that a source holds against ground; its first one if it holds none."""
     return source.nodes[source.nodes[0] == GROUND]
-
-
-def _emission(floor: float) -> float:
-    thermal_voltage = THERMAL_VOLTAGE_PER_KELVIN * (ROOM_TEMPERATURE + ZERO_CELSIUS)
-    return _STOP_SHARPNESS * floor / thermal_voltage

@@ -6,10 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from substrates.classical.resistor.circuit import CircuitNetwork
-from substrates.classical.resistor.layered import LayeredNetwork
+from substrates.classical.resistor.schematic import Schematic, draw_symbols
 from substrates.columns import activities
-from substrates.schematic import Schematic, draw_symbols
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -17,13 +15,13 @@ if TYPE_CHECKING:
 INPUT, OUTPUT, RAIL = "#0072B2", "#D55E00", "#009E73"  # Okabe and Ito's colours, apart to every kind of eye
 
 
-def network(net: CircuitNetwork | LayeredNetwork, state: Any = None, x: Any = None, ax: Axes | None = None) -> Axes:
+def network(net: Any, state: Any = None, x: Any = None, ax: Axes | None = None) -> Axes:
     """Draws a network as its kind is drawn best: `layers` for a layered one, `circuit` for any other."""
-    return layers(net, state, x, ax) if isinstance(net, LayeredNetwork) else circuit(net, state, x, ax)
+    return net.draw(state, x, ax)
 
 
 def circuit(
-    net: CircuitNetwork,
+    net: Any,
     state: Any = None,
     x: Any = None,
     ax: Axes | None = None,
@@ -104,7 +102,7 @@ def circuit(
     return ax
 
 
-def layers(net: LayeredNetwork, state: Any = None, x: Any = None, ax: Axes | None = None) -> Axes:
+def layers(net: Any, state: Any = None, x: Any = None, ax: Axes | None = None) -> Axes:
     """Draws a layered network: a column of voltages per layer, and the strongest conductances between layers.
 
     Small layers are columns of nodes, large ones strips with one cell per node. Each layer has colours of its own
@@ -118,7 +116,7 @@ def layers(net: LayeredNetwork, state: Any = None, x: Any = None, ax: Axes | Non
     """
     state = _settled(net, state, x)
     sizes = [net.conductance[0].shape[0], *(g.shape[1] for g in net.conductance)]
-    columns = None if state is None else [net.input_voltages(_as_input(net, x)), *state]
+    columns = None if state is None else net.voltages(state, _as_input(net, x))
     captions = [f"{_layer_name(layer, len(sizes))}\n{size} nodes" for layer, size in enumerate(sizes)]
     scales = [1.0] * len(sizes)
     if columns is not None:
@@ -139,7 +137,7 @@ def layers(net: LayeredNetwork, state: Any = None, x: Any = None, ax: Axes | Non
     return ax
 
 
-def voltages(net: CircuitNetwork | LayeredNetwork, state: Any, x: Any, ax: Axes | None = None) -> Axes:
+def voltages(net: Any, state: Any, x: Any, ax: Axes | None = None) -> Axes:
     """Plots the voltage of every node: by number in a circuit, sorted within each layer in a layered network.
 
     Args:
@@ -155,8 +153,9 @@ def voltages(net: CircuitNetwork | LayeredNetwork, state: Any, x: Any, ax: Axes 
         ax = plt.subplots(figsize=(6.0, 3.4), layout="constrained")[1]
     ax.axhline(0.0, color="0.8", linewidth=0.8, zorder=0)
     ax.set_ylabel("voltage (V)")
-    if isinstance(net, LayeredNetwork):
-        columns = [np.asarray(net.input_voltages(_as_input(net, x))), *(np.asarray(v) for v in state)]
+    shown = net.voltages(state, _as_input(net, x))
+    if isinstance(shown, tuple):
+        columns = [np.asarray(column) for column in shown]
         for layer, column in enumerate(columns):
             across = layer + 0.8 * ((np.arange(column.size) + 0.5) / column.size - 0.5)
             ax.plot(across, np.sort(column), ".", markersize=4, color=_shade(layer, len(columns)))
@@ -166,7 +165,7 @@ def voltages(net: CircuitNetwork | LayeredNetwork, state: Any, x: Any, ax: Axes 
         ax.set_xticks(range(len(columns)), [_layer_name(layer, len(columns)) for layer in range(len(columns))])
         ax.set_xlabel("nodes, sorted by voltage within each layer")
         return ax
-    volts = np.asarray(net.voltages(state, x), dtype=float)
+    volts = np.asarray(shown, dtype=float)
     ax.vlines(np.arange(net.n), 0.0, volts, color="0.75", linewidth=0.8 if net.n <= 60 else 0.3, zorder=1)
     ax.plot(np.arange(net.n), volts, "o", color="0.25", markersize=4 if net.n <= 60 else 2, label="all nodes", zorder=2)
     for label, members, marker, colour in _terminals(net):
@@ -199,7 +198,7 @@ def _as_input(net: Any, x: Any) -> Any:
     return jnp.asarray(x, jax.tree.leaves(net.conductance)[0].dtype)
 
 
-def _terminals(net: CircuitNetwork) -> list[tuple[str, tuple[int, ...], str, str]]:
+def _terminals(net: Any) -> list[tuple[str, tuple[int, ...], str, str]]:
     return [
         ("inputs", tuple(net.inputs), "s", INPUT),
         ("outputs", tuple(net.outputs), "o", OUTPUT),
@@ -207,7 +206,7 @@ def _terminals(net: CircuitNetwork) -> list[tuple[str, tuple[int, ...], str, str
     ]
 
 
-def _layout(net: CircuitNetwork) -> np.ndarray:
+def _layout(net: Any) -> np.ndarray:
     """Places by networkx: exact graph distances (Kamada-Kawai) up to 150 nodes, springs from eigenvectors above."""
     import networkx as nx
 
@@ -222,7 +221,7 @@ def _layout(net: CircuitNetwork) -> np.ndarray:
     return np.array([places[node] for node in range(net.n)])
 
 
-def _number_nodes(ax: Axes, net: CircuitNetwork, schematic: Schematic, nodes: Any, diameter: float) -> None:
+def _number_nodes(ax: Axes, net: Any, schematic: Schematic, nodes: Any, diameter: float) -> None:
     for node, (place, colour) in enumerate(zip(schematic.places, _facecolours(nodes, net.n), strict=True)):
         dark = colour[:3] @ np.array([0.299, 0.587, 0.114]) < 0.5
         ax.annotate(

@@ -18,8 +18,6 @@ import numpy as np
 from substrates.laboratory.system import LaboratoryError
 from substrates.spice.deck import TIGHT, parse_deck, plainly_named, write_deck
 
-INSTALL = "install it with: apt-get install ngspice"
-
 LINES_OF_A_LIFE = 20_000
 """ngspice loses about 2 kB with every settling and 0.4 kB with every change: after so many lines a new one is due."""
 
@@ -57,7 +55,7 @@ def run_deck(text: str, timeout: float = 60.0) -> dict[str, float]:
     Only for decks that this package wrote: ngspice executes commands that it finds in a deck. Raises as
     `operating_point` does.
     """
-    program = ngspice_program()
+    program = _program()
     with tempfile.TemporaryDirectory(prefix="groundstate-") as folder:
         deck, raw = Path(folder, "deck.cir"), Path(folder, "point.raw")
         deck.write_text(text, encoding="ascii")
@@ -65,7 +63,7 @@ def run_deck(text: str, timeout: float = 60.0) -> dict[str, float]:
             done = subprocess.run(
                 [program, "-n", "-b", "-r", str(raw), str(deck)],
                 cwd=folder,
-                env=private_environment(folder),
+                env=_environment(folder),
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
                 timeout=timeout,
@@ -75,10 +73,10 @@ def run_deck(text: str, timeout: float = 60.0) -> dict[str, float]:
             raise TimeoutError(f"ngspice did not end within {timeout:g} s; give it a longer timeout") from None
         report = (done.stderr + done.stdout).decode("ascii", "replace")
         if done.returncode != 0 or not raw.exists():
-            raise RuntimeError(f"ngspice found no operating point (exit status {done.returncode}): {tail(report)}")
+            raise RuntimeError(f"ngspice found no operating point (exit status {done.returncode}): {_tail(report)}")
         point = read_raw(raw.read_bytes())
     if not point or not all(map(math.isfinite, point.values())):
-        raise RuntimeError(f"ngspice returned an operating point that is empty or not finite: {tail(report)}")
+        raise RuntimeError(f"ngspice returned an operating point that is empty or not finite: {_tail(report)}")
     return point
 
 
@@ -99,13 +97,13 @@ class SpiceProcess:
     """
 
     def __init__(self, timeout: float):
-        program = ngspice_program()
+        program = _program()
         folder = tempfile.TemporaryDirectory(prefix="groundstate-")
         self._folder = Path(folder.name)
         process = subprocess.Popen(
             [program, "-n", "-p"],
             cwd=folder.name,
-            env=private_environment(folder.name),
+            env=_environment(folder.name),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -131,7 +129,7 @@ class SpiceProcess:
         Path(self._folder, "deck.cir").write_text(deck, encoding="ascii")
         report = self.ask(["remcirc", "source deck.cir"] if self.lines > 1 else ["source deck.cir"])
         if "Error" in report or "Circuit:" not in report:
-            raise LaboratoryError(f"ngspice cannot read the deck of the circuit: {tail(report)}")
+            raise LaboratoryError(f"ngspice cannot read the deck of the circuit: {_tail(report)}")
 
     def ask(self, commands: Sequence[str]) -> str:
         """What ngspice says to some commands.
@@ -173,21 +171,21 @@ class SpiceProcess:
                     said = os.read(pipe, 2**16)
                     heard += said
                     if not said:
-                        raise SpiceEndedError(f"ngspice ended: {tail(heard.decode('ascii', 'replace'))}")
+                        raise SpiceEndedError(f"ngspice ended: {_tail(heard.decode('ascii', 'replace'))}")
                     if len(heard) > _MOST_BYTES:
                         raise LaboratoryError(f"ngspice said more than {_MOST_BYTES} bytes and was ended")
         return heard
 
 
-def ngspice_program() -> str:
+def _program() -> str:
     """The path of ngspice. Raises FileNotFoundError where it is not installed."""
     program = shutil.which("ngspice")
     if program is None:
-        raise FileNotFoundError(f"ngspice is not on the PATH; {INSTALL}")
+        raise FileNotFoundError("ngspice is not on the PATH; install it with: apt-get install ngspice")
     return program
 
 
-def private_environment(folder: str) -> dict[str, str]:
+def _environment(folder: str) -> dict[str, str]:
     """The variables of an ngspice at home in a folder: nobody's initialisation file, one thread."""
     return {"PATH": os.defpath, "HOME": folder, "LC_ALL": "C", "OMP_NUM_THREADS": "1"}
 
@@ -204,7 +202,7 @@ def read_raw(raw: bytes) -> dict[str, float]:
     return dict(zip(names, np.frombuffer(body, dtype="<f8").tolist(), strict=True))
 
 
-def tail(report: str) -> str:
+def _tail(report: str) -> str:
     """The last lines of a report that say what went wrong."""
     lines = [line.strip() for line in report.splitlines() if line.strip() and "compatibility" not in line]
     wanted = [line for line in lines if any(word in line.lower() for word in ("error", "warning", "fatal", "singular"))]

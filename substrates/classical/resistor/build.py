@@ -37,25 +37,22 @@ def circuit_fields(
 ) -> dict[str, Any]:
     """The fields of the circuit that `ResistorNetwork.from_edges` describes."""
     rails = {} if rails is None else dict(rails)
-    edge_nodes = _nodes("edges", edges, 2)
-    diode_nodes = _nodes("diodes", diodes, 2)
     current_nodes, source_current = _sources("current_sources", current_sources, 2, "(from, to, amperes)")
     voltage_nodes, source_voltage = _sources("voltage_sources", voltage_sources, 2, "(plus, minus, volts)")
     controlled = [(*source, 0.0) if len(source) == 5 else source for source in controlled_sources]
     control_nodes, gains = _sources(
         "controlled_sources", controlled, 4, "(plus, minus, control plus, control minus, gain[, reverse gain])", 2
     )
-    single = {
-        "inputs": _nodes("inputs", inputs, 1).ravel(),
-        "outputs": _nodes("outputs", outputs, 1).ravel(),
-        "rails": _nodes("rails", list(rails), 1).ravel(),
-    }
     pairs = {
-        "edges": edge_nodes,
-        "diodes": diode_nodes,
+        "edges": _nodes("edges", edges, 2),
+        "diodes": _nodes("diodes", diodes, 2),
         "current_sources": current_nodes,
         "voltage_sources": voltage_nodes,
         "controlled_sources": control_nodes,
+    }
+    single = {
+        name: _nodes(name, nodes, 1).ravel()
+        for name, nodes in (("inputs", inputs), ("outputs", outputs), ("rails", list(rails)))
     }
     named = {**pairs, **single}
     n = arguments.count_nodes(named) if n is None else arguments.whole("n", n)
@@ -77,23 +74,12 @@ def circuit_fields(
             )
     _refuse_repeats(single, n)
 
-    siemens = _conductances(conductance, len(edge_nodes), floor)
+    siemens = _conductances(conductance, len(pairs["edges"]), floor)
     dtype = siemens.dtype
     rail_voltage = _finite("rails", list(rails.values()))
-    topology = Topology(
-        n=n,
-        edges=edge_nodes,
-        inputs=tuple(single["inputs"].tolist()),
-        outputs=tuple(single["outputs"].tolist()),
-        rails=tuple(single["rails"].tolist()),
-        diodes=diode_nodes,
-        ideal_diodes=diode is None,
-        current_sources=current_nodes,
-        voltage_sources=voltage_nodes,
-        controlled_sources=control_nodes,
-        gain=gains[:, 0],
-        reverse_gain=gains[:, 1],
-    )
+    members: dict[str, Any] = {name: tuple(nodes.tolist()) for name, nodes in single.items()}
+    members |= {"n": n, "ideal_diodes": diode is None, "gain": gains[:, 0], "reverse_gain": gains[:, 1], **pairs}
+    topology = Topology(**members)
     values = [None] * len(inputs) + rail_voltage.tolist() + source_voltage[:, 0].tolist() + [None] * len(gains)
     check_sources(topology, values)
     floating = floating_nodes(topology, np.asarray(siemens))
@@ -164,11 +150,8 @@ def layered_fields(
     ):
         if not all(np.isfinite(value) and value > 0 for value in arguments.real_floats(name, values)):
             raise ValueError(f"{name}: wanted positive finite numbers, got {values}")
-    if not np.all(np.isfinite(arguments.real_floats("rails", rails))):
-        raise ValueError(f"rails: wanted finite voltages, got {tuple(rails)}")
-    arguments.refuse_complex("floor", floor)
-    if not (np.isfinite(floor) and floor >= 0):
-        raise ValueError(f"floor: wanted a conductance of at least 0, got {floor}")
+    _finite("rails", rails)
+    _check_floor(floor)
     dtype = jnp.zeros(()).dtype if dtype is None else jnp.dtype(dtype)
     before, after = (2 * sizes[0], *sizes[1:-1]), sizes[1:]
     keys = jax.random.split(key, 2 * len(after))
@@ -216,18 +199,21 @@ def _sources(name: str, sources: Sequence[Any], width: int, wanted: str, numbers
 
 def _finite(name: str, values: Any) -> np.ndarray:
     array = arguments.real_floats(name, values, NO_IMPEDANCES)
-    if not np.all(np.isfinite(array)):
-        raise ValueError(f"{name}: wanted finite numbers, got {array[~np.isfinite(array)][:5].tolist()}")
+    arguments.refuse_not_finite(name, array)
     return array
+
+
+def _check_floor(floor: float) -> None:
+    arguments.refuse_complex("floor", floor)
+    if not (np.isfinite(floor) and floor >= 0):
+        raise ValueError(f"floor: wanted a finite number of siemens, at least 0, got {floor}")
 
 
 def _conductances(conductance: Any, count: int, floor: float) -> jax.Array:
     siemens = arguments.one_each(
         "conductance", conductance, count, "edge", owner="circuit", hint=NO_IMPEDANCES, finite=False
     )
-    arguments.refuse_complex("floor", floor)
-    if not (np.isfinite(floor) and floor >= 0):
-        raise ValueError(f"floor: wanted a finite number of siemens, at least 0, got {floor}")
+    _check_floor(floor)
     values = np.asarray(siemens)
     wrong = np.flatnonzero(~(np.isfinite(values) & (values >= np.asarray(floor, values.dtype))))
     if wrong.size:

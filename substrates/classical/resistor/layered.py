@@ -76,6 +76,14 @@ class LayeredNetwork(ResistorCircuit, Generic[Network]):
 
     # the contract
 
+    def energy(self, state: State, x: Float[Array, "inputs"]) -> Float[Array, ""]:
+        total = jnp.zeros((), state[0].dtype)
+        for layer, (before, after, kappa) in enumerate(zip(self.driving(state, x), state, self.weights(), strict=True)):
+            content = _pair_content(self.conductance[layer], before, after)
+            content += _pair_content(self.rail_conductance[layer], self.rail_voltage, after)
+            total += kappa * (content - jnp.sum(self.bias_current[layer] * after))
+        return total
+
     @property
     def input_size(self) -> int:
         return self.sizes[0]
@@ -89,14 +97,6 @@ class LayeredNetwork(ResistorCircuit, Generic[Network]):
 
     def read(self, state: State, x: Float[Array, "inputs"]) -> Float[Array, "outputs"]:
         return state[-1]
-
-    def energy(self, state: State, x: Float[Array, "inputs"]) -> Float[Array, ""]:
-        total = jnp.zeros((), state[0].dtype)
-        for layer, (before, after, kappa) in enumerate(zip(self.driving(state, x), state, self.weights(), strict=True)):
-            content = _pair_content(self.conductance[layer], before, after)
-            content += _pair_content(self.rail_conductance[layer], self.rail_voltage, after)
-            total += kappa * (content - jnp.sum(self.bias_current[layer] * after))
-        return total
 
     def bounds(self, x: Float[Array, "inputs"]) -> tuple[State, State]:
         lower, upper = [], []

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 from substrates.classical.resistor.schematic import Schematic, draw_symbols
@@ -192,9 +194,6 @@ def _settled(net: Any, state: Any, x: Any) -> Any:
 
 
 def _as_input(net: Any, x: Any) -> Any:
-    import jax
-    import jax.numpy as jnp
-
     return jnp.asarray(x, jax.tree.leaves(net.conductance)[0].dtype)
 
 

@@ -332,3 +332,40 @@ def test_packings_are_rigid_and_as_coordinated_as_asked(dim, coordination):
         key=jax.random.key(1),
     )  # fmt: skip
     assert again.topology == net.topology, "one key draws one packing"
+
+
+# classes
+
+
+class Named(ElasticNetwork):
+    """An elastic network with something of its own."""
+
+    name: str = eqx.field(static=True, default="bridge")
+
+
+def test_what_a_subclass_builds_is_of_that_subclass():
+    import networkx as nx
+
+    key, held = jax.random.key(0), {"clamped": ["left"], "inputs": [], "outputs": [5]}
+    points, edges = lattice_points("triangular", (3, 3))
+    graph = nx.Graph(edges.tolist())
+    built = [
+        Named.from_edges(edges, positions=points, clamped=[0, 1], inputs=[], outputs=[5]),
+        Named.from_networkx(
+            graph, positions=dict(enumerate(points)), stiffness=1.0, clamped=[0, 1], inputs=[], outputs=[5]
+        ),
+        Named.lattice("triangular", (3, 3), **held),
+        Named.packing(20, key=key, **held),
+        Named.layered((2, 3, 1), key=key),
+        Named.for_task(2, 1, sizes=(3,), key=key),
+    ]
+    for net in built:
+        assert type(net) is Named
+        assert net.name == "bridge"
+
+
+def test_the_hessian_is_the_second_derivative_of_the_energy():
+    net, x = varied(LATTICE, 3), jnp.array([0.4, 0.1])
+    state = net.initial_state(x)
+    wanted = jax.hessian(lambda flat: net.energy(flat.reshape(state.shape), x))(state.ravel())
+    np.testing.assert_allclose(net.hessian(state, x), wanted, atol=1e-12)

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from substrates import ElasticNetwork
-from substrates.classical.elastic.tasks import layered_network
 
 TRIANGLE = {
     "edges": [(0, 1), (1, 2), (0, 2)],
@@ -112,7 +111,7 @@ def test_impossible_lattices_and_packings_are_refused_by_name(build, options, na
 )
 def test_impossible_layers_are_refused_by_name(options, named, key):
     with pytest.raises(ValueError, match=named):
-        layered_network(**{"sizes": (2, 3, 1), "key": key, **options})
+        ElasticNetwork.layered(**{"sizes": (2, 3, 1), "key": key, **options})
 
 
 def test_wrong_inputs_are_refused(key):

@@ -1,4 +1,4 @@
-"""Builds elastic networks from lists of springs, and refuses what has no single equilibrium."""
+"""From lists of springs to the fields of an elastic network; what has no single equilibrium is refused."""
 
 from __future__ import annotations
 
@@ -8,12 +8,15 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import scipy.sparse
+import scipy.sparse.csgraph
 
 from substrates import arguments
 from substrates.classical.elastic import sparse_factor
-from substrates.classical.elastic.network import ElasticNetwork
-from substrates.classical.elastic.topology import READINGS, Topology, connected_parts
+from substrates.classical.elastic.springs import Topology
 from substrates.wiring import SparseMap
+
+READINGS = ("displacement", "position", "distance")
 
 _LEAST_LENGTH = 1e-9
 """Nodes nearer than this, in units of the extent of the network, stand on each other."""
@@ -22,32 +25,23 @@ _LEAST_STRETCH = 1e-10
 """A motion whose squared stretches are a smaller part of its squared displacements stretches no spring."""
 
 
-def build_network(
+def connected(
     edges: Any,
     n: int | None,
-    *,
     positions: Any,
     inputs: Sequence[Any],
     outputs: Sequence[Any],
-    clamped: Sequence[Any] = (),
-    stiffness: Any = 1.0,
-    rest_length: Any = None,
-    reading: str = "displacement",
-    loads: Mapping[int, Any] | None = None,
-    stiffness_floor: float | None = None,
-    rest_length_floor: float | None = None,
-    floppy: bool = False,
-) -> ElasticNetwork:
-    """The network that `ElasticNetwork.from_edges` describes."""
+    clamped: Sequence[Any],
+    reading: str,
+) -> Topology:
+    """Which springs join which nodes, what is held, driven and read; see `ElasticNetwork.from_edges`."""
     places = _positions(positions, n)
     count, dim = places.shape
     pairs = _pairs("edges", edges, count)
     if not len(pairs):
         raise ValueError("edges: wanted at least one spring, got none")
-    vectors = places[pairs[:, 1]] - places[pairs[:, 0]]
-    lengths = np.linalg.norm(vectors, axis=1)
-    extent = np.max(np.ptp(places, axis=0))
-    short = np.flatnonzero(lengths <= _LEAST_LENGTH * extent)
+    least = _LEAST_LENGTH * np.max(np.ptp(places, axis=0))
+    short = np.flatnonzero(_apart(places, pairs) <= least)
     if short.size:
         raise ValueError(
             f"positions: wanted joined nodes apart, got nodes {pairs[short[0]].tolist()} of spring {short[0]} at the "
@@ -55,7 +49,7 @@ def build_network(
         )
     coordinate = _Coordinates(count, dim)
     held = coordinate.several("clamped", clamped)
-    moves = [coordinate.weighted("inputs", entry, whole=True) for entry in _spread(inputs, coordinate)]
+    moves = coordinate.weighted("inputs", inputs, whole=True)
     driven = np.unique([c for move in moves for c in move]).astype(int)
     both = np.intersect1d(held, driven)
     if both.size:
@@ -71,41 +65,52 @@ def build_network(
         raise ValueError("outputs: wanted at least one, got none")
     if reading == "distance":
         read_map, read_pairs = None, _pairs("outputs", outputs, count)
-        apart = np.linalg.norm(places[read_pairs[:, 1]] - places[read_pairs[:, 0]], axis=1)
-        if np.any(apart <= _LEAST_LENGTH * extent):
+        if np.any(_apart(places, read_pairs) <= least):
             raise ValueError("outputs: wanted nodes apart for a distance, got two at the same place: move one of them")
     else:
-        reads = [coordinate.weighted("outputs", entry, whole=False) for entry in _spread(outputs, coordinate)]
+        reads = coordinate.weighted("outputs", outputs, whole=False)
         read_map, read_pairs = _matrix(reads, np.arange(count * dim), transpose=True), np.zeros((0, 2), int)
-    topology = Topology(count, dim, pairs, places, prescribed, drive, reading, read_map, read_pairs)
-    k = _numbers("stiffness", stiffness, len(pairs), "newtons per metre")
-    lengths = _numbers("rest_length", lengths if rest_length is None else rest_length, len(pairs), "metres", k.dtype)
-    load = _loads(loads, count, dim, k.dtype)
-    net = ElasticNetwork(
-        stiffness=k,
-        rest_length=lengths,
-        topology=topology,
-        load=load,
-        stiffness_floor=_floor("stiffness_floor", stiffness_floor, k),
-        rest_length_floor=_floor("rest_length_floor", rest_length_floor, lengths),
-    )
+    return Topology(count, dim, pairs, places, prescribed, drive, reading, read_map, read_pairs)
+
+
+def fields(
+    topology: Topology,
+    stiffness: Any,
+    rest_length: Any,
+    loads: Mapping[int, Any] | None,
+    stiffness_floor: float | None,
+    rest_length_floor: float | None,
+    floppy: bool,
+) -> dict[str, Any]:
+    """The fields of an `ElasticNetwork`; see `ElasticNetwork.from_edges`."""
+    m = len(topology.edges)
+    k = _numbers("stiffness", stiffness, m, "newtons per metre")
+    lengths = _apart(topology.reference, topology.edges) if rest_length is None else rest_length
+    lengths = _numbers("rest_length", lengths, m, "metres", k.dtype)
+    built = {
+        "stiffness": k,
+        "rest_length": lengths,
+        "topology": topology,
+        "load": _loads(loads, topology.n, topology.dim, k.dtype),
+        "stiffness_floor": _floor("stiffness_floor", stiffness_floor, k),
+        "rest_length_floor": _floor("rest_length_floor", rest_length_floor, lengths),
+    }
     if not floppy:
         _refuse_loose_parts(topology)
         _refuse_floppy(topology)
-    return net
+    return built
 
 
-def network_from_networkx(
+def by_labels(
     graph: Any,
-    *,
     inputs: Sequence[Any],
     outputs: Sequence[Any],
     clamped: Sequence[Hashable],
     positions: Any,
     stiffness: Any,
     **options: Any,
-) -> ElasticNetwork:
-    """The network that `ElasticNetwork.from_networkx` describes."""
+) -> dict[str, Any]:
+    """The arguments of `ElasticNetwork.from_edges` that those of `ElasticNetwork.from_networkx` stand for."""
     number = arguments.numbering(graph, parallel=True)
 
     def renamed(name: str, entry: Any) -> Any:
@@ -127,17 +132,18 @@ def network_from_networkx(
         return tuple(arguments.numbers_of("outputs", entry, number))
 
     distances = options.get("reading") == "distance"
-    options["loads"] = arguments.by_number("loads", options.get("loads"), number)
-    options["rest_length"] = arguments.of_edges("rest_length", options.get("rest_length"), graph)
-    words: dict[str, Any] = {
+    words = {
+        "edges": [(number[a], number[b]) for a, b in graph.edges()],
+        "n": len(number),
+        "loads": arguments.by_number("loads", options.pop("loads", None), number),
+        "rest_length": arguments.of_edges("rest_length", options.pop("rest_length", None), graph),
         "positions": arguments.of_nodes("positions", positions, graph),
         "stiffness": arguments.of_edges("stiffness", stiffness, graph),
         "inputs": [renamed("inputs", entry) for entry in inputs],
         "outputs": [apart(entry) if distances else renamed("outputs", entry) for entry in outputs],
         "clamped": [renamed("clamped", entry) for entry in clamped],
     }
-    with arguments.explained(tuple(number)):
-        return build_network([(number[a], number[b]) for a, b in graph.edges()], len(number), **words, **options)
+    return dict(**words, **options)  # which refuses what is given twice
 
 
 class _Coordinates:
@@ -165,11 +171,19 @@ class _Coordinates:
             raise ValueError(f"{name}: wanted each coordinate once, got node {twice // self.dim} more than once")
         return np.asarray(found, int)
 
-    def weighted(self, name: str, entry: Any, whole: bool) -> dict[int, float]:
-        """{coordinate: weight}; with `whole` a vector for a node names all its coordinates, even with weight 0."""
-        if not isinstance(entry, Mapping):
-            (coordinate,) = self.of(name, entry)
-            return {coordinate: 1.0}
+    def weighted(self, name: str, entries: Sequence[Any], whole: bool) -> list[dict[int, float]]:
+        """{coordinate: weight} for each dict, pair (node, axis), and axis of a node alone; with `whole` a vector for a
+        node names all its coordinates, even with weight 0.
+        """
+        found: list[dict[int, float]] = []
+        for entry in entries:
+            if isinstance(entry, Mapping):
+                found.append(self._summed(name, entry, whole))
+            else:
+                found += [{coordinate: 1.0} for coordinate in self.of(name, entry)]
+        return found
+
+    def _summed(self, name: str, entry: Mapping[Any, Any], whole: bool) -> dict[int, float]:
         found: dict[int, float] = {}
         for key, value in entry.items():
             at = self.of(name, key)
@@ -191,19 +205,11 @@ class _Coordinates:
             raise ValueError(f"{name}: wanted nodes from 0 to {self.n - 1}, got {node}")
 
 
-def _spread(entries: Sequence[Any], coordinate: _Coordinates) -> list[Any]:
-    """A plain node becomes one entry per axis."""
-    axes = range(coordinate.dim)
-    return [part for e in entries for part in ([(int(e), a) for a in axes] if _whole(e) else [e])]
-
-
 def _whole(entry: Any) -> bool:
     return isinstance(entry, int | np.integer) and not isinstance(entry, bool)
 
 
 def _matrix(columns: list[dict[int, float]], coordinates: np.ndarray, transpose: bool = False) -> SparseMap:
-    import scipy.sparse
-
     place = {int(c): row for row, c in enumerate(coordinates)}
     entries = [(place[c], column, w) for column, move in enumerate(columns) for c, w in move.items() if w != 0]
     rows, numbers, weights = zip(*entries, strict=True) if entries else ((), (), ())
@@ -213,15 +219,17 @@ def _matrix(columns: list[dict[int, float]], coordinates: np.ndarray, transpose:
     return SparseMap.from_scipy(matrix.T if transpose else matrix)
 
 
+def _apart(places: np.ndarray, pairs: np.ndarray) -> np.ndarray:
+    return np.linalg.norm(places[pairs[:, 1]] - places[pairs[:, 0]], axis=1)
+
+
 def _positions(positions: Any, n: int | None) -> np.ndarray:
     places = arguments.real_floats("positions", positions)
     if places.ndim != 2 or places.shape[1] not in (2, 3) or len(places) < 2:
         raise ValueError(f"positions: wanted shape (n, 2) or (n, 3) with n at least 2, got shape {places.shape}")
     if n is not None and len(places) != n:
         raise ValueError(f"positions: wanted one for each of the {n} nodes, got {len(places)}")
-    wrong = np.flatnonzero(~np.all(np.isfinite(places), axis=1))
-    if wrong.size:
-        raise ValueError(f"positions: wanted finite numbers, got {places[wrong[0]].tolist()} for node {wrong[0]}")
+    arguments.refuse_not_finite("positions", np.abs(places).max(axis=1))
     return places
 
 
@@ -278,7 +286,9 @@ def _loads(loads: Mapping[int, Any] | None, n: int, dim: int, dtype: Any) -> jax
 
 
 def _refuse_loose_parts(topology: Topology) -> None:
-    part = connected_parts(topology.n, topology.edges)
+    joined = np.ones(len(topology.edges)), tuple(topology.edges.T)
+    graph: Any = scipy.sparse.coo_array(joined, shape=(topology.n, topology.n))
+    part = scipy.sparse.csgraph.connected_components(graph, directed=False)[1]
     holding = np.bincount(part[topology.prescribed // topology.dim], minlength=part.max() + 1)
     loose = np.flatnonzero(holding[part] == 0)
     if loose.size:
@@ -293,13 +303,12 @@ def _refuse_floppy(topology: Topology) -> None:
     """Refuses a network whose springs, without pre-stress, leave some motion free."""
     # whether a motion stretches a spring is a matter of directions alone
     one = np.ones(len(topology.edges))
-    outer, _, _ = sparse_factor.spring_parts(topology, one, one, topology.reference)
+    outer, _, _ = sparse_factor.spring_parts(topology, (one, one, topology.reference))
     shift = -_LEAST_STRETCH * sparse_factor.node_stiffness(topology, one)
     if sparse_factor.positive_factor(topology, outer, shift, np.float64) is not None:
         return
-    mode = sparse_factor.softest(
-        topology, one, np.zeros(len(one)), topology.reference, None, _LEAST_STRETCH, stretched=False
-    ).mode
+    unstressed = one, np.zeros(len(one)), topology.reference
+    mode = sparse_factor.softest(topology, unstressed, None, _LEAST_STRETCH, stretched=False).mode
     owners = topology.free // topology.dim
     moving = np.bincount(owners, np.abs(mode), minlength=topology.n)
     movers = np.argsort(-moving)[: min(4, int(np.sum(moving > 0.1 * moving.max())))]

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
-from substrates.classical.elastic.mechanics import length
 from substrates.classical.elastic.preconditioner import Anchor, Preconditioner, factorise
+from substrates.classical.elastic.springs import SpringNetwork, State, length
+from substrates.nudge import HeldBySprings, Nudge
 
 MEMORY = 12
 """How many pairs of steps and changes of the force L-BFGS remembers."""
@@ -45,11 +45,11 @@ class Memory(eqx.Module):
 class Objective(eqx.Module):
     """The total energy over the free coordinates, as one vector."""
 
-    net: Any
-    x: Array
-    nudge: Any
+    net: SpringNetwork
+    x: Float[Array, "inputs"]
+    nudge: Nudge | HeldBySprings | None
 
-    def _state(self, flat: Float[Array, "free"]) -> Any:
+    def _state(self, flat: Float[Array, "free"]) -> State:
         return flat.reshape(self.net.topology.state_shape)
 
     def energy(self, flat: Float[Array, "free"]) -> Float[Array, ""]:
@@ -77,10 +77,14 @@ class Objective(eqx.Module):
         """Where all nodes stand."""
         return self.net.positions(self._state(flat), self.x)
 
+    def springs(self, flat: Float[Array, "free"]) -> Anchor:
+        """The springs as they are."""
+        return Anchor(self.net.stiffness, self.net.rest_length, self.positions(flat))
+
     def rounding(self, flat: Float[Array, "free"], energy: Float[Array, ""]) -> Float[Array, ""]:
         """How uncertain the energy is."""
         positions = self.positions(flat)
-        lengths = length(self.net.vectors(positions))
+        lengths = length(self.net.topology.vectors(positions))
         pulls = self.net.stiffness * jnp.abs(lengths - self.net.rest_length)
         terms = jnp.abs(energy) + jnp.max(jnp.abs(positions)) * jnp.sqrt(jnp.sum(pulls**2))
         return 4 * float(jnp.finfo(flat.dtype).eps) * terms
@@ -99,7 +103,24 @@ class Objective(eqx.Module):
 
     def typical_length(self, flat: Float[Array, "free"]) -> Float[Array, ""]:
         """The mean length of the springs, at rest or as they are, whichever is longer."""
-        return jnp.mean(jnp.maximum(self.net.rest_length, length(self.net.vectors(self.positions(flat)))))
+        return jnp.mean(jnp.maximum(self.net.rest_length, length(self.net.topology.vectors(self.positions(flat)))))
+
+
+def backtrack(trial: Callable, refused: Callable[..., Bool[Array, ""]], untried: tuple, shortest: float) -> tuple:
+    """(fraction, *where it leads): a fraction of a step is halved while it is refused and longer than the shortest.
+
+    Args:
+        trial: a tuple, where a fraction leads.
+        refused: whether (fraction, *trial) will not do.
+        untried: the first fraction twice, and placeholders for where it leads, which `refused` is asked about first.
+    """
+    going = lambda tried: refused(*tried) & (tried[0] > shortest)
+
+    def halve(tried):
+        fraction = tried[0] / 2
+        return fraction, *trial(fraction)
+
+    return jax.lax.while_loop(going, halve, untried)
 
 
 def descend(
@@ -148,19 +169,14 @@ def descend(
         rounding = objective.rounding(flat, energy)
         before = norm(gradient)
 
-        def evaluate(trial):
-            fraction = trial[0] / 2
-            moved = flat + fraction * towards
-            return fraction, moved, *objective.evaluate(moved)
-
-        def refused(trial):
-            fraction, _, new_energy, new_gradient = trial
+        def refused(fraction, _, new_energy, new_gradient):
             falls = new_energy <= energy + 1e-4 * fraction * slope
             flattens = (norm(new_gradient) <= 0.9 * before) & (new_energy <= energy + rounding)
-            return ~there & ((fraction > 1) | (~(falls | flattens) & (fraction > 1e-4)))
+            return ~there & ((fraction > 1) | ~(falls | flattens))
 
         untried = (jnp.asarray(2.0, flat.dtype), flat, jnp.asarray(jnp.inf, flat.dtype), gradient)
-        fraction, moved, new_energy, new_gradient = jax.lax.while_loop(refused, evaluate, untried)
+        trial = lambda fraction: objective.point(flat + fraction * towards)
+        fraction, moved, new_energy, new_gradient = backtrack(trial, refused, untried, 1e-4)
         failed = ~(fraction > 1e-4) | ~(slope < 0)
         move, change = (moved - flat) / size, (new_gradient - gradient) / largest
         curvature = jnp.sum(move * change)
@@ -206,8 +222,7 @@ def trust_region(
 
     def advance(carry):
         flat, energy, gradient, radius, last, step = carry
-        anchor = Anchor(net.stiffness, net.rest_length, objective.positions(flat))
-        steering = factorise(net, anchor, dense_size)
+        steering = factorise(net, objective.springs(flat), dense_size)
         _, product = jax.linearize(objective.gradient, flat)
         move, bend, steered = steihaug(product, gradient, steering.solve, radius, reach)
         foretold = jnp.sum(gradient * move) + 0.5 * jnp.sum(move * bend)

@@ -11,14 +11,14 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PRNGKeyArray, PyTree
 
 from substrates.classical.elastic import sparse_factor
-from substrates.classical.elastic.descent import Going, Memory, Objective, Point, descend, trust_region
-from substrates.classical.elastic.preconditioner import Anchor, Preconditioner, factorise, node_stiffness
+from substrates.classical.elastic.descent import Going, Memory, Objective, Point, backtrack, descend, trust_region
+from substrates.classical.elastic.preconditioner import DENSE_SIZE, Anchor, Preconditioner, factorise
+from substrates.classical.elastic.springs import SpringNetwork, State
 from substrates.classical.elastic.stability import (
     Softest,
     certified_status,
     curvature_at_outputs,
     is_certified,
-    read_coordinates,
     softest_mode,
 )
 from substrates.nudge import HeldBySprings, Nudge, Pin
@@ -60,7 +60,6 @@ class ElasticEquilibrium(Solver):
         dense_size: up to this many free coordinates matrices are dense.
         absolute_tolerance, relative_tolerance: what may be left over of the forces: newtons, and a part of those that
             meet at a node; None takes them from the dtype.
-        certify: whether stability is tested; without, saddles and zero modes pass for equilibria.
         anchor: where M is factorised; None for the reference of the network at hand. Steps of a training loop that
             share one, `anchor_of(net, state, x)`, share its factor.
 
@@ -69,10 +68,9 @@ class ElasticEquilibrium(Solver):
     """
 
     max_steps: int = 300
-    dense_size: int = 400
+    dense_size: int = DENSE_SIZE
     absolute_tolerance: float | None = None
     relative_tolerance: float | None = None
-    certify: bool = True
     anchor: Anchor | None = None
 
     def __call__(
@@ -90,21 +88,23 @@ class ElasticEquilibrium(Solver):
         given = (substrate, x, nudge, flat, limit)
         dense = flat.size <= self.dense_size
         flat, steps, softest = in_groups(GROUP, together, *given) if dense else together(*given)
-        found = judge(substrate, flat.reshape(jnp.shape(start)), x, nudge, steps, limit)
-        return certified_status(found, softest) if self.certify else found
+        return certified_status(judge(substrate, flat.reshape(jnp.shape(start)), x, nudge, steps, limit), softest)
 
 
-def anchor_of(net: Any, state: Any = None, x: Any = None) -> Anchor:
-    """The anchor at a state; without one, at the reference."""
-    positions = jnp.asarray(net.reference, net.stiffness.dtype) if state is None else net.positions(state, x)
-    return Anchor(net.stiffness, net.rest_length, positions)
+def anchor_of(net: SpringNetwork, state: State | None = None, x: Float[Array, "inputs"] | None = None) -> Anchor:
+    """The anchor at a state for an input; without a state, at the reference."""
+    if state is None:
+        return Anchor(net.stiffness, net.rest_length, jnp.asarray(net.reference, net.stiffness.dtype))
+    if x is None:
+        raise ValueError("x: wanted the input that belongs to the state, got None")
+    return Anchor(net.stiffness, net.rest_length, net.positions(state, x))
 
 
 def _settled(
     solver: ElasticEquilibrium,
-    net: Any,
-    x: Array,
-    nudge: Any,
+    net: SpringNetwork,
+    x: Float[Array, "inputs"],
+    nudge: Nudge | HeldBySprings | None,
     start: Float[Array, "free"],
     limit: Float[Array, ""],
 ) -> tuple[Float[Array, "free"], Array, Softest]:
@@ -117,10 +117,8 @@ def _settled(
     going = lambda flat, gradient, step: bounds.going(flat, gradient, step, scale)
     point, step, steering, steps = _descended(solver, objective, start, going)
     flat, _, gradient = point
-    finished = bounds.at_rest(flat, gradient, step)
-    if solver.certify:
-        outputs = curvature_at_outputs(objective, flat)
-        finished &= is_certified(objective, flat, outputs, steering)
+    outputs = curvature_at_outputs(objective, flat)
+    finished = bounds.at_rest(flat, gradient, step) & is_certified(objective, flat, outputs, steering)
     carry = (point, steps, Softest.unknown(start, step))
     search = functools.partial(_searched, solver)
     (flat, _, _), steps, softest = only_where(~finished, search, objective, bounds, steering, carry)
@@ -139,7 +137,11 @@ class _Bounds(eqx.Module):
         return ~(jnp.max(jnp.abs(flat), initial=0.0) < self.far)
 
     def at_rest(
-        self, flat: Float[Array, "free"], gradient: Float[Array, "free"], step: Any, scale: Any = None
+        self,
+        flat: Float[Array, "free"],
+        gradient: Float[Array, "free"],
+        step: Array | float,
+        scale: Array | None = None,
     ) -> Bool[Array, ""]:
         """Whether forces balance and the step was short; `scale` is what meets at the coordinates, by default here."""
         scale = self.objective.scale(flat) if scale is None else scale
@@ -147,13 +149,21 @@ class _Bounds(eqx.Module):
         return short & (jnp.max(jnp.abs(gradient) / scale, initial=0.0) <= self.limit)
 
     def going(
-        self, flat: Float[Array, "free"], gradient: Float[Array, "free"], step: Any, scale: Any = None
+        self,
+        flat: Float[Array, "free"],
+        gradient: Float[Array, "free"],
+        step: Array | float,
+        scale: Array | None = None,
     ) -> Bool[Array, ""]:
         return ~self.at_rest(flat, gradient, step, scale) & ~self.gone(flat)
 
 
 def _searched(
-    solver: ElasticEquilibrium, objective: Objective, bounds: _Bounds, steering: Preconditioner, carry: Any
+    solver: ElasticEquilibrium,
+    objective: Objective,
+    bounds: _Bounds,
+    steering: Preconditioner,
+    carry: tuple[Point, Array, Softest],
 ) -> tuple[Point, Array, Softest]:
     """Downhill from where L-BFGS ended, and on from every saddle along its softest mode; (point, steps, softest)."""
 
@@ -170,11 +180,10 @@ def _searched(
         point, step = _escaped(objective, point, softest)
         point, step, more = trust_region(objective, point, step, bounds.going, solver.max_steps, solver.dense_size)
         softest = Softest.unknown(point[0], step)
-        if solver.certify:
-            outputs = curvature_at_outputs(objective, point[0])
-            # also where the forces do not quite balance: the judge is a little more lenient
-            uncertain = ~is_certified(objective, point[0], outputs, steering) & ~bounds.gone(point[0])
-            softest = softest_mode(objective, point, outputs, softest, uncertain, solver.dense_size)
+        outputs = curvature_at_outputs(objective, point[0])
+        # also where the forces do not quite balance: the judge is a little more lenient
+        uncertain = ~is_certified(objective, point[0], outputs, steering) & ~bounds.gone(point[0])
+        softest = softest_mode(objective, point, outputs, softest, uncertain, solver.dense_size)
         return point, steps + more, softest, tries + 1
 
     point, steps, softest, _ = jax.lax.while_loop(unsettled, search, (*carry, jnp.zeros((), jnp.int32)))
@@ -199,18 +208,18 @@ def _descended(
     scale = objective.scale(start)
     size = lambda gradient: jnp.sqrt(jnp.sum((gradient / scale) ** 2))
     coarse = lambda flat, gradient, step: going(flat, gradient, step) & (size(gradient) > 3e-3 * size(point[2]))
-    anchor = Anchor(net.stiffness, net.rest_length, objective.positions(start))
+    anchor = objective.springs(start)
     steering = steer(anchor)
     near, memory, _ = descend(objective, point, memory, steering, coarse, solver.max_steps)
-    positions = objective.positions(near[0])
-    suffices = steering.loss(net, positions) <= sparse_factor.NARROW / 2
-    chosen = jnp.where(suffices, anchor.positions, positions)
+    here = objective.springs(near[0])
+    suffices = steering.loss(here) <= sparse_factor.NARROW / 2
+    chosen = jnp.where(suffices, anchor.positions, here.positions)
     steering = steer(Anchor(net.stiffness, net.rest_length, chosen))
     point, memory, step = descend(objective, near, memory, steering, going, solver.max_steps)
     return point, step, steering, memory.steps
 
 
-def _escaped(objective: Objective, point: Any, softest: Softest) -> Any:
+def _escaped(objective: Objective, point: Point, softest: Softest) -> tuple[Point, Float[Array, ""]]:
     """A lower point along the softest mode of a saddle, or the same point where there is none; with the length of the
     step that is known to lead there.
     """
@@ -219,16 +228,10 @@ def _escaped(objective: Objective, point: Any, softest: Softest) -> Any:
     mode = jnp.where(jnp.sum(mode * gradient) > 0, -mode, mode)
     reach = objective.typical_length(flat)
 
-    def too_long(trial):
-        fraction, found = trial
-        return softest.negative & ~(found < energy) & (fraction > 1e-6)
-
-    def halve(trial):
-        fraction = trial[0] / 2
-        return fraction, objective.energy(flat + fraction * reach * mode)
-
+    refused = lambda _, found: softest.negative & ~(found < energy)
+    trial = lambda fraction: (objective.energy(flat + fraction * reach * mode),)
     untried = (jnp.asarray(0.5, flat.dtype), jnp.asarray(jnp.inf, flat.dtype))
-    fraction, found = jax.lax.while_loop(too_long, halve, untried)
+    fraction, found = backtrack(trial, refused, untried, 1e-6)
     lower = softest.negative & (found < energy)
     moved = jnp.where(lower, flat + fraction * reach * mode, flat)
     keep = lambda new, old: jnp.where(lower, new, old)
@@ -236,10 +239,12 @@ def _escaped(objective: Objective, point: Any, softest: Softest) -> Any:
     return (moved, keep(found, energy), gradient), keep(jnp.asarray(jnp.inf, flat.dtype), softest.step)
 
 
-def _compliance_at_outputs(net: Any, x: Array, flat: Float[Array, "free"]) -> Float[Array, "outputs"]:
+def _compliance_at_outputs(
+    net: SpringNetwork, x: Float[Array, "inputs"], flat: Float[Array, "free"]
+) -> Float[Array, "outputs"]:
     """How far a newton at each output would move it if it moved the nodes it reads alone, metres per newton."""
-    at_nodes = node_stiffness(net.topology, net.stiffness)
-    read = read_coordinates(net.topology)
+    at_nodes = net.topology.node_stiffness(net.stiffness)
+    read = net.topology.read_coordinates
     shown = lambda part: net.read(flat.at[read].set(part).reshape(net.topology.state_shape), x)
     rows = jax.jacrev(shown)(flat[read])
     yields = jnp.sum(rows * (rows / at_nodes[read]), axis=1)
@@ -248,9 +253,9 @@ def _compliance_at_outputs(net: Any, x: Array, flat: Float[Array, "free"]) -> Fl
 
 def _pinned(
     solver: ElasticEquilibrium,
-    net: Any,
-    x: Array,
-    pin: Any,
+    net: SpringNetwork,
+    x: Float[Array, "inputs"],
+    pin: Pin,
     start: Float[Array, "free"],
     limit: Float[Array, ""],
 ) -> tuple[Float[Array, "free"], Array, Softest]:

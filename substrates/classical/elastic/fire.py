@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import PRNGKeyArray, PyTree
 
 from substrates.classical.elastic.descent import Objective
+from substrates.classical.elastic.preconditioner import DENSE_SIZE
 from substrates.classical.elastic.stability import (
     Softest,
     certified_status,
@@ -19,6 +20,9 @@ from substrates.classical.elastic.stability import (
 from substrates.nudge import Nudge, Pin
 from substrates.solvers.solver import Equilibrium, Solver, judge, tolerance
 
+LONGEST_STEP = 1.1
+"""In units of 1/omega."""
+
 
 class FIRE(Solver):
     """The fast inertial relaxation engine: masses move under the forces and are steered downhill.
@@ -27,24 +31,20 @@ class FIRE(Solver):
     While the power P = f.v is positive the velocity is turned towards the force and the time step grows; otherwise the
     masses stop and the step shrinks. The longest step is a fraction of 1/omega, where omega^2 = 2 bounds the stiffness
     of any mode: with longer ones the stiffest modes keep ringing. It needs thousands of forces where
-    `ElasticEquilibrium` needs ten factorised steps, and no matrices.
+    `ElasticEquilibrium` needs ten factorised steps, and no matrices but for the test of stability in the end. It stays
+    at the saddle that it finds, and says so.
 
     Attributes:
         max_steps: the most steps.
-        longest_step: in units of 1/omega.
         absolute_tolerance, relative_tolerance: what may be left over of the forces: newtons, and a part of those that
             meet at a node; None takes them from the dtype.
-        certify: whether the softest mode of the Hessian is looked at in the end, as `ElasticEquilibrium` does. FIRE
-            stays at the saddle that it finds.
 
     Source: Bitzek, Koskinen, Gaehler, Moseler and Gumbsch 2006, "Structural relaxation made simple".
     """
 
     max_steps: int = 50_000
-    longest_step: float = 1.1
     absolute_tolerance: float | None = None
     relative_tolerance: float | None = None
-    certify: bool = True
 
     def __call__(
         self, substrate: Any, x: PyTree, nudge: Nudge | Pin | None, start: PyTree, key: PRNGKeyArray | None
@@ -57,7 +57,7 @@ class FIRE(Solver):
         outputs = curvature_at_outputs(objective, flat)
         # everything in coordinates of unit mass
         root = 1 / jnp.sqrt(held_by(substrate, outputs))
-        longest = self.longest_step / 2**0.5
+        longest = LONGEST_STEP / 2**0.5
         norm = lambda v: jnp.sqrt(jnp.sum(v * v))
 
         def running(carry):
@@ -84,10 +84,8 @@ class FIRE(Solver):
         first = (flat, jnp.zeros_like(flat), force, number(0.3 * longest), number(0.1), count, count)
         flat, *_, steps = jax.lax.while_loop(running, advance, first)
         found = judge(substrate, flat.reshape(jnp.shape(start)), x, nudge, steps, limit)
-        if not self.certify:
-            return found
         outputs = curvature_at_outputs(objective, flat)
         nothing = Softest.unknown(flat, jnp.zeros((), flat.dtype))
         point = objective.point(flat)
-        softest = softest_mode(objective, point, outputs, nothing, found.converged, substrate.solver.dense_size)
+        softest = softest_mode(objective, point, outputs, nothing, found.converged, DENSE_SIZE)
         return certified_status(found, softest)

@@ -1,15 +1,15 @@
-"""Regular lattices and disordered packings: where their nodes stand and which are joined."""
+"""Lattices, disordered packings, layers: where their nodes stand and which are joined."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
 from jaxtyping import PRNGKeyArray
-
-from substrates.classical.elastic.build import build_network
-from substrates.classical.elastic.network import ElasticNetwork
 
 _HALF3 = 3**0.5 / 2
 
@@ -56,8 +56,7 @@ def lattice_points(kind: str, shape: Sequence[int], spacing: float = 1.0) -> tup
     counts = np.atleast_1d(np.asarray(shape))
     if counts.shape != (dim,) or not np.issubdtype(counts.dtype, np.integer) or counts.min() < 1:
         raise ValueError(f"shape: wanted {dim} positive whole numbers for a {kind} lattice, got {shape!r}")
-    if not (np.isfinite(spacing) and spacing > 0):
-        raise ValueError(f"spacing: wanted a positive number of metres, got {spacing}")
+    _refuse_not_positive(spacing=spacing)
     if kind == "triangular":  # row by row, every other row shifted by half a spacing
         row, column = np.divmod(np.arange(counts[0] * counts[1]), counts[0])
         points = np.stack([column + 0.5 * (row % 2), _HALF3 * row], axis=1)
@@ -70,21 +69,10 @@ def lattice_points(kind: str, shape: Sequence[int], spacing: float = 1.0) -> tup
     return spacing * points, pairs[np.lexsort(pairs.T[::-1])].astype(int)
 
 
-def lattice_network(
-    kind: str,
-    shape: Sequence[int],
-    *,
-    inputs: Sequence[Any],
-    outputs: Sequence[Any],
-    clamped: Sequence[Any],
-    spacing: float,
-    disorder: float,
-    key: PRNGKeyArray | None,
-    **options: Any,
-) -> ElasticNetwork:
-    """The network that `ElasticNetwork.lattice` describes."""
-    import jax
-
+def lattice(
+    kind: str, shape: Sequence[int], spacing: float, disorder: float, key: PRNGKeyArray | None
+) -> tuple[np.ndarray, np.ndarray, dict[str, list[int]]]:
+    """(where nodes stand, springs, the nodes of each side) of the network that `ElasticNetwork.lattice` describes."""
     points, edges = lattice_points(kind, shape, spacing)
     sides = side_nodes(points, 0.75 * spacing if kind in ("honeycomb", "kagome", "triangular") else 0.25 * spacing)
     if not (np.isfinite(disorder) and 0 <= disorder < 0.5):
@@ -93,52 +81,23 @@ def lattice_network(
         if key is None:
             raise ValueError("key: wanted a key that draws the disorder, got None")
         points = points + spacing * np.asarray(jax.random.uniform(key, points.shape, float, -disorder, disorder))
-    return build_network(
-        edges,
-        positions=points,
-        n=None,
-        inputs=named_sides("inputs", inputs, sides),
-        outputs=outputs,
-        clamped=named_sides("clamped", clamped, sides),
-        **options,
-    )
+    return points, edges, sides
 
 
-def packing_network(
-    n: int,
-    *,
-    inputs: Sequence[Any],
-    outputs: Sequence[Any],
-    clamped: Sequence[Any],
-    dim: int,
-    coordination: float | None,
-    key: PRNGKeyArray,
-    **options: Any,
-) -> ElasticNetwork:
-    """The network that `ElasticNetwork.packing` describes."""
-    import jax
-
+def packing(
+    n: int, dim: int, coordination: float | None, key: PRNGKeyArray
+) -> tuple[np.ndarray, np.ndarray, dict[str, list[int]]]:
+    """(where nodes stand, springs, the nodes of each side) of the network that `ElasticNetwork.packing` describes."""
     if dim not in (2, 3):
         raise ValueError(f"dim: wanted 2 or 3, got {dim}")
     if not isinstance(n, int | np.integer) or n < 2 * dim + 2:
         raise ValueError(f"n: wanted a whole number of nodes, at least {2 * dim + 2}, got {n!r}")
-    draw = np.random.default_rng(np.asarray(jax.random.key_data(key)).ravel().tolist())
+    draw = _drawing(key)
     points = spread_points(int(n), dim, draw)
     edges = delaunay_edges(points)
     if coordination is not None:
         edges = thinned(edges, len(points), dim, coordination, draw)
-    lengths = np.linalg.norm(points[edges[:, 0]] - points[edges[:, 1]], axis=1)
-    sides = side_nodes(points, 0.6 * len(points) ** (-1 / dim))
-    options.setdefault("stiffness", 1 / lengths)
-    return build_network(
-        edges,
-        positions=points,
-        n=None,
-        inputs=named_sides("inputs", inputs, sides),
-        outputs=outputs,
-        clamped=named_sides("clamped", clamped, sides),
-        **options,
-    )
+    return points, edges, side_nodes(points, 0.6 * len(points) ** (-1 / dim))
 
 
 def spread_points(n: int, dim: int, draw: np.random.Generator) -> np.ndarray:
@@ -205,30 +164,91 @@ def side_nodes(points: np.ndarray, reach: float) -> dict[str, list[int]]:
     return found
 
 
-def named_sides(name: str, entries: Sequence[Any], sides: dict[str, list[int]]) -> list[Any]:
-    """The entries with names of sides replaced by their nodes; each node is named once."""
+def by_sides(sides: dict[str, list[int]], **words: Sequence[Any]) -> dict[str, list[Any]]:
+    """Arguments that name nodes, with the names of sides replaced by their nodes; each node is named once."""
+    return {name: _without_sides(name, entries, sides) for name, entries in words.items()}
 
-    def nodes(side: str) -> list[int]:
+
+def _without_sides(name: str, entries: Sequence[Any], sides: dict[str, list[int]]) -> list[Any]:
+    def nodes(entry: Any) -> list[Any]:
+        side, *axis = entry if isinstance(entry, tuple) and entry else (entry,)
+        if not isinstance(side, str):
+            return [entry]
         if side not in sides:
             raise ValueError(f"{name}: wanted nodes or one of {', '.join(sides)}, got {side!r}")
-        return sides[side]
+        return [(node, *axis) for node in sides[side]] if axis else sides[side]
 
     spread: list[Any] = []
     for entry in entries:
-        if isinstance(entry, str):
-            spread += [node for node in nodes(entry) if node not in spread]
-        elif isinstance(entry, tuple) and len(entry) == 2 and isinstance(entry[0], str):
-            spread += [(node, entry[1]) for node in nodes(entry[0])]
-        elif isinstance(entry, Mapping):
-            moved: dict[Any, Any] = {}
-            for key, value in entry.items():
-                if isinstance(key, str):
-                    moved.update(dict.fromkeys(nodes(key), value))
-                elif isinstance(key, tuple) and isinstance(key[0], str):
-                    moved.update({(node, key[1]): value for node in nodes(key[0])})
-                else:
-                    moved[key] = value
-            spread.append(moved)
+        if isinstance(entry, Mapping):
+            spread.append({node: value for key, value in entry.items() for node in nodes(key)})
         else:
-            spread.append(entry)
+            again = spread if isinstance(entry, str) else ()
+            spread += [node for node in nodes(entry) if node not in again]
     return spread
+
+
+def layers(
+    sizes: Sequence[int],
+    key: PRNGKeyArray,
+    input_gain: float,
+    output_gain: float,
+    gap: float,
+    height: float,
+    ground: float,
+    dtype: DTypeLike | None,
+) -> dict[str, Any]:
+    """The arguments of `ElasticNetwork.from_edges` for the network that `ElasticNetwork.layered` describes."""
+    if len(sizes) < 2 or min(sizes) < 1:
+        raise ValueError(f"sizes: wanted the numbers of inputs and outputs and of nodes between, got {tuple(sizes)}")
+    _refuse_not_positive(input_gain=input_gain, output_gain=output_gain, gap=gap, height=height)
+    if not (np.isfinite(ground) and 0 < ground < 1):
+        raise ValueError(f"ground: wanted a part from 0 to 1, both excluded, got {ground}")
+    draw = _drawing(key)
+    columns = [2 * sizes[0], *sizes[1:]]
+    starts = np.concatenate([[0], np.cumsum(columns)])
+    across = [np.repeat([-gap, gap], sizes[0])]
+    across += [np.full(count, layer * 3 * gap) for layer, count in enumerate(sizes[1:])]
+    places = [np.stack([a, _spread(len(a), height, draw)], axis=1) for a in across]
+    places[0][sizes[0] :, 1] = places[0][: sizes[0], 1]
+    edges, stiffness = [], []
+    for layer in range(1, len(columns)):
+        before, after = np.meshgrid(
+            np.arange(starts[layer - 1], starts[layer]), np.arange(starts[layer], starts[layer + 1]), indexing="ij"
+        )
+        edges.append(np.stack([before.ravel(), after.ravel()], axis=1))
+        stiffness.append(draw.uniform(0.1, 1.9, before.size) / columns[layer - 1])
+    free = np.arange(starts[1], starts[-1])
+    everything = np.concatenate(places)
+    held = np.arange(starts[-1], starts[-1] + 2 * free.size)
+    for sign, nodes in ((1.0, held[: free.size]), (-1.0, held[free.size :])):
+        edges.append(np.stack([free, nodes], axis=1))
+        stiffness.append(np.full(free.size, ground))
+        everything = np.concatenate([everything, everything[free] + [0.0, sign * gap]])
+    return {
+        "edges": np.concatenate(edges),
+        "positions": everything,
+        "inputs": [
+            {(i, 0): input_gain, (i, 1): 0.0, (sizes[0] + i, 0): -input_gain, (sizes[0] + i, 1): 0.0}
+            for i in range(sizes[0])
+        ],
+        "outputs": [{(int(node), 0): output_gain} for node in range(starts[-2], starts[-1])],
+        "clamped": held.tolist(),
+        "stiffness": np.concatenate(stiffness).astype(jnp.zeros(()).dtype if dtype is None else dtype),
+    }
+
+
+def _spread(count: int, height: float, draw: np.random.Generator) -> np.ndarray:
+    """Heights of a column's nodes, about even, in random order."""
+    even = (draw.permutation(count) + draw.uniform(0.25, 0.75, count)) / count
+    return height * (even - 0.5)
+
+
+def _drawing(key: PRNGKeyArray) -> np.random.Generator:
+    return np.random.default_rng(np.asarray(jax.random.key_data(key)).ravel().tolist())
+
+
+def _refuse_not_positive(**values: float) -> None:
+    for name, value in values.items():
+        if not (np.isfinite(value) and value > 0):
+            raise ValueError(f"{name}: wanted a positive number, got {value}")

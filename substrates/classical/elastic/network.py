@@ -6,19 +6,26 @@ from collections.abc import Hashable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PRNGKeyArray
+import numpy as np
+from jax.typing import ArrayLike, DTypeLike
+from jaxtyping import Array, Float, Inexact, PRNGKeyArray
 
+from substrates import arguments
+from substrates.classical.elastic import build, lattices, pictures
 from substrates.classical.elastic.equilibrium import ElasticEquilibrium
-from substrates.classical.elastic.springs import Springs, State
-from substrates.classical.elastic.topology import Topology
-from substrates.substrate import fixed
+from substrates.classical.elastic.rigidity import Rigidity, analyse, refuse_large
+from substrates.classical.elastic.springs import State, Topology, direction, length, stiffness_blocks
+from substrates.nudge import Nudge, Pin
+from substrates.solvers.solver import Solver, Status
+from substrates.substrate import Substrate, fixed
 
 if TYPE_CHECKING:
-    from substrates.classical.elastic.rigidity import Rigidity
+    from matplotlib.axes import Axes
 
 
-class ElasticNetwork(Springs):
+class ElasticNetwork(Substrate):
     """A network of linear springs between nodes in two or three dimensions, at mechanical equilibrium.
 
     The positions of the free nodes minimise the stored energy less the work of dead loads, in joules,
@@ -54,8 +61,251 @@ class ElasticNetwork(Springs):
     stiffness_floor: float = eqx.field(static=True, default=0.0)
     rest_length_floor: float = eqx.field(static=True, default=0.0)
 
-    solver: ClassVar[Any] = ElasticEquilibrium()
+    solver: ClassVar[Solver] = ElasticEquilibrium()
     training_precision: ClassVar[int] = 64
+
+    def energy(self, state: State, x: Float[Array, "inputs"]) -> Inexact[Array, ""]:
+        positions = self.positions(state, x)
+        stored = 0.5 * jnp.sum(self.stiffness * (length(self.topology.vectors(positions)) - self.rest_length) ** 2)
+        return stored if self.load is None else stored - jnp.sum(self.load * positions)
+
+    def force(self, state: State, x: Float[Array, "inputs"], nudge: Nudge | Pin | None = None) -> State:
+        """The tensions that meet at each free coordinate, and the load on it, newtons."""
+        if nudge is not None:
+            return self.total_force(state, x, nudge)
+        forces = self.topology.collect_at_free(self.pulls(self.positions(state, x)))
+        if self.load is not None:
+            forces += self.load.reshape(-1)[self.topology.free].astype(forces.dtype)
+        return forces.reshape(self.topology.state_shape)
+
+    def pulls(self, positions: Inexact[Array, "n dim"]) -> Inexact[Array, "springs dim"]:
+        """The force of each spring on its second node, newtons."""
+        vectors = self.topology.vectors(positions)
+        lengths = length(vectors)
+        return -(self.stiffness * (lengths - self.rest_length))[:, None] * direction(vectors, lengths)
+
+    def positions(self, state: State, x: Float[Array, "inputs"]) -> Inexact[Array, "n dim"]:
+        """Where every node stands, metres."""
+        topology = self.topology
+        flat = jnp.asarray(state).reshape(-1)
+        held = jnp.asarray(topology.reference.reshape(-1)[topology.prescribed], self.stiffness.dtype)
+        prescribed = (held + self._displaced(x)).astype(flat.dtype)
+        return jnp.concatenate([flat, prescribed])[topology.gather].reshape(topology.n, topology.dim)
+
+    def initial_state(self, x: Float[Array, "inputs"]) -> State:
+        """The reference, carried along affinely with the prescribed displacements."""
+        topology, dtype = self.topology, self.stiffness.dtype
+        arguments.refuse_complex_input(x, dtype)
+        fit, carry = (jnp.asarray(matrix, dtype) for matrix in topology.affine)
+        moved = carry @ (fit @ self._displaced(x))
+        return (jnp.asarray(topology.reference.reshape(-1)[topology.free], dtype) + moved).reshape(topology.state_shape)
+
+    def read(self, state: State, x: Float[Array, "inputs"]) -> Inexact[Array, "outputs"]:
+        positions = self.positions(state, x)
+        topology = self.topology
+        if topology.read_map is None:
+            return length(positions[topology.pairs[:, 1]] - positions[topology.pairs[:, 0]])
+        if topology.reading == "displacement":
+            positions = positions - topology.reference.astype(positions.real.dtype)
+        return topology.read_map(positions.reshape(-1))
+
+    def force_scale(self, state: State, x: Float[Array, "inputs"]) -> State:
+        """The sum, over the springs at the node of each coordinate, of stiffness times length (or extent / 32).
+
+        It is what the springs would pull with if they were stretched to twice their length; the extent stands for the
+        rounding of positions.
+        """
+        positions, topology = jnp.abs(self.positions(state, x)), self.topology
+        lengths = jnp.maximum(jnp.abs(length(self.topology.vectors(self.positions(state, x)))), self.rest_length)
+        extent = jnp.max(positions, initial=0.0)
+        at_springs = self.stiffness * jnp.maximum(lengths, extent / 32)
+        at_nodes = topology.sum_at_nodes(at_springs)
+        if self.load is not None:
+            at_nodes += jnp.max(jnp.abs(self.load), axis=1).astype(at_nodes.dtype)
+        return at_nodes[topology.free // topology.dim].reshape(topology.state_shape)
+
+    @property
+    def input_size(self) -> int:
+        return self.topology.inputs
+
+    def measure(self, states: State, xs: Float[Array, "batch inputs"], nudges: Nudge | Pin | None = None) -> Self:
+        """dE/dk = (r - l)^2/2 and dE/dl = -k (r - l) of every spring, averaged over the batch."""
+        extensions = jax.vmap(self.extensions)(states, xs)
+        return self._observable(jnp.mean(extensions**2, axis=0) / 2, -self.stiffness * jnp.mean(extensions, axis=0))
+
+    def contrast(
+        self,
+        plus: State,
+        minus: State,
+        xs: Float[Array, "batch inputs"],
+        nudges_plus: Nudge | Pin | None = None,
+        nudges_minus: Nudge | Pin | None = None,
+    ) -> Self:
+        """measure(plus) - measure(minus) exactly and without cancellation.
+
+        With e = r - l: e+ - e- = (d+ - d-).(d+ + d-)/(r+ + r-), and (e+^2 - e-^2)/2 = (e+ - e-)(e+ + e-)/2.
+        """
+
+        def one(plus, minus, x):
+            d_plus, d_minus = (self.topology.vectors(self.positions(state, x)) for state in (plus, minus))
+            total = length(d_plus) + length(d_minus)
+            none = total == 0
+            work = jnp.sum((d_plus - d_minus) * (d_plus + d_minus), axis=-1)
+            difference = jnp.where(none, 0.0, work / jnp.where(none, 1.0, total))
+            return difference * (total / 2 - self.rest_length), -self.stiffness * difference
+
+        by_stiffness, by_rest_length = jax.vmap(one)(plus, minus, xs)
+        return self._observable(jnp.mean(by_stiffness, axis=0), jnp.mean(by_rest_length, axis=0))
+
+    def constrained(self) -> Self:
+        """The network with every stiffness and rest length at or above its floor."""
+        return eqx.tree_at(
+            lambda net: (net.stiffness, net.rest_length),
+            self,
+            (jnp.maximum(self.stiffness, self.stiffness_floor), jnp.maximum(self.rest_length, self.rest_length_floor)),
+        )
+
+    # what an instrument shows
+
+    def lengths(self, state: State, x: Float[Array, "inputs"]) -> Inexact[Array, "springs"]:
+        """r, metres."""
+        return length(self.topology.vectors(self.positions(state, x)))
+
+    def extensions(self, state: State, x: Float[Array, "inputs"]) -> Inexact[Array, "springs"]:
+        """r - l of each spring, metres; negative under compression."""
+        return self.lengths(state, x) - self.rest_length
+
+    def tensions(self, state: State, x: Float[Array, "inputs"]) -> Inexact[Array, "springs"]:
+        """k (r - l) of each spring, newtons; negative under compression."""
+        return self.stiffness * self.extensions(state, x)
+
+    def stored_energy(self, state: State, x: Float[Array, "inputs"]) -> Inexact[Array, "springs"]:
+        """k (r - l)^2/2 of each spring, joules."""
+        return 0.5 * self.stiffness * self.extensions(state, x) ** 2
+
+    def stress_tensor(
+        self, state: State, x: Float[Array, "inputs"], volume: float | None = None
+    ) -> Inexact[Array, "dim dim"]:
+        """The mean Cauchy stress, sum_ij T_ij r_ij n_ij n_ij' / volume, newtons per metre (2D) or pascals (3D).
+
+        Times the volume it is the derivative of the stored energy in a uniform strain of all nodes.
+
+        Args:
+            state, x: an equilibrium, or any state.
+            volume: area in 2D; by default that of the convex hull of the reference.
+        """
+        positions = self.positions(state, x)
+        pulls = -self.pulls(positions)
+        return pulls.T @ self.topology.vectors(positions) / (self.topology.volume if volume is None else volume)
+
+    def reactions(self, state: State, x: Float[Array, "inputs"]) -> Inexact[Array, "n dim"]:
+        """The force that holds every clamped or driven coordinate in place, newtons; 0 on free ones."""
+        topology = self.topology
+        forces = topology.collect(self.pulls(self.positions(state, x)))
+        if self.load is not None:
+            forces += self.load.reshape(-1).astype(forces.dtype)
+        held = jnp.zeros_like(forces).at[topology.prescribed].set(-forces[topology.prescribed])
+        return held.reshape(topology.n, topology.dim)
+
+    def hessian(self, state: State, x: Float[Array, "inputs"]) -> Float[Array, "free free"]:
+        """d2E/dstate2, the stiffness against motions of the free coordinates, newtons per metre."""
+        vectors = self.topology.vectors(self.positions(state, x))
+        return self.topology.hessian(stiffness_blocks(self.stiffness, self.rest_length, vectors))
+
+    def rigidity(self, x: Float[Array, "inputs"] | None = None, state: State | None = None) -> Rigidity:
+        """Zero modes, states of self-stress and the Maxwell count, to first order and with pre-stress; see `Rigidity`.
+
+        Args:
+            x: an input; None means no displacement.
+            state: where; None for the equilibrium at x.
+
+        Raises:
+            ValueError: for more than `LARGEST` free coordinates, and where there is no equilibrium at x.
+        """
+        refuse_large(self.topology.free.size)
+        dtype = self.stiffness.dtype
+        x = jnp.zeros(self.topology.inputs, dtype) if x is None else jnp.asarray(x, dtype)
+        if state is None:
+            found = self.relax(x)
+            if bool((found.status == Status.out_of_steps) | (found.status == Status.not_finite)):
+                raise ValueError(f"x: wanted an input with an equilibrium, got {found}; give a state to look at that")
+            state = jnp.asarray(found.state)
+        return analyse(self.topology, self.stiffness, self.positions(state, x), self.hessian(state, x))
+
+    def draw(
+        self,
+        state: State | None = None,
+        x: Float[Array, "inputs"] | None = None,
+        ax: Axes | None = None,
+        *,
+        colour: str = "strain",
+        reference: bool = True,
+        values: ArrayLike | None = None,
+        label: str = "",
+    ) -> Axes:
+        """Draws the springs where they stand, as wide as they are stiff, and behind them the network at rest.
+
+        Inputs (driven nodes) are squares, clamped nodes diamonds, outputs circles; rollers count as what moves them.
+
+        Args:
+            state: an equilibrium state; None with an x settles the network, None without one draws it at its reference.
+            x: the input, shape (inputs,), metres.
+            ax: where to draw (with a 3D projection for a network in 3D); None opens a new figure.
+            colour: "strain", "tension", "extension" or "energy"; at the reference, too, where rest lengths may differ
+                from distances.
+            reference: whether to draw the network at its reference, in light grey.
+            values: colour the springs by these numbers instead, shape (m,), such as a contrast or a change of
+                stiffness.
+            label: what they are, at the colour bar.
+
+        Raises:
+            ValueError: for a colour that is not known, values of another shape, and a state without its input.
+        """
+        if state is not None and x is None:
+            raise ValueError("x: wanted the input that belongs to the state, got None")
+        places = self.reference
+        if x is not None:
+            x = jnp.asarray(x, self.stiffness.dtype)
+            places = np.asarray(self.positions(self.relax(x).state if state is None else state, x), float)
+        return pictures.network(
+            places,
+            self.edges,
+            np.asarray(self.stiffness, float),
+            np.asarray(self.rest_length, float),
+            self.topology.roles,
+            ax,
+            behind=self.reference if reference and x is not None else None,
+            colour=colour,
+            values=values,
+            label=label,
+        )
+
+    # the structure
+
+    @property
+    def n(self) -> int:
+        """The number of nodes."""
+        return self.topology.n
+
+    @property
+    def dim(self) -> int:
+        """The number of dimensions of space."""
+        return self.topology.dim
+
+    @property
+    def edges(self) -> np.ndarray:
+        """The two nodes of each spring, shape (m, 2)."""
+        return self.topology.edges
+
+    @property
+    def reference(self) -> np.ndarray:
+        """Where the nodes stand for x = 0 before anything relaxes, shape (n, dim), metres."""
+        return self.topology.reference
+
+    @property
+    def free_nodes(self) -> np.ndarray:
+        """The nodes with a free coordinate, ascending."""
+        return self.topology.free_nodes
 
     # ways to build one
 
@@ -76,7 +326,7 @@ class ElasticNetwork(Springs):
         stiffness_floor: float | None = None,
         rest_length_floor: float | None = None,
         floppy: bool = False,
-    ) -> ElasticNetwork:
+    ) -> Self:
         """A network on any graph.
 
         Args:
@@ -101,23 +351,9 @@ class ElasticNetwork(Springs):
         Raises:
             ValueError: for what makes no network with one equilibrium; the message says what to change.
         """
-        from substrates.classical.elastic.build import build_network
-
-        return build_network(
-            edges,
-            n,
-            positions=positions,
-            inputs=inputs,
-            outputs=outputs,
-            clamped=clamped,
-            stiffness=stiffness,
-            rest_length=rest_length,
-            reading=reading,
-            loads=loads,
-            stiffness_floor=stiffness_floor,
-            rest_length_floor=rest_length_floor,
-            floppy=floppy,
-        )
+        topology = build.connected(edges, n, positions, inputs, outputs, clamped, reading)
+        floors = stiffness_floor, rest_length_floor
+        return cls(**build.fields(topology, stiffness, rest_length, loads, *floors, floppy))
 
     @classmethod
     def from_networkx(
@@ -130,7 +366,7 @@ class ElasticNetwork(Springs):
         positions: Any = "position",
         stiffness: Any = "stiffness",
         **options: Any,
-    ) -> ElasticNetwork:
+    ) -> Self:
         """The network with a spring on every edge of a NetworkX graph; nodes are numbered in the graph's order.
 
         Args:
@@ -145,17 +381,9 @@ class ElasticNetwork(Springs):
             ValueError: for a label that is no node, a pair that is a label and a label with an axis, a node or an edge
                 without its attribute, and whatever `from_edges` refuses.
         """
-        from substrates.classical.elastic.build import network_from_networkx
-
-        return network_from_networkx(
-            graph,
-            inputs=inputs,
-            outputs=outputs,
-            clamped=clamped,
-            positions=positions,
-            stiffness=stiffness,
-            **options,
-        )
+        words = build.by_labels(graph, inputs, outputs, clamped, positions, stiffness, **options)
+        with arguments.explained(tuple(graph.nodes)):
+            return cls.from_edges(**words)
 
     @classmethod
     def lattice(
@@ -170,7 +398,7 @@ class ElasticNetwork(Springs):
         disorder: float = 0.0,
         key: PRNGKeyArray | None = None,
         **options: Any,
-    ) -> ElasticNetwork:
+    ) -> Self:
         """A regular lattice of springs between nearest neighbours, or one whose nodes are shifted at random.
 
         Args:
@@ -184,19 +412,9 @@ class ElasticNetwork(Springs):
             key: draws the shifts.
             options: the others of `from_edges`.
         """
-        from substrates.classical.elastic.lattices import lattice_network
-
-        return lattice_network(
-            kind,
-            shape,
-            inputs=inputs,
-            outputs=outputs,
-            clamped=clamped,
-            spacing=spacing,
-            disorder=disorder,
-            key=key,
-            **options,
-        )
+        points, edges, sides = lattices.lattice(kind, shape, spacing, disorder, key)
+        words = lattices.by_sides(sides, inputs=inputs, clamped=clamped)
+        return cls.from_edges(edges, positions=points, outputs=outputs, **words, **options)
 
     @classmethod
     def packing(
@@ -210,7 +428,7 @@ class ElasticNetwork(Springs):
         coordination: float | None = None,
         key: PRNGKeyArray,
         **options: Any,
-    ) -> ElasticNetwork:
+    ) -> Self:
         """A disordered network: the Delaunay triangulation of evenly spread random points in the unit square or cube.
 
         Args:
@@ -222,57 +440,77 @@ class ElasticNetwork(Springs):
             key: draws the points and the springs that go.
             options: the others of `from_edges`; stiffnesses are 1 N/m divided by the length by default.
         """
-        from substrates.classical.elastic.lattices import packing_network
-
-        return packing_network(
-            n, inputs=inputs, outputs=outputs, clamped=clamped, dim=dim, coordination=coordination, key=key, **options
-        )
+        points, edges, sides = lattices.packing(n, dim, coordination, key)
+        options.setdefault("stiffness", 1 / np.linalg.norm(points[edges[:, 0]] - points[edges[:, 1]], axis=1))
+        words = lattices.by_sides(sides, inputs=inputs, clamped=clamped)
+        return cls.from_edges(edges, positions=points, outputs=outputs, **words, **options)
 
     @classmethod
-    def layered(cls, sizes: Sequence[int], *, key: PRNGKeyArray, **options: Any) -> ElasticNetwork:
-        """Columns of nodes, each joined by springs to all nodes of the next; see `layered_network` for the options."""
-        from substrates.classical.elastic.tasks import layered_network
+    def layered(
+        cls,
+        sizes: Sequence[int],
+        *,
+        key: PRNGKeyArray,
+        input_gain: float = 1.0,
+        output_gain: float = 1.0,
+        gap: float = 1.0,
+        height: float = 1.0,
+        ground: float = 0.1,
+        dtype: DTypeLike | None = None,
+    ) -> Self:
+        """Columns of nodes in the plane, every node joined by springs to all nodes of the columns beside it.
 
-        return layered_network(sizes, key=key, **options)
+        Two driven nodes stand for each input, one on either side of the first column: x pushes the one towards it and
+        pulls the other away from it, so that a difference of two stiffnesses gives a weight of either sign. Free nodes
+        are also joined to a clamped one above and one below. The outputs are the horizontal displacements of the last
+        column.
+
+        Args:
+            sizes: the numbers of inputs, of nodes in each hidden column, and of outputs.
+            key: draws the heights of the nodes and the stiffnesses.
+            input_gain: displacement per unit of an input, metres.
+            output_gain: what the displacements of the last column are multiplied by.
+            gap: between columns, metres.
+            height: of the columns, metres.
+            ground: stiffness of the springs to clamped nodes, as a part of what holds a node in all.
+            dtype: of the parameters; by default JAX's.
+        """
+        return cls.from_edges(**lattices.layers(sizes, key, input_gain, output_gain, gap, height, ground, dtype))
 
     @classmethod
     def for_task(
         cls, n_inputs: int, n_outputs: int, *, sizes: tuple[int, ...] | None = None, key: PRNGKeyArray
-    ) -> ElasticNetwork:
+    ) -> Self:
         """A layered elastic network fit for a data set; `sizes` are the numbers of free nodes in the hidden columns."""
-        from substrates.classical.elastic.tasks import task_network
-
-        return task_network(n_inputs, n_outputs, sizes, key)
+        columns = (n_inputs, *((24,) if sizes is None else sizes), n_outputs)
+        return cls.layered(columns, key=key, input_gain=0.25, output_gain=60.0, ground=0.3)
 
     def training_defaults(self) -> dict[str, Any]:
-        from substrates.classical.elastic.tasks import TRAINING_DEFAULTS
+        return {
+            "beta": 3e-4,
+            "cost": "cross-entropy",
+            "epochs": 15,
+            "batch_size": 16,
+            "optimiser": "adam",
+            "learning_rate": {"stiffness": 0.004, "rest_length": 0.004},
+            "decay": 0.9,
+            "bench": {"epsilon": 0.3, "beta": 3e-3, "variant": "centered", "epochs": 8, "cost": "cross-entropy"},
+        }
 
-        return dict(TRAINING_DEFAULTS)
+    # how the measured parts are computed
 
-    def constrained(self) -> Self:
-        """The network with every stiffness and rest length at or above its floor."""
-        return eqx.tree_at(
-            lambda net: (net.stiffness, net.rest_length),
-            self,
-            (
-                jnp.maximum(self.stiffness, self.stiffness_floor),
-                jnp.maximum(self.rest_length, self.rest_length_floor),
-            ),
-        )
+    def _displaced(self, x: Float[Array, "inputs"]) -> Inexact[Array, "prescribed"]:
+        x = jnp.asarray(x)
+        if x.shape != (self.topology.inputs,):
+            raise ValueError(
+                f"x: wanted shape ({self.topology.inputs},), one displacement per input, got shape {x.shape}; "
+                "jax.vmap or relax_batch take batches"
+            )
+        drive = self.topology.drive
+        dtype = jnp.result_type(self.stiffness) if not jnp.iscomplexobj(x) else x.dtype
+        return drive(x.astype(dtype))
 
-    def rigidity(self, x: Float[Array, "inputs"] | None = None, state: State | None = None) -> Rigidity:
-        """Zero modes, states of self-stress and the Maxwell count, to first order and with pre-stress; see `Rigidity`.
-
-        Args:
-            x: an input; None means no displacement.
-            state: where; None for the equilibrium at x.
-        """
-        from substrates.classical.elastic.rigidity import analyse
-
-        return analyse(self, x, state)
-
-    def draw(self, state: State | None = None, x: Any = None, ax: Any = None, **options: Any) -> Any:
-        """Draws the network at an equilibrium; see `substrates.classical.elastic.pictures.network`."""
-        from substrates.classical.elastic.pictures import network
-
-        return network(self, state, x, ax, **options)
+    def _observable(self, by_stiffness: Array, by_rest_length: Array) -> Self:
+        empty = jax.tree.map(lambda _: None, self)
+        where = lambda net: (net.stiffness, net.rest_length)
+        return eqx.tree_at(where, empty, (by_stiffness, by_rest_length), is_leaf=lambda leaf: leaf is None)

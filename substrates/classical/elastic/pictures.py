@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-INPUT, OUTPUT, CLAMPED = "#0072B2", "#D55E00", "#009E73"  # Okabe and Ito's colours, apart to every kind of eye
+# Okabe and Ito's colours, apart to every kind of eye
+ROLES = {"inputs": ("s", "#0072B2"), "clamped": ("D", "#009E73"), "outputs": ("o", "#D55E00")}
+"""How nodes with a part are drawn: (marker, colour)."""
 
 QUANTITIES = {
     "strain": ("strain $(r - \\ell)/\\ell$", "RdBu_r"),
@@ -21,82 +25,68 @@ QUANTITIES = {
 
 
 def network(
-    net: Any,
-    state: Any = None,
-    x: Any = None,
+    places: np.ndarray,
+    edges: np.ndarray,
+    stiffness: np.ndarray,
+    rest_length: np.ndarray,
+    roles: Mapping[str, np.ndarray],
     ax: Axes | None = None,
     *,
+    behind: np.ndarray | None = None,
     colour: str = "strain",
-    reference: bool = True,
-    values: Any = None,
+    values: ArrayLike | None = None,
     label: str = "",
 ) -> Axes:
-    """Draws the springs where they stand, as wide as they are stiff, and behind them the network at rest.
-
-    Inputs (driven nodes) are squares, clamped nodes diamonds, outputs circles; rollers count as what moves them.
+    """Springs between nodes at their places, shape (n, dim), before those of a network that stands elsewhere.
 
     Args:
-        net: an elastic network in two or three dimensions.
-        state: an equilibrium state; None with an x settles the network, None without one draws it at its reference.
-        x: the input, shape (inputs,), metres.
-        ax: where to draw (with a 3D projection for a network in 3D); None opens a new figure.
-        colour: one of `QUANTITIES`; at the reference, too, where rest lengths may differ from distances.
-        reference: whether to draw the network at its reference, in light grey.
-        values: colour the springs by these numbers instead, shape (m,), such as a contrast or a change of stiffness.
-        label: what they are, at the colour bar.
+        edges: the two nodes of each spring, shape (m, 2).
+        stiffness, rest_length: of each spring, shape (m,).
+        roles: the nodes of each of `ROLES`.
+        behind: where the nodes of the other network stand; None for none.
 
-    Raises:
-        ValueError: for a colour that is not known, values of another shape, and a state without its input.
+    The others, and what is refused: see `ElasticNetwork.draw`.
     """
-    import jax.numpy as jnp
     import matplotlib.pyplot as plt
 
     if colour not in QUANTITIES:
         raise ValueError(f"colour: wanted one of {', '.join(QUANTITIES)}, got {colour!r}")
-    if state is not None and x is None:
-        raise ValueError("x: wanted the input that belongs to the state, got None")
-    if values is not None and np.shape(values) != net.stiffness.shape:
-        raise ValueError(f"values: wanted shape {net.stiffness.shape}, one per spring, got {np.shape(values)}")
-    x = None if x is None else jnp.asarray(x, net.stiffness.dtype)
-    if state is None and x is not None:
-        state = net.relax(x).state
-    places = net.reference if state is None else np.asarray(net.positions(state, x), dtype=float)
+    if values is not None and np.shape(values) != stiffness.shape:
+        raise ValueError(f"values: wanted shape {stiffness.shape}, one per spring, got {np.shape(values)}")
     if ax is None:
-        projection = {"projection": "3d"} if net.dim == 3 else {}
+        projection = {"projection": "3d"} if places.shape[1] == 3 else {}
         ax = plt.figure(figsize=(6.4, 4.8), layout="constrained").add_subplot(**projection)
     if values is None:
-        shown, (label, colours) = _quantity(net, places, colour), QUANTITIES[colour]
+        shown, (label, colours) = _quantity(edges, places, stiffness, rest_length)[colour], QUANTITIES[colour]
     else:
         shown = np.asarray(values, dtype=float)
         colours = "RdBu_r" if shown.min(initial=0.0) < 0 else "magma_r"
-    if reference and state is not None:
-        _springs(ax, net, net.reference, label="reference").set(color="0.85", linewidths=0.6, zorder=0)
-    stiffness = np.asarray(net.stiffness, dtype=float)
-    springs = _springs(ax, net, places, label="springs")
+    if behind is not None:
+        _springs(ax, behind[edges], label="reference").set(color="0.85", linewidths=0.6, zorder=0)
+    springs = _springs(ax, places[edges], label="springs")
     springs.set(linewidths=0.4 + 2.8 * stiffness / stiffness.max(), array=shown, cmap=colours, zorder=1)
     largest = float(np.abs(shown).max()) or 1.0
     springs.set_clim(-largest if colours == "RdBu_r" else 0.0, largest)
-    size = float(np.clip(6000 / net.n, 3, 60))
+    size = float(np.clip(6000 / len(places), 3, 60))
     ax.scatter(*places.T, s=0.4 * size, c="0.2", linewidths=0, zorder=2, label="nodes")
-    for name, nodes, marker, edge in _roles(net):
-        if nodes.size:
+    for name, (marker, edge) in ROLES.items():
+        if roles[name].size:
             style: dict[str, Any] = {"marker": marker, "edgecolors": edge, "facecolors": "none", "linewidths": 1.3}
-            ax.scatter(*places[nodes].T, s=1.6 * size, zorder=3, label=name, **style)
+            ax.scatter(*places[roles[name]].T, s=1.6 * size, zorder=3, label=name, **style)
     ax.figure.colorbar(springs, ax=ax, label=label, shrink=0.75, pad=0.02)
-    handles = [h for h in ax.get_legend_handles_labels()[0] if h.get_label() in ("inputs", "clamped", "outputs")]
+    handles = [h for h in ax.get_legend_handles_labels()[0] if h.get_label() in ROLES]
     if handles:
         ax.legend(handles=handles, loc="upper center", bbox_to_anchor=(0.5, 0.0), ncols=3, frameon=False)
-    if net.dim == 2:
+    if places.shape[1] == 2:
         ax.set(aspect="equal", xticks=[], yticks=[])
         ax.margins(0.05)
         ax.spines[:].set_visible(False)
     return ax
 
 
-def _springs(ax: Any, net: Any, places: np.ndarray, label: str) -> Any:
+def _springs(ax: Any, ends: np.ndarray, label: str) -> Any:
     """The springs as lines, added to the axes."""
-    ends = places[net.edges]
-    if net.dim == 3:
+    if ends.shape[-1] == 3:
         from mpl_toolkits.mplot3d.art3d import Line3DCollection
 
         lines = Line3DCollection(ends.tolist(), label=label)
@@ -109,25 +99,13 @@ def _springs(ax: Any, net: Any, places: np.ndarray, label: str) -> Any:
     return lines
 
 
-def _quantity(net: Any, places: np.ndarray, colour: str) -> np.ndarray:
-    lengths = np.linalg.norm(places[net.edges[:, 1]] - places[net.edges[:, 0]], axis=1)
-    stiffness, rest_length = (np.asarray(array, dtype=float) for array in (net.stiffness, net.rest_length))
-    extension = lengths - rest_length
+def _quantity(
+    edges: np.ndarray, places: np.ndarray, stiffness: np.ndarray, rest_length: np.ndarray
+) -> dict[str, np.ndarray]:
+    extension = np.linalg.norm(places[edges[:, 1]] - places[edges[:, 0]], axis=1) - rest_length
     return {
         "strain": extension / rest_length,
         "tension": stiffness * extension,
         "extension": extension,
         "energy": stiffness * extension**2 / 2,
-    }[colour]
-
-
-def _roles(net: Any) -> list[tuple[str, np.ndarray, str, str]]:
-    topology = net.topology
-    driven = np.unique(topology.prescribed[np.unique(topology.drive.rows)] // net.dim)
-    clamped = np.setdiff1d(topology.prescribed // net.dim, driven)
-    read = topology.pairs if topology.read_map is None else topology.read_map.columns // net.dim
-    return [
-        ("inputs", driven, "s", INPUT),
-        ("clamped", clamped, "D", CLAMPED),
-        ("outputs", np.unique(read), "o", OUTPUT),
-    ]
+    }

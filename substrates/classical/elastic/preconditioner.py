@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import abc
 import functools
-import math
-from typing import Any
 
 import equinox as eqx
 import jax
@@ -14,24 +12,13 @@ import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from substrates.classical.elastic import sparse_factor
-from substrates.classical.elastic.mechanics import stiffness_blocks
-from substrates.classical.elastic.topology import Topology
+from substrates.classical.elastic.sparse_factor import LEAST_SIDEWAYS, SPARE, SUPPORT
+from substrates.classical.elastic.springs import SpringNetwork, Topology, stiffness_blocks, zero_mode_threshold
 from substrates.solvers.batching import in_turn
 from substrates.solvers.certificate import inverse_of, rounding_of, state_tolerance
 
-SPARE = 0.1
-"""How much of its own stiffness every spring may lose, in every direction, before the certificate of an anchor ends."""
-
-LEAST_SIDEWAYS = 0.02
-"""The sideways stiffness, in units of its own, that compressed springs get where the Hessian is not definite."""
-
-SUPPORT = 1e-3
-"""What is then added to the diagonal, in units of the stiffnesses at the node."""
-
-
-def zero_mode_threshold(dtype: Any) -> float:
-    """The eigenvalue of the Hessian, balanced by the stiffnesses at its nodes, below which a mode counts as zero."""
-    return 8 * float(jnp.finfo(dtype).eps) ** 0.75
+DENSE_SIZE = 400
+"""Up to so many free coordinates matrices are dense, unless a solver is told otherwise."""
 
 
 class Anchor(eqx.Module):
@@ -66,23 +53,20 @@ class Preconditioner(eqx.Module):
         """M^-1 applied to vectors."""
 
     @abc.abstractmethod
-    def certifies(
-        self, net: Any, positions: Float[Array, "n dim"], scale: Float[Array, "free"], size: Float[Array, ""]
-    ) -> Bool[Array, ""]:
-        """Whether the Hessian of the springs must be positive definite where the nodes stand, and rounding of the
-        forces that meet, `scale`, moves no coordinate by more than `state_tolerance` of a size.
+    def certifies(self, now: Anchor, scale: Float[Array, "free"], size: Float[Array, ""]) -> Bool[Array, ""]:
+        """Whether the Hessian of the springs must be positive definite as they are now, and rounding of the forces that
+        meet, `scale`, moves no coordinate by more than `state_tolerance` of a size.
         """
 
     @abc.abstractmethod
-    def compliance(self, net: Any, positions: Float[Array, "n dim"], read: np.ndarray) -> Float[Array, "read read"]:
-        """N^-1 at some of the free coordinates, of an N that certifies where the nodes stand."""
+    def compliance(self, now: Anchor, read: np.ndarray) -> Float[Array, "read read"]:
+        """N^-1 at some of the free coordinates, of an N that certifies the springs as they are now."""
 
-    def loss(self, net: Any, positions: Float[Array, "n dim"]) -> Float[Array, ""]:
+    def loss(self, now: Anchor) -> Float[Array, ""]:
         """The largest part of its stiffness that a spring has lost since the anchor, in its worst direction."""
-        anchor = self.anchor
-        before = stiffness_blocks(anchor.stiffness, anchor.rest_length, net.vectors(anchor.positions))
-        now = stiffness_blocks(net.stiffness, net.rest_length, net.vectors(positions))
-        return jnp.max(largest_eigenvalue((before - now) / anchor.stiffness[:, None, None]))
+        blocks = lambda at: stiffness_blocks(at.stiffness, at.rest_length, self.topology.vectors(at.positions))
+        lost = blocks(self.anchor) - blocks(now)
+        return jnp.max(largest_eigenvalue(lost / self.anchor.stiffness[:, None, None]))
 
 
 class DensePreconditioner(Preconditioner):
@@ -105,16 +89,14 @@ class DensePreconditioner(Preconditioner):
     def solve(self, right: Float[Array, "*batch free"]) -> Float[Array, "*batch free"]:
         return self.root * ((self.root * right) @ self.inverse)
 
-    def certifies(
-        self, net: Any, positions: Float[Array, "n dim"], scale: Float[Array, "free"], size: Float[Array, ""]
-    ) -> Bool[Array, ""]:
-        stable = (self.loss(net, positions) <= SPARE) & jnp.all(jnp.isfinite(self.margin))
+    def certifies(self, now: Anchor, scale: Float[Array, "free"], size: Float[Array, ""]) -> Bool[Array, ""]:
+        stable = (self.loss(now) <= SPARE) & jnp.all(jnp.isfinite(self.margin))
         return stable & (rounding_of(self.inverse, self.root, scale, size) <= state_tolerance(scale.dtype))
 
-    def compliance(self, net: Any, positions: Float[Array, "n dim"], read: np.ndarray) -> Float[Array, "read read"]:
+    def compliance(self, now: Anchor, read: np.ndarray) -> Float[Array, "read read"]:
         units = jnp.zeros((self.topology.free.size, read.size), self.margin.dtype)
         units = units.at[read, np.arange(read.size)].set(self.root[read])
-        half = in_turn(_lower_solve)(self.margin, units)
+        half = in_turn(functools.partial(jax.scipy.linalg.solve_triangular, lower=True))(self.margin, units)
         return half.T @ half
 
 
@@ -130,49 +112,43 @@ class SparsePreconditioner(Preconditioner):
     def solve(self, right: Float[Array, "*batch free"]) -> Float[Array, "*batch free"]:
         return self._solve(right, jnp.asarray(False))
 
-    def certifies(
-        self, net: Any, positions: Float[Array, "n dim"], scale: Float[Array, "free"], size: Float[Array, ""]
-    ) -> Bool[Array, ""]:
+    def certifies(self, now: Anchor, scale: Float[Array, "free"], size: Float[Array, ""]) -> Bool[Array, ""]:
         host = functools.partial(_certified_on_host, self.topology)
         shape = jax.ShapeDtypeStruct((), jnp.bool_)
         # the smallest pivot shows how weakly a strong part is held: its inverse is an entry of the inverse of the part
-        lengths = scale / node_stiffness(self.topology, self.anchor.stiffness)
+        lengths = scale / self.topology.node_stiffness(self.anchor.stiffness)
         blur = float(jnp.finfo(scale.dtype).eps) / state_tolerance(scale.dtype) * jnp.max(lengths, initial=0.0) / size
-        arrays = *self._arrays(), self.loss(net, positions), blur
+        arrays = *jax.tree.leaves(self.anchor), self.loss(now), blur
         return jax.pure_callback(host, shape, *arrays, vmap_method="expand_dims")
 
-    def compliance(self, net: Any, positions: Float[Array, "n dim"], read: np.ndarray) -> Float[Array, "read read"]:
+    def compliance(self, now: Anchor, read: np.ndarray) -> Float[Array, "read read"]:
         units = np.zeros((read.size, self.topology.free.size))
         units[np.arange(read.size), read] = 1.0
-        wide = self.loss(net, positions) > sparse_factor.NARROW
-        found = self._solve(jnp.asarray(units, positions.dtype), wide)[:, read]
+        wide = self.loss(now) > sparse_factor.NARROW
+        found = self._solve(jnp.asarray(units, now.positions.dtype), wide)[:, read]
         return (found + found.T) / 2
 
     def _solve(self, right: Array, wide: Bool[Array, ""]) -> Array:
         rows = right.reshape(-1, right.shape[-1])
         host = functools.partial(_solve_on_host, self.topology)
         shape = jax.ShapeDtypeStruct(rows.shape, rows.dtype)
-        return jax.pure_callback(host, shape, *self._arrays(), wide, rows, vmap_method="expand_dims").reshape(
-            right.shape
-        )
-
-    def _arrays(self) -> tuple[Array, Array, Array]:
-        return self.anchor.stiffness, self.anchor.rest_length, self.anchor.positions
+        arrays = *jax.tree.leaves(self.anchor), wide, rows
+        return jax.pure_callback(host, shape, *arrays, vmap_method="expand_dims").reshape(right.shape)
 
 
-def factorise(net: Any, anchor: Anchor, dense_size: int) -> Preconditioner:
+def factorise(net: SpringNetwork, anchor: Anchor, dense_size: int) -> Preconditioner:
     """The preconditioner at an anchor, dense up to `dense_size` free coordinates."""
     topology = net.topology
     if topology.free.size > dense_size:
         return SparsePreconditioner(topology=topology, anchor=anchor)
-    vectors = net.vectors(anchor.positions)
+    vectors = topology.vectors(anchor.positions)
     exact = stiffness_blocks(anchor.stiffness, anchor.rest_length, vectors)
     k = anchor.stiffness[:, None, None]
     identity = jnp.eye(topology.dim, dtype=k.dtype)
     eye = jnp.eye(topology.free.size, dtype=k.dtype)
     threshold = zero_mode_threshold(k.dtype) * eye
-    root = 1 / jnp.sqrt(node_stiffness(topology, anchor.stiffness))
-    balanced = lambda blocks: (root[:, None] * net.hessian(blocks)) * root
+    root = 1 / jnp.sqrt(topology.node_stiffness(anchor.stiffness))
+    balanced = lambda blocks: (root[:, None] * topology.hessian(blocks)) * root
     cholesky = in_turn(jnp.linalg.cholesky)
     margin = cholesky(balanced(exact - SPARE * k * identity) - threshold)
     plain = cholesky(balanced(exact) - threshold)
@@ -180,17 +156,6 @@ def factorise(net: Any, anchor: Anchor, dense_size: int) -> Preconditioner:
     propped = stiffness_blocks(anchor.stiffness, anchor.rest_length, vectors, LEAST_SIDEWAYS)
     factor = jnp.where(definite, plain, cholesky(balanced(propped) + SUPPORT * eye))
     return DensePreconditioner(topology=topology, anchor=anchor, root=root, inverse=inverse_of(factor), margin=margin)
-
-
-def _lower_solve(factor: Array, right: Array) -> Array:
-    return jax.scipy.linalg.solve_triangular(factor, right, lower=True)
-
-
-def node_stiffness(topology: Topology, stiffness: Float[Array, "springs"]) -> Float[Array, "free"]:
-    """For every free coordinate the sum of the stiffnesses at its node; the largest where that is 0."""
-    at_nodes = topology.sum_at_nodes(stiffness)[topology.free // topology.dim]
-    largest = jnp.max(at_nodes, initial=0.0)
-    return jnp.where(at_nodes > 0, at_nodes, jnp.where(largest > 0, largest, 1.0))
 
 
 def largest_eigenvalue(blocks: Float[Array, "springs dim dim"]) -> Float[Array, "springs"]:
@@ -205,21 +170,17 @@ def largest_eigenvalue(blocks: Float[Array, "springs dim dim"]) -> Float[Array, 
     return mean + jnp.sqrt((dim - 1) / dim * jnp.sum(deviator**2, axis=(1, 2)))
 
 
-def _certified_on_host(
-    topology: Topology, stiffness: Any, rest_length: Any, positions: Any, loss: Any, blur: Any
-) -> np.ndarray:
-    leading, examples = _examples((stiffness, 1), (rest_length, 1), (positions, 2), (loss, 0), (blur, 0))
-    found = [sparse_factor.certifies(topology, *example) for example in examples]
+def _certified_on_host(topology: Topology, *arrays: Array) -> np.ndarray:
+    leading, examples = sparse_factor.examples(*zip(arrays, (1, 1, 2, 0, 0), strict=True))
+    found = [sparse_factor.certifies(topology, springs, loss, blur) for *springs, loss, blur in examples]
     return np.asarray(found, bool).reshape(leading)
 
 
-def _solve_on_host(
-    topology: Topology, stiffness: Any, rest_length: Any, positions: Any, wide: Any, right: Any
-) -> np.ndarray:
+def _solve_on_host(topology: Topology, *arrays: Array) -> np.ndarray:
     """Every array may have leading batch axes, of length 1 where the batch shares a value."""
-    right = np.asarray(right)
-    factor = lambda example: sparse_factor.anchor_factor(topology, *example[:3], wide=bool(example[3]))
-    leading, anchors = _examples((stiffness, 1), (rest_length, 1), (positions, 2), (wide, 0))
+    right = np.asarray(arrays[-1])
+    factor = lambda example: sparse_factor.anchor_factor(topology, example[:3], wide=bool(example[3]))
+    leading, anchors = sparse_factor.examples(*zip(arrays[:-1], (1, 1, 2, 0), strict=True))
     if len(anchors) == 1:
         rows = right.reshape(-1, right.shape[-1])
         return factor(anchors[0]).solve(rows).reshape(right.shape)
@@ -230,17 +191,3 @@ def _solve_on_host(
     for at, rows in enumerate(each):
         solved[at] = factor(anchors[number[at]]).solve(rows)
     return solved.reshape(whole + right.shape[-2:])
-
-
-def _examples(*arrays: tuple[Any, int]) -> tuple[tuple[int, ...], list[tuple[np.ndarray, ...]]]:
-    """(leading shape, one tuple of arrays per example); each array comes with how many axes are its own."""
-    values = [(np.asarray(array), own) for array, own in arrays]
-    leading = np.broadcast_shapes(*[value.shape[: value.ndim - own] for value, own in values])
-    count = math.prod(leading)
-    spread = [
-        np.broadcast_to(value, leading + value.shape[value.ndim - own :]).reshape(
-            count, *value.shape[value.ndim - own :]
-        )
-        for value, own in values
-    ]
-    return leading, [tuple(value[k] for value in spread) for k in range(count)]

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float
 
-from substrates.classical.elastic.mechanics import stiffness_blocks
-from substrates.classical.elastic.preconditioner import node_stiffness, zero_mode_threshold
+from substrates.classical.elastic.springs import Topology, zero_mode_threshold
 from substrates.solvers.certificate import state_tolerance
-from substrates.solvers.solver import Status
 
 LARGEST = 4000
 """More free coordinates than this are not decomposed."""
@@ -90,10 +87,45 @@ class Rigidity:
         return f"<Rigidity: {self}>"
 
 
-def compatibility(net: Any, positions: Any) -> np.ndarray:
+def refuse_large(free_coordinates: int) -> None:
+    """Raises ValueError for a network of which not all modes can be computed."""
+    if free_coordinates > LARGEST:
+        raise ValueError(
+            f"rigidity: wanted at most {LARGEST} free coordinates, of which all modes are computed, got "
+            f"{free_coordinates}; `relax` reports the softest mode of larger networks in its status"
+        )
+
+
+def analyse(
+    topology: Topology,
+    stiffness: Float[Array, "springs"],
+    positions: Float[Array, "n dim"],
+    hessian: Float[Array, "free free"],
+) -> Rigidity:
+    """The rigidity of a network whose nodes stand somewhere and whose energy has a Hessian there.
+
+    Raises:
+        ValueError: for a spring of no length.
+    """
+    independent = state_tolerance(stiffness.dtype)
+    places, matrix = np.asarray(positions, float), np.asarray(hessian, float)
+    left, values, right = np.linalg.svd(compatibility(topology, places))
+    rank = int(np.sum(values > independent * values.max(initial=0.0)))
+    root = 1 / np.sqrt(np.asarray(topology.node_stiffness(stiffness), float))
+    return Rigidity(
+        free_coordinates=topology.free.size,
+        springs=len(topology.edges),
+        zero_modes=right[rank:],
+        self_stress=left[:, rank:].T,
+        rigid_motions=_rigid_motions(topology, places, independent),
+        eigenvalues=np.linalg.eigvalsh(matrix),
+        softness=np.linalg.eigvalsh((root[:, None] * matrix) * root),
+        threshold=zero_mode_threshold(stiffness.dtype),
+    )
+
+
+def compatibility(topology: Topology, places: np.ndarray) -> np.ndarray:
     """C, the extension of each spring per displacement of each free coordinate, shape (springs, free coordinates)."""
-    topology = net.topology
-    places = np.asarray(positions, float)
     vectors = places[topology.edges[:, 1]] - places[topology.edges[:, 0]]
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
     if np.any(lengths == 0):
@@ -106,40 +138,7 @@ def compatibility(net: Any, positions: Any) -> np.ndarray:
     return whole.reshape(len(unit), -1)[:, topology.free]
 
 
-def analyse(net: Any, x: Any = None, state: Any = None) -> Rigidity:
-    """The rigidity of a network at a state, or at the equilibrium for x; see `ElasticNetwork.rigidity`."""
-    topology = net.topology
-    if topology.free.size > LARGEST:
-        raise ValueError(
-            f"rigidity: wanted at most {LARGEST} free coordinates, of which all modes are computed, got "
-            f"{topology.free.size}; `relax` reports the softest mode of larger networks in its status"
-        )
-    dtype = net.stiffness.dtype
-    x = jnp.zeros(topology.inputs, dtype) if x is None else jnp.asarray(x, dtype)
-    if state is None:
-        found = net.relax(x)
-        if bool((found.status == Status.out_of_steps) | (found.status == Status.not_finite)):
-            raise ValueError(f"x: wanted an input with an equilibrium, got {found}; give a state to look at that")
-        state = found.state
-    positions = net.positions(state, x)
-    matrix = compatibility(net, positions)
-    left, values, right = np.linalg.svd(matrix)
-    rank = int(np.sum(values > state_tolerance(dtype) * values.max(initial=0.0)))
-    hessian = np.asarray(net.hessian(stiffness_blocks(net.stiffness, net.rest_length, net.vectors(positions))), float)
-    root = 1 / np.sqrt(np.asarray(node_stiffness(topology, net.stiffness), float))
-    return Rigidity(
-        free_coordinates=topology.free.size,
-        springs=len(topology.edges),
-        zero_modes=right[rank:],
-        self_stress=left[:, rank:].T,
-        rigid_motions=_rigid_motions(topology, np.asarray(positions, float), state_tolerance(dtype)),
-        eigenvalues=np.linalg.eigvalsh(hessian),
-        softness=np.linalg.eigvalsh((root[:, None] * hessian) * root),
-        threshold=zero_mode_threshold(dtype),
-    )
-
-
-def _rigid_motions(topology: Any, places: np.ndarray, independent: float) -> int:
+def _rigid_motions(topology: Topology, places: np.ndarray, independent: float) -> int:
     """How many translations and rotations leave every prescribed coordinate where it is."""
     n, dim = places.shape
     centred = (places - places.mean(axis=0)) / np.ptp(places, axis=0).max()

@@ -5,13 +5,35 @@ from __future__ import annotations
 import collections
 import functools
 import itertools
+import math
 import threading
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+import scipy.linalg
+import scipy.sparse
+import scipy.sparse.csgraph
+import scipy.sparse.linalg
+import threadpoolctl
+from numpy.typing import DTypeLike
 
-from substrates.classical.elastic.band_factor import BandCholesky, band_layout, positive_band
-from substrates.classical.elastic.topology import Topology, hessian_pattern
+from substrates.classical.elastic.springs import HessianPattern, Topology, hessian_pattern, zero_mode_threshold
+
+SPARE = 0.1
+"""How much of its own stiffness every spring may lose, in every direction, before the certificate of an anchor ends."""
+
+NARROW = 0.002
+"""The spare of the factor that steers: so small that it steers as well as the Hessian itself."""
+
+LEAST_SIDEWAYS = 0.02
+"""The sideways stiffness, in units of its own, that compressed springs get where the Hessian is not definite."""
+
+SUPPORT = 1e-3
+"""What is then added to the diagonal, in units of the stiffnesses at the node."""
+
+WIDEST = 160
+"""A band of that many diagonals is factorised in half the time that nested dissection takes; a wider one is not."""
 
 KEPT = 2**29
 """Bytes of factors that are kept, about; the one asked for longest ago goes first, the last one stays."""
@@ -20,11 +42,18 @@ IDLE = 4
 """A factor goes, too, after so many requests more than factors are kept, none of them for it: its memory serves the
 next one, and touching new memory may take longer than factorising."""
 
-NARROW = 0.002
-"""The spare of the factor that steers: so small that it steers as well as the Hessian itself."""
+PROBES = 4
+"""So many random signs of the rounding errors stand for all."""
+
+Springs = Sequence[np.ndarray]
+"""(stiffness of each spring, rest length of each, positions of the nodes)."""
+
+Extra = tuple[np.ndarray, np.ndarray] | None
+"""What a nudge adds to a Hessian: None, or (some free coordinates, matrix over these)."""
 
 _LEAF = 8
-_kept: collections.OrderedDict[int, tuple[tuple[Any, ...], Factor]] = collections.OrderedDict()
+_kept: collections.OrderedDict[int, tuple[tuple[Topology, bool], tuple[np.ndarray, ...], Factor]]
+_kept = collections.OrderedDict()
 _requests = itertools.count()
 _lock = threading.Lock()
 
@@ -68,66 +97,52 @@ class Factor(NamedTuple):
         return 0 if self.factors is None else 16 * self.factors.nnz
 
 
-def anchor_factor(
-    topology: Topology, stiffness: np.ndarray, rest_length: np.ndarray, positions: np.ndarray, *, wide: bool = False
-) -> Factor:
+def anchor_factor(topology: Topology, springs: Springs, *, wide: bool = False) -> Factor:
     """The factor at an anchor, made at the first request; what is asked for, not when, decides the answer.
 
     It is that of H - spare L, with a narrow spare, to steer by (where that is not definite, of the propped-up Hessian),
     or with a wide one, to certify by.
     """
-    key = (topology, wide, stiffness, rest_length, positions)
     with _lock:
         now = next(_requests)
         while _kept and now - next(iter(_kept)) > IDLE + len(_kept):
             _kept.popitem(last=False)
-        for asked, (known, factor) in reversed(_kept.items()):
-            if known[:2] == key[:2] and all(map(np.array_equal, known[2:], key[2:])):
+        for asked, (key, known, factor) in reversed(_kept.items()):
+            if key == (topology, wide) and all(map(np.array_equal, known, springs)):
                 _kept[now] = _kept.pop(asked)
                 return factor
-    factor = _factorise_anchor(*key)
+    factor = _factorise_anchor(topology, springs, wide)
     with _lock:
-        _kept[now] = (topology, wide, *(np.array(array) for array in key[2:])), factor
-        while len(_kept) > 1 and sum(factor.size for _, factor in _kept.values()) > KEPT:
+        _kept[now] = (topology, wide), tuple(np.array(array) for array in springs), factor
+        while len(_kept) > 1 and sum(factor.size for *_, factor in _kept.values()) > KEPT:
             _kept.popitem(last=False)
     return factor
 
 
-def certifies(
-    topology: Topology,
-    stiffness: np.ndarray,
-    rest_length: np.ndarray,
-    positions: np.ndarray,
-    loss: np.ndarray,
-    blur: np.ndarray,
-) -> bool:
+def certifies(topology: Topology, springs: Springs, loss: np.ndarray, blur: np.ndarray) -> bool:
     """Whether a factor at the anchor proves stability after springs have lost that part of their stiffness.
 
     And whether none of its pivots is below `blur`: there rounding of forces would move the nodes too far.
     """
-    from substrates.classical.elastic.preconditioner import SPARE
-
     if not loss <= SPARE:
         return False
-    steering = anchor_factor(topology, stiffness, rest_length, positions)
+    steering = anchor_factor(topology, springs)
     if not steering.exact or not steering.least_pivot >= blur:
         return False
-    return bool(loss <= NARROW) or anchor_factor(topology, stiffness, rest_length, positions, wide=True).exact
+    return bool(loss <= NARROW) or anchor_factor(topology, springs, wide=True).exact
 
 
-def _factorise_anchor(topology: Topology, wide: bool, stiffness: Any, rest_length: Any, positions: Any) -> Factor:
-    from substrates.classical.elastic.preconditioner import LEAST_SIDEWAYS, SPARE, SUPPORT, zero_mode_threshold
-
-    outer, identity, sideways = spring_parts(topology, stiffness, rest_length, positions)
-    at_nodes = node_stiffness(topology, stiffness)
+def _factorise_anchor(topology: Topology, springs: Springs, wide: bool) -> Factor:
+    outer, identity, sideways = spring_parts(topology, springs)
+    at_nodes = node_stiffness(topology, springs[0])
     unit = float(at_nodes.max(initial=0.0)) or 1.0  # single precision has no room for every stiffness
-    k, at_nodes = np.asarray(stiffness, float)[:, None, None] / unit, at_nodes / unit
-    threshold = zero_mode_threshold(np.asarray(stiffness).dtype)
+    k, at_nodes = np.asarray(springs[0], float)[:, None, None] / unit, at_nodes / unit
+    threshold = zero_mode_threshold(springs[0].dtype)
     exact = k * (outer + sideways * (identity - outer))
     spare = (SPARE if wide else NARROW) * k * identity
     found = positive_factor(topology, exact - spare, -threshold * at_nodes, np.float32)
     if found is not None:
-        return Factor(found.factors, found.order, True, unit, found.least_pivot)
+        return found._replace(unit=unit)
     if wide:
         return Factor(None, np.zeros(0, int), False, unit, 0.0)
     propped = k * (outer + np.maximum(sideways, LEAST_SIDEWAYS) * (identity - outer))
@@ -136,56 +151,42 @@ def _factorise_anchor(topology: Topology, wide: bool, stiffness: Any, rest_lengt
         one = np.ones(topology.free.size)
         found = positive_factor(topology, np.broadcast_to(identity, propped.shape), one, np.float32)
     assert found is not None
-    return Factor(found.factors, found.order, False, unit, 0.0)
+    return found._replace(exact=False, unit=unit, least_pivot=0.0)
 
 
-def node_stiffness(topology: Topology, stiffness: Any) -> np.ndarray:
+def node_stiffness(topology: Topology, stiffness: np.ndarray) -> np.ndarray:
     """For every free coordinate the sum of the stiffnesses at its node; the largest where that is 0."""
     at_nodes = np.bincount(topology.edges.ravel(), np.repeat(stiffness, 2), topology.n)[topology.free // topology.dim]
     return np.where(at_nodes == 0, at_nodes.max(initial=0.0), at_nodes)
 
 
-def spring_parts(topology: Topology, stiffness: Any, rest_length: Any, positions: Any) -> tuple[Any, Any, Any]:
+def spring_parts(topology: Topology, springs: Springs) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(n n', 1, 1 - l/r) of every spring, each ready to multiply blocks of shape (m, dim, dim)."""
-    positions = np.asarray(positions, float)
+    rest_length, positions = (np.asarray(array, float) for array in springs[1:])
     vectors = positions[topology.edges[:, 1]] - positions[topology.edges[:, 0]]
     lengths = np.sqrt(np.sum(vectors**2, axis=1))
     apart = lengths > 0
     unit = vectors / np.where(apart, lengths, 1.0)[:, None]
-    sideways = np.where(apart, 1 - np.asarray(rest_length, float) / np.where(apart, lengths, 1.0), 0.0)
+    sideways = np.where(apart, 1 - rest_length / np.where(apart, lengths, 1.0), 0.0)
     return unit[:, :, None] * unit[:, None, :], np.eye(topology.dim)[None], sideways[:, None, None]
 
 
-class Positive(NamedTuple):
-    """A factorised positive definite matrix over the free coordinates; see `Factor`."""
-
-    factors: Any
-    order: np.ndarray
-    least_pivot: float
-
-
 def positive_factor(
-    topology: Topology, blocks: np.ndarray, shift: np.ndarray, dtype: Any, extra: Any = None
-) -> Positive | None:
+    topology: Topology, blocks: np.ndarray, shift: np.ndarray, dtype: DTypeLike, extra: Extra = None
+) -> Factor | None:
     """The factors of the Hessian of blocks plus shift, or None where it is not positive definite.
 
     Args:
         topology, blocks: see `hessian_pattern`.
         shift: added to the diagonal, shape (free coordinates,).
         dtype: of the arithmetic of nested dissection; a band takes double precision.
-        extra: None, or (coordinates, matrix): what a nudge adds on some free coordinates.
     """
-    import scipy.sparse
-    import scipy.sparse.linalg
-
     narrow = band_layout(topology) if extra is None else None
     if narrow is not None:
-        band = positive_band(narrow, blocks, shift)
-        return None if band is None else _decided(band[0], narrow.order, band[0].pivots, band[1])
+        return _positive_band(*narrow, blocks, shift)
     matrix, order = assemble(topology, blocks, shift)
     if extra is not None:
-        place = np.empty_like(order)
-        place[order] = np.arange(len(order))
+        place = _places(order)
         coordinates, added = extra
         rows, columns = np.meshgrid(place[coordinates], place[coordinates], indexing="ij")
         added = scipy.sparse.coo_array((np.ravel(added), (rows.ravel(), columns.ravel())), shape=matrix.shape)
@@ -205,59 +206,139 @@ def positive_factor(
     return _decided(factors, order, factors.U.diagonal(), matrix.diagonal())
 
 
-def _decided(factors: Any, order: np.ndarray, pivots: np.ndarray, diagonal: np.ndarray) -> Positive | None:
+def _decided(factors: Any, order: np.ndarray, pivots: np.ndarray, diagonal: np.ndarray) -> Factor | None:
     """The factor if every pivot is positive and more than rounding of the diagonal entry that it is left of."""
     part = pivots / np.where(diagonal > 0, diagonal, np.inf)
     least = float(part.min(initial=1.0))
-    return Positive(factors, order, least) if least > 1e3 * float(np.finfo(pivots.dtype).eps) else None
+    return Factor(factors, order, True, 1.0, least) if least > 1e3 * float(np.finfo(pivots.dtype).eps) else None
 
 
-def assemble(topology: Topology, blocks: np.ndarray, shift: np.ndarray) -> tuple[Any, np.ndarray]:
-    """The sparse Hessian of blocks plus shift in compressed columns, in the order of elimination; (matrix, order)."""
-    import scipy.sparse
+class Layout(NamedTuple):
+    """Where the contributions of `hessian_pattern` stand in a matrix that is factorised.
 
-    layout = _layout(topology)
-    contributions = blocks.reshape(-1)[layout.entry] * layout.sign
-    values = np.bincount(layout.position, contributions, minlength=len(layout.indices))
-    values[layout.diagonal] += shift[layout.order]
-    size = len(layout.order)
-    return scipy.sparse.csc_array((values, layout.indices, layout.pointers), shape=(size, size)), layout.order
+    Attributes:
+        order: the free coordinates in the order of elimination.
+        occupied: the places that are not zero, column by column.
+        position: for every contribution that counts, which of these it adds to.
+        diagonal: which of these stand on the main diagonal.
+        entry, sign: those contributions.
+    """
 
-
-class _Layout(NamedTuple):
     order: np.ndarray
-    indices: np.ndarray
-    pointers: np.ndarray
+    occupied: np.ndarray
     position: np.ndarray
     diagonal: np.ndarray
     entry: np.ndarray
     sign: np.ndarray
 
+    @classmethod
+    def of(cls, pattern: HessianPattern, order: np.ndarray, stride: int, lower: bool) -> Layout:
+        """The layout of a matrix whose columns stand `stride` apart; of its lower triangle, or of all of it."""
+        place = _places(order)
+        rows, columns = place[pattern.rows], place[pattern.columns]
+        kept = np.flatnonzero(rows >= columns) if lower else np.arange(len(rows))
+        everywhere = np.arange(len(order))
+        targets = np.concatenate([columns[kept] * stride + rows[kept], everywhere * (stride + 1)])
+        occupied, position = np.unique(targets, return_inverse=True)
+        # contributions in the order of their places: summing them walks through memory once
+        walk = np.argsort(position[: len(kept)], kind="stable")
+        kept, position, diagonal = kept[walk], position[: len(kept)][walk], position[len(kept) :]
+        return cls(order, occupied, position, diagonal, pattern.entry[kept], pattern.sign[kept])
+
+    def values(self, blocks: np.ndarray, shift: np.ndarray) -> np.ndarray:
+        """The Hessian of blocks plus shifts of the free coordinates, at the places that are not zero."""
+        values = np.bincount(self.position, blocks.reshape(-1)[self.entry] * self.sign, len(self.occupied))
+        values[self.diagonal] += shift[self.order]
+        return values
+
+
+def _places(order: np.ndarray) -> np.ndarray:
+    place = np.empty(len(order), np.int64)
+    place[order] = np.arange(len(order))
+    return place
+
+
+class BandCholesky(NamedTuple):
+    """The Cholesky factor of a banded matrix; `solve` and `nnz` are named as SuperLU names them."""
+
+    lower: np.ndarray
+
+    @property
+    def pivots(self) -> np.ndarray:
+        """What elimination left of each diagonal entry."""
+        return self.lower[0] ** 2
+
+    @property
+    def nnz(self) -> int:
+        """How many numbers the factor holds."""
+        return self.lower.size
+
+    def solve(self, columns: np.ndarray) -> np.ndarray:
+        """Each column solved."""
+        (solve,) = scipy.linalg.get_lapack_funcs(("pbtrs",), (self.lower,))
+        solved, _ = solve(self.lower, columns.reshape(len(columns), -1), lower=1)
+        return solved.reshape(columns.shape)
+
 
 @functools.lru_cache(maxsize=8)
-def _layout(topology: Topology) -> _Layout:
+def band_layout(topology: Topology) -> tuple[Layout, int] | None:
+    """The narrowest band of three, and how many diagonals stand below the main one: nodes as they are numbered, along
+    the longest axis, or by Cuthill and McKee. None where even that is wider than `WIDEST`.
+
+    Source: Cuthill and McKee 1969, "Reducing the bandwidth of sparse symmetric matrices".
+    """
     pattern = hessian_pattern(topology)
+    size = topology.free.size
+    joined = np.ones(len(pattern.rows), bool), (pattern.rows, pattern.columns)
+    graph: Any = scipy.sparse.coo_array(joined, shape=(size, size))
+    places = topology.reference.reshape(-1, topology.dim)
+    along = places[topology.free // topology.dim, np.argmax(np.ptp(places, axis=0))]
+    orders = [
+        np.arange(size),
+        np.argsort(along, kind="stable"),
+        scipy.sparse.csgraph.reverse_cuthill_mckee(graph.tocsr(), symmetric_mode=True),
+    ]
+    apart = lambda place: int(np.abs(place[pattern.rows] - place[pattern.columns]).max(initial=0))
+    widths = [apart(_places(order)) for order in orders]
+    width = min(widths)
+    return None if width > WIDEST else (Layout.of(pattern, orders[widths.index(width)], width, lower=True), width)
+
+
+@functools.lru_cache(maxsize=1)
+def _blas() -> threadpoolctl.ThreadpoolController:
+    return threadpoolctl.ThreadpoolController()
+
+
+def _positive_band(layout: Layout, width: int, blocks: np.ndarray, shift: np.ndarray) -> Factor | None:
+    """In double precision: in single, what decays away from the diagonal would become denormal numbers: slow ones."""
+    values = layout.values(blocks, shift)
+    if not np.all(np.isfinite(values)):
+        return None
+    band = np.zeros((len(layout.order), width + 1))
+    band.reshape(-1)[layout.occupied] = values
+    (factorise,) = scipy.linalg.get_lapack_funcs(("pbtrf",), (band,))
+    with _blas().limit(limits=1, user_api="blas"):  # its blocks are too small to share
+        lower, failed = factorise(band.T, lower=1, overwrite_ab=1)
+    if failed:
+        return None
+    factor = BandCholesky(lower)
+    return _decided(factor, layout.order, factor.pivots, values[layout.diagonal])
+
+
+def assemble(topology: Topology, blocks: np.ndarray, shift: np.ndarray) -> tuple[Any, np.ndarray]:
+    """The sparse Hessian of blocks plus shift in compressed columns, in the order of elimination; (matrix, order)."""
+    layout, indices, pointers = _column_layout(topology)
+    size = len(layout.order)
+    return scipy.sparse.csc_array((layout.values(blocks, shift), indices, pointers), shape=(size, size)), layout.order
+
+
+@functools.lru_cache(maxsize=8)
+def _column_layout(topology: Topology) -> tuple[Layout, np.ndarray, np.ndarray]:
     order = elimination_order(topology)
     size = len(order)
-    place = np.empty(size, np.int64)
-    place[order] = np.arange(size)
-    everywhere = np.arange(size)
-    rows = np.concatenate([place[pattern.rows], everywhere])
-    columns = np.concatenate([place[pattern.columns], everywhere])
-    occupied, position = np.unique(columns * size + rows, return_inverse=True)
-    pointers = np.searchsorted(occupied, np.arange(size + 1) * size)
-    count = len(pattern.rows)
-    # contributions in the order of their places: summing them walks through memory once
-    walk = np.argsort(position[:count], kind="stable")
-    return _Layout(
-        order,
-        (occupied % size).astype(np.int32),
-        pointers.astype(np.int32),
-        position[:count][walk],
-        position[count:],
-        pattern.entry[walk],
-        pattern.sign[walk],
-    )
+    layout = Layout.of(hessian_pattern(topology), order, size, lower=False)
+    pointers = np.searchsorted(layout.occupied, np.arange(size + 1) * size)
+    return layout, (layout.occupied % size).astype(np.int32), pointers.astype(np.int32)
 
 
 def elimination_order(topology: Topology) -> np.ndarray:
@@ -265,8 +346,6 @@ def elimination_order(topology: Topology) -> np.ndarray:
 
     Source: George 1973, "Nested dissection of a regular finite element mesh".
     """
-    import scipy.sparse
-
     nodes = topology.free_nodes
     first, second = topology.edges.T
     ends = np.concatenate([first, second]), np.concatenate([second, first])
@@ -300,7 +379,7 @@ def elimination_order(topology: Topology) -> np.ndarray:
 
 
 class Soft(NamedTuple):
-    """What a Hessian tells of a state; see `substrates.classical.elastic.stability.Softest`."""
+    """What a Hessian tells of a state: as `stability.Softest`, in metres."""
 
     eigenvalue: float
     mode: np.ndarray
@@ -308,19 +387,13 @@ class Soft(NamedTuple):
     rounding: float
 
 
-PROBES = 4
-"""So many random signs of the rounding errors stand for all."""
-
-
 def softest(
     topology: Topology,
-    stiffness: Any,
-    rest_length: Any,
-    positions: Any,
-    extra: Any,
+    springs: Springs,
+    extra: Extra,
     threshold: float,
     *,
-    forces: Any = None,
+    forces: tuple[np.ndarray, np.ndarray] | None = None,
     stretched: bool = True,
 ) -> Soft:
     """The smallest eigenvalue of the Hessian, balanced by the stiffnesses at its nodes, and its mode; infinity and 0
@@ -328,17 +401,14 @@ def softest(
     nodes, and their rounding.
 
     Args:
-        extra: None, or (coordinates, matrix): what a nudge adds on some free coordinates.
         forces: None, or (what is left over at the free coordinates, what rounding makes of it).
         stretched: whether springs are stressed; if not they resist along their length alone.
     """
-    import scipy.sparse.linalg
-
-    outer, identity, sideways = spring_parts(topology, stiffness, rest_length, positions)
+    outer, identity, sideways = spring_parts(topology, springs)
     size = topology.free.size
-    at_nodes = node_stiffness(topology, stiffness)
+    at_nodes = node_stiffness(topology, springs[0])
     unit = float(at_nodes.max(initial=0.0)) or 1.0
-    blocks = np.asarray(stiffness, float)[:, None, None] / unit * (outer + stretched * sideways * (identity - outer))
+    blocks = np.asarray(springs[0], float)[:, None, None] / unit * (outer + stretched * sideways * (identity - outer))
     if not np.all(np.isfinite(blocks)):
         return Soft(np.inf, np.zeros(size), 0.0, 0.0)
     at_nodes = at_nodes / unit
@@ -353,7 +423,7 @@ def softest(
             return Soft(np.inf, np.zeros(size), 0.0, 0.0)
         left, blur = (np.asarray(force, float) for force in forces)
         signs = np.random.default_rng(0).choice([-1.0, 1.0], (PROBES, size))
-        moved = Factor(found.factors, found.order, True, unit, found.least_pivot).solve(np.vstack([left, signs * blur]))
+        moved = found._replace(unit=unit).solve(np.vstack([left, signs * blur]))
         rounding = np.sqrt(np.mean(moved[1:] ** 2, axis=0))
         return Soft(np.inf, np.zeros(size), np.abs(moved[0]).max(initial=0.0), rounding.max(initial=0.0))
     shift = max(8 * threshold, 1e-9)
@@ -370,3 +440,17 @@ def softest(
     mode = np.empty(size)
     mode[found.order] = vectors[:, 0] / root
     return Soft(1 / values[0] - shift, mode, 0.0, 0.0)
+
+
+def examples(*arrays: tuple[Any, int]) -> tuple[tuple[int, ...], list[tuple[np.ndarray, ...]]]:
+    """(leading shape, one tuple of arrays per example); each array comes with how many axes are its own."""
+    values = [(np.asarray(array), own) for array, own in arrays]
+    leading = np.broadcast_shapes(*[value.shape[: value.ndim - own] for value, own in values])
+    count = math.prod(leading)
+    spread = [
+        np.broadcast_to(value, leading + value.shape[value.ndim - own :]).reshape(
+            count, *value.shape[value.ndim - own :]
+        )
+        for value, own in values
+    ]
+    return leading, [tuple(value[k] for value in spread) for k in range(count)]

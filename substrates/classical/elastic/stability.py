@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-from typing import Any
 
 import equinox as eqx
 import jax
@@ -12,13 +11,9 @@ import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from substrates.classical.elastic import sparse_factor
-from substrates.classical.elastic.mechanics import stiffness_blocks
-from substrates.classical.elastic.preconditioner import (
-    Preconditioner,
-    node_stiffness,
-    zero_mode_threshold,
-)
-from substrates.classical.elastic.topology import Topology
+from substrates.classical.elastic.descent import Objective, Point
+from substrates.classical.elastic.preconditioner import Preconditioner
+from substrates.classical.elastic.springs import SpringNetwork, Topology, stiffness_blocks, zero_mode_threshold
 from substrates.solvers.batching import in_turn
 from substrates.solvers.certificate import inverse_of, rounding_of, state_tolerance
 from substrates.solvers.solver import Equilibrium, Status
@@ -78,22 +73,10 @@ class AtOutputs(eqx.Module):
         return np.asarray(self.coordinates, int)
 
 
-@functools.lru_cache(maxsize=16)
-def read_coordinates(topology: Topology) -> np.ndarray:
-    """The free coordinates that some output depends on, by their numbers among the free ones."""
-    if topology.read_map is None:
-        nodes = np.unique(topology.pairs)
-        read = (nodes[:, None] * topology.dim + np.arange(topology.dim)).ravel()
-    else:
-        read = np.unique(topology.read_map.columns)
-    place = topology.gather[read]
-    return np.sort(place[place < topology.free.size])
-
-
-def curvature_at_outputs(objective: Any, flat: Float[Array, "free"]) -> AtOutputs:
+def curvature_at_outputs(objective: Objective, flat: Float[Array, "free"]) -> AtOutputs:
     """The Hessian of the nudge in the free coordinates that are read."""
     net, nudge = objective.net, objective.nudge
-    read = read_coordinates(net.topology)
+    read = net.topology.read_coordinates
     if nudge is None:
         return AtOutputs((), jnp.zeros((0, 0), flat.dtype))
 
@@ -105,26 +88,26 @@ def curvature_at_outputs(objective: Any, flat: Float[Array, "free"]) -> AtOutput
 
 
 def is_certified(
-    objective: Any, flat: Float[Array, "free"], outputs: AtOutputs, steering: Preconditioner
+    objective: Objective, flat: Float[Array, "free"], outputs: AtOutputs, steering: Preconditioner
 ) -> Bool[Array, ""]:
     """Whether the anchor's factor proves that the Hessian is positive definite and decides the state.
 
     The Hessian of the springs is above N = H - spare L of the anchor where every spring has kept its stiffness. With a
     nudge's curvature W at the outputs it stays definite if N + W is: if 1 + C'WC is, where C C' is N^-1 there.
     """
-    positions = objective.positions(flat)
-    certain = steering.certifies(objective.net, positions, objective.scale(flat), objective.size(flat))
+    now = objective.springs(flat)
+    certain = steering.certifies(now, objective.scale(flat), objective.size(flat))
     read = outputs.at
     if read.size == 0:
         return certain
-    half = in_turn(jnp.linalg.cholesky)(steering.compliance(objective.net, positions, read))
+    half = in_turn(jnp.linalg.cholesky)(steering.compliance(now, read))
     least = in_turn(jnp.linalg.eigvalsh)(half.T @ outputs.matrix @ half)[0]
     return certain & (least > -0.9)
 
 
 def softest_mode(
-    objective: Any,
-    point: tuple[Float[Array, "free"], Float[Array, ""], Float[Array, "free"]],
+    objective: Objective,
+    point: Point,
     outputs: AtOutputs,
     certain: Softest,
     uncertain: Bool[Array, ""],
@@ -146,11 +129,11 @@ def softest_mode(
         keep = lambda new, old: jnp.where(uncertain, new, old)
         return jax.tree.map(keep, Softest(eigenvalue, mode, step / size, rounding / size), certain)
 
-    vectors = net.vectors(objective.positions(flat))
+    vectors = net.topology.vectors(objective.positions(flat))
     root = 1 / jnp.sqrt(held_by(net, outputs))
 
     def hessian():
-        matrix = net.hessian(stiffness_blocks(net.stiffness, net.rest_length, vectors))
+        matrix = net.topology.hessian(stiffness_blocks(net.stiffness, net.rest_length, vectors))
         if read.size:
             matrix = matrix.at[np.ix_(read, read)].add(outputs.matrix)
         return (root[:, None] * matrix) * root
@@ -176,9 +159,9 @@ def softest_mode(
     return jax.lax.while_loop(lambda carry: ~carry[1], decompose, (softest, definite))[0]
 
 
-def held_by(net: Any, outputs: AtOutputs) -> Float[Array, "free"]:
+def held_by(net: SpringNetwork, outputs: AtOutputs) -> Float[Array, "free"]:
     """What springs and a nudge oppose to each free coordinate, newtons per metre: what balances a Hessian."""
-    at_nodes = node_stiffness(net.topology, net.stiffness)
+    at_nodes = net.topology.node_stiffness(net.stiffness)
     return at_nodes.at[outputs.at].add(jnp.sum(jnp.abs(outputs.matrix), axis=1))
 
 
@@ -191,21 +174,14 @@ def certified_status(found: Equilibrium, softest: Softest) -> Equilibrium:
     return eqx.tree_at(lambda e: e.status, found, status)
 
 
-def _softest_on_host(topology: Topology, read: np.ndarray, threshold: float, *arrays: Any) -> tuple[np.ndarray, ...]:
-    arrays = tuple(np.asarray(array) for array in arrays)
-    leading, count = arrays[-1].shape, arrays[-1].size
-    dtype = arrays[0].dtype
-    numbers, modes = np.zeros((3, count), dtype), np.zeros((count, topology.free.size), dtype)
-    own = (1, 1, 2, 2, 1, 1, 0)
-    flat = [a.reshape(count, *a.shape[a.ndim - k :]) for a, k in zip(arrays, own, strict=True)]
-    for example in range(count):
-        stiffness, rest_length, positions, matrix, gradient, blur, uncertain = (a[example] for a in flat)
-        if not uncertain:
-            continue
-        extra = None if read.size == 0 else (read, matrix)
-        soft = sparse_factor.softest(
-            topology, stiffness, rest_length, positions, extra, threshold, forces=(gradient, blur)
-        )
-        numbers[:, example], modes[example] = (soft.eigenvalue, soft.step, soft.rounding), soft.mode
-    eigenvalue, step, rounding = numbers.reshape(3, *leading)
-    return eigenvalue, modes.reshape(*leading, topology.free.size), step, rounding
+def _softest_on_host(topology: Topology, read: np.ndarray, threshold: float, *arrays: Array) -> tuple[np.ndarray, ...]:
+    leading, examples = sparse_factor.examples(*zip(arrays, (1, 1, 2, 2, 1, 1, 0), strict=True))
+    shapes = ((), (topology.free.size,), (), ())
+    parts = [np.zeros((len(examples), *shape), np.asarray(arrays[0]).dtype) for shape in shapes]
+    for at, (*springs, matrix, gradient, blur, uncertain) in enumerate(examples):
+        if uncertain:
+            extra = None if read.size == 0 else (read, matrix)
+            soft = sparse_factor.softest(topology, springs, extra, threshold, forces=(gradient, blur))
+            for part, value in zip(parts, soft, strict=True):
+                part[at] = value
+    return tuple(part.reshape(leading + part.shape[1:]) for part in parts)

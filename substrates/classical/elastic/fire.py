@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -42,6 +42,8 @@ class FIRE(Solver):
     Source: Bitzek, Koskinen, Gaehler, Moseler and Gumbsch 2006, "Structural relaxation made simple".
     """
 
+    pins: ClassVar[bool] = False
+
     max_steps: int = 50_000
     absolute_tolerance: float | None = None
     relative_tolerance: float | None = None
@@ -49,8 +51,6 @@ class FIRE(Solver):
     def __call__(
         self, substrate: Any, x: PyTree, nudge: Nudge | Pin | None, start: PyTree, key: PRNGKeyArray | None
     ) -> Equilibrium:
-        if isinstance(nudge, Pin):
-            raise ValueError("nudge: wanted None or a Nudge for FIRE, got a Pin: settle it with ElasticEquilibrium()")
         flat = jnp.asarray(start).reshape(-1)
         objective = Objective(substrate, x, nudge)
         limit = tolerance(substrate, start, x, nudge, self.absolute_tolerance, self.relative_tolerance)

@@ -69,10 +69,8 @@ class ElasticNetwork(Substrate):
         stored = 0.5 * jnp.sum(self.stiffness * (length(self.topology.vectors(positions)) - self.rest_length) ** 2)
         return stored if self.load is None else stored - jnp.sum(self.load * positions)
 
-    def force(self, state: State, x: Float[Array, "inputs"], nudge: Nudge | Pin | None = None) -> State:
+    def force(self, state: State, x: Float[Array, "inputs"]) -> State:
         """The tensions that meet at each free coordinate, and the load on it, newtons."""
-        if nudge is not None:
-            return self.total_force(state, x, nudge)
         forces = self.topology.collect_at_free(self.pulls(self.positions(state, x)))
         if self.load is not None:
             forces += self.load.reshape(-1)[self.topology.free].astype(forces.dtype)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -35,6 +37,8 @@ class CoordinateDescent(Solver):
     Source: Scellier 2024, arXiv 2402.11674.
     """
 
+    pins: ClassVar[bool] = False
+
     sweeps: int | None = eqx.field(static=True, default=None)
     max_sweeps: int = 10_000
 
@@ -51,8 +55,6 @@ class CoordinateDescent(Solver):
                 "solver: wanted a circuit of resistors and of ideal diodes that bound single potentials for "
                 f"CoordinateDescent, got {kind}: use OperatingPoint"
             )
-        if isinstance(nudge, Pin):
-            raise ValueError("nudge: CoordinateDescent takes a Nudge or None, got a Pin: use OperatingPoint")
         return _descend(self, substrate, jnp.asarray(x), nudge, start)
 
 

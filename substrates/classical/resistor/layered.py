@@ -57,6 +57,8 @@ class LayeredNetwork(ResistorCircuit, Generic[Network]):
     Source: Kendall et al. 2020, arXiv 2006.01981; Scellier 2024, arXiv 2402.11674.
     """
 
+    holomorphic: ClassVar[bool] = False
+
     conductance: tuple[Float[Array, "before after"], ...]
     bias_current: tuple[Float[Array, "nodes"], ...]
     rail_conductance: tuple[Float[Array, "rails nodes"], ...]

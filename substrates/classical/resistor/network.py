@@ -117,6 +117,11 @@ class ResistorNetwork(ResistorCircuit):
         return self.topology.conservative
 
     @property
+    def holomorphic(self) -> bool:  # type: ignore[override]
+        """Whether no ideal diode clips a voltage."""
+        return not (self.topology.ideal_diodes and len(self.topology.diodes) > 0)
+
+    @property
     def input_size(self) -> int:
         return len(self.inputs)
 
@@ -132,10 +137,8 @@ class ResistorNetwork(ResistorCircuit):
     def read(self, state: State, x: Float[Array, "inputs"]) -> Inexact[Array, "outputs"]:
         return self.voltages(state, x)[np.asarray(self.outputs, int)]
 
-    def force(self, state: State, x: Float[Array, "inputs"], nudge: Nudge | Pin | None = None) -> State:
+    def force(self, state: State, x: Float[Array, "inputs"]) -> State:
         """The current that flows into each independent potential; with diode currents also minus the diode drops."""
-        if nudge is not None:
-            return self.total_force(state, x, nudge)
         if isinstance(state, tuple):
             return -self.imbalance(state[0], x, state[1]), -self.diode_drops(state, x)
         law = self.diode

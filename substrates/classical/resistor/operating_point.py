@@ -151,7 +151,6 @@ class _Unconstrained(eqx.Module):
 
 
 def _settle(solver: OperatingPoint, net: Circuit, x: Array, nudge: Nudge | Pin | None, start: PyTree) -> Equilibrium:
-    complex_valued = jnp.iscomplexobj(net.conductance)
     solve = conductance_solver(net.topology, net.conductance.dtype, solver.dense_size)
     companion = eliminates(net.topology, solver.dense_size)
     circuit_of = functools.partial(
@@ -163,8 +162,6 @@ def _settle(solver: OperatingPoint, net: Circuit, x: Array, nudge: Nudge | Pin |
         exact=companion or len(net.topology.potentials) > solver.dense_size,
     )
     ideal = net.topology.ideal_diodes and len(net.topology.diodes) > 0
-    if ideal and complex_valued:
-        raise TypeError("nudge: wanted a real one, because ideal diodes have no analytic continuation, got a complex")
     limit = tolerance(net, start, x, nudge)
     if ideal or isinstance(nudge, Pin):
         state, ending = _multipliers(solver, net, x, nudge, start, circuit_of, limit)

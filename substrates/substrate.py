@@ -248,9 +248,9 @@ class Substrate(eqx.Module):
         Raises ValueError for a target that does not have the shape of the outputs (see `Nudge`), and for what the
         system or the solver cannot do: a complex beta where nothing is `holomorphic`, a pin where none can be held.
         """
-        solver = self.solver if solver is None else solver
+        chosen: Solver = self.solver if solver is None else solver
         arguments.refuse_complex_input(x, parameter_dtype(self))
-        _refuse_nudge(self, solver, nudge)
+        _refuse_nudge(self, chosen, nudge)
         system: Substrate = self
         if isinstance(nudge, Pin):
             shown = eqx.filter_eval_shape(lambda net, x: net.read(net.initial_state(x), x), self, x)
@@ -260,7 +260,7 @@ class Substrate(eqx.Module):
         state = system.initial_state(x) if start is None else start
         state = jax.tree.map(lambda leaf: cast(leaf, parameter_dtype(system)), state)
         nudge = jax.tree.map(jnp.asarray, nudge)
-        return _settle(solver, system, x, nudge, state, key)
+        return _settle(chosen, system, x, nudge, state, key)
 
     # what averages over a batch, or is shared by it
 

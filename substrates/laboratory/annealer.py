@@ -41,7 +41,7 @@ class HostSampler(Solver):
     reverse_options: Options = eqx.field(static=True)
 
     def __call__(
-        self, substrate: AnnealedIsing, x: PyTree, nudge: Nudge | Pin | None, start: PyTree, key: PRNGKeyArray | None
+        self, substrate: AnnealedIsing, x: PyTree, nudge: Nudge | None, start: PyTree, key: PRNGKeyArray | None
     ) -> Equilibrium:
         key = jax.random.key(0) if key is None else key
         model = substrate.model

@@ -11,7 +11,7 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
-from substrates.nudge import Nudge, Pin
+from substrates.nudge import Nudge
 from substrates.quantum.eigensolvers import self_consistent
 from substrates.quantum.system import QuantumSubstrate
 from substrates.solvers.batching import in_turn
@@ -25,7 +25,7 @@ class GibbsWeights(Solver):
     """The closed form log rho = -H/T - log Z, by diagonalisation; nudges that feel the state by Broyden's method."""
 
     def __call__(
-        self, substrate: Any, x: PyTree, nudge: Nudge | Pin | None, start: PyTree, key: PRNGKeyArray | None
+        self, substrate: Any, x: PyTree, nudge: Nudge | None, start: PyTree, key: PRNGKeyArray | None
     ) -> Equilibrium:
         limit = tolerance(substrate, start, x, nudge)
         one, infinite = jnp.ones((), jnp.int32), jnp.asarray(jnp.inf, start.dtype)

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
-from substrates.nudge import Nudge, Pin
+from substrates.nudge import Nudge
 from substrates.quantum.eigensolvers import eigen_tolerance, self_consistent
 from substrates.solvers.solver import Equilibrium, Solver, Status
 
@@ -22,7 +22,7 @@ class PolarFactor(Solver):
     """
 
     def __call__(
-        self, substrate: Any, x: PyTree, nudge: Nudge | Pin | None, start: PyTree, key: PRNGKeyArray | None
+        self, substrate: Any, x: PyTree, nudge: Nudge | None, start: PyTree, key: PRNGKeyArray | None
     ) -> Equilibrium:
         one = jnp.ones((), jnp.int32)
         scale = jnp.max(jnp.abs(substrate.matrix(x)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from typing import Self
 
 import equinox as eqx
 import jax
@@ -121,7 +122,7 @@ class DescendThenPolish(Solver):
             return place(found), steps
         coarse = float(jnp.finfo(flat.dtype).eps) ** 0.5
         method = LBFGS(rtol=coarse, atol=coarse)
-        method = method if self.budget is None else AtMost(method, self.budget)
+        method = method if self.budget is None else AtMost(coarse, coarse, inner=method, most=self.budget)
         found = optx.minimise(lambda z, _: energy(z), method, z, max_steps=self.max_steps, throw=False)
         return place(found.value), jnp.asarray(found.stats["num_steps"], jnp.int32)
 
@@ -192,7 +193,7 @@ def implicit_flow(
     flat: Float[Array, " n"],
     dt: Float[Array, ""],
     limit: Float[Array, ""],
-    max_steps: int,
+    max_steps: Int[Array, ""] | int,
     dense_size: int,
 ):
     """ds/dt = force(s) by implicit Euler steps (1/dt - J) ds = force, dt growing as the force falls; (state, steps).
@@ -222,7 +223,7 @@ def implicit_flow(
     return state, steps
 
 
-def projected_gradient(energy, flat, lower, upper, limit, max_steps: int):
+def projected_gradient(energy, flat, lower, upper, limit, max_steps: Int[Array, ""] | int):
     """Minimises an energy within bounds by projected gradients with Barzilai-Borwein steps; (state, steps).
 
     Monotone: a step is halved until it gives sufficient decrease.

@@ -90,7 +90,7 @@ def newton_krylov(
     scale: Callable[[Array], Float[Array, " n"]],
     start: Inexact[Array, " n"],
     limit: Float[Array, ""],
-    max_steps: int,
+    max_steps: Int[Array, ""] | int,
     kind: Kind,
 ) -> tuple[Inexact[Array, " n"], Int[Array, ""]]:
     """Newton's method whose linear systems are solved by `solve`: (state, steps).

@@ -63,7 +63,7 @@ class _Point(eqx.Module):
 
 
 def descend_by_newton(
-    valley: Valley, start: Float[Array, " n"], limit: Float[Array, ""], max_steps: int
+    valley: Valley, start: Float[Array, " n"], limit: Float[Array, ""], max_steps: Int[Array, ""] | int
 ) -> tuple[Float[Array, " n"], Int[Array, ""], Certificate]:
     """The bottom of the valley of a start: (state, steps, certificate).
 
@@ -130,7 +130,7 @@ def root_by_newton(
     size: Float[Array, " n"],
     start: Inexact[Array, " n"],
     limit: Float[Array, ""],
-    max_steps: int,
+    max_steps: Int[Array, ""] | int,
 ) -> tuple[Inexact[Array, " n"], Int[Array, ""], Certificate]:
     """The root of a map near a start, which may be complex: (state, steps, certificate).
 

@@ -49,20 +49,11 @@ class InDtype(optx.AbstractSearch):
 class AtMost(optx.AbstractMinimiser):
     """A minimiser that ends after so many steps, a run-time number, which optimistix wants to know beforehand."""
 
-    inner: optx.AbstractMinimiser
+    inner: LBFGS
     most: Int[Array, ""]
-
-    @property
-    def rtol(self):
-        return self.inner.rtol
-
-    @property
-    def atol(self):
-        return self.inner.atol
-
-    @property
-    def norm(self):
-        return self.inner.norm
+    rtol: float
+    atol: float
+    norm: Callable = optx.max_norm
 
     def init(self, fn, y, args, options, f_struct, aux_struct, tags):
         return self.inner.init(fn, y, args, options, f_struct, aux_struct, tags), jnp.zeros((), jnp.int32)

@@ -17,7 +17,7 @@ from substrates.classical.elastic.stability import (
     held_by,
     softest_mode,
 )
-from substrates.nudge import Nudge, Pin
+from substrates.nudge import Nudge
 from substrates.solvers.solver import Equilibrium, Solver, judge, tolerance
 
 LONGEST_STEP = 1.1
@@ -49,7 +49,7 @@ class FIRE(Solver):
     relative_tolerance: float | None = None
 
     def __call__(
-        self, substrate: Any, x: PyTree, nudge: Nudge | Pin | None, start: PyTree, key: PRNGKeyArray | None
+        self, substrate: Any, x: PyTree, nudge: Nudge | None, start: PyTree, key: PRNGKeyArray | None
     ) -> Equilibrium:
         flat = jnp.asarray(start).reshape(-1)
         objective = Objective(substrate, x, nudge)

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Inexact
 
-from substrates.nudge import Nudge, Pin
+from substrates.solvers.solver import System
 from substrates.wiring import HashedByContent, SparseMap
 
 State = Inexact[Array, "..."]
@@ -294,7 +294,7 @@ def hessian_pattern(topology: Topology) -> HessianPattern:
     return HessianPattern(rows, columns, entry, sign)
 
 
-class SpringNetwork(Protocol):
+class SpringNetwork(System, Protocol):
     """What solvers know of an elastic network."""
 
     @property
@@ -306,10 +306,4 @@ class SpringNetwork(Protocol):
     @property
     def reference(self) -> np.ndarray: ...
     def energy(self, state: State, x: Float[Array, "inputs"]) -> Inexact[Array, ""]: ...
-    def force(self, state: State, x: Float[Array, "inputs"]) -> State: ...
-    def force_scale(self, state: State, x: Float[Array, "inputs"]) -> State: ...
-    def read(self, state: State, x: Float[Array, "inputs"]) -> Inexact[Array, "outputs"]: ...
     def positions(self, state: State, x: Float[Array, "inputs"]) -> Inexact[Array, "n dim"]: ...
-    def residual(
-        self, state: State, x: Float[Array, "inputs"], nudge: Nudge | Pin | None = None
-    ) -> Float[Array, ""]: ...

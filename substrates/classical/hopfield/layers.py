@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from substrates.nudge import Nudge, Pin
+from substrates.solvers.solver import System
 from substrates.wiring import Convolution, Dense, Strength
 
 State = tuple[Float[Array, "..."], ...]
@@ -21,7 +22,7 @@ NARROW = 32
 """So many nodes of a group let its coupling be multiplied with itself, to bound its norm more tightly."""
 
 
-class Layered(Protocol):
+class Layered(System, Protocol):
     """What solvers see of a Hopfield network."""
 
     @property

@@ -51,7 +51,7 @@ class BoltzmannWeights(Solver):
         self,
         substrate: BoltzmannEnsemble,
         x: PyTree,
-        nudge: Nudge | Pin | None,
+        nudge: Nudge | None,
         start: PyTree,
         key: PRNGKeyArray | None,
     ) -> Equilibrium:

@@ -55,7 +55,7 @@ class MarkovChains(Solver):
             raise ValueError(f"update: wanted one of {get_args(Update)}, got {self.update!r}")
 
     def __call__(
-        self, substrate: SampledEnsemble, x: PyTree, nudge: Nudge | Pin | None, start: PyTree, key: PRNGKeyArray | None
+        self, substrate: SampledEnsemble, x: PyTree, nudge: Nudge | None, start: PyTree, key: PRNGKeyArray | None
     ) -> Equilibrium:
         key = jax.random.key(0) if key is None else key
         kernel = substrate.model.sweeps(x, nudge)

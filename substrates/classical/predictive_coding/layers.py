@@ -9,6 +9,8 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from substrates.solvers.solver import System
+
 State = tuple[Float[Array, "..."], ...]
 Rectifier = Literal["buffered", "bounded", "free"]
 
@@ -56,7 +58,7 @@ class Skip(eqx.Module):
             )
 
 
-class Predicting(Protocol):
+class Predicting(System, Protocol):
     """What solvers see of a predictive coding network."""
 
     @property

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from substrates.classical.predictive_coding.layers import Predicting, State
-from substrates.nudge import Nudge, Pin
+from substrates.nudge import Nudge
 from substrates.solvers.solver import Equilibrium, Solver, Status, judge, left_over, tolerance
 
 
@@ -62,7 +62,7 @@ class ProjectedGradient(Solver):
         self,
         substrate: Predicting,
         x: Float[Array, "inputs"],
-        nudge: Nudge | Pin | None,
+        nudge: Nudge | None,
         start: State,
         key: PRNGKeyArray | None,
     ) -> Equilibrium:

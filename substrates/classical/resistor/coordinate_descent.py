@@ -12,7 +12,7 @@ from jaxtyping import Array, Bool, Float, PRNGKeyArray, PyTree
 from substrates.classical.resistor.linear_solve import conductance_solver, conductances, eliminates
 from substrates.classical.resistor.star_mesh import star_mesh, with_held
 from substrates.classical.resistor.topology import Circuit
-from substrates.nudge import Nudge, Pin
+from substrates.nudge import Nudge
 from substrates.solvers.certificate import state_tolerance
 from substrates.solvers.solver import Equilibrium, Solver, Status, judge, reach, tolerance
 
@@ -47,7 +47,7 @@ class CoordinateDescent(Solver):
             raise ValueError(f"sweeps: wanted a positive number, or None to settle, got {self.sweeps}")
 
     def __call__(
-        self, substrate: Circuit, x: PyTree, nudge: Nudge | Pin | None, start: PyTree, key: PRNGKeyArray | None
+        self, substrate: Circuit, x: PyTree, nudge: Nudge | None, start: PyTree, key: PRNGKeyArray | None
     ) -> Equilibrium:
         if substrate.diode is not None or substrate.topology.diodes_between_potentials:
             kind = "real diodes" if substrate.diode is not None else "ideal diodes between independent potentials"

@@ -15,7 +15,7 @@ from substrates.quantum.oscillator.modes import Compliance, GaussianState, Modes
 from substrates.quantum.oscillator.thermal import SingleOscillator
 from substrates.solvers.batching import in_turn
 from substrates.solvers.generic import DescendThenPolish
-from substrates.solvers.solver import Equilibrium, Solver, Status, judge, tolerance
+from substrates.solvers.solver import Equilibrium, Solver, Status, System, judge, tolerance
 
 
 class ClosedForm(Solver):
@@ -122,7 +122,7 @@ def _is_minimum(response: Response, settled: Settled, nudge: Nudge) -> Bool[Arra
     return response.stable(asked) & (least > -1)
 
 
-class Oscillators(Protocol):
+class Oscillators(System, Protocol):
     """What the solver knows of a network; `QuantumOscillatorNetwork` tells what each is."""
 
     @property

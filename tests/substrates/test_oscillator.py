@@ -5,6 +5,7 @@ import itertools
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import networkx
 import numpy as np
 import pytest
 from hypothesis import given
@@ -15,6 +16,7 @@ from scipy.optimize import minimize
 from learning import SquaredError
 from substrates import Nudge, OscillatorNetwork, Pin, Status, Substrate
 from substrates.classical.oscillator import BestOf, KuramotoFlow, PhaseDescent, Ramped, basin_jumps, order_parameter
+from substrates.classical.oscillator.layered import LayeredOscillators
 from substrates.solvers.generic import DescendThenPolish
 from substrates.substrate import relax_batch
 
@@ -334,6 +336,40 @@ def test_a_lattice_of_many_oscillators_settles_without_a_matrix():
     assert found.converged
     again = relax(lattice, NOTHING, start=found.state, solver=PhaseDescent(max_sweeps=1))
     assert largest(again.state, found.state) < 1e-8
+
+
+# the ways to build one
+
+
+class Graph(OscillatorNetwork):
+    pass
+
+
+class Layers(LayeredOscillators):
+    pass
+
+
+def test_what_a_subclass_builds_is_of_that_subclass(key):
+    pair = networkx.Graph([("a", "b")])
+    graphs = [
+        Graph.from_edges([(0, 1)], coupling=1.0),
+        Graph.from_matrix([[0.0, 1.0], [1.0, 0.0]]),
+        Graph.all_to_all(3, coupling=1.0),
+        Graph.from_networkx(pair, coupling=1.0),
+        Graph.lattice((2, 2)),
+    ]
+    layers = [
+        Layers.layered((2, 3, 1), key=key),
+        Layers.from_layers([jnp.ones((2, 1))]),
+        Layers.for_task(2, 1, key=key),
+    ]
+    assert {type(net) for net in graphs} == {Graph}
+    assert {type(net) for net in layers} == {Layers}
+    measured = [
+        graphs[0].measure(jnp.zeros((1, 2)), jnp.zeros((1, 0))),
+        layers[1].measure((jnp.zeros((1, 1)),), jnp.zeros((1, 2))),
+    ]
+    assert [type(found) for found in measured] == [Graph, Layers]
 
 
 # symmetries

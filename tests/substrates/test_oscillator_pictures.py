@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 from substrates import OscillatorNetwork
-from substrates.classical.oscillator import pictures
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
@@ -32,7 +31,7 @@ def labelled(ax, label):
 
 def test_a_graph_shows_phases_and_the_cosines_of_its_couplings():
     places = np.array([[0.0, 0], [1, 0], [1, 1], [0, 1]])
-    ax = pictures.graph(NET, STATE, X, positions=places)
+    ax = NET.draw(STATE, X, positions=places)
     phases = np.array([0.3, 0.5, 2.0, 5.0])
     oscillators, couplings, arrows = (labelled(ax, name) for name in ("oscillators", "couplings", "arrows"))
     np.testing.assert_allclose(oscillators.get_array(), [0.3, 0.5, 2.0, 5.0 - 2 * np.pi])
@@ -78,4 +77,4 @@ def test_what_cannot_be_drawn_is_refused():
     with pytest.raises(ValueError, match="x: a state is drawn with the input that it belongs to"):
         NET.draw(STATE)
     with pytest.raises(ValueError, match=r"positions: wanted shape \(4, 2\)"):
-        pictures.graph(NET, positions=np.zeros((3, 2)))
+        NET.draw(positions=np.zeros((3, 2)))

@@ -3,43 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
-from substrates.classical.oscillator.newton import settle_by_newton
-from substrates.classical.oscillator.phase_descent import PhaseDescent
+from substrates.classical.oscillator.newton import DENSE_SIZE, settle_by_newton
+from substrates.classical.oscillator.phase_descent import InBlocks, PhaseDescent
 from substrates.nudge import Nudge, Pin
 from substrates.solvers.solver import Equilibrium, Solver, left_over, tolerance
+
+NEAR = 1e-3
+"""The torque, as a part of what meets at a phase, at which Newton's method takes over."""
 
 
 class KuramotoFlow(Solver):
     """Settles as the oscillators themselves do, dphi/dt = -dF/dphi, and finishes by Newton's method.
 
     The flow ends in the basin that the physical dynamics chooses; faster solvers may step over a ridge. It runs by the
-    fourth-order Runge-Kutta method with the time step 1 / `Substrate.steepest()`. A pin is left to `PhaseDescent`.
+    fourth-order Runge-Kutta method with the time step 1 / the network's `steepest()`. A pin is left to `PhaseDescent`.
 
     Attributes:
         max_steps: the most steps in time.
-        near: the torque, as a part of what meets at a phase, at which Newton's method takes over.
-        newton_steps: the most Newton steps.
-        dense_size: as in `PhaseDescent`.
     """
 
     max_steps: int = 5000
-    near: float = 1e-3
-    newton_steps: int = 60
-    dense_size: int = 96
 
     def __call__(
-        self, substrate: Any, x: PyTree, nudge: Nudge | Pin | None, start: PyTree, key: PRNGKeyArray | None
+        self, substrate: InBlocks, x: PyTree, nudge: Nudge | Pin | None, start: PyTree, key: PRNGKeyArray | None
     ) -> Equilibrium:
         if isinstance(nudge, Pin) or any(jnp.iscomplexobj(leaf) for leaf in jax.tree.leaves(start)):
             return PhaseDescent()(substrate, x, nudge, start, key)
         limit = tolerance(substrate, start, x, nudge)
-        near = jnp.maximum(limit, self.near)
+        near = jnp.maximum(limit, NEAR)
         meeting = substrate.force_scale(start, x)
         torque = lambda state: substrate.total_force(state, x, nudge)
         dt = 1 / substrate.steepest()
@@ -50,11 +46,11 @@ class KuramotoFlow(Solver):
 
         advance = lambda carry: (runge_kutta(torque, carry[0], dt), carry[1] + 1)
         state, steps = jax.lax.while_loop(moving, advance, (start, jnp.zeros((), jnp.int32)))
-        dense = sum(leaf.size for leaf in jax.tree.leaves(start)) <= self.dense_size
-        return settle_by_newton(substrate, x, nudge, state, limit, steps, self.newton_steps, dense)
+        dense = sum(leaf.size for leaf in jax.tree.leaves(start)) <= DENSE_SIZE
+        return settle_by_newton(substrate, x, nudge, state, limit, steps, dense)
 
 
-def runge_kutta(velocity: Callable[[PyTree], PyTree], state: PyTree, dt: Any) -> PyTree:
+def runge_kutta(velocity: Callable[[PyTree], PyTree], state: PyTree, dt: Array | float) -> PyTree:
     """The state a time dt later, to fourth order."""
     moved = lambda slope, time: jax.tree.map(lambda s, v: s + time * v, state, slope)
     first = velocity(state)
@@ -65,15 +61,11 @@ def runge_kutta(velocity: Callable[[PyTree], PyTree], state: PyTree, dt: Any) ->
     return moved(mean, dt)
 
 
-def trajectory(
-    net: Any, x: Float[Array, "inputs"], start: PyTree, duration: float, steps: int, nudge: Nudge | None
-) -> PyTree:
-    """The phases at times 0, duration/steps, ..., duration: a tree like the state with a leading axis of steps + 1."""
-    torque = lambda state: net.total_force(state, x, nudge)
-    dt = duration / steps
+def trajectory(velocity: Callable[[PyTree], PyTree], start: PyTree, dt: float, steps: int) -> PyTree:
+    """The states at times 0, dt, ..., steps dt: a tree like the state with a leading axis."""
 
     def advance(state, _):
-        state = runge_kutta(torque, state, dt)
+        state = runge_kutta(velocity, state, dt)
         return state, state
 
     _, later = jax.lax.scan(advance, start, None, length=steps)

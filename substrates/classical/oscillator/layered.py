@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
-from typing import Any, Self
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Self
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Inexact
+import numpy as np
+from jaxtyping import Array, Float, Inexact, PRNGKeyArray
 
-from substrates.classical.oscillator import local
-from substrates.classical.oscillator.blocks import LayerBlocks
-from substrates.classical.oscillator.local import Readout, arrows
-from substrates.classical.oscillator.network import OscillatorNetwork, spread_phases
-from substrates.nudge import Nudge, Pin
+from substrates.classical.oscillator.build import checked_readout, layer_fields, random_couplings
+from substrates.classical.oscillator.coupled_phases import CoupledPhases
+from substrates.classical.oscillator.phase_descent import LayerBlocks
+from substrates.classical.oscillator.phases import Readout, arrows, spread_phases
+from substrates.classical.oscillator.pictures import draw_layers
 from substrates.wiring import Dense
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 State = tuple[Float[Array, "nodes"], ...]
 
 
-class LayeredOscillators(OscillatorNetwork):
+class LayeredOscillators(CoupledPhases):
     """Oscillators in layers, each coupled to all of the layers before and after it; the first layer is clamped.
 
         E = -sum_l Re[(z_(l-1) W_l) . conj(z_l)] + sum_l (local energies of the layer l),   z = e^(i phi).
@@ -52,14 +55,9 @@ class LayeredOscillators(OscillatorNetwork):
         """The numbers of inputs, of oscillators in each hidden layer, and of outputs."""
         return (self.coupling[0].weight.shape[0], *(w.weight.shape[1] for w in self.coupling))
 
-    def of_layer(self, name: str, layer: int) -> Float[Array, "nodes"] | None:
-        """A field of this class for one layer after the input, or None."""
-        values = getattr(self, name)
-        return None if values is None else values[layer]
-
-    def local_terms(self, layer: int) -> tuple[Any, ...]:
-        """h, psi, K and omega of one layer after the input."""
-        return tuple(self.of_layer(name, layer) for name in ("field", "field_phase", "second_harmonic", "frequency"))
+    @property
+    def input_size(self) -> int:
+        return self.sizes[0]
 
     def input_phase(self, x: Inexact[Array, "*batch inputs"]) -> Inexact[Array, "*batch inputs"]:
         """The phases at which the inputs are clamped, radians."""
@@ -69,6 +67,15 @@ class LayeredOscillators(OscillatorNetwork):
         low, high = self.phase_range
         return low + (high - low) * x
 
+    def phases(self, state: State, x: Inexact[Array, "*batch inputs"]) -> State:
+        return state
+
+    def settling(self, values: State) -> State:
+        return values
+
+    def everywhere(self, values: State) -> State:
+        return values
+
     # the contract
 
     def initial_state(self, x: Float[Array, "inputs"]) -> State:
@@ -76,79 +83,45 @@ class LayeredOscillators(OscillatorNetwork):
         return tuple(spread_phases(h.size, h.dtype) for h in self.field)
 
     def energy(self, state: State, x: Float[Array, "inputs"]) -> Inexact[Array, ""]:
-        z = [arrows(self.input_phase(x)), *(arrows(phase) for phase in state)]
-        total = jnp.zeros((), state[0].dtype)
-        for layer, phase in enumerate(state):
-            total -= jnp.sum(self.coupling[layer].forward(z[layer]) * z[layer + 1])
-            total += local.local_energy(phase, *self.local_terms(layer))
-        return total
+        energy = self.local_terms.energy(state)
+        z = [arrows(phase) for phase in (self.input_phase(x), *state)]
+        for coupling, before, after in zip(self.coupling, z[:-1], z[1:], strict=True):
+            energy -= jnp.sum(coupling.forward(before) * after)
+        return energy
 
-    def force(self, state: State, x: Float[Array, "inputs"], nudge: Nudge | Pin | None = None) -> State:
-        """The torques Im(conj(z) sum_j W_ij z_j) + local torques, by matrix products."""
-        z = [arrows(self.input_phase(x)), *(arrows(phase) for phase in state)]
-        torques = []
-        for layer, phase in enumerate(state):
-            felt = self.coupling[layer].forward(z[layer])
-            if layer + 1 < len(state):
-                felt += self.coupling[layer + 1].backward(z[layer + 2])
-            cosine, sine = z[layer + 1]
-            torques.append(cosine * felt[1] - sine * felt[0] + local.local_torque(phase, *self.local_terms(layer)))
-        if isinstance(nudge, Nudge):
-            output, transpose = jax.vjp(lambda s: self.read(s, x), state)
-            torques = jax.tree.map(jnp.add, tuple(torques), transpose(nudge.pull(output))[0])
-        return tuple(torques)
+    def felt(self, z: State, x: Float[Array, "inputs"]) -> State:
+        felt = []
+        for layer, before in enumerate((arrows(self.input_phase(x)), *z[:-1])):
+            felt.append(self.coupling[layer].forward(before))
+            if layer + 1 < len(z):
+                felt[layer] += self.coupling[layer + 1].backward(z[layer + 1])
+        return tuple(felt)
 
-    def force_scale(self, state: State, x: Float[Array, "inputs"]) -> State:
-        """The largest torque that can act on each oscillator, sum_j |W_ij| + |h_i| + |K_i| + |omega_i|."""
-        totals = []
-        for layer, (h, _, harmonic, frequency) in enumerate(map(self.local_terms, range(len(state)))):
-            total = jnp.abs(h) + jnp.sum(jnp.abs(self.coupling[layer].weight), axis=0)
-            if layer + 1 < len(state):
-                total += jnp.sum(jnp.abs(self.coupling[layer + 1].weight), axis=1)
-            for values in (harmonic, frequency):
-                total += 0 if values is None else jnp.abs(values)
-            totals.append(total)
-        return tuple(totals)
+    def with_strengths(self, sizes: State) -> State:
+        total = []
+        for layer, size in enumerate(sizes):
+            total.append(size + jnp.sum(jnp.abs(self.coupling[layer].weight), axis=0))
+            if layer + 1 < len(sizes):
+                total[layer] += jnp.sum(jnp.abs(self.coupling[layer + 1].weight), axis=1)
+        return tuple(total)
 
-    def measure(self, states: State, xs: Float[Array, "batch inputs"], nudges: Nudge | Pin | None = None) -> Self:
-        """dE/dW = -cos(phi_i - phi_j), dE/dh = -cos(phi - psi) and so on, averaged over the batch."""
-        size = xs.shape[0]
+    def mean_cosines(self, phase: State, xs: Float[Array, "batch inputs"]) -> tuple[Dense, ...]:
         # cosines above sines: one product over 2 batch rows
-        z = [jnp.concatenate([jnp.cos(p), jnp.sin(p)]) for p in (self.input_phase(xs), *states)]
-        weights = [-before.T @ after / size for before, after in itertools.pairwise(z)]
-        return self._observables(weights, [local.local_measure(p, *self.local_terms(k)) for k, p in enumerate(states)])
+        z = [jnp.concatenate([jnp.cos(p), jnp.sin(p)]) for p in (self.input_phase(xs), *phase)]
+        return tuple(Dense(before.T @ after / xs.shape[0]) for before, after in itertools.pairwise(z))
 
-    def contrast(
-        self,
-        plus: State,
-        minus: State,
-        xs: Float[Array, "batch inputs"],
-        nudges_plus: Nudge | Pin | None = None,
-        nudges_minus: Nudge | Pin | None = None,
-    ) -> Self:
-        """measure(plus) - measure(minus) without cancellation, by matrix products.
-
-        With A = phi_i - phi_j, the means m of the two phases and their differences d,
-        cos A(-) - cos A(+) = 2 sin(m_i - m_j) sin((d_i - d_j)/2), where both sines split into products over i and j.
-        """
-        size = xs.shape[0]
-        middle = jax.tree.map(lambda p, m: (p + m) / 2, plus, minus)
-        change = jax.tree.map(jnp.subtract, plus, minus)
+    def cosine_contrast(self, middle: State, change: State, xs: Float[Array, "batch inputs"]) -> tuple[Dense, ...]:
         inputs = self.input_phase(xs)
         parts = [(jnp.cos(m), jnp.sin(m), jnp.cos(d / 2), jnp.sin(d / 2)) for m, d in zip(middle, change, strict=True)]
-        weights = []
+        contrasts = []
         for layer, (c, s, ch, sh) in enumerate(parts):
             if layer == 0:  # the inputs do not move
                 before, after = [-jnp.sin(inputs), jnp.cos(inputs)], [c * sh, s * sh]
             else:
                 cb, sb, chb, shb = parts[layer - 1]
                 before, after = [sb * shb, -sb * chb, -cb * shb, cb * chb], [c * ch, c * sh, s * ch, s * sh]
-            weights.append(2 / size * (jnp.concatenate(before).T @ jnp.concatenate(after)))
-        locals_ = [
-            local.local_contrast(m, d, *self.local_terms(k))
-            for k, (m, d) in enumerate(zip(middle, change, strict=True))
-        ]
-        return self._observables(weights, locals_)
+            contrasts.append(Dense(2 / xs.shape[0] * (jnp.concatenate(before).T @ jnp.concatenate(after))))
+        return tuple(contrasts)
 
     def training_defaults(self) -> dict[str, Any]:
         """Centred nudges on squared errors of the sines, by Adam."""
@@ -162,14 +135,25 @@ class LayeredOscillators(OscillatorNetwork):
             "bench": {"epsilon": 0.01, "beta": 1.0, "variant": "centered", "epochs": 15},
         }
 
-    # what the solver asks
+    def draw(self, state: State | None = None, x: Float[Array, "inputs"] | None = None, ax: Axes | None = None) -> Axes:
+        """Draws the layers as columns, phases as arrows and cyclic colours; see `oscillator.pictures.draw_layers`.
 
-    @property
-    def input_size(self) -> int:
-        return self.sizes[0]
+        Args:
+            state: an equilibrium state; None with an x settles the network, None without one draws the bare network.
+            x: the input, shape (inputs,).
+            ax: where to draw; None opens a new figure.
+
+        Raises:
+            ValueError: for a state without the input that it belongs to.
+        """
+        drawn = self.drawn(state, x)
+        phases = None if drawn is None else [self.input_phase(drawn[1]), *drawn[0]]
+        return draw_layers(self.sizes, [coupling.weight for coupling in self.coupling], phases, ax)
+
+    # what the solvers ask
 
     def blocks(self, x: Float[Array, "inputs"]) -> LayerBlocks:
-        return LayerBlocks(self, x)
+        return LayerBlocks(self.coupling, self.local_terms, arrows(self.input_phase(x)))
 
     def neighbours(self, values: State) -> State:
         felt = [jnp.zeros_like(v) for v in values]
@@ -182,30 +166,82 @@ class LayeredOscillators(OscillatorNetwork):
     def adrift(self, nudged: bool) -> None:
         """Nothing: the inputs hold every layer."""
 
-    def steepest(self) -> Float[Array, ""]:
-        """2 max_i (sum_j |W_ij| + |h_i| + 2 |K_i|)."""
-        sums = []
-        for layer, (h, _, harmonic, _) in enumerate(map(self.local_terms, range(len(self.field)))):
-            total = jnp.sum(jnp.abs(self.coupling[layer].weight), axis=0) + jnp.abs(h)
-            if layer + 1 < len(self.field):
-                total += jnp.sum(jnp.abs(self.coupling[layer + 1].weight), axis=1)
-            sums.append(jnp.max(total if harmonic is None else total + 2 * jnp.abs(harmonic)))
-        return 2 * jnp.max(jnp.stack(sums))
-
     def output_phases(self, state: State) -> Inexact[Array, "outputs"]:
         return state[-1]
 
     def with_outputs(self, state: State, phases: Inexact[Array, "outputs"]) -> State:
         return (*state[:-1], phases)
 
-    def _observables(self, weights: list[Array], locals_: list[tuple[Any, ...]]) -> Self:
-        """The tree of the parameters with these numbers in it."""
-        field, field_phase, harmonic, frequency = zip(*locals_, strict=True)
-        return dataclasses.replace(
-            self,
-            coupling=tuple(Dense(weight) for weight in weights),
-            field=field,
-            field_phase=field_phase,
-            second_harmonic=None if self.second_harmonic is None else harmonic,
-            frequency=None if self.frequency is None else frequency,
-        )
+    # the ways to build one
+
+    @classmethod
+    def layered(
+        cls,
+        sizes: Sequence[int],
+        *,
+        key: PRNGKeyArray,
+        coupling_gain: float | Sequence[float] = 1.0,
+        field: Any = 1.0,
+        dtype: Any = None,
+        **options: Any,
+    ) -> Self:
+        """Layers of oscillators with random couplings, each oscillator held by a field.
+
+        Couplings are uniform within coupling_gain sqrt(6 / (n_before + n_after)) (Glorot and Bengio 2010). A field of
+        about the size of what arrives through the couplings makes a hidden phase a smooth function of it,
+        phi = psi + arctan(arriving across psi / (h + arriving along psi)); without fields phases jump where it
+        vanishes.
+
+        Args:
+            sizes: the numbers of inputs, of oscillators in each hidden layer, and of outputs.
+            key: draws the couplings.
+            coupling_gain: scales the couplings: one number, or one for each pair of successive layers.
+            field: h, as in `from_layers`.
+            dtype: of the parameters; JAX's default if None.
+            options: the other options of `from_layers`.
+
+        Raises:
+            ValueError: for sizes that are not at least two positive integers, and whatever `from_layers` refuses.
+        """
+        return cls.from_layers(random_couplings(sizes, key, coupling_gain, dtype), field=field, **options)
+
+    @classmethod
+    def from_layers(
+        cls,
+        coupling: Sequence[Any],
+        *,
+        field: Any = 0.0,
+        field_phase: Any = 0.0,
+        second_harmonic: Any = None,
+        frequency: Any = None,
+        phase_range: tuple[float, float] | None = None,
+        readout: Readout = "phase",
+        random_starts: bool = False,
+    ) -> Self:
+        """Layers of oscillators with given couplings.
+
+        Args:
+            coupling: for each pair of successive layers a matrix (n_before, n_after); the first layer is the input.
+            field, field_phase, second_harmonic, frequency: h, psi, K and omega: one number for all oscillators, or a
+                sequence with a number or an array (nodes,) for each layer after the input; None for no K and no omega.
+            phase_range: None for inputs in radians; (low, high) clamps a feature x in [0, 1] at low + (high - low) x.
+            readout: "phase" or "sine".
+            random_starts: draw initial phases from the key that `relax` gets.
+
+        Raises:
+            ValueError: for layers that do not fit, numbers that are not finite, and a range that is none.
+        """
+        terms = {"field": field, "field_phase": field_phase, "second_harmonic": second_harmonic, "frequency": frequency}
+        fields = layer_fields(coupling, terms, phase_range)
+        return cls(**fields, readout=checked_readout(readout), random_starts=bool(random_starts))
+
+    @classmethod
+    def for_task(
+        cls, n_inputs: int, n_outputs: int, *, sizes: tuple[int, ...] | None = None, key: PRNGKeyArray
+    ) -> Self:
+        """Layers for a data set with features in [0, 1]; `sizes` are hidden layers (by default one of 128).
+
+        Features clamp the inputs between 0 and pi/2, the outputs are read as sines.
+        """
+        hidden = (128,) if sizes is None else tuple(sizes)
+        return cls.layered((n_inputs, *hidden, n_outputs), key=key, phase_range=(0.0, np.pi / 2), readout="sine")

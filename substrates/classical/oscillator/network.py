@@ -1,34 +1,30 @@
-"""Networks of phase oscillators: the public name, the ways to build one, and what all kinds share."""
+"""Networks of phase oscillators on any graph, and the ways to build one."""
 
 from __future__ import annotations
 
-import abc
 from collections.abc import Hashable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
-import jax
+import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
-from jax.core import Tracer
-from jax.flatten_util import ravel_pytree
-from jaxtyping import Array, Bool, Float, Inexact, PRNGKeyArray, PyTree
+from jaxtyping import Array, Bool, Float, Inexact, PRNGKeyArray
 
 from substrates import arguments
-from substrates.classical.oscillator.local import Readout, shown
-from substrates.classical.oscillator.phase_descent import PhaseDescent
-from substrates.nudge import Nudge, Pin
-from substrates.substrate import Equilibrium, Solver, Substrate, parameter_dtype
+from substrates.classical.oscillator.build import Roles, checked_readout, edges_of_matrix, graph_fields
+from substrates.classical.oscillator.coupled_phases import CoupledPhases
+from substrates.classical.oscillator.layered import LayeredOscillators
+from substrates.classical.oscillator.phase_descent import GraphBlocks
+from substrates.classical.oscillator.phases import Readout, arrows, spread_phases
+from substrates.classical.oscillator.pictures import draw_graph
+from substrates.substrate import fixed
+from substrates.wiring import Bonds, lattice_edges
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from substrates.classical.oscillator.graph import OscillatorGraph
-    from substrates.classical.oscillator.layered import LayeredOscillators
 
-GOLDEN = (5**0.5 - 1) / 2
-
-
-class OscillatorNetwork(Substrate):
+class OscillatorNetwork(CoupledPhases):
     """A network of coupled phase oscillators (Kuramoto, XY), which settles to a phase-locked state.
 
     In the frame that rotates with the oscillators the phases phi descend
@@ -39,8 +35,9 @@ class OscillatorNetwork(Substrate):
     by dphi/dt = -dE/dphi, Kuramoto's equation. Phases are in radians, the other quantities in radians per unit of
     time. Trainable are the couplings W (each pair once), the fields h and their phases psi and, where there are any,
     the second harmonics K (the injection that binarises the phases of an oscillator Ising machine) and the natural
-    frequencies omega. Inputs are clamped phases. Build one by `from_edges`, `from_matrix`, `from_networkx`,
-    `all_to_all` or `lattice` (any graph), by `layered`, `from_layers` or `for_task` (layers).
+    frequencies omega. Some oscillators are clamped by the input, some held as references, the others settle. Build one
+    by `from_edges`, `from_matrix`, `from_networkx`, `all_to_all` or `lattice`; `layered`, `from_layers` and `for_task`
+    build its sibling for layers, `LayeredOscillators`.
 
     Outputs are read as phases (`readout="phase"`, for `PhaseCost`), or as their sines (`readout="sine"`, for squared
     errors and cross-entropies).
@@ -49,118 +46,150 @@ class OscillatorNetwork(Substrate):
     With `random_starts` the free phase starts from phases that the key draws, as Wang et al. do; give examples several
     times to average over starts, or settle by `BestOf`; `basin_jumps` finds nudges that left the basin.
 
+    Attributes:
+        coupling: W along the edges, a `Bonds` of weight (m,).
+        field, field_phase: h and psi of every oscillator, shape (n,).
+        second_harmonic, frequency: K and omega of every oscillator, shape (n,), or None.
+        reference_phase: the phases of the references, radians, shape (references,).
+        roles: which oscillators are inputs, references and outputs.
+        readout: "phase" or "sine".
+        random_starts: whether initial phases are drawn from the key that `relax` gets.
+
+    The state holds the phases of the free oscillators in ascending order, radians; `phases` gives those of all.
+
     Source: Wang, Wanjura and Marquardt 2024, arXiv 2402.08579; Kuramoto 1975; for oscillator Ising machines Wang and
     Roychowdhury 2019, arXiv 1903.07163.
     """
 
-    solver = PhaseDescent()
-
-    # what each kind says of itself
+    coupling: Bonds
+    field: Float[Array, "n"]
+    field_phase: Float[Array, "n"]
+    second_harmonic: Float[Array, "n"] | None
+    frequency: Float[Array, "n"] | None
+    reference_phase: Float[Array, "references"] = fixed(kw_only=True)
+    roles: Roles = eqx.field(static=True, kw_only=True)
+    readout: Readout = eqx.field(static=True, default="phase")
+    random_starts: bool = eqx.field(static=True, default=False)
 
     @property
-    @abc.abstractmethod
-    def readout(self) -> Readout:
-        """What the outputs show: "phase" or "sine"."""
+    def n(self) -> int:
+        """How many oscillators there are, clamped ones included."""
+        return self.roles.n
 
     @property
-    @abc.abstractmethod
-    def random_starts(self) -> bool:
-        """Whether initial phases are drawn from the key that `relax` gets."""
+    def input_size(self) -> int:
+        return len(self.roles.inputs)
 
-    @abc.abstractmethod
-    def blocks(self, x: Float[Array, "inputs"]) -> Any:
-        """The blocks of phases that `PhaseDescent` turns together, at the input x."""
+    def phases(
+        self, state: Inexact[Array, "*batch free"], x: Inexact[Array, "*batch inputs"]
+    ) -> Inexact[Array, "*batch n"]:
+        """The phases of all oscillators in their order, radians."""
+        held = jnp.broadcast_to(
+            self.reference_phase.astype(state.dtype), (*state.shape[:-1], len(self.roles.references))
+        )
+        return jnp.concatenate([state, x.astype(state.dtype), held], axis=-1)[..., self.roles.place]
 
-    @abc.abstractmethod
-    def output_phases(self, state: PyTree) -> Inexact[Array, "outputs"]:
-        """The phases of the outputs, radians."""
+    def settling(self, values: Inexact[Array, "n"]) -> Inexact[Array, "free"]:
+        return values[self.roles.free]
 
-    @abc.abstractmethod
-    def with_outputs(self, state: PyTree, phases: Inexact[Array, "outputs"]) -> PyTree:
-        """The state with other phases at the outputs."""
+    def everywhere(self, values: Inexact[Array, "*batch free"]) -> Inexact[Array, "*batch n"]:
+        return jnp.zeros((*values.shape[:-1], self.n), values.dtype).at[..., self.roles.free].set(values)
 
-    @abc.abstractmethod
-    def neighbours(self, values: PyTree) -> PyTree:
-        """sum_j |W_ij| v_j over the neighbours j that settle, for values v of them, a tree like the state."""
+    # the contract
 
-    @abc.abstractmethod
-    def adrift(self, nudged: bool) -> Bool[Array, "phases"] | None:
-        """One phase, of the flattened state, of each part that nothing keeps from turning as a whole; None if all are
-        held for certain. A nudge holds the parts that it acts on.
-        """
-
-    @abc.abstractmethod
-    def steepest(self) -> Float[Array, ""]:
-        """A bound on the curvature of the energy anywhere, twice the sum of all couplings of one oscillator."""
-
-    # what all kinds share
-
-    def read(self, state: PyTree, x: Float[Array, "inputs"]) -> Inexact[Array, "outputs"]:
-        return shown(self.output_phases(state), self.readout)
-
-    def relax(
-        self,
-        x: Float[Array, "inputs"],
-        nudge: Nudge | Pin | None = None,
-        start: PyTree | None = None,
-        *,
-        key: PRNGKeyArray | None = None,
-        solver: Solver | None = None,
-    ) -> Equilibrium:
-        if start is None and self.random_starts:
-            if key is None:
-                raise ValueError("key: a network with random_starts draws its initial phases from a key; give one")
-            start = random_phases(key, self.initial_state(x))
-        return Substrate.relax(self, x, nudge, start, key=key, solver=solver)
-
-    def check_input(self, x: Any) -> None:
-        """Raises ValueError unless x has one real phase (or feature) per input and, where it is known, is finite."""
-        if jnp.shape(x) != (self.input_size,):
-            raise ValueError(f"x: wanted shape ({self.input_size},), one number per input, got {jnp.shape(x)}")
-        arguments.refuse_complex_input(x, parameter_dtype(self))
-        if not isinstance(x, Tracer) and not np.all(np.isfinite(np.asarray(x))):
-            raise ValueError("x: wanted finite inputs, got NaN or infinity")
-
-    def hessian(self, state: PyTree, x: Float[Array, "inputs"], nudge: Nudge | None = None) -> Float[Array, "n n"]:
-        """d2F/dphi2, the linear stability of a state: a minimum has no negative eigenvalue."""
-        flat, unravel = ravel_pytree(state)
-        torque = lambda y: ravel_pytree(self.total_force(unravel(y), x, nudge))[0]
-        return -jax.jacfwd(torque)(flat)
-
-    def evolve(
-        self,
-        x: Float[Array, "inputs"],
-        start: PyTree,
-        *,
-        duration: float,
-        steps: int,
-        nudge: Nudge | None = None,
-    ) -> PyTree:
-        """Kuramoto's dynamics dphi/dt = -dF/dphi from a start, by the fourth-order Runge-Kutta method.
-
-        Args:
-            x: the clamped input of one example.
-            start: phases, a tree like the state.
-            duration: how long, in the unit of time of the couplings.
-            steps: of equal length; `duration / steps` times `steepest()` should stay below 1.
-            nudge: what acts on the outputs, or None.
-
-        Returns the phases at all steps + 1 times, a tree like the state with a leading axis. Drifting phases wind.
-        """
-        from substrates.classical.oscillator.flow import trajectory
-
+    def initial_state(self, x: Float[Array, "inputs"]) -> Float[Array, "free"]:
         self.check_input(x)
-        if not (np.isfinite(duration) and duration > 0 and steps >= 1):
-            raise ValueError(f"duration, steps: wanted a positive time and at least one step, got {duration}, {steps}")
-        return trajectory(self, x, start, duration, steps, nudge)
+        return spread_phases(len(self.roles.free), self.field.dtype)
+
+    def energy(self, state: Inexact[Array, "free"], x: Float[Array, "inputs"]) -> Inexact[Array, ""]:
+        phase = self.phases(state, x)
+        z = arrows(phase)
+        return -jnp.sum(self.coupling.interaction(z, z)) + self.local_terms.energy(phase)
+
+    def felt(self, z: Inexact[Array, "2 n"], x: Float[Array, "inputs"]) -> Inexact[Array, "2 n"]:
+        return self.coupling.product(z)
+
+    def with_strengths(self, sizes: Float[Array, "n"]) -> Float[Array, "n"]:
+        i, j = self.coupling.graph.edges.T
+        size = jnp.abs(self.coupling.weight)
+        return sizes.at[i].add(size).at[j].add(size)
+
+    def mean_cosines(self, phase: Inexact[Array, "batch n"], xs: Float[Array, "batch inputs"]) -> Bonds:
+        z = jnp.concatenate([jnp.cos(phase), jnp.sin(phase)])
+        return Bonds(self._along_edges(z, z) / (2 * phase.shape[0]), self.coupling.graph)
+
+    def cosine_contrast(
+        self, middle: Inexact[Array, "batch n"], change: Inexact[Array, "batch n"], xs: Float[Array, "batch inputs"]
+    ) -> Bonds:
+        c, s, ch, sh = jnp.cos(middle), jnp.sin(middle), jnp.cos(change / 2), jnp.sin(change / 2)
+        before, after = jnp.concatenate([s * sh, -s * ch]), jnp.concatenate([c * ch, c * sh])
+        return Bonds(2 / middle.shape[0] * self._along_edges(before, after), self.coupling.graph)
+
+    def _along_edges(self, u: Inexact[Array, "rows n"], v: Inexact[Array, "rows n"]) -> Inexact[Array, "edges"]:
+        """The sum over rows of u_i v_j + v_i u_j, along the edges (i, j).
+
+        By a matrix product where nodes have many neighbours, edge by edge elsewhere.
+        """
+        i, j = self.coupling.graph.edges.T
+        if self.coupling.dense:
+            products = u.T @ v
+            return products[i, j] + products[j, i]
+        return jnp.sum(u[:, i] * v[:, j] + v[:, i] * u[:, j], axis=0)
 
     def draw(
-        self, state: PyTree | None = None, x: Float[Array, "inputs"] | None = None, ax: Axes | None = None
+        self,
+        state: Float[Array, "free"] | None = None,
+        x: Float[Array, "inputs"] | None = None,
+        ax: Axes | None = None,
+        positions: Any = None,
     ) -> Axes:
-        """Draws the network with its phases as arrows and cyclic colours; see `oscillator.pictures.draw`."""
-        from substrates.classical.oscillator.pictures import draw
+        """Draws the oscillators with their phases as arrows and cyclic colours; see `oscillator.pictures.draw_graph`.
 
-        return draw(self, state, x, ax)
+        Args:
+            state: an equilibrium state; None with an x (or without inputs) settles the network, else it is drawn bare.
+            x: the input, shape (inputs,), radians.
+            ax: where to draw; None opens a new figure.
+            positions: (n, 2) places of the oscillators; None asks networkx for a layout.
+
+        Raises:
+            ValueError: for positions of another shape, and for a state without the input that it belongs to.
+        """
+        drawn = self.drawn(state, x)
+        phases = None if drawn is None else self.phases(*drawn)
+        roles = {name: getattr(self.roles, name) for name in ("inputs", "references", "outputs")}
+        return draw_graph(self.n, self.coupling.graph.edges, self.coupling.weight, phases, roles, ax, positions)
+
+    # what the solvers ask
+
+    def blocks(self, x: Float[Array, "inputs"]) -> GraphBlocks:
+        phases = lambda state: self.phases(state, x)
+        return GraphBlocks(self.coupling, self.local_terms, self.roles.free, self.roles.outputs, phases)
+
+    def neighbours(self, values: Float[Array, "free"]) -> Float[Array, "free"]:
+        sizes = Bonds(jnp.abs(self.coupling.weight), self.coupling.graph)
+        return self.settling(sizes.product(self.everywhere(values)))
+
+    def adrift(self, nudged: bool) -> Bool[Array, "free"] | None:
+        parts = self.coupling.graph.parts
+        held = np.zeros(self.n, bool)
+        held[[*self.roles.inputs, *self.roles.references, *(self.roles.outputs if nudged else ())]] = True
+        loose = np.setdiff1d(parts, parts[held])
+        if not len(loose):
+            return None
+        anchors = self.field != 0 if self.second_harmonic is None else (self.field != 0) | (self.second_harmonic != 0)
+        anchored = jnp.zeros(int(parts.max()) + 1, bool).at[parts].max(anchors)
+        first = [int(np.flatnonzero(parts == part)[0]) for part in loose]
+        return self.settling(jnp.zeros(self.n, bool).at[np.asarray(first)].set(~anchored[loose]))
+
+    def output_phases(self, state: Inexact[Array, "free"]) -> Inexact[Array, "outputs"]:
+        return state[self._output_places]
+
+    def with_outputs(self, state: Inexact[Array, "free"], phases: Inexact[Array, "outputs"]) -> Inexact[Array, "free"]:
+        return state.at[self._output_places].set(phases.astype(state.dtype))
+
+    @property
+    def _output_places(self) -> np.ndarray:
+        return np.searchsorted(self.roles.free, np.asarray(self.roles.outputs, int))
 
     # the ways to build one
 
@@ -180,7 +209,7 @@ class OscillatorNetwork(Substrate):
         references: Mapping[int, float] | None = None,
         readout: Readout = "phase",
         random_starts: bool = False,
-    ) -> OscillatorGraph:
+    ) -> Self:
         """Oscillators on the nodes 0 to n-1 of any graph.
 
         Args:
@@ -202,36 +231,21 @@ class OscillatorNetwork(Substrate):
         Raises:
             ValueError: for what makes no such network; the message says which argument.
         """
-        from substrates.classical.oscillator.build import graph_network
-
-        return graph_network(
-            edges,
-            n,
-            coupling=coupling,
-            inputs=inputs,
-            outputs=outputs,
-            field=field,
-            field_phase=field_phase,
-            second_harmonic=second_harmonic,
-            frequency=frequency,
-            references=references,
-            readout=readout,
-            random_starts=random_starts,
-        )
+        terms = {"field": field, "field_phase": field_phase, "second_harmonic": second_harmonic, "frequency": frequency}
+        fields = graph_fields(edges, n, coupling, terms, inputs, outputs, references or {})
+        return cls(**fields, readout=checked_readout(readout), random_starts=bool(random_starts))
 
     @classmethod
-    def from_matrix(cls, coupling: Any, **options: Any) -> OscillatorGraph:
+    def from_matrix(cls, coupling: Any, **options: Any) -> Self:
         """Oscillators joined wherever a symmetric matrix of couplings, shape (n, n), is not zero.
 
         Takes the options of `from_edges`. Raises ValueError for a matrix that is not symmetric or has a diagonal.
         """
-        from substrates.classical.oscillator.build import edges_of_matrix
-
         edges, values, n = edges_of_matrix(coupling)
         return cls.from_edges(edges, n, coupling=values, **options)
 
     @classmethod
-    def all_to_all(cls, n: int, *, coupling: Any, **options: Any) -> OscillatorGraph:
+    def all_to_all(cls, n: int, *, coupling: Any, **options: Any) -> Self:
         """n oscillators, each coupled to every other: Kuramoto's model with coupling = K/n.
 
         Args:
@@ -251,7 +265,7 @@ class OscillatorNetwork(Substrate):
         outputs: Sequence[Hashable] = (),
         references: Mapping[Hashable, float] | None = None,
         **options: Any,
-    ) -> OscillatorGraph:
+    ) -> Self:
         """The network on a NetworkX graph; oscillators are numbered in the graph's order.
 
         Args:
@@ -264,16 +278,22 @@ class OscillatorNetwork(Substrate):
         Raises:
             ValueError: for a label that is no node, an edge without the attribute, and whatever `from_edges` refuses.
         """
-        from substrates.classical.oscillator.build import network_from_networkx
-
-        return network_from_networkx(
-            graph, coupling=coupling, inputs=inputs, outputs=outputs, references=references, **options
-        )
+        number = arguments.numbering(graph)
+        terms = ("field", "field_phase", "second_harmonic", "frequency")
+        options |= {name: arguments.of_nodes(name, options[name], graph) for name in terms if name in options}
+        options |= {
+            "coupling": arguments.of_edges("coupling", coupling, graph),
+            "inputs": arguments.numbers_of("inputs", inputs, number),
+            "outputs": arguments.numbers_of("outputs", outputs, number),
+            "references": arguments.by_number("references", references, number),
+        }
+        with arguments.explained(tuple(number)):
+            return cls.from_edges([(number[a], number[b]) for a, b in graph.edges()], len(number), **options)
 
     @classmethod
     def lattice(
         cls, shape: int | Sequence[int], *, coupling: Any = 1.0, periodic: bool = False, **options: Any
-    ) -> OscillatorGraph:
+    ) -> Self:
         """The XY model on a grid of any dimension, nearest neighbours coupled; nodes are numbered in C order.
 
         Args:
@@ -282,50 +302,22 @@ class OscillatorNetwork(Substrate):
             periodic: whether each axis closes on itself.
             options: the other options of `from_edges`.
         """
-        from substrates.wiring import lattice_edges
-
         sides = tuple(int(side) for side in np.atleast_1d(np.asarray(shape)))
         if not sides or min(sides) < 1:
             raise ValueError(f"shape: wanted positive numbers of oscillators along each axis, got {shape}")
         return cls.from_edges(lattice_edges(sides, periodic), int(np.prod(sides)), coupling=coupling, **options)
 
-    @classmethod
-    def layered(cls, sizes: Sequence[int], *, key: PRNGKeyArray, **options: Any) -> LayeredOscillators:
-        """Layers of oscillators with random couplings; see `oscillator.build.layered_network` for the options."""
-        from substrates.classical.oscillator.build import layered_network
+    @staticmethod
+    def layered(sizes: Sequence[int], *, key: PRNGKeyArray, **options: Any) -> LayeredOscillators:
+        """Layers of oscillators with random couplings; see `LayeredOscillators.layered` for the options."""
+        return LayeredOscillators.layered(sizes, key=key, **options)
 
-        return layered_network(sizes, key=key, **options)
-
-    @classmethod
-    def from_layers(cls, coupling: Sequence[Any], **options: Any) -> LayeredOscillators:
-        """Layers of oscillators with given couplings; see `oscillator.build.network_of_layers` for the options."""
-        from substrates.classical.oscillator.build import network_of_layers
-
-        return network_of_layers(coupling, **options)
+    @staticmethod
+    def from_layers(coupling: Sequence[Any], **options: Any) -> LayeredOscillators:
+        """Layers of oscillators with given couplings; see `LayeredOscillators.from_layers` for the options."""
+        return LayeredOscillators.from_layers(coupling, **options)
 
     @classmethod
-    def for_task(
-        cls, n_inputs: int, n_outputs: int, *, sizes: tuple[int, ...] | None = None, key: PRNGKeyArray
-    ) -> LayeredOscillators:
-        """Layers of oscillators for a data set with features in [0, 1]; `sizes` hidden layers (by default one of 128).
-
-        Features clamp the inputs between 0 and pi/2, the outputs are read as sines.
-        """
-        from substrates.classical.oscillator.build import layered_network
-
-        hidden = (128,) if sizes is None else tuple(sizes)
-        quarter = np.pi / 2
-        return layered_network((n_inputs, *hidden, n_outputs), key=key, phase_range=(0.0, quarter), readout="sine")
-
-
-def spread_phases(n: int, dtype: Any) -> Float[Array, "n"]:
-    """Phases within a quarter radian of 0, no two alike: near the aligned state, and on no axis of symmetry."""
-    return jnp.asarray(0.5 * ((np.arange(1, n + 1) * GOLDEN) % 1.0 - 0.5), dtype)
-
-
-def random_phases(key: PRNGKeyArray, like: PyTree) -> PyTree:
-    """Phases uniform in [-pi, pi), a tree like another."""
-    leaves, structure = jax.tree.flatten(like)
-    keys = jax.random.split(key, len(leaves))
-    draw = lambda k, leaf: jax.random.uniform(k, leaf.shape, leaf.dtype, -jnp.pi, jnp.pi)
-    return structure.unflatten([draw(k, leaf) for k, leaf in zip(keys, leaves, strict=True)])
+    def for_task(cls, n_inputs: int, n_outputs: int, *, sizes: tuple[int, ...] | None = None, key: PRNGKeyArray) -> Any:
+        """Layers of oscillators for a data set; see `LayeredOscillators.for_task`."""
+        return LayeredOscillators.for_task(n_inputs, n_outputs, sizes=sizes, key=key)

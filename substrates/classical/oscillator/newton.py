@@ -4,30 +4,32 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
+from substrates.classical.oscillator.phases import Oscillators
 from substrates.nudge import Nudge, Pin
 from substrates.solvers.backtracking import SHORTEST
 from substrates.solvers.certificate import Certificate, state_tolerance
 from substrates.solvers.newton import Valley, descend_by_newton
 from substrates.solvers.solver import Equilibrium, judge, left_over
 
+DENSE_SIZE = 96
+"""Up to so many phases the Hessian is decomposed."""
+MOST_STEPS = 60
 WALK = 8
 
 
 def settle_by_newton(
-    net: Any,
+    net: Oscillators,
     x: PyTree,
     nudge: Nudge | Pin | None,
     start: PyTree,
     limit: Float[Array, ""],
     steps: Int[Array, ""],
-    max_steps: int,
     dense: bool,
     opposed: Bool[Array, ""] | bool = False,
 ) -> Equilibrium:
@@ -44,7 +46,6 @@ def settle_by_newton(
         x, nudge: what acts on it.
         start: the state, and `steps` the steps that it took.
         limit: see `tolerance`.
-        max_steps: the most steps.
         dense: whether to decompose the Hessian.
         opposed: of a large system, whether some phase of the start stands opposed to what it feels.
     """
@@ -64,11 +65,11 @@ def settle_by_newton(
     energy = lambda y: net.total_energy(unravel(place(y)), x, nudge)
     valley = Valley(energy, torque, lambda y: meeting, lambda y: y, None, None, jnp.ones_like(flat), longest=1.0)
     if dense:
-        found, more, certificate = descend_by_newton(valley, flat, limit, max_steps)
+        found, more, certificate = descend_by_newton(valley, flat, limit, MOST_STEPS)
         certificate = dataclasses.replace(certificate, zero_mode=certificate.zero_mode | turning)
     else:
-        doubtful = holding_time(net, start, x, held) * limit > state_tolerance(flat.dtype)
-        found, more, off = descend_by_krylov(valley, flat, meeting, limit, doubtful, max_steps)
+        doubtful = holding_time(net, start, held) * limit > state_tolerance(flat.dtype)
+        found, more, off = descend_by_krylov(valley, flat, meeting, limit, doubtful)
         imprecise = doubtful & ~(jnp.sum(off) <= state_tolerance(flat.dtype))
         certificate = Certificate(jnp.asarray(opposed) & (more == 0), turning, imprecise)
     return certificate.judged(judge(net, unravel(place(found)), x, nudge, steps + more, limit))
@@ -80,7 +81,6 @@ def descend_by_krylov(
     meeting: Float[Array, "n"],
     limit: Float[Array, ""],
     doubtful: Bool[Array, ""],
-    max_steps: int,
 ) -> tuple[Float[Array, "n"], Int[Array, ""], Float[Array, "2"]]:
     """The bottom of the valley of a start without a matrix: (state, steps, distances).
 
@@ -112,7 +112,7 @@ def descend_by_krylov(
 
     def running(carry):
         (_, _, torque), off, step, moving = carry
-        return moving & ((part(torque) > limit) | (doubtful & (off[0] > close))) & (step < max_steps)
+        return moving & ((part(torque) > limit) | (doubtful & (off[0] > close))) & (step < MOST_STEPS)
 
     def advance(carry):
         (y, energy, torque), _, step, _ = carry
@@ -168,7 +168,7 @@ def conjugate_gradients(
     return found, bent, ~bent & (jnp.sum(left**2) <= enough)
 
 
-def holding_time(net: Any, state: PyTree, x: PyTree, held: Bool[Array, "n"] | None) -> Float[Array, ""]:
+def holding_time(net: Oscillators, state: PyTree, held: Bool[Array, "n"] | None) -> Float[Array, ""]:
     """How many times further than their torques, in parts of what they feel, phases may be from rest: a bound.
 
     A walk steps from a phase to a neighbour in proportion to |W|, and ends where it takes a field, a second harmonic or
@@ -177,15 +177,14 @@ def holding_time(net: Any, state: PyTree, x: PyTree, held: Bool[Array, "n"] | No
     (1 + p_1 + ... + p_(K-1)) / (1 - p_K). Parameters alone decide it, so that a batch pays for it once.
     """
     unravel = ravel_pytree(state)[1]
-    still = dataclasses.replace(net, frequency=None)
-    meeting = ravel_pytree(still.force_scale(state, x))[0]
+    meeting = ravel_pytree(net.holding())[0]
     unit = 1 / jnp.where(meeting > 0, meeting, 1.0)
     survives = jnp.ones_like(meeting) if held is None else jnp.where(held, 0.0, 1.0).astype(meeting.dtype)
     start = survives
 
     def walk(_, carry):
         chance, length = carry
-        felt = ravel_pytree(still.neighbours(unravel(chance)))[0]
+        felt = ravel_pytree(net.neighbours(unravel(chance)))[0]
         return start * unit * felt, length + jnp.max(chance, initial=0.0)
 
     chance, length = jax.lax.fori_loop(0, WALK, walk, (start, jnp.zeros((), meeting.dtype)))

@@ -2,23 +2,35 @@
 
 from __future__ import annotations
 
-from typing import Any
+import dataclasses
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, PRNGKeyArray, PyTree
+from jaxtyping import Array, Bool, Float, Inexact, Int, PRNGKeyArray, PyTree
 
-from substrates.classical.oscillator.local import angle_between, nudged_arrow, wrapped
-from substrates.classical.oscillator.newton import settle_by_newton
+from substrates.classical.oscillator.newton import DENSE_SIZE, settle_by_newton
+from substrates.classical.oscillator.phases import LocalTerms, Oscillators, angle_between, arrows, wrapped
 from substrates.nudge import Nudge, Pin
 from substrates.solvers.generic import DescendThenPolish
 from substrates.solvers.solver import Equilibrium, Solver, Status, judge, tolerance
+from substrates.wiring import Bonds, Dense
 
+MOST_COLOURS = 8
 PERIOD = 3
 MOST_GAIN = 1.9
 NEAR = 1e-2
 """The torque, as a part of what meets at a phase, at which small systems leave the sweeps for Newton's method."""
+
+
+class InBlocks(Oscillators, Protocol):
+    """Oscillators that turn in blocks."""
+
+    def blocks(self, x: Float[Array, "inputs"]) -> LayerBlocks | GraphBlocks:
+        """The blocks of phases that turn together, at the input x."""
+        ...
 
 
 class PhaseDescent(Solver):
@@ -46,25 +58,20 @@ class PhaseDescent(Solver):
     Attributes:
         sweeps: a number of sweeps to do without a test (status `truncated`), or None to settle until converged.
         max_sweeps: the most sweeps of a converging solve.
-        newton_steps: the most Newton steps after them.
         dense_size: up to this many phases Newton's method factorises the Hessian; above it solves by conjugate
             gradients, without a matrix.
-        absolute_tolerance, relative_tolerance: on the residual; None takes them from the dtype.
     """
 
     sweeps: int | None = None
     max_sweeps: int = 2000
-    newton_steps: int = 60
-    dense_size: int = 96
-    absolute_tolerance: float | None = None
-    relative_tolerance: float | None = None
+    dense_size: int = DENSE_SIZE
 
     def __call__(
-        self, substrate: Any, x: PyTree, nudge: Nudge | Pin | None, start: PyTree, key: PRNGKeyArray | None
+        self, substrate: InBlocks, x: PyTree, nudge: Nudge | Pin | None, start: PyTree, key: PRNGKeyArray | None
     ) -> Equilibrium:
         if any(jnp.iscomplexobj(leaf) for leaf in jax.tree.leaves(start)):
             return DescendThenPolish()(substrate, x, nudge, start, key)
-        limit = tolerance(substrate, start, x, nudge, self.absolute_tolerance, self.relative_tolerance)
+        limit = tolerance(substrate, start, x, nudge)
         if isinstance(nudge, Pin):
             start = pinned(substrate, start, nudge)
         phases = _Phases(substrate, x, nudge, start, measured=self.sweeps is None)
@@ -74,14 +81,13 @@ class PhaseDescent(Solver):
                 z, _ = phases.sweep(z)
             found = judge(substrate, phases.unwound(z), x, nudge, self.sweeps, limit)
             finite = found.status != Status.not_finite
-            status = Status.where(finite, Status.truncated, Status.not_finite)
-            return Equilibrium(found.state, found.energy, found.residual, found.steps, status)
+            return dataclasses.replace(found, status=Status.where(finite, Status.truncated, Status.not_finite))
         dense = sum(leaf.size for leaf in jax.tree.leaves(start)) <= self.dense_size
         enough = limit / 2  # leaves the other half to the rounding between arrows and phases
         enough = jnp.maximum(enough, NEAR) if dense else enough
         z, torque, sweeps = self._sweep_until(phases, enough)
         state, opposed = phases.unwound(z), jnp.isinf(torque)
-        return settle_by_newton(substrate, x, nudge, state, limit, sweeps, self.newton_steps, dense, opposed)
+        return settle_by_newton(substrate, x, nudge, state, limit, sweeps, dense, opposed)
 
     def _sweep_until(self, phases: _Phases, enough: Array) -> tuple[PyTree, Array, Array]:
         """Sweeps until no phase feels more torque than that part of what meets at it: (arrows, the largest, sweeps).
@@ -131,10 +137,10 @@ def over_relaxation(gain: Float[Array, ""], rate: Float[Array, ""]) -> Float[Arr
 class _Phases:
     """The constants of one solve, and the sweeps."""
 
-    def __init__(self, net: Any, x: PyTree, nudge: Nudge | Pin | None, start: PyTree, measured: bool):
+    def __init__(self, net: InBlocks, x: PyTree, nudge: Nudge | Pin | None, start: PyTree, measured: bool):
         self.net, self.nudge, self.first = net, nudge, start
         self.blocks = net.blocks(x)
-        self.start = self.blocks.arrows(start)
+        self.start: PyTree = self.blocks.arrows(start)
         self.unit: list[Any] = [1.0] * len(self.blocks.nodes)  # what is not measured need not look at all couplings
         if measured:
             meeting = self.blocks.split(net.force_scale(start, x))
@@ -178,7 +184,7 @@ class _Phases:
             towards += jnp.stack([jnp.maximum(block.harmonic, 0), jnp.maximum(-block.harmonic, 0)]) * 2 * old
             curvature += 2 * block.harmonic * (old[0] ** 2 - old[1] ** 2)
         if block.outputs is not None and isinstance(self.nudge, Nudge):
-            torque, stiffness = self._nudge_on(z, block.outputs)
+            torque, stiffness = self._nudge_on(z, self.nudge, block.outputs)
             sideways = jnp.stack([-old[1], old[0]])
             towards += stiffness * old + torque * sideways
             curvature += stiffness
@@ -202,21 +208,26 @@ class _Phases:
     def _held(self, k: int) -> np.ndarray | None:
         """Which nodes of a block a pin holds."""
         outputs = self.blocks.nodes[k].outputs
-        return outputs.held if outputs is not None and isinstance(self.nudge, Pin) else None
+        if outputs is None or not isinstance(self.nudge, Pin):
+            return None
+        return np.isin(np.arange(outputs.size), outputs.slot)
 
-    def _nudge_on(self, z: PyTree, outputs: Any) -> tuple[Array, Array]:
+    def _nudge_on(self, z: PyTree, nudge: Nudge, outputs: Outputs) -> tuple[Array, ...]:
+        """The torque -beta dC/dphi and the stiffness beta d2C/dphi2 (its diagonal) of a nudge on a block."""
         arrow = self.blocks.outputs(z)
-        phase = arrow[0]
-        if self.net.readout == "phase":
-            phase = self.net.output_phases(self.first) + angle_between(arrow, self.blocks.outputs(self.start))
-        return outputs.spread(nudged_arrow(phase, arrow, self.nudge, self.net.readout))
+        if self.net.readout == "sine":
+            cosine, sine = arrow
+            pull = nudge.pull(sine)
+            return outputs.spread((pull * cosine, nudge.stiffness(sine) * cosine**2 + pull * sine))
+        phase = self.net.output_phases(self.first) + angle_between(arrow, self.blocks.outputs(self.start))
+        return outputs.spread((nudge.pull(phase), nudge.stiffness(phase)))
 
     def unwound(self, z: PyTree) -> PyTree:
         """The phases of the arrows, each within half a turn of the start."""
         return self.blocks.unwound(z, self.first)
 
 
-def pinned(net: Any, start: PyTree, pin: Pin) -> PyTree:
+def pinned(net: Oscillators, start: PyTree, pin: Pin) -> PyTree:
     """The start with its outputs turned, within half a turn, to where they show what the pin demands."""
     phase = net.output_phases(start)
     target = jnp.asarray(pin.target, phase.dtype)
@@ -226,3 +237,143 @@ def pinned(net: Any, start: PyTree, pin: Pin) -> PyTree:
         turn = jnp.where(jnp.abs(turns[0]) <= jnp.abs(turns[1]), turns[0], turns[1])
         return net.with_outputs(start, phase + turn)
     return net.with_outputs(start, target)
+
+
+class Outputs(NamedTuple):
+    """The outputs in a block: `index` of each, and its `slot` in the block of `size` nodes."""
+
+    index: np.ndarray
+    slot: np.ndarray
+    size: int
+
+    def spread(self, values: tuple[Array, ...]) -> tuple[Array, ...]:
+        """Numbers per output as numbers per node of the block, zero elsewhere."""
+        if np.array_equal(self.index, np.arange(values[0].size)) and np.array_equal(self.slot, np.arange(self.size)):
+            return values  # a layer of outputs, in order
+        return tuple(jnp.zeros(self.size, v.dtype).at[self.slot].set(v[self.index]) for v in values)
+
+
+class Block(NamedTuple):
+    """Nodes that turn together: what they feel beside the field of the others; None for what there is not."""
+
+    shift: Float[Array, "block"] | None
+    harmonic: Float[Array, "block"] | None
+    frequency: Float[Array, "block"] | None
+    outputs: Outputs | None
+
+
+class LayerBlocks:
+    """The layers after the input of a layered network, one block each; arrows are a tuple of (2, nodes).
+
+    Args:
+        coupling: between successive layers, the first of them the input.
+        terms: what acts on the phases of each layer after it.
+        inputs: the arrows of the input, which feel nothing: what they exert is computed once.
+    """
+
+    def __init__(self, coupling: tuple[Dense, ...], terms: LocalTerms, inputs: Float[Array, "2 inputs"]):
+        self.coupling = coupling
+        self.last = len(coupling) - 1
+        self.source = [h * arrows(psi) for h, psi in zip(terms.field, terms.field_phase, strict=True)]
+        self.source[0] += coupling[0].forward(inputs)
+        none = (None,) * len(coupling)
+        pairs = zip(terms.second_harmonic or none, terms.frequency or none, strict=True)
+        self.nodes = [Block(None, *pair, None) for pair in pairs]
+        outputs = np.arange(terms.field[-1].size)
+        self.nodes[-1] = self.nodes[-1]._replace(outputs=Outputs(outputs, outputs, outputs.size))
+
+    def split(self, values: tuple) -> tuple:
+        return values
+
+    def arrows(self, state: tuple) -> tuple:
+        return tuple(arrows(phase) for phase in state)
+
+    def field(self, z: tuple, k: int) -> Inexact[Array, "2 nodes"]:
+        field = self.source[k]
+        if k > 0:
+            field += self.coupling[k].forward(z[k - 1])
+        if k < self.last:
+            field += self.coupling[k + 1].backward(z[k + 1])
+        return field
+
+    def get(self, z: tuple, k: int) -> Array:
+        return z[k]
+
+    def put(self, z: tuple, k: int, new: Array) -> tuple:
+        return (*z[:k], new, *z[k + 1 :])
+
+    def outputs(self, z: tuple) -> Inexact[Array, "2 outputs"]:
+        return z[-1]
+
+    def unwound(self, z: tuple, first: tuple) -> tuple:
+        return tuple(phase + angle_between(new, arrows(phase)) for new, phase in zip(z, first, strict=True))
+
+
+class GraphBlocks:
+    """The colour classes of a graph's free nodes, or all of them at once if the colours are many.
+
+    Arrows are one array (2, n) of all nodes, the clamped ones among them.
+
+    Args:
+        coupling: between the nodes.
+        terms: what acts on the phase of each.
+        free, outputs: the nodes that settle, ascending, and those that are read.
+        phases: of a state, the phases of all nodes.
+    """
+
+    def __init__(
+        self,
+        coupling: Bonds,
+        terms: LocalTerms,
+        free: Int[np.ndarray, "free"],
+        outputs: tuple[int, ...],
+        phases: Callable[[Array], Array],
+    ):
+        self.dense, self.free, self.read, self.phases = coupling.dense, free, np.asarray(outputs, int), phases
+        classes = [np.intersect1d(colour, free) for colour in coupling.graph.colours]
+        self.members = [members for members in classes if len(members)]
+        if len(self.members) > MOST_COLOURS:
+            self.members = [free]
+        matrix = coupling.matrix() if self.dense else None
+        self.source = terms.field * arrows(terms.field_phase)
+        self.rows, self.nodes = [], []
+        weight = jnp.concatenate([coupling.weight, jnp.zeros(1, coupling.weight.dtype)])
+        neighbours, along = coupling.graph.neighbours
+        for members in self.members:
+            rows = matrix[:, members] if matrix is not None else (weight[along[members]], neighbours[members])
+            self.rows.append(rows)
+            shift = None
+            if np.isin(coupling.graph.edges, members).all(axis=1).any():  # joined to one another
+                sizes = jnp.abs(weight[along[members]])
+                shift = jnp.sum(jnp.where(np.isin(neighbours[members], free), sizes, 0), axis=1)
+            index = np.flatnonzero(np.isin(self.read, members))
+            slot = np.searchsorted(members, self.read[index])
+            harmonic, frequency = (
+                None if values is None else values[members] for values in (terms.second_harmonic, terms.frequency)
+            )
+            shown = Outputs(index, slot, len(members)) if len(index) else None
+            self.nodes.append(Block(shift, harmonic, frequency, shown))
+
+    def split(self, values: Array) -> tuple:
+        return tuple(values[np.searchsorted(self.free, members)] for members in self.members)
+
+    def arrows(self, state: Array) -> Array:
+        return arrows(self.phases(state))
+
+    def field(self, z: Array, k: int) -> Inexact[Array, "2 block"]:
+        if self.dense:
+            return self.source[:, self.members[k]] + z @ self.rows[k]
+        weight, neighbours = self.rows[k]
+        return self.source[:, self.members[k]] + jnp.sum(weight * z[:, neighbours], axis=-1)
+
+    def get(self, z: Array, k: int) -> Array:
+        return z[:, self.members[k]]
+
+    def put(self, z: Array, k: int, new: Array) -> Array:
+        return z.at[:, self.members[k]].set(new)
+
+    def outputs(self, z: Array) -> Inexact[Array, "2 outputs"]:
+        return z[:, self.read]
+
+    def unwound(self, z: Array, first: Array) -> Array:
+        return first + angle_between(z[:, self.free], arrows(first))

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PRNGKeyArray, PyTree
 
-from substrates.classical.oscillator.local import wrapped
-from substrates.classical.oscillator.network import random_phases
 from substrates.classical.oscillator.phase_descent import PhaseDescent
+from substrates.classical.oscillator.phases import Oscillators, random_phases, wrapped
 from substrates.nudge import Nudge, Pin
 from substrates.solvers.solver import Equilibrium, Solver, Status
-from substrates.substrate import relax_batch
+from substrates.substrate import Substrate, relax_batch
 
 
 class BestOf(Solver):
@@ -31,7 +28,7 @@ class BestOf(Solver):
     inner: Solver = eqx.field(default_factory=PhaseDescent)
 
     def __call__(
-        self, substrate: Any, x: PyTree, nudge: Nudge | Pin | None, start: PyTree, key: PRNGKeyArray | None
+        self, substrate: Oscillators, x: PyTree, nudge: Nudge | Pin | None, start: PyTree, key: PRNGKeyArray | None
     ) -> Equilibrium:
         if nudge is not None:
             return self.inner(substrate, x, nudge, start, key)
@@ -61,7 +58,7 @@ class Ramped(Solver):
     inner: Solver = eqx.field(default_factory=PhaseDescent)
 
     def __call__(
-        self, substrate: Any, x: PyTree, nudge: Nudge | Pin | None, start: PyTree, key: PRNGKeyArray | None
+        self, substrate: Oscillators, x: PyTree, nudge: Nudge | Pin | None, start: PyTree, key: PRNGKeyArray | None
     ) -> Equilibrium:
         if substrate.second_harmonic is None:
             raise ValueError("second_harmonic: Ramped wants a network that has one, got None")
@@ -79,7 +76,7 @@ class Ramped(Solver):
 
 
 def basin_jumps(
-    net: Any, xs: Float[Array, "batch inputs"], free: Equilibrium, nudged: Equilibrium, distance: float = 0.05
+    net: Substrate, xs: Float[Array, "batch inputs"], free: Equilibrium, nudged: Equilibrium, distance: float = 0.05
 ) -> Bool[Array, "batch"]:
     """Which examples a nudge has moved into another basin: released, they do not return to their free state.
 

@@ -88,10 +88,8 @@ class CoupledPhases(Substrate):
         phase = self.output_phases(state)
         return jnp.sin(phase) if self.readout == "sine" else phase
 
-    def force(self, state: PyTree, x: Float[Array, "inputs"], nudge: Nudge | Pin | None = None) -> PyTree:
+    def force(self, state: PyTree, x: Float[Array, "inputs"]) -> PyTree:
         """The torques sum_j W_ij sin(phi_j - phi_i) + local torques, by products with W."""
-        if nudge is not None:
-            return self.total_force(state, x, nudge)
         phase = self.phases(state, x)
         z = jax.tree.map(arrows, phase)
         across = lambda z, felt, torque: z[0] * felt[1] - z[1] * felt[0] + torque

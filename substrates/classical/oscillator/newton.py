@@ -12,7 +12,7 @@ from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from substrates.classical.oscillator.phases import Oscillators
 from substrates.nudge import Nudge, Pin
-from substrates.solvers.backtracking import SHORTEST
+from substrates.solvers.backtracking import backtrack
 from substrates.solvers.certificate import Certificate, state_tolerance
 from substrates.solvers.newton import Valley, descend_by_newton
 from substrates.solvers.solver import Equilibrium, judge, left_over
@@ -120,16 +120,13 @@ def descend_by_krylov(
         d /= jnp.maximum(1.0, jnp.max(jnp.abs(d)) / valley.longest)
         slope = d @ torque
 
-        def refused(trial):
-            fraction, (_, new_energy, new_torque) = trial
+        def refused(fraction, tried):
+            _, new_energy, new_torque = tried
             fell = (new_energy < energy) & (new_energy <= energy - 1e-4 * fraction * slope)
             calmed = (part(new_torque) <= 0.5 * part(torque)) & (new_energy <= energy + rounding)
-            return ~(fell | calmed) & (fraction > SHORTEST)
+            return ~(fell | calmed)
 
-        halve = lambda trial: (trial[0] / 2, at(y + trial[0] / 2 * d))
-        untried = (y, jnp.full_like(energy, jnp.inf), torque)
-        fraction, found = jax.lax.while_loop(refused, halve, (jnp.full((), 2.0, y.dtype), untried))
-        moving = fraction > SHORTEST
+        found, moving = backtrack(lambda fraction: at(y + fraction * d), refused, y.dtype)
         kept = jax.tree.map(lambda new, old: jnp.where(moving, new, old), found, (y, energy, torque))
         return kept, off, step + 1, moving
 

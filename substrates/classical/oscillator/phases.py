@@ -10,14 +10,14 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Inexact, PRNGKeyArray, PyTree
 
-from substrates.nudge import Nudge, Pin
+from substrates.solvers.solver import System
 
 Readout = Literal["phase", "sine"]
 
 GOLDEN = (5**0.5 - 1) / 2
 
 
-class Oscillators(Protocol):
+class Oscillators(System, Protocol):
     """What the solvers ask of a network, beside the contract; trees are like its state."""
 
     @property
@@ -26,9 +26,6 @@ class Oscillators(Protocol):
     @property
     def second_harmonic(self) -> PyTree: ...
 
-    def total_energy(self, state: PyTree, x: PyTree, nudge: Nudge | Pin | None = None) -> Inexact[Array, ""]: ...
-    def total_force(self, state: PyTree, x: PyTree, nudge: Nudge | Pin | None = None) -> PyTree: ...
-    def force_scale(self, state: PyTree, x: PyTree) -> PyTree: ...
     def output_phases(self, state: PyTree) -> Inexact[Array, "outputs"]: ...
 
     def with_outputs(self, state: PyTree, phases: Inexact[Array, "outputs"]) -> PyTree:

@@ -33,6 +33,8 @@ PROPAGATION = "tests/learning/test_equilibrium_propagation.py"
 CONTRACT = "tests/test_contract.py"
 SOLVER = "tests/substrates/test_generic_solver.py"
 UNITS = "tests/substrates/test_units.py"
+KRYLOV = "tests/substrates/test_krylov.py"
+WRAPPER = "tests/substrates/test_wrapper.py"
 ELASTIC_UNITS = "tests/substrates/test_elastic_units.py"
 OSCILLATOR_UNITS = "tests/substrates/test_quantum_oscillator_units.py"
 MUTATIONS = (
@@ -179,7 +181,7 @@ MUTATIONS = (
     Mutation(
         "polish without a descent",
         "substrates/solvers/generic.py",
-        "flat = jnp.where(settled, flat, _better(residual, flat, descended))",
+        "flat = jnp.where(settled, flat, descended if self.budget is not None else _better(residual, flat, descended))",
         "flat = jnp.where(settled, flat, flat)",
         f"{SOLVER}::test_it_leaves_the_neighbourhood_of_a_saddle_for_the_minimum",
     ),
@@ -399,6 +401,83 @@ MUTATIONS = (
         "return jnp.where(sizes > 0, sizes, 1.0)",
         "return jnp.maximum(sizes, 1.0)",
         f"{OSCILLATOR_UNITS}::test_stiffnesses_times_a_number_leave_means_and_shrink_spreads_by_its_root",
+    ),
+    Mutation(
+        "spins: the first replica in place of the lowest",
+        "substrates/classical/ising/annealing.py",
+        "return at(jnp.argmin(jnp.where(change < -rounding, change, 0))), steps",
+        "return at(0), steps",
+        "tests/substrates/test_ising.py::test_every_solver_finds_the_ground_state_that_brute_force_finds",
+    ),
+    Mutation(
+        "spins: the field of a held spin the wrong way round",
+        "substrates/classical/ising/model.py",
+        ".add(self.coupling.weight[edge] * x[source])",
+        ".add(-self.coupling.weight[edge] * x[source])",
+        "tests/substrates/test_ising.py::test_every_solver_finds_the_ground_state_that_brute_force_finds",
+    ),
+    Mutation(
+        "quantum spins: couplings between the halves the wrong way round",
+        "substrates/quantum/basis.py",
+        "return (first[:, None] + second - between).ravel()",
+        "return (first[:, None] + second + between).ravel()",
+        "tests/substrates/test_transverse_ising.py::test_without_transverse_fields_it_is_the_classical_ising_model",
+    ),
+    Mutation(
+        "quantum spins: no gap is too small",
+        "substrates/quantum/eigensolvers.py",
+        "tied = found.converged & (gap <= self._no_gap(start.dtype))",
+        "tied = found.converged & (gap < 0)",
+        "tests/substrates/test_transverse_ising.py::test_a_degenerate_ground_state_is_reported",
+    ),
+    Mutation(
+        "a homeostat that moves knobs away",
+        "learning/homeostat.py",
+        "step = gain * left",
+        "step = -gain * left",
+        "tests/learning/test_agnostic.py::test_a_circuit_makes_the_step_of_equilibrium_propagation",
+    ),
+    Mutation(
+        "an agnostic rule that nudges half as far",
+        "learning/agnostic.py",
+        'return {"optimistic": (0.0, beta),',
+        'return {"optimistic": (0.0, beta / 2),',
+        "tests/learning/test_agnostic.py::test_a_circuit_makes_the_step_of_equilibrium_propagation",
+    ),
+    Mutation(
+        "minimal residuals with a rotation the wrong way",
+        "substrates/solvers/krylov.py",
+        "c * alpha - c_before * s * beta",
+        "c * alpha + c_before * s * beta",
+        f"{KRYLOV}::test_minimal_residuals_solve_indefinite_symmetric_systems",
+    ),
+    Mutation(
+        "a limited solver that ran out of steps",
+        "substrates/solvers/solver.py",
+        "stopped = (found.status == Status.out_of_steps) & (found.steps >= self.count)",
+        "stopped = found.steps < 0",
+        f"{KRYLOV}::test_a_limited_solver_stops_where_it_was_told_to",
+    ),
+    Mutation(
+        "take a pin that nothing can hold",
+        "substrates/substrate.py",
+        "if isinstance(nudge, Pin) and unable:",
+        "if isinstance(nudge, Pin) and not unable:",
+        f"{WRAPPER}::test_what_a_system_cannot_do_is_refused_by_its_contract",
+    ),
+    Mutation(
+        "nudge the inner system by what was meant for the read-out",
+        "substrates/readout.py",
+        "return Wrapper.inside(self, replaced(given, Nudge, through))",
+        "return Wrapper.inside(self, given)",
+        f"{WRAPPER}::test_what_the_contract_gains_wrappers_gain",
+    ),
+    Mutation(
+        "hold outputs and forget the walls",
+        "substrates/solvers/generic.py",
+        "balance = jnp.clip(balance, reach(stiffness, bounds[0], at), reach(stiffness, bounds[1], at))",
+        "balance = balance + 0 * stiffness",
+        f"{SOLVER}::test_a_pin_is_met_within_bounds",
     ),
 )
 

@@ -1,11 +1,15 @@
 """The generic solver: minima against SciPy, bounds, flows, saddles, precision, size and honesty."""
 
+import itertools
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.optimize
+from hypothesis import given
+from hypothesis import strategies as st
 
 from learning import SquaredError
 from substrates import Nudge, Pin, Status, Substrate
@@ -256,3 +260,52 @@ def test_a_tolerance_that_was_asked_for_is_used():
     loose = system.relax(x, solver=DescendThenPolish(absolute_tolerance=1e-2, relative_tolerance=0.0))
     assert loose.converged
     assert float(loose.residual) <= 1e-2
+
+
+class Walled(Substrate):
+    """A quadratic energy within walls, of which sums are shown."""
+
+    stiffness: jax.Array
+    shown: jax.Array
+
+    def energy(self, state, x):
+        return state @ self.stiffness @ state / 2 - x @ state
+
+    def initial_state(self, x):
+        return jnp.full(4, 0.5)
+
+    def read(self, state, x):
+        return self.shown @ state
+
+    def bounds(self, x):
+        return jnp.zeros(4), jnp.ones(4)
+
+
+def boxed_minimum(stiffness, field, shown, target):
+    """The minimum within the unit box with shown @ s = target, over every choice of variables at a wall."""
+    best, lowest = None, np.inf
+    for walls in itertools.product((None, 0.0, 1.0), repeat=4):
+        free = [k for k in range(4) if walls[k] is None]
+        state = np.array([0.0 if wall is None else wall for wall in walls])
+        matrix = np.zeros((len(free) + 2, len(free) + 2))
+        matrix[: len(free), : len(free)] = stiffness[np.ix_(free, free)]
+        matrix[: len(free), len(free) :], matrix[len(free) :, : len(free)] = shown[:, free].T, shown[:, free]
+        right = np.concatenate([(field - stiffness @ state)[free], target - shown @ state])
+        state[free] = np.linalg.lstsq(matrix, right, rcond=None)[0][: len(free)]
+        feasible = np.all((state > -1e-9) & (state < 1 + 1e-9)) and np.allclose(shown @ state, target, atol=1e-9)
+        value = state @ stiffness @ state / 2 - field @ state
+        if feasible and value < lowest - 1e-12:
+            best, lowest = state, value
+    return best
+
+
+@given(seed=st.integers(0, 10**6))
+def test_a_pin_is_met_within_bounds(seed):
+    draw = np.random.default_rng(seed)
+    root = draw.normal(size=(4, 4))
+    stiffness, field = root @ root.T + np.eye(4), 3 * draw.normal(size=4)
+    shown = np.array([[1.0, 1.0, 0.0, 0.0], [0.0, 0.0, 1.0, -0.5]])
+    target = shown @ draw.uniform(0.1, 0.9, 4)
+    found = settle(Walled(jnp.asarray(stiffness), jnp.asarray(shown)), jnp.asarray(field), Pin(jnp.asarray(target)))
+    assert found.converged, str(found)
+    np.testing.assert_allclose(found.state, boxed_minimum(stiffness, field, shown, target), atol=1e-7)

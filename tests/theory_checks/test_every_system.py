@@ -1,0 +1,24 @@
+"""The conformance kit on every public system, each kind of constructor once."""
+
+import jax
+import jax.numpy as jnp
+import pytest
+from every_system import SYSTEMS, input_size
+
+from theory_checks import check_substrate
+
+QUICK = ("resistors of a graph", "layered resistors", "spins")
+"""Those of which the kit is compiled in seconds."""
+
+
+@pytest.mark.parametrize(
+    "name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in SYSTEMS]
+)
+def test_it_obeys_the_laws_of_the_contract(name):
+    net = SYSTEMS[name]()
+    size = input_size(net)
+    x = 0.5 * jax.random.uniform(jax.random.key(1), (2, size), minval=-1.0)
+    x = jnp.sign(x) if "spins" in name and "quantum" not in name else x
+    free = jax.vmap(lambda x: net.read(net.relax(x, key=jax.random.key(0)).state, x))(x)
+    report = check_substrate(net, x, 0.9 * free + 0.05)
+    report.raise_if_failed()

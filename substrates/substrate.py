@@ -19,6 +19,7 @@ from jaxtyping import Array, Float, Inexact, PRNGKeyArray, PyTree
 from substrates import arguments
 from substrates.nudge import (
     Cost,
+    HeldBySprings,
     Nudge,
     NudgeRefusedError,
     Pin,
@@ -131,7 +132,7 @@ class Substrate(eqx.Module):
     def total_energy(self, state: PyTree, x: PyTree, nudge: Nudge | Pin | None = None) -> Inexact[Array, ""]:
         """The total energy F = E + beta C; a pin adds nothing."""
         energy = self.energy(state, x)
-        return energy + nudge.energy(self.read(state, x)) if isinstance(nudge, Nudge) else energy
+        return energy + nudge.energy(self.read(state, x)) if isinstance(nudge, Nudge | HeldBySprings) else energy
 
     def force(self, state: PyTree, x: PyTree) -> PyTree:
         """The force -dE/dstate, a tree like the state. A system without an energy defines it itself."""
@@ -141,7 +142,7 @@ class Substrate(eqx.Module):
     def total_force(self, state: PyTree, x: PyTree, nudge: Nudge | Pin | None = None) -> PyTree:
         """The force of the system and of the nudge together: force(state, x) + (dread/dstate)' pull."""
         force = self.force(state, x)
-        if not isinstance(nudge, Nudge):
+        if not isinstance(nudge, Nudge | HeldBySprings):
             return force
         output, transpose = jax.vjp(lambda s: self.read(s, x), state)
         return jax.tree.map(jnp.add, force, transpose(nudge.pull(output))[0])
@@ -173,11 +174,8 @@ class Substrate(eqx.Module):
             output, transpose = jax.vjp(lambda s: self.read(s, x), state)
             flat_force, unravel = ravel_pytree(force)
             directions = jax.vmap(lambda e: ravel_pytree(transpose(e)[0])[0])(jnp.eye(output.size, dtype=output.dtype))
-            # what a bound takes up says nothing of what holds the outputs
-            inside = lambda s, lower, upper: ((s > lower) & (s < upper)).astype(s.dtype)
-            free = 1.0 if bounds is None else ravel_pytree(jax.tree.map(inside, state, *bounds))[0]
-            multiplier = jnp.linalg.lstsq((free * directions).T, free * flat_force)[0]
-            force = unravel(flat_force - directions.T @ multiplier)
+            sides = None if bounds is None else tuple(ravel_pytree(cast_like(side, state))[0] for side in bounds)
+            force = unravel(_along_pin(flat_force, directions, ravel_pytree(state)[0], sides))
         if bounds is None:
             balance = jax.tree.map(jnp.negative, force)
         else:
@@ -424,6 +422,27 @@ def _refuse_nudge(system: Substrate, solver: Solver, nudge: Nudge | Pin | None) 
             f"beta: wanted a real number, got a complex one; states of {type(system).__name__} have no analytic "
             "continuation, because they are clipped, discrete, normalised or mixed: take a real beta"
         )
+
+
+def _along_pin(
+    force: Inexact[Array, " n"],
+    directions: Inexact[Array, "outputs n"],
+    state: Inexact[Array, " n"],
+    bounds: tuple[Array, Array] | None,
+) -> Inexact[Array, " n"]:
+    """What the forces that hold outputs leave of the others, in the 2-norm of what no bound takes up."""
+    left = lambda felt: force - directions.T @ jnp.linalg.lstsq((felt * directions).T, felt * force)[0]
+    if bounds is None:
+        return left(1.0)
+    lower, upper = bounds
+
+    def again(_, found):
+        # a bound takes up what pushes against it, and only that
+        taken = ((state <= lower) & (found <= 0)) | ((state >= upper) & (found >= 0))
+        return left((~taken).astype(force.dtype))
+
+    inside = ((state > lower) & (state < upper)).astype(force.dtype)
+    return jax.lax.fori_loop(0, directions.shape[0] + 2, again, left(inside))
 
 
 @eqx.filter_jit

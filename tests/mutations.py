@@ -152,7 +152,7 @@ MUTATIONS = (
     ),
     Mutation(
         "train constants",
-        "substrates/substrate.py",
+        "substrates/parameters.py",
         'if field.metadata.get("fixed", False):',
         "if False:",
         f"{CONTRACT}::test_positions_in_two_dimensions",

@@ -14,13 +14,27 @@ import optimistix as optx
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
-from substrates.nudge import Nudge, Pin
+from substrates.nudge import HeldBySprings, Nudge, Pin
 from substrates.solvers.backtracking import backtrack
 from substrates.solvers.krylov import Kind, newton_krylov, solve
 from substrates.solvers.meeting import row_sizes
 from substrates.solvers.newton import Valley, descend_by_newton, root_by_newton
 from substrates.solvers.precision import LBFGS, AtMost
-from substrates.solvers.solver import Equilibrium, Solver, System, cast_like, judge, left_over, reach, tolerance
+from substrates.solvers.solver import (
+    ROUNDINGS,
+    Equilibrium,
+    Solver,
+    System,
+    cast_like,
+    judge,
+    left_over,
+    max_norm,
+    reach,
+    tolerance,
+)
+
+MOST_ROUNDS = 50
+"""So many rounds may springs take to bring outputs to a pin."""
 
 
 class DescendThenPolish(Solver):
@@ -269,6 +283,36 @@ def _better(residual, first: Float[Array, " n"], second: Float[Array, " n"]) -> 
     return jnp.where(jnp.isfinite(new) & ~(new > old), second, first)
 
 
+def _held_by_springs(
+    solver: DescendThenPolish | Newton, substrate: System, x: PyTree, pin: Pin, free: PyTree
+) -> Float[Array, " unknowns"]:
+    """The state within its bounds that springs hold at a pin, and their forces: where Newton's method knows which
+    bounds hold.
+    """
+    output, transpose = jax.vjp(lambda s: substrate.read(s, x), free)
+    slopes = jax.vmap(lambda e: jnp.sum(ravel_pytree(transpose(e)[0])[0] ** 2))(
+        jnp.eye(output.size, dtype=output.dtype)
+    )
+    strength = 10 * max_norm(substrate.bound_stiffness(free, x)) / jnp.where(slopes > 0, slopes, 1.0)
+    size = jnp.max(jnp.abs(output)) + jnp.max(jnp.abs(pin.target))
+    close = float(jnp.finfo(output.dtype).eps) ** 0.5 * size
+
+    def going(carry):
+        *_, gap, round_ = carry
+        return (gap > close) & (round_ < MOST_ROUNDS)
+
+    def advance(carry):
+        state, multiplier, _, round_ = carry
+        springs = HeldBySprings(pin.target, multiplier, strength)
+        state = solver(substrate, x, springs, state, None).state  # type: ignore[arg-type]
+        apart = substrate.read(state, x) - pin.target
+        return state, multiplier + strength * apart, jnp.max(jnp.abs(apart)), round_ + 1
+
+    first = (free, jnp.zeros_like(output), jnp.full_like(close, jnp.inf), jnp.zeros((), jnp.int32))
+    state, multiplier, *_ = jax.lax.while_loop(going, advance, first)
+    return jnp.concatenate([ravel_pytree(state)[0], -multiplier])
+
+
 def _pinned(
     solver: DescendThenPolish | Newton,
     substrate: System,
@@ -295,12 +339,18 @@ def _pinned(
 
     def within(unknowns):
         found = unknowns[: flat.size]
-        return unravel(found if bounds is None else jnp.clip(found, *bounds))
+        if bounds is None:
+            return unravel(found)
+        near = ROUNDINGS * float(jnp.finfo(found.dtype).eps) * _size(substrate, x, free.state)
+        found = jnp.where(found - bounds[0] <= near, bounds[0], found)
+        return unravel(jnp.where(bounds[1] - found <= near, bounds[1], found))
 
     def scale(unknowns):
         return ravel_pytree(substrate.meeting(unravel(unknowns[: flat.size]), x, nudge))[0]
 
     unknowns = jnp.concatenate([flat, jnp.zeros_like(output)])
+    if bounds is not None:
+        unknowns = _held_by_springs(solver, substrate, x, nudge, free.state)
     if unknowns.size > solver.dense_size:
         symmetric = substrate.conservative and bounds is None and not jnp.iscomplexobj(flat)
         kind: Kind = "symmetric" if symmetric else "general"

@@ -8,12 +8,12 @@ from typing import ClassVar, Self
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PRNGKeyArray, PyTree
+from jaxtyping import Array, Float, PyTree
 
 from substrates.nudge import Nudge, Pin
 from substrates.quantum.eigensolvers import EigenstateSolver, Operator
 from substrates.solvers.batching import in_turn
-from substrates.solvers.solver import Equilibrium, Solver, everywhere
+from substrates.solvers.solver import Solver, everywhere
 from substrates.substrate import Substrate, split_parameters
 
 
@@ -34,7 +34,9 @@ class QuantumSubstrate(Substrate):
     state has the bounds of minima besides. The residual is the norm |H psi - <H> psi| of the eigenvector equation,
     twice as in the force, as a part of S. Energies have any unit: only their ratios matter.
 
-    `level` counts from the ground state, 0.
+    `level` counts from the ground state, 0. `relax` finds the eigenstate of the level with the sign that overlaps with
+    its start; the status is `zero_mode` where the level is degenerate or nearly so: then the state, and what it would
+    do under a nudge, are not decided. A pin is left to the generic solver, for small systems.
 
     Source: Scellier 2024, arXiv 2406.00879; Wanjura and Marquardt 2024, arXiv 2406.06482; excited states, Massar and
     Mognetti 2024, arXiv 2405.08467.
@@ -122,22 +124,6 @@ class QuantumSubstrate(Substrate):
     def force_scale(self, state: PyTree, x: PyTree) -> PyTree:
         """The scale of the energies: every amplitude feels all of H."""
         return everywhere(self.energy_scale(x), state)
-
-    def relax(
-        self,
-        x: PyTree,
-        nudge: Nudge | Pin | None = None,
-        start: PyTree | None = None,
-        *,
-        key: PRNGKeyArray | None = None,
-        solver: Solver | None = None,
-    ) -> Equilibrium:
-        """The eigenstate of the level, with the sign that overlaps with `start`; `Substrate.relax` tells the arguments.
-
-        The status is `zero_mode` where the level is degenerate or nearly so: then the state, and what it would do under
-        a nudge, are not decided. A pin is left to the generic solver, for small systems.
-        """
-        return Substrate.relax(self, x, nudge, start, key=key, solver=solver)
 
     @property
     def solver(self) -> Solver:  # type: ignore[override]

@@ -88,6 +88,9 @@ class Substrate(eqx.Module):
     """Whether energy, force and reading continue to complex numbers, for nudges of a complex beta. States that are
     clipped, discrete or normalised do not."""
 
+    why_not_holomorphic: ClassVar[str] = "they are clipped, discrete, normalised or mixed"
+    """What a complex beta is told where `holomorphic` is False."""
+
     discrete: ClassVar[bool] = False
     """Whether states are discrete: no force moves them, and an equilibrium is what no flip improves."""
 
@@ -420,7 +423,7 @@ def _refuse_nudge(system: Substrate, solver: Solver, nudge: Nudge | Pin | None) 
     if isinstance(nudge, Nudge) and jnp.iscomplexobj(nudge.beta) and not system.holomorphic:
         raise NudgeRefusedError(
             f"beta: wanted a real number, got a complex one; states of {type(system).__name__} have no analytic "
-            "continuation, because they are clipped, discrete, normalised or mixed: take a real beta"
+            f"continuation: {system.why_not_holomorphic}; take a real beta"
         )
 
 

@@ -202,6 +202,10 @@ class QuantumOscillatorNetwork(Substrate):
         variance = 0 if self.single.sharp else jnp.sum(unpack(state[1], self.n)[nodes] ** 2, axis=1)
         return jnp.concatenate([mean, mean**2 + variance])
 
+    why_not_holomorphic: ClassVar[str] = (
+        "it is followed at temperature 0 only, as the entropy is a function of eigenvalues"
+    )
+
     @property
     def holomorphic(self) -> bool:  # type: ignore[override]
         """At temperature 0 only: the entropy is a function of eigenvalues."""

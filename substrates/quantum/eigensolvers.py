@@ -133,9 +133,8 @@ class EigenstateSolver(Solver):
 
             def decided(above, residual, step):
                 distance = jnp.maximum(above - energy, 0)
-                part = jnp.minimum(
-                    first * jnp.cosh(jnp.minimum(step.astype(distance.dtype) * jnp.sqrt(2 * distance), 30)), MOST_LEFT
-                )
+                growth = jnp.cosh(jnp.minimum(step.astype(distance.dtype) * jnp.sqrt(2 * distance), 30))
+                part = jnp.minimum(first * growth, MOST_LEFT)
                 return (residual <= jnp.maximum(part * distance, least)) | (distance <= none)
 
             above, _, _ = lowest_eigenvector(reduced, substrate.excitations(vector), below, decided, self.max_steps)

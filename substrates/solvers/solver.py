@@ -116,6 +116,8 @@ class Solver(eqx.Module):
     def limited(self, count: Int[Array, ""] | int) -> Limited:
         """The same solver, stopped after `count` steps or sweeps, a run-time number: the status is then `truncated`.
 
+        Of a solver that works in rounds (quantum states under nudges that feel them) each round is stopped so.
+
         Raises TypeError for a solver that does not settle step by step.
         """
         if self._most is None:

@@ -177,7 +177,8 @@ class Substrate(eqx.Module):
             output, transpose = jax.vjp(lambda s: self.read(s, x), state)
             flat_force, unravel = ravel_pytree(force)
             directions = jax.vmap(lambda e: ravel_pytree(transpose(e)[0])[0])(jnp.eye(output.size, dtype=output.dtype))
-            sides = None if bounds is None else tuple(ravel_pytree(cast_like(side, state))[0] for side in bounds)
+            flat_side = lambda side: ravel_pytree(cast_like(side, state))[0]
+            sides = None if bounds is None else (flat_side(bounds[0]), flat_side(bounds[1]))
             force = unravel(_along_pin(flat_force, directions, ravel_pytree(state)[0], sides))
         if bounds is None:
             balance = jax.tree.map(jnp.negative, force)

@@ -144,6 +144,7 @@ class Case:
         kind = type(substrate)
         self.own_stationarity = kind.stationarity is not Substrate.stationarity
         self.own_residual = kind.residual is not Substrate.residual
+        self.own_relaxation = kind.relax is not Substrate.relax
         inexact = all(jnp.issubdtype(leaf.dtype, jnp.floating) for leaf in jax.tree.leaves(self.free.state))
         self.shown = outputs(substrate, self.free.state, xs)
         self.ys = ys = fit_target(ys, self.shown, cost, name="y", batched=True)

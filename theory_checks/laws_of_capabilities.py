@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from substrates.parameters import as_complex
 from substrates.substrate import Nudge, NudgeRefusedError, Pin, relax_batch
 from theory_checks.case import Case, outputs
 from theory_checks.report import Law, at_most, does_not_apply
@@ -14,10 +15,14 @@ from theory_checks.report import Law, at_most, does_not_apply
 PHASES = 4
 """Complex nudges of so many phases average to none, up to the fourth power of their strength."""
 
+OWN = "The class relaxes in a way of its own, which these attributes do not govern."
+
 
 def continuation(case: Case) -> list[Law]:
     """Complex nudges continue a holomorphic system: what they show on a circle about 0 averages to the free output."""
     name = "holomorphic = said"
+    if case.own_relaxation:
+        return [does_not_apply(name, OWN)]
     if not case.substrate.holomorphic:
         return [_refused(case, name, case.nudge(1.0, weight=1.0), 1j)]
     if not case.smooth:
@@ -25,18 +30,19 @@ def continuation(case: Case) -> list[Law]:
     radius = case.beta / 8
     circle = [radius * np.exp(2j * np.pi * k / PHASES) for k in range(PHASES)]
     found = [_shown(case, case.nudge(1.0), beta) for beta in circle]
-    moved = float(jnp.max(jnp.abs(found[0] - case.shown)))
-    gap = float(jnp.max(jnp.abs(sum(found) / PHASES - case.shown)))
-    size = float(jnp.max(jnp.abs(case.shown))) + moved
+    shown = np.asarray(case.shown)
+    moved = float(np.max(np.abs(found[0] - shown)))
+    gap = float(np.max(np.abs(sum(found) / PHASES - shown)))
+    size = float(np.max(np.abs(shown))) + moved
     # the first power that does not average to nothing, with room for singularities half as far as the natural strength
     bound = moved / 4**3 + case.resolution * size
     return [at_most(name, f"mean of outputs under {PHASES} complex nudges against the free output", gap, bound)]
 
 
 def _shown(case: Case, nudge: Nudge, beta: complex):
-    wide = jnp.asarray(beta, jnp.result_type(case.dtype, jnp.complex64))
+    wide = jnp.asarray(beta, np.result_type(case.dtype, np.complex64))
     found = relax_batch(case.substrate, case.xs, eqx.tree_at(lambda n: n.beta, nudge, wide), case.free.state, case.keys)
-    return outputs(case.substrate, found.state, case.xs)
+    return np.asarray(outputs(as_complex(case.substrate), found.state, as_complex(case.xs)))
 
 
 def _refused(case: Case, name: str, nudge: Nudge | Pin, beta: complex | None = None) -> Law:
@@ -53,6 +59,8 @@ def _refused(case: Case, name: str, nudge: Nudge | Pin, beta: complex | None = N
 def pinning(case: Case) -> list[Law]:
     """Outputs are held at a pin that a weak nudge shows to be within reach, or pins are refused."""
     name = "pins = said"
+    if case.own_relaxation:
+        return [does_not_apply(name, OWN)]
     if not case.substrate.pins:
         return [_refused(case, name, Pin(case.shown))]
     nudged = case.settle(case.nudge(case.beta / 4))

@@ -22,3 +22,6 @@ def test_it_obeys_the_laws_of_the_contract(name):
     free = jax.vmap(lambda x: net.read(net.relax(x, key=jax.random.key(0)).state, x))(x)
     report = check_substrate(net, x, 0.9 * free + 0.05)
     report.raise_if_failed()
+    verdicts = {law.name: law.verdict for law in report.laws}
+    assert verdicts["discrete = said"] == "holds"
+    assert net.discrete or verdicts["pins = said"] == verdicts["holomorphic = said"] == "holds"

@@ -136,7 +136,7 @@ class DescendThenPolish(Solver):
             return place(found), steps
         coarse = float(jnp.finfo(flat.dtype).eps) ** 0.5
         method = LBFGS(rtol=coarse, atol=coarse)
-        method = method if self.budget is None else AtMost(coarse, coarse, inner=method, most=self.budget)
+        method = method if self.budget is None else AtMost(inner=method, most=self.budget, rtol=coarse, atol=coarse)
         found = optx.minimise(lambda z, _: energy(z), method, z, max_steps=self.max_steps, throw=False)
         return place(found.value), jnp.asarray(found.stats["num_steps"], jnp.int32)
 

@@ -131,6 +131,7 @@ def test_a_strain_here_learns_to_make_a_strain_there():
     assert int(np.sum(run.history["unconverged"])) == 0
 
 
+@pytest.mark.slow
 def test_a_sealed_network_learns():
     rule, system = EquilibriumPropagation(beta=0.1), SealedSubstrate(lattice())
 
@@ -173,6 +174,7 @@ def test_a_layered_network_learns_to_tell_wines_apart():
     assert int(np.sum(run.history["unconverged"])) == 0
 
 
+@pytest.mark.slow
 def test_a_batch_of_networks_with_many_springs_settles_on_any_number_of_threads():
     # independent batched factorisations in one program once waited for each other for ever, on two cores
     net = ElasticNetwork.for_task(64, 10, key=jax.random.key(0))

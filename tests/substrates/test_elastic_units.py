@@ -78,12 +78,14 @@ def test_so_do_sparse_factors_and_inertia(solver):
         assert abs(int(found.steps) - steps) <= 0.05 * steps
 
 
+@pytest.mark.slow
 def test_and_a_pin():
     wanted = relax(NET, X, Pin(TARGET)).state
     for factor in (1e-24, 1e15):
         assert_same(relax(scaled(NET, factor, jnp.float64), X, Pin(TARGET)), wanted, jnp.float64)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", PRECISIONS)
 def test_nanometres_are_as_good_as_metres(dtype):
     net = cast(lattice(1e-9), dtype)
@@ -91,6 +93,7 @@ def test_nanometres_are_as_good_as_metres(dtype):
     assert_same(found, 1e-9 * FREE, dtype)
 
 
+@pytest.mark.slow
 def test_gradients_of_equilibrium_propagation_scale_with_the_energies():
     gradient = eqx.filter_jit(
         lambda net, beta: EquilibriumPropagation(beta=beta, variant="centered")(net, X[None], TARGET[None]).gradient
@@ -113,6 +116,7 @@ def two_chains(weak, held=1.0):
     )  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", PRECISIONS)
 @pytest.mark.parametrize("size", [400, 0])
 def test_a_part_twelve_decades_weaker_settles_beside_a_strong_one(dtype, size):
@@ -127,6 +131,7 @@ def test_a_part_twelve_decades_weaker_settles_beside_a_strong_one(dtype, size):
     assert_same(relax(net, jnp.asarray(one, dtype), None, cold.state, solver), there(one), dtype)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", PRECISIONS)
 def test_what_rounding_decides_is_not_called_converged(dtype):
     # a strong pair of springs, held on one side alone by one a hundred billion times weaker
@@ -142,6 +147,7 @@ def test_what_rounding_decides_is_not_called_converged(dtype):
     assert_same(found, [1 + 0.3 * 100 / 201, 2 + 0.3 * 101 / 201], dtype)
 
 
+@pytest.mark.slow
 def test_rigidity_counts_weak_parts_like_strong_ones():
     at = two_chains(1e-12).rigidity()
     assert at.stable

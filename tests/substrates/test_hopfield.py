@@ -256,6 +256,7 @@ def test_not_a_number_comes_back_as_a_status():
 # learning
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "kind",
     ["dense", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("average", "max", "soft"))],

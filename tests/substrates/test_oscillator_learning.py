@@ -106,6 +106,7 @@ def test_gradient_is_that_of_the_loss(cost):
         np.testing.assert_allclose(jnp.sum(where(gradient) * direction), (up - down) / 2e-6, rtol=2e-4, atol=1e-8)
 
 
+@pytest.mark.slow
 def test_one_sided_bias_is_linear_in_beta_and_centred_quadratic():
     exact = run(ImplicitGradient(cost=PhaseCost()), ANY, XS, YS).gradient
     size = optax.tree_utils.tree_norm(exact)
@@ -172,6 +173,7 @@ def test_every_equilibrium_of_the_digits_converges_in_float32():
 # training
 
 
+@pytest.mark.slow
 def test_oscillators_learn_xor():
     """Five oscillators, all coupled: two inputs at phases -pi/2 or pi/2, three that settle, one of them read."""
     keys = jax.random.split(jax.random.key(5))

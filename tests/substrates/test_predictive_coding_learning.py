@@ -227,6 +227,7 @@ def test_float32_keeps_the_gradient_at_the_published_nudge():
 # the laws, and learning
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["dense", pytest.param("convolutional", marks=pytest.mark.slow)])
 def test_it_obeys_the_laws(kind):
     if kind == "dense":

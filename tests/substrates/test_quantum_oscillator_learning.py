@@ -260,6 +260,7 @@ def test_zero_point_motion_has_a_gradient_that_vanishes_with_hbar():
         np.testing.assert_allclose(flat(found.gradient), exact[0.0], rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_its_means_are_an_elastic_network_and_learn_like_one():
     """A row of nodes between walls, springs along it; the left wall is moved, which is an anchor displaced."""
     k = np.array([1.2, 0.7, 0.4, 0.9])

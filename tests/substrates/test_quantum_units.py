@@ -118,6 +118,7 @@ def test_a_degenerate_level_is_reported_in_every_unit(solver, s):
     )
 
 
+@pytest.mark.slow
 @SOLVERS
 @pytest.mark.parametrize("level", [0, 1])
 @given(seed=st.integers(0, 2**31 - 1), part=st.floats(-12, -3))
@@ -151,6 +152,7 @@ def loose(level):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n", [7, 10])
 @pytest.mark.parametrize("part", [1.4e-10, 1e-5])
 def test_a_tiny_gap_is_found_among_many_amplitudes(n, part):
@@ -163,6 +165,7 @@ def test_a_tiny_gap_is_found_among_many_amplitudes(n, part):
         assert relax(net, NONE).status == (Status.zero_mode if part < 1e-6 else Status.converged)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("level", [0, 1])
 @given(seed=st.integers(0, 2**31 - 1), part=st.sampled_from([1.4e-10, 1e-7, 1e-5]), size=st.sampled_from([8]))
 def test_a_tiny_gap_of_any_operators_is_found(level, seed, part, size):
@@ -183,6 +186,7 @@ def diagonal(level, size):
     return HamiltonianSubstrate.from_operators([np.diag(np.arange(float(size)))], 1.0, level=level)
 
 
+@pytest.mark.slow
 def test_terms_that_do_nothing_to_the_state_hide_no_level():
     """The ground states are what every term turns into zero."""
     net = HamiltonianSubstrate.from_operators([np.diag([0.0, 0, 1, 2])], 1.0)
@@ -190,6 +194,7 @@ def test_terms_that_do_nothing_to_the_state_hide_no_level():
         assert relax(net, NONE, None, solver).status == Status.zero_mode
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [jnp.float64, jnp.float32])
 @given(first=st.floats(-18, 0), second=st.floats(-18, 0))
 @example(first=-12.0, second=-12.5)
@@ -216,6 +221,7 @@ def blocks(dtype):
     return FreeFermionChain.chain(5, coupling=np.ones(4, dtype), transverse_field=np.ones(5, dtype))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "system",
     [spins(), matrices(True), fermions(), spins().ensemble(0.7)],

@@ -350,6 +350,7 @@ def test_equilibrium_propagation_has_the_exact_gradient_in_the_limit(level, line
     assert errors["centered", 1e-4] < 1e-6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("entry", [pytest.param("fields", marks=pytest.mark.slow), "clamps"])
 def test_it_keeps_the_contract(entry):
     outputs = (2, "X3") if entry == "fields" else outcomes([2, 3], count=3)

@@ -7,7 +7,7 @@ from every_system import SYSTEMS, input_size
 
 from theory_checks import check_substrate
 
-QUICK = ("resistors of a graph", "layered resistors", "spins")
+QUICK = ("resistors of a graph", "spins")
 """Those of which the kit is compiled in seconds."""
 
 

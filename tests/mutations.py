@@ -431,17 +431,17 @@ MUTATIONS = (
         "tests/substrates/test_transverse_ising.py::test_a_degenerate_ground_state_is_reported",
     ),
     Mutation(
-        "a homeostat that moves knobs away",
+        "a homeostat that is content at once",
         "learning/homeostat.py",
-        "step = gain * left",
-        "step = -gain * left",
+        "while not held.settled and held.rounds < self.max_rounds:",
+        "while held.rounds < 1:",
         "tests/learning/test_agnostic.py::test_a_circuit_makes_the_step_of_equilibrium_propagation",
     ),
     Mutation(
-        "an agnostic rule that nudges half as far",
+        "an agnostic rule that nudges twice as far",
         "learning/agnostic.py",
-        'return {"optimistic": (0.0, beta),',
-        'return {"optimistic": (0.0, beta / 2),',
+        '"centered": (-beta / 2, beta / 2)}[self.variant]',
+        '"centered": (-beta, beta)}[self.variant]',
         "tests/learning/test_agnostic.py::test_a_circuit_makes_the_step_of_equilibrium_propagation",
     ),
     Mutation(

@@ -226,10 +226,6 @@ class HeldBySprings(eqx.Module):
         """-(m + r (o - target))."""
         return -(self.multiplier + self.strength * (output - self.target))
 
-    def size(self, output: Inexact[Array, "outputs"]) -> Inexact[Array, "outputs"]:
-        """The sizes of the forces on each output: |m|, r |o| and r |target|."""
-        return jnp.abs(self.multiplier) + self.strength * (jnp.abs(output) + jnp.abs(self.target))
-
     def curvature(self, output: Inexact[Array, "outputs"]) -> Inexact[Array, "outputs outputs"]:
         """r on the diagonal."""
         return jnp.diag(self.strength)

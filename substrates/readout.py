@@ -8,11 +8,11 @@ from typing import Any, ClassVar, Self
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Inexact, PyTree
+from jaxtyping import Array, Float, Inexact, PRNGKeyArray, PyTree
 
 from substrates.nudge import Nudge, Pin, batch_axes
 from substrates.solvers.generic import DescendThenPolish
-from substrates.substrate import Substrate
+from substrates.substrate import Equilibrium, Solver, Substrate
 from substrates.wrapper import Wrapper, replaced
 
 
@@ -32,8 +32,6 @@ class LinearReadout(Wrapper):
     """
 
     linear_in_parameters: ClassVar[bool] = False
-    solver: ClassVar[Any] = DescendThenPolish()
-    """Of pins."""
 
     inner: Substrate
     weight: Float[Array, "outputs inner"]
@@ -46,6 +44,20 @@ class LinearReadout(Wrapper):
             return NotImplemented
         through = lambda nudge: nudge.through(_Linear(self.weight))
         return Wrapper.inside(self, replaced(given, Nudge, through))
+
+    def relax(
+        self,
+        x: PyTree,
+        nudge: Nudge | Pin | None = None,
+        start: PyTree | None = None,
+        *,
+        key: PRNGKeyArray | None = None,
+        solver: Solver | None = None,
+    ) -> Equilibrium:
+        if isinstance(nudge, Pin):
+            solver = DescendThenPolish() if solver is None else solver
+            return Substrate.relax(self, x, nudge, start, key=key, solver=solver)
+        return self.inner.relax(x, self._inside(nudge), start, key=key, solver=solver)
 
     def measure(self, states: PyTree, xs: PyTree, nudges: Nudge | Pin | None = None) -> Self:
         inner = self.inner.measure(states, xs, self._inside(nudges))

@@ -19,7 +19,6 @@ from jaxtyping import Array, Float, Inexact, PRNGKeyArray, PyTree
 from substrates import arguments
 from substrates.nudge import (
     Cost,
-    HeldBySprings,
     Nudge,
     NudgeRefusedError,
     Pin,
@@ -135,7 +134,7 @@ class Substrate(eqx.Module):
     def total_energy(self, state: PyTree, x: PyTree, nudge: Nudge | Pin | None = None) -> Inexact[Array, ""]:
         """The total energy F = E + beta C; a pin adds nothing."""
         energy = self.energy(state, x)
-        return energy + nudge.energy(self.read(state, x)) if isinstance(nudge, Nudge | HeldBySprings) else energy
+        return energy + nudge.energy(self.read(state, x)) if isinstance(nudge, Nudge) else energy
 
     def force(self, state: PyTree, x: PyTree) -> PyTree:
         """The force -dE/dstate, a tree like the state. A system without an energy defines it itself."""
@@ -145,7 +144,7 @@ class Substrate(eqx.Module):
     def total_force(self, state: PyTree, x: PyTree, nudge: Nudge | Pin | None = None) -> PyTree:
         """The force of the system and of the nudge together: force(state, x) + (dread/dstate)' pull."""
         force = self.force(state, x)
-        if not isinstance(nudge, Nudge | HeldBySprings):
+        if not isinstance(nudge, Nudge):
             return force
         output, transpose = jax.vjp(lambda s: self.read(s, x), state)
         return jax.tree.map(jnp.add, force, transpose(nudge.pull(output))[0])
@@ -440,13 +439,16 @@ def _along_pin(
         return left(1.0)
     lower, upper = bounds
 
-    def again(_, found):
+    def again(carry):
+        felt, found, _, round_ = carry
         # a bound takes up what pushes against it, and only that
         taken = ((state <= lower) & (found <= 0)) | ((state >= upper) & (found >= 0))
-        return left((~taken).astype(force.dtype))
+        return ~taken, left((~taken).astype(force.dtype)), jnp.any(felt == taken), round_ + 1
 
-    inside = ((state > lower) & (state < upper)).astype(force.dtype)
-    return jax.lax.fori_loop(0, directions.shape[0] + 2, again, left(inside))
+    inside = (state > lower) & (state < upper)
+    first = (inside, left(inside.astype(force.dtype)), jnp.asarray(True), 0)
+    changing = lambda carry: carry[2] & (carry[3] < directions.shape[0] + 2)
+    return jax.lax.while_loop(changing, again, first)[1]
 
 
 @eqx.filter_jit

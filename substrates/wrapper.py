@@ -17,6 +17,13 @@ def in_contract(name: str) -> bool:
     return not name.startswith("_") and name in vars(Substrate)
 
 
+def overrides(substrate: Substrate, name: str) -> bool:
+    """Whether a substrate says itself what the contract derives; what a wrapper forwards, its inner one says."""
+    if getattr(type(substrate), name) is not getattr(Substrate, name):
+        return True
+    return isinstance(substrate, Wrapper) and overrides(substrate.inner, name)
+
+
 def replaced(tree: PyTree, kind: Any, make: Any) -> PyTree:
     """A tree with make(node) in place of every node of a class."""
     chosen = lambda node: isinstance(node, kind)

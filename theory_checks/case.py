@@ -25,7 +25,7 @@ from substrates.substrate import (
     split_parameters,
     takes_own_targets,
 )
-from substrates.wrapper import Wrapper
+from substrates.wrapper import Wrapper, overrides
 
 MOST_STATE_VARIABLES = 2000
 
@@ -141,10 +141,9 @@ class Case:
                 f"{variables}; check a smaller system of the same class"
             )
         self.variables = variables
-        kind = type(substrate)
-        self.own_stationarity = kind.stationarity is not Substrate.stationarity
-        self.own_residual = kind.residual is not Substrate.residual
-        self.own_relaxation = kind.relax is not Substrate.relax
+        self.own_stationarity = overrides(substrate, "stationarity")
+        self.own_residual = overrides(substrate, "residual")
+        self.own_relaxation = overrides(substrate, "relax")
         inexact = all(jnp.issubdtype(leaf.dtype, jnp.floating) for leaf in jax.tree.leaves(self.free.state))
         self.shown = outputs(substrate, self.free.state, xs)
         self.ys = ys = fit_target(ys, self.shown, cost, name="y", batched=True)

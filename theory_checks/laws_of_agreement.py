@@ -8,7 +8,6 @@ import jax.numpy as jnp
 from jaxtyping import PyTree
 
 from substrates.solvers.generic import DescendThenPolish
-from substrates.substrate import Substrate
 from theory_checks.case import Case, flat, measure, relax, worst_leaf
 from theory_checks.laws_of_equilibrium import DISCRETE
 from theory_checks.report import Law, at_most, does_not_apply
@@ -75,10 +74,9 @@ def _generic(substrate, states, xs, keys):
 def solvers(case: Case) -> list[Law]:
     """The generic solver, which knows only the three methods, settles where the class's own solver does."""
     name = "generic solver = own solver"
-    kind = type(case.substrate)
     if case.discrete:
         return [does_not_apply(name, DISCRETE)]
-    if kind.relax is Substrate.relax and isinstance(case.substrate.solver, DescendThenPolish):
+    if not case.own_relaxation and isinstance(case.substrate.solver, DescendThenPolish):
         return [does_not_apply(name, "The class has no solver of its own: it settles by the generic one.")]
     start = case.nearby(41, 1e-3)
     found = _generic(case.substrate, start, case.xs, case.keys)

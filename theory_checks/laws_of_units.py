@@ -87,7 +87,7 @@ def units(case: Case) -> list[Law]:
     if not bool(jnp.all(case.free.converged)):
         return [does_not_apply(NAME, "The free phase does not settle to one state: it is truncated, or did not end.")]
     substrate, carriers = case.substrate, _carriers(case)
-    generic = type(substrate).relax is Substrate.relax and isinstance(substrate.solver, DescendThenPolish | Newton)
+    generic = not case.own_relaxation and isinstance(substrate.solver, DescendThenPolish | Newton)
     if carriers is None and not generic:
         reason = "The energy is not proportional to parameters, and a solver of its own settles it."
         return [does_not_apply(NAME, reason)]

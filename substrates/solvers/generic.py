@@ -79,7 +79,7 @@ class DescendThenPolish(Solver):
     ) -> Equilibrium:
         limit = tolerance(substrate, start, x, nudge, self.absolute_tolerance, self.relative_tolerance)
         if isinstance(nudge, Pin):
-            return _pinned(self, substrate, x, nudge, start, limit)
+            return _pinned(self, substrate, x, nudge, start, limit, self.left)
         flat, unravel = ravel_pytree(start)
         if jnp.iscomplexobj(flat):
             return _rooted(self, substrate, x, nudge, start, limit, self.left(0))
@@ -160,7 +160,7 @@ class Newton(Solver):
     ) -> Equilibrium:
         limit = tolerance(substrate, start, x, nudge, self.absolute_tolerance, self.relative_tolerance)
         if isinstance(nudge, Pin):
-            return _pinned(self, substrate, x, nudge, start, limit)
+            return _pinned(self, substrate, x, nudge, start, limit, lambda _: self.max_steps)
         return _rooted(self, substrate, x, nudge, start, limit, self.max_steps)
 
 
@@ -304,7 +304,8 @@ def _held_by_springs(
     def advance(carry):
         state, multiplier, _, round_ = carry
         springs = HeldBySprings(pin.target, multiplier, strength)
-        state = solver(substrate, x, springs, state, None).state  # type: ignore[arg-type]
+        nudge = Nudge(lambda output, _: springs.energy(output), pin.target, jnp.ones_like(close))
+        state = solver(substrate, x, nudge, state, None).state
         apart = substrate.read(state, x) - pin.target
         return state, multiplier + strength * apart, jnp.max(jnp.abs(apart)), round_ + 1
 
@@ -320,7 +321,9 @@ def _pinned(
     nudge: Pin,
     start: PyTree,
     limit: Float[Array, ""],
+    left: Callable[[Int[Array, ""]], Int[Array, ""] | int],
 ) -> Equilibrium:
+    """The pinned state, judged; `left` tells how many steps may follow those of the free phase."""
     free = solver(substrate, x, None, start, None)
     flat, unravel = ravel_pytree(free.state)
     output = substrate.read(free.state, x)
@@ -354,9 +357,9 @@ def _pinned(
     if unknowns.size > solver.dense_size:
         symmetric = substrate.conservative and bounds is None and not jnp.iscomplexobj(flat)
         kind: Kind = "symmetric" if symmetric else "general"
-        found, steps = newton_krylov(root, scale, unknowns, limit, solver.max_steps, kind)
+        found, steps = newton_krylov(root, scale, unknowns, limit, left(free.steps), kind)
         return judge(substrate, within(found), x, nudge, free.steps + steps, limit)
     size = jnp.concatenate([_size(substrate, x, free.state), jnp.full(output.shape, jnp.inf, flat.dtype)])
     read = lambda unknowns: substrate.read(unravel(unknowns[: flat.size]), x)
-    found, steps, certificate = root_by_newton(root, scale, read, size, unknowns, limit, solver.max_steps)
+    found, steps, certificate = root_by_newton(root, scale, read, size, unknowns, limit, left(free.steps))
     return certificate.judged(judge(substrate, within(found), x, nudge, free.steps + steps, limit))

@@ -8,7 +8,7 @@ import pytest
 from learning import EquilibriumPropagation, SquaredError
 from substrates import Nudge, Pin, Substrate
 from substrates.readout import LinearReadout
-from substrates.wrapper import Wrapper
+from substrates.wrapper import Wrapper, overrides
 from theory_checks import SealedSubstrate, SealError
 
 
@@ -95,3 +95,15 @@ def test_what_a_system_cannot_do_is_refused_by_its_contract():
     found = inside().relax(x, Nudge(SquaredError(), y, 0.1j))
     stiffness = np.array([1.0, 2.0])
     np.testing.assert_allclose(found.state, (stiffness * np.array(x) + 0.1j * np.array(y)) / (stiffness + 0.1j))
+
+
+def test_what_is_said_inside_a_wrapper_is_seen_through_it():
+    class Own(Springs):
+        def residual(self, state, x, nudge=None):
+            return jnp.zeros(())
+
+    for inner, said in ((inside(), False), (Own(jnp.ones(2)), True)):
+        net = LinearReadout(inner, jnp.array([[1.0, -1.0]]))
+        assert overrides(inner, "residual") == overrides(net, "residual") == said
+        assert overrides(net, "relax")
+        assert not overrides(net, "stationarity")

@@ -118,7 +118,7 @@ class TransverseFieldIsing(QuantumSubstrate):
     coupling: Float[Array, "edges"]
     longitudinal_field: Float[Array, "spins"]
     transverse_field: Float[Array, "spins"]
-    graph: Graph = eqx.field(static=True)
+    graph: Graph
     inputs: tuple[int, ...] = eqx.field(static=True, default=())
     entry: Entry = eqx.field(static=True, default="fields")
     outputs: Observables = eqx.field(static=True, default=Observables(0, (), np.zeros((0, 0))))

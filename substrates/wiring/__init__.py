@@ -16,6 +16,8 @@ from substrates.wiring.graphs import (
     connected_parts,
     lattice_edges,
     neighbour_table,
+    summed,
+    taken,
 )
 from substrates.wiring.layers import Convolution, Dense, Pooling, Strength, chain_of_groups
 
@@ -33,4 +35,6 @@ __all__ = [
     "connected_parts",
     "lattice_edges",
     "neighbour_table",
+    "summed",
+    "taken",
 ]

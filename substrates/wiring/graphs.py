@@ -1,4 +1,8 @@
-"""Graphs and the bonds along their edges, and sparse linear maps; all but the weights is static under compilation."""
+"""Graphs and the bonds along their edges, and sparse linear maps.
+
+What a large graph is, is part of the programs that are compiled for it; a small one is run-time numbers, so that another
+of the same size compiles nothing.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +15,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Inexact
+from jaxtyping import Array, Float, Inexact, Int
 
 
 class HashedByContent:
@@ -34,6 +38,19 @@ class HashedByContent:
 
     def __hash__(self) -> int:
         return hash(self._digest)
+
+
+def taken(values: Inexact[Array, "*batch nodes"], nodes: Int[Any, "*places"]) -> Inexact[Array, "*batch *places"]:
+    """values[..., nodes] for numbers of nodes that are known to exist: one gather, without a look at their signs."""
+    return values.at[..., nodes].get(mode="promise_in_bounds", wrap_negative_indices=False)
+
+
+def summed(
+    values: Inexact[Array, "places"], nodes: Int[Any, "places"], n: int, in_order: bool = False
+) -> Inexact[Array, "n"]:
+    """The sums of the values that belong to each of n nodes; a value of node n belongs to none and is dropped."""
+    zeros = jnp.zeros(n, values.dtype)
+    return zeros.at[nodes].add(values, mode="drop", wrap_negative_indices=False, indices_are_sorted=in_order)
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
@@ -67,13 +84,13 @@ class SparseMap(HashedByContent):
 
     def __call__(self, vector: Inexact[Array, "sources"]) -> Inexact[Array, "targets"]:
         """A @ vector."""
-        products = self.values.astype(vector.dtype) * vector[self.columns]
-        return jax.ops.segment_sum(products, self.rows, self.shape[0], indices_are_sorted=True)
+        products = self.values.astype(vector.dtype) * taken(vector, self.columns)
+        return summed(products, self.rows, self.shape[0], in_order=True)
 
     def transpose(self, vector: Inexact[Array, "targets"]) -> Inexact[Array, "sources"]:
         """A' @ vector."""
-        products = self.values.astype(vector.dtype) * vector[self.rows]
-        return jax.ops.segment_sum(products, self.columns, self.shape[1])
+        products = self.values.astype(vector.dtype) * taken(vector, self.rows)
+        return summed(products, self.columns, self.shape[1])
 
     @functools.cached_property
     def absolute(self) -> SparseMap:
@@ -156,17 +173,43 @@ def neighbour_table(n: int, nodes: np.ndarray, others: np.ndarray, edges: np.nda
     return table, along
 
 
+MOST_NODES_AT_RUN_TIME = 64
+"""Up to this many nodes a graph is run-time numbers, and couplings along its edges a whole matrix."""
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
-class Graph(HashedByContent):
-    """An undirected graph of n nodes without loops or parallel edges; static under compilation.
+class Edges(HashedByContent):
+    """The edges of a large graph, part of the programs that are compiled for it: shape (m, 2), integers."""
+
+    n: int
+    pairs: np.ndarray
+
+    @functools.cached_property
+    def neighbours(self) -> tuple[np.ndarray, np.ndarray]:
+        ends = np.concatenate([self.pairs, self.pairs[:, ::-1]])
+        return neighbour_table(self.n, ends[:, 0], ends[:, 1], np.tile(np.arange(len(self.pairs)), 2))
+
+    @functools.cached_property
+    def colours(self) -> tuple[np.ndarray, ...]:
+        return tuple(members.astype(np.int32) for members in colour_classes(self.n, self.pairs))
+
+    @functools.cached_property
+    def parts(self) -> np.ndarray:
+        return connected_parts(self.n, self.pairs)
+
+
+class Graph(eqx.Module):
+    """An undirected graph of n nodes without loops or parallel edges.
 
     Attributes:
         n: the number of nodes.
-        edges: shape (m, 2), integers.
+        run_time: the edges of a small graph, shape (m, 2), integers: arguments of compiled programs, traced inside.
+        compiled: the edges of a larger one, part of the program.
     """
 
-    n: int
-    edges: np.ndarray
+    n: int = eqx.field(static=True)
+    run_time: Int[Any, "edges 2"] | None
+    compiled: Edges | None = eqx.field(static=True)
 
     @classmethod
     def from_edges(cls, edges: Any, n: int) -> Graph:
@@ -191,23 +234,38 @@ class Graph(HashedByContent):
                 f"edges: wanted each pair once, got {tuple(map(int, ordered[np.argmax(counts)]))} more than once; add "
                 "their couplings"
             )
-        return cls(n, edges.astype(np.int32))
+        return cls.joining(edges, n)
 
-    @functools.cached_property
+    @classmethod
+    def joining(cls, edges: Int[np.ndarray, "edges 2"], n: int) -> Graph:
+        """The graph with edges that are known to be right."""
+        pairs = edges.astype(np.int32)
+        return cls(n, pairs, None) if n <= MOST_NODES_AT_RUN_TIME else cls(n, None, Edges(n, pairs))
+
+    @property
+    def edges(self) -> Any:
+        """Shape (m, 2), integers; a tracer inside compiled programs where the graph is small."""
+        return self.run_time if self.compiled is None else self.compiled.pairs
+
+    @property
     def neighbours(self) -> tuple[np.ndarray, np.ndarray]:
         """For every node its neighbours and the edges to them, each of shape (n, largest degree); `neighbour_table`."""
-        ends = np.concatenate([self.edges, self.edges[:, ::-1]])
-        return neighbour_table(self.n, ends[:, 0], ends[:, 1], np.tile(np.arange(len(self.edges)), 2))
+        return self._known.neighbours
 
-    @functools.cached_property
+    @property
     def colours(self) -> tuple[np.ndarray, ...]:
         """Classes of nodes that are not joined to one another, few of them; two for a bipartite graph."""
-        return tuple(members.astype(np.int32) for members in colour_classes(self.n, self.edges))
+        return self._known.colours
 
-    @functools.cached_property
+    @property
     def parts(self) -> np.ndarray:
         """The number of the connected part of every node, shape (n,)."""
-        return connected_parts(self.n, self.edges)
+        return self._known.parts
+
+    @property
+    def _known(self) -> Edges:
+        """The edges as numbers; of a small graph only outside compiled programs."""
+        return Edges(self.n, np.asarray(self.run_time)) if self.compiled is None else self.compiled
 
     def __repr__(self) -> str:
         return f"Graph({self.n} nodes, {len(self.edges)} edges)"
@@ -222,7 +280,7 @@ class Bonds(eqx.Module):
     """
 
     weight: Float[Array, "edges"]
-    graph: Graph = eqx.field(static=True)
+    graph: Graph
 
     def __check_init__(self):
         if jnp.shape(self.weight) != (len(self.graph.edges),):
@@ -232,13 +290,16 @@ class Bonds(eqx.Module):
 
     @property
     def dense(self) -> bool:
-        """Whether `product` goes by the matrix: where nodes have so many neighbours that it is quicker."""
-        return self.graph.neighbours[0].shape[1] > self.graph.n // 8
+        """Whether `product` goes by the matrix: for small graphs, and where nodes have so many neighbours that it is
+        quicker.
+        """
+        return self.graph.compiled is None or self.graph.neighbours[0].shape[1] > self.graph.n // 8
 
     def matrix(self) -> Float[Array, "nodes nodes"]:
         """W as a symmetric matrix with zeros on the diagonal."""
+        zeros = jnp.zeros((self.graph.n, self.graph.n), self.weight.dtype)
         i, j = self.graph.edges.T
-        half = jnp.zeros((self.graph.n, self.graph.n), self.weight.dtype).at[i, j].set(self.weight)
+        half = zeros.at[i, j].set(self.weight, mode="promise_in_bounds", wrap_negative_indices=False)
         return half + half.T
 
     def product(self, s: Inexact[Array, "*batch nodes"]) -> Inexact[Array, "*batch nodes"]:
@@ -247,7 +308,7 @@ class Bonds(eqx.Module):
             return s @ self.matrix()
         nodes, along = self.graph.neighbours
         weight = jnp.concatenate([self.weight, jnp.zeros(1, self.weight.dtype)])
-        return jnp.sum(weight[along] * s[..., nodes], axis=-1)
+        return jnp.sum(taken(weight, along) * taken(s, nodes), axis=-1)
 
     def interaction(
         self, s: Inexact[Array, "*batch nodes"], t: Inexact[Array, "*batch nodes"]

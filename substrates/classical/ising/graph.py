@@ -57,7 +57,7 @@ class Layout:
 
         self.inside = np.flatnonzero(is_free[graph.edges].all(axis=1))
         joined = number[graph.edges[self.inside]].astype(np.int32)
-        classes = Graph(self.size, joined).colours
+        classes = Graph.joining(joined, self.size).colours
         self.one_by_one = len(classes) > MOST_CLASSES
         if self.one_by_one:
             classes = (np.arange(self.size),)
@@ -65,7 +65,7 @@ class Layout:
         bounds = np.cumsum([0, *(len(c) for c in classes)])
         self.blocks = tuple(zip(bounds[:-1].tolist(), bounds[1:].tolist(), strict=True))
         self.place = np.argsort(self.order).astype(np.int32)
-        self.placed = Graph(self.size, self.place[joined])
+        self.placed = Graph.joining(self.place[joined], self.size)
         self.rows, self.columns = np.concatenate([self.placed.edges, self.placed.edges[:, ::-1]]).T
         self.along = np.tile(self.inside, 2)
         degree = int(np.bincount(self.rows).max(initial=0))

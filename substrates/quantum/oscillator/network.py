@@ -89,7 +89,7 @@ class QuantumOscillatorNetwork(Substrate):
     onsite_stiffness: Float[Array, "n"]
     bias_force: Float[Array, "n"] | None
     mass: Float[Array, "n"] = fixed()
-    graph: Graph = eqx.field(static=True, kw_only=True)
+    graph: Graph = eqx.field(kw_only=True)
     inputs: tuple[int, ...] = eqx.field(static=True, kw_only=True)
     outputs: tuple[int, ...] = eqx.field(static=True, kw_only=True)
     drive: Drive = eqx.field(static=True, default="force")

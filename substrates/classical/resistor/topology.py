@@ -15,13 +15,13 @@ import numpy as np
 import scipy.sparse
 import scipy.sparse.csgraph
 import scipy.sparse.linalg
+from jax.core import Tracer
 from jaxtyping import Array, Float, Inexact, Int, PyTree
 
 from substrates.classical.resistor.elements import GROUND, Shockley
 from substrates.solvers.solver import System
 from substrates.wiring import HashedByContent, SparseMap, colour_classes, taken
 from substrates.wiring.graphs import MOST_NODES_AT_RUN_TIME
-
 
 WIDTHS = {
     "edges": 2,
@@ -174,8 +174,8 @@ class Layout(HashedByContent):
 
     @functools.cached_property
     def cells(self) -> np.ndarray:
-        """Where each conductance, of resistors and then diodes, stands in the matrix of those between two potentials or,
-        as the last, the sources: one integer each, one too many for none. Controlled sources do not count.
+        """Where each conductance, of resistors and then diodes, stands in the matrix of those between two potentials
+        or, as the last, the sources: one integer each, one too many for none. Controlled sources do not count.
         """
         size = len(self.potentials)
         _, root, _ = self._groups
@@ -214,7 +214,9 @@ class Layout(HashedByContent):
     @functools.cached_property
     def held(self) -> np.ndarray:
         """The ideal diodes across voltage sources alone, where no diode joins independent potentials."""
-        none = self.diode_reach == 0 if self.ideal_diodes and not self.diodes_between_potentials else self.diode_reach < 0
+        none = (
+            self.diode_reach == 0 if self.ideal_diodes and not self.diodes_between_potentials else self.diode_reach < 0
+        )
         return np.flatnonzero(none).astype(np.int32)
 
     @functools.cached_property
@@ -381,7 +383,7 @@ class Topology(eqx.Module):
         """Which elements join which nodes; of a small circuit outside compiled code only."""
         if self.compiled is not None:
             return self.compiled
-        if isinstance(self.nodes, jax.core.Tracer):
+        if isinstance(self.nodes, Tracer):
             raise TypeError(
                 "which nodes the elements of a small circuit join are run-time numbers inside compiled code: "
                 "read edges, inputs, outputs, diodes and sources outside"
@@ -445,7 +447,8 @@ class Circuit(System, Protocol):
     def content(self, flow: Flow, /) -> Array: ...
     def leaving(self, flow: Flow, /) -> Array: ...
     def imbalance(self, potentials: Array, x: Array, diode_current: Array | None = None, /) -> Array: ...
-    def meeting_at(self, flow: Flow, ceiling: Array | None = None, /) -> Array: ...
+    def across_sources(self, flow: Flow, /) -> tuple[Array, Array]: ...
+    def meeting_at(self, flow: Flow, ceiling: Any = None, /) -> Array: ...
     def conductance_scale(self) -> Array: ...
     def current_ceiling(self, x: Array, /) -> Array: ...
     def diode_scale(self) -> Array: ...
@@ -462,7 +465,9 @@ def incidence(n: int, pairs: np.ndarray) -> Any:
     return scipy.sparse.csr_array((signs[real], (rows[real], nodes[real])), shape=(len(pairs), n))
 
 
-def eliminate(groups: tuple[np.ndarray, np.ndarray, Any], controls: np.ndarray, gain: np.ndarray, name: str) -> tuple[Any, Any]:
+def eliminate(
+    groups: tuple[np.ndarray, np.ndarray, Any], controls: np.ndarray, gain: np.ndarray, name: str
+) -> tuple[Any, Any]:
     """The sparse maps (T, D) with v = T potentials + D values, for every voltage source of a `Layout` with such groups.
 
     With R and P the maps of potentials and source values along spanning trees of the sources, P_c the columns of the

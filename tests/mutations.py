@@ -223,8 +223,8 @@ MUTATIONS = (
     Mutation(
         "count a resistor twice",
         "substrates/classical/resistor/network.py",
-        "return 0.5 * jnp.sum(self.conductance * drops**2) + jnp.sum(delivered)",
-        "return 0.5 * jnp.sum(self.conductance.at[0].multiply(2) * drops**2) + jnp.sum(delivered)",
+        "content = 0.5 * jnp.sum(self.conductance * flow.drops[:edges] ** 2)",
+        "content = 0.5 * jnp.sum(self.conductance.at[0].multiply(2) * flow.drops[:edges] ** 2)",
         "tests/substrates/test_circuit.py::test_force_and_measurements_are_gradients_of_the_energy",
     ),
     Mutation(
@@ -307,15 +307,15 @@ MUTATIONS = (
     Mutation(
         "a mesh that forgets ground",
         "substrates/classical/resistor/star_mesh.py",
-        "return between, grounded + share * grounded[k], current",
-        "return between, grounded, current",
+        "            grounded + share * to_ground,",
+        "            grounded,",
         f"{UNITS}::test_stars_become_meshes_without_rounding_to_speak_of",
     ),
     Mutation(
         "a warm circuit that does not look",
-        "substrates/classical/resistor/operating_point.py",
-        "~(settled & (ending.still | (not certain)))",
-        "~settled",
+        "substrates/classical/resistor/newton.py",
+        "(view.left <= limit) & (ending.still | (not certain))",
+        "view.left <= limit",
         f"{UNITS}::test_conductances_in_series_divide_the_voltage",
     ),
     Mutation(

@@ -86,6 +86,7 @@ class System(Protocol):
 
     @property
     def conservative(self) -> bool: ...
+    def derives(self, *names: str) -> bool: ...
     def total_energy(self, state: PyTree, x: PyTree, nudge: Nudge | Pin | None = None) -> Inexact[Array, ""]: ...
     def force(self, state: PyTree, x: PyTree) -> PyTree: ...
     def total_force(self, state: PyTree, x: PyTree, nudge: Nudge | Pin | None = None) -> PyTree: ...
@@ -165,6 +166,13 @@ def reach(stiffness: Array, bound: Array, state: Array) -> Array:
     return jnp.where(finite, stiffness * (jnp.where(finite, bound, 0.0) - state), bound)
 
 
+def left_by_bounds(state: Array, force: Array, stiffness: Array, lower: Array, upper: Array) -> Array:
+    """The force that is left over where a bound does not take it up, and of a variable beyond or short of a bound that
+    it is pushed against the force that would bring it there.
+    """
+    return jnp.clip(force, reach(stiffness, lower, state), reach(stiffness, upper, state))
+
+
 def cast_like(tree: PyTree, like: PyTree) -> PyTree:
     """The tree with the dtypes of another of the same structure."""
     return jax.tree.map(lambda leaf, other: jnp.asarray(leaf).astype(other.dtype), tree, like)
@@ -204,7 +212,6 @@ def tolerance(
     absolute: float | None = None,
     relative: float | None = None,
     scale: PyTree | None = None,
-    brought: PyTree | None = None,
 ) -> Float[Array, ""]:
     """The residual up to which a relaxation counts as converged: a part of the forces that meet at a variable, no unit.
 
@@ -216,7 +223,8 @@ def tolerance(
 
         free phase:    4 eps^(3/4);
         nudged phase:  the same part of what the nudge adds, max_i |pull_i| / (the forces that meet at i), since the
-                       error of equilibrium propagation is the residual over beta;
+                       error of equilibrium propagation is the residual over beta; a nudge of strength 0, a number of
+                       run time, is a free phase;
 
     and never below 16 eps, what rounding makes of sums of forces. A residual bounds forces, not states: the weakest
     motion may be off by the residual times the condition. Solvers that factorise therefore also look at the state that
@@ -227,17 +235,30 @@ def tolerance(
         absolute: newtons, amperes, ...: a force that may be left over at any variable, on top; None or 0 for none.
         relative: in place of 4 eps^(3/4).
         scale: the forces that meet at each variable, where they are at hand.
-        brought: the forces that the nudge brings to each variable, where they are at hand.
     """
     dtype = jnp.result_type(*jax.tree.leaves(state))
+    scale = substrate.force_scale(state, x) if scale is None and (absolute or isinstance(nudge, Nudge)) else scale
+    brought = None
+    if isinstance(nudge, Nudge):
+        output, transpose = jax.vjp(lambda s: substrate.read(s, x), state)
+        brought = transpose(nudge.pull(output))[0]
+    return allowed(dtype, nudge, brought, scale, absolute, relative)
+
+
+def allowed(
+    dtype: Any,
+    nudge: Nudge | Pin | None,
+    brought: PyTree,
+    scale: PyTree,
+    absolute: float | None = None,
+    relative: float | None = None,
+) -> Float[Array, ""]:
+    """The `tolerance` of a state where the forces that a nudge brought, and those that meet, are at hand."""
     relative = default_tolerance(dtype) if relative is None else relative
     limit = jnp.asarray(relative, jnp.finfo(dtype).dtype)
-    scale = substrate.force_scale(state, x) if scale is None and (absolute or isinstance(nudge, Nudge)) else scale
     if isinstance(nudge, Nudge):
-        if brought is None:
-            output, transpose = jax.vjp(lambda s: substrate.read(s, x), state)
-            brought = transpose(nudge.pull(output))[0]
-        limit = jnp.maximum(relative * left_over(brought, scale), ROUNDINGS * jnp.finfo(dtype).eps)
+        nudged = jnp.maximum(relative * left_over(brought, scale), ROUNDINGS * float(jnp.finfo(dtype).eps))
+        limit = jax.lax.select(jnp.equal(nudge.beta, 0), limit, nudged.astype(limit.dtype))
     if absolute:
         limit += absolute / max_norm(scale)
     return limit
@@ -254,17 +275,17 @@ def judge(
     """The equilibrium at a state, with its residual and energy, judged against a `tolerance`."""
     residual = substrate.residual(state, x, nudge)
     energy = substrate.total_energy(state, x, nudge) if substrate.conservative else None
-    return judged(state, energy, residual, steps, limit)
+    return verdict(state, energy, residual, steps, limit)
 
 
-def judged(
+def verdict(
     state: PyTree,
-    energy: Array | None,
+    energy: Inexact[Array, ""] | None,
     residual: Float[Array, ""],
     steps: Int[Array, ""] | int,
     limit: Float[Array, ""],
 ) -> Equilibrium:
-    """The equilibrium of which everything is known but its status."""
+    """The equilibrium at a state of a known residual, judged against a `tolerance`."""
     finite = jnp.isfinite(residual)
     for leaf in jax.tree.leaves(state):
         finite &= jnp.all(jnp.isfinite(leaf))

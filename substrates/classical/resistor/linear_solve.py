@@ -110,7 +110,7 @@ def _solve_by_elimination(
     current: Array,
     curvature: Array | None,
     at_bound: Array | None = None,
-    bound: Array | None = None,
+    bound: Any = None,
 ) -> Solved:
     circuit = (*conductances(topology, conductance, curvature), current)
     potentials, pivots = star_mesh(*(circuit if at_bound is None else with_held(*circuit, at_bound, bound)))

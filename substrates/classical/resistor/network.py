@@ -21,7 +21,7 @@ from substrates.classical.resistor.operating_point import OperatingPoint
 from substrates.classical.resistor.relu import relu_fields
 from substrates.classical.resistor.topology import Flow, Topology, least, potentials_of
 from substrates.nudge import Nudge, Pin
-from substrates.solvers.solver import left_over, reach
+from substrates.solvers.solver import left_by_bounds, left_over
 from substrates.spice.netlist import read_circuit
 from substrates.substrate import fixed
 from substrates.wiring import lattice_edges, taken
@@ -185,7 +185,7 @@ class ResistorNetwork(ResistorCircuit):
             brought = lambda current: maps.read.transpose(current)[: topology.size]
             pull = nudge.pull(output)
             balance -= brought(pull)
-            meeting += jnp.abs(brought(nudge.size(output, pull)))
+            meeting += jnp.abs(brought(nudge.size(output)))
         if isinstance(nudge, Pin):
             projection = jnp.asarray(maps.pin_projection, balance.dtype)
             balance -= maps.read_test.transpose(projection @ maps.read_test(balance))
@@ -195,7 +195,7 @@ class ResistorNetwork(ResistorCircuit):
             laws.append((stiffness * (output - nudge.target), stiffness * shown))
         if topology.bounded and not isinstance(state, tuple):
             (lower, upper), scale = cast(Any, self.bounds(x)), self.conductance_scale()
-            balance = -jnp.clip(-balance, reach(scale, lower, state), reach(scale, upper, state))
+            balance = -left_by_bounds(cast(Any, state), -balance, scale, lower, upper)
         if isinstance(state, tuple):
             scale = self.diode_scale()
             laws.append((jnp.minimum(state[1], -scale * flow.diode_drops), self._diode_meeting(state, flow, scale)))

@@ -14,7 +14,7 @@ from substrates.classical.resistor.linear_solve import DENSE_SIZE, Solve, Solved
 from substrates.classical.resistor.topology import Circuit, Flow
 from substrates.nudge import Nudge
 from substrates.solvers.certificate import state_tolerance
-from substrates.solvers.solver import Equilibrium, judge, judged, left_over, reach, tolerance
+from substrates.solvers.solver import Equilibrium, allowed, judge, left_over, reach, verdict
 
 
 class Penalty(eqx.Module):
@@ -179,9 +179,7 @@ class NewtonCircuit(eqx.Module):
 
     def limit(self, meeting: Array, pull: Array | None) -> Array:
         """The `tolerance` where such currents meet and a nudge pulls so."""
-        if pull is None:
-            return tolerance(self.net, meeting, self.x, None)
-        return tolerance(self.net, meeting, self.x, self.hold, scale=meeting, brought=self.brought(pull))
+        return allowed(meeting.dtype, self.hold, None if pull is None else self.brought(pull), meeting)
 
     def equilibrium(self, view: View, limit: Array, steps: Array) -> Equilibrium:
         """What was found, judged as `judge` would, with a tolerance that also holds at its end."""
@@ -191,9 +189,9 @@ class NewtonCircuit(eqx.Module):
         if not net.conservative:
             return judge(net, view.potentials, self.x, nudge, steps, limit)
         if nudge is not None:
-            meeting += jnp.abs(self.brought(nudge.size(net.read(view.potentials, self.x), view.pull)))
+            meeting += jnp.abs(self.brought(nudge.size(net.read(view.potentials, self.x))))
         energy = self.energy(view) if view.merit is None else view.merit
-        return judged(view.potentials, energy, left_over(view.balance, meeting), steps, limit)
+        return verdict(view.potentials, energy, left_over(view.balance, meeting), steps, limit)
 
     def brought(self, pull: Array) -> Array:
         """What a nudge brings to the potentials."""
@@ -276,7 +274,7 @@ def newton(circuit: NewtonCircuit, first: View, limit, max_steps, certain: bool 
         direction = target - u if circuit.companion else found.potentials
         change = circuit.within(target) - u if circuit.bounds is not None else direction
         shift = shift_of(net, u + change, change, x)
-        ended = lambda still: Ending(ending.steps + ~alone, still, found.positive, found.precise)
+        ended = lambda still: Ending(ending.steps + 1 - alone.astype(np.int32), still, found.positive, found.precise)
         if not circuit.weighed:
             still = np.True_ if circuit.linear else shift <= small
             return circuit.view(target), ended(still), found.positive, np.True_

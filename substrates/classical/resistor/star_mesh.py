@@ -30,28 +30,30 @@ def star_mesh(
     Source: the star-mesh transformation, Rosen 1924; that it has no rounding to speak of, Grassmann, Taksar and Heyman
     1985 and O'Cinneide 1993, for Markov chains.
     """
-    size = between.shape[0]
-    conducts = np.append(np.ones(size + 1, current.dtype), 0)
-    later = np.triu(np.ones((size, size + 2), current.dtype), 1)
+    numbers = np.arange(between.shape[0], dtype=np.int32)
+    of_node = {"mode": "promise_in_bounds", "wrap_negative_indices": False}
     nonzero = lambda total: total + (total == 0).astype(total.dtype)
-    # what a row still holds once its node is eliminated: g_kj to later nodes, g_k0, I_k
-    joined = jnp.concatenate([between, grounded[:, None], current[:, None]], axis=1)
 
-    def eliminate(joined, step):
-        k, later = step
-        row = later * joined.at[k].get(mode="promise_in_bounds", wrap_negative_indices=False)
-        total = row @ conducts
-        share = row[:size] / nonzero(total)
-        return joined + share[:, None] * row, total
+    def eliminate(circuit, k):
+        between, grounded, current = circuit
+        row = (numbers > k).astype(between.dtype) * between.at[k].get(**of_node)
+        to_ground = grounded.at[k].get(**of_node)
+        total = to_ground + jnp.sum(row)
+        share = row / nonzero(total)
+        circuit = (
+            between + share[:, None] * row,
+            grounded + share * to_ground,
+            current + share * current.at[k].get(**of_node),
+        )
+        return circuit, (row, total)
 
-    joined, pivots = jax.lax.scan(eliminate, joined, (np.arange(size, dtype=np.int32), later))
-    towards = later * joined / nonzero(pivots)[:, None]
+    (_, _, current), (rows, pivots) = jax.lax.scan(eliminate, (between, grounded, current), numbers)
 
     def substitute(voltages, step):
-        towards, place = step
-        return voltages + place * (towards @ jnp.append(voltages, np.asarray([0, 1], voltages.dtype))), None
+        row, arriving, pivot, place = step
+        return voltages + place * ((arriving + jnp.sum(row * voltages)) / pivot), None
 
-    steps = (towards, np.eye(size, dtype=current.dtype))
+    steps = (rows, current, nonzero(pivots), np.eye(*between.shape, dtype=current.dtype))
     return jax.lax.scan(substitute, jnp.zeros_like(current), steps, reverse=True)[0], pivots
 
 

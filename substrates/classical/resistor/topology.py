@@ -259,6 +259,11 @@ class Layout(HashedByContent):
         return colour
 
 
+LARGEST_AT_RUN_TIME = 2**13
+"""Nodes times resistors, diodes and current sources, up to which a product with the whole matrix is as quick as a sparse
+one."""
+
+
 class DenseMap(eqx.Module):
     """A matrix of run-time numbers, where large circuits have a `SparseMap`."""
 
@@ -331,8 +336,8 @@ class Maps(eqx.Module):
 class Topology(eqx.Module):
     """The connectivity of a circuit, as compiled code sees it.
 
-    What a small circuit is (up to `MOST_NODES_AT_RUN_TIME` nodes) is run-time numbers, so that another with as many
-    elements of each kind compiles nothing. A large one is part of the programs that are compiled for it: its sparse
+    What a small circuit is (up to `MOST_NODES_AT_RUN_TIME` nodes, and `LARGEST_AT_RUN_TIME`) is run-time numbers, so
+    that another with as many elements of each kind compiles nothing. A large one is part of the programs that are compiled for it: its sparse
     factors are laid out for its graph.
 
     Attributes:
@@ -360,7 +365,7 @@ class Topology(eqx.Module):
         """That of a layout, with numbers of a dtype."""
         kinds = [getattr(layout, kind) for kind in WIDTHS]
         counts = tuple(len(nodes) for nodes in kinds)
-        small = layout.n <= MOST_NODES_AT_RUN_TIME and sum(counts[:3]) <= MOST_NODES_AT_RUN_TIME**2
+        small = layout.n <= MOST_NODES_AT_RUN_TIME and layout.n * sum(counts[:3]) <= LARGEST_AT_RUN_TIME
         return cls(
             layout.n,
             counts,

@@ -260,8 +260,7 @@ class Layout(HashedByContent):
 
 
 LARGEST_AT_RUN_TIME = 2**13
-"""Nodes times resistors, diodes and current sources, up to which a product with the whole matrix is as quick as a sparse
-one."""
+"""Nodes times resistors, diodes and sources of current, up to which whole matrices are as quick as sparse ones."""
 
 
 class DenseMap(eqx.Module):
@@ -337,8 +336,8 @@ class Topology(eqx.Module):
     """The connectivity of a circuit, as compiled code sees it.
 
     What a small circuit is (up to `MOST_NODES_AT_RUN_TIME` nodes, and `LARGEST_AT_RUN_TIME`) is run-time numbers, so
-    that another with as many elements of each kind compiles nothing. A large one is part of the programs that are compiled for it: its sparse
-    factors are laid out for its graph.
+    that another with as many elements of each kind compiles nothing. A large one is part of the programs that are
+    compiled for it: its sparse factors are laid out for its graph.
 
     Attributes:
         n: the number of nodes without ground.

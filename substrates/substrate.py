@@ -37,7 +37,7 @@ from substrates.parameters import (
     parameter_dtype,
     split_parameters,
 )
-from substrates.solvers.batching import relax_batch, same_batch
+from substrates.solvers.batching import relax_batch, relax_phases, same_batch
 from substrates.solvers.generic import DescendThenPolish
 from substrates.solvers.joint import Control, JointEquilibrium, relax_alternately
 from substrates.solvers.meeting import meeting_forces, row_sizes
@@ -61,6 +61,7 @@ __all__ = [
     "match_paths",
     "parameter_dtype",
     "relax_batch",
+    "relax_phases",
     "same_batch",
     "split_parameters",
     "takes_own_targets",
@@ -120,6 +121,10 @@ class Substrate(eqx.Module):
         """What the output terminals show."""
 
     # what it gets
+
+    def start(self, x: PyTree, key: PRNGKeyArray | None = None) -> PyTree:
+        """Where a free phase starts, in the dtype of the parameters: the initial state, or one drawn from the key."""
+        return jax.tree.map(lambda leaf: cast(leaf, parameter_dtype(self)), self.initial_state(x))
 
     @property
     def input_size(self) -> int | None:
@@ -230,12 +235,12 @@ class Substrate(eqx.Module):
         key: PRNGKeyArray | None = None,
         solver: Solver | None = None,
     ) -> Equilibrium:
-        """Settles from `start` (by default `initial_state(x)`) and stays on its branch.
+        """Settles from `start` and stays on its branch.
 
         Args:
             x: the clamped input of one example; complex only where the parameters are.
             nudge: a `Nudge`, a `Pin`, or None for the free phase.
-            start: a state, cast to the dtype of the parameters.
+            start: a state, cast to the dtype of the parameters; by default `self.start(x, key)`.
             key: randomness, for systems that use it.
             solver: replaces the solver of the class.
 
@@ -258,7 +263,7 @@ class Substrate(eqx.Module):
             nudge = Pin(fit_target(nudge.target, shown))
         if isinstance(nudge, Nudge) and jnp.iscomplexobj(nudge.beta):
             system, x, nudge, start = as_complex(self), as_complex(x), as_complex(nudge), as_complex(start)
-        state = system.initial_state(x) if start is None else start
+        state = system.start(x, key) if start is None else start
         state = jax.tree.map(lambda leaf: cast(leaf, parameter_dtype(system)), state)
         nudge = jax.tree.map(jnp.asarray, nudge)
         return _settle(chosen, system, x, nudge, state, key)

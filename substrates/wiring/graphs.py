@@ -1,7 +1,7 @@
 """Graphs and the bonds along their edges, and sparse linear maps.
 
-What a large graph is, is part of the programs that are compiled for it; a small one is run-time numbers, so that another
-of the same size compiles nothing.
+What a large graph is, is part of the programs that are compiled for it; a small one is run-time numbers, so that
+another of the same size compiles nothing.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import hashlib
 from typing import Any
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Inexact, Int

@@ -10,9 +10,9 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
-from substrates.classical.ising.spins import GroundStateSolver, Spins
+from substrates.classical.ising.spins import Spins
 from substrates.nudge import Nudge, Pin
-from substrates.solvers.solver import Equilibrium, judge, tolerance
+from substrates.solvers.solver import Equilibrium, Solver, judge, tolerance
 
 MOST_SPINS = 24
 
@@ -22,16 +22,13 @@ MOST_SPINS_UNASKED = 12
 _BLOCK = 12
 
 
-class Enumeration(GroundStateSolver):
+class Enumeration(Solver):
     """The configuration of lowest total energy of all 2^n, for up to 24 free spins; any cost, no key.
 
     Among configurations of equal energy it takes the one with the fewest flips from the start. Where rounding leaves
     others as low, it looks again at what each changes of the lowest, so that weak couplings decide what strong ones do
     not. Configurations are looked at in blocks of 4096.
     """
-
-    def reversed(self) -> Enumeration:
-        return self
 
     def __call__(
         self, substrate: Spins, x: PyTree, nudge: Nudge | Pin | None, start: PyTree, key: PRNGKeyArray | None

@@ -22,14 +22,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
-class GroundStateSolver(Solver):
-    """A solver that looks for the ground state of spins."""
-
-    @abc.abstractmethod
-    def reversed(self) -> Solver:
-        """The solver for a start that already is spins."""
-
-
 class Spins(Substrate):
     """Spins s_i = +-1 with an energy that is linear in each of them, E = -sum_(ij) J_ij s_i s_j - sum_i h_i s_i.
 
@@ -124,9 +116,6 @@ class Spins(Substrate):
             wrong = given[~np.isin(given, (-1.0, 0.0, 1.0))]
             if wrong.size:
                 raise ValueError(f"start: wanted spins +1 or -1, or 0 where undecided, got {wrong[:5].tolist()}")
-        solver = self.solver if solver is None else solver
-        if start is not None and isinstance(solver, GroundStateSolver):
-            solver = solver.reversed()
         return Substrate.relax(self, x, nudge, start, key=key, solver=solver)
 
     def force_scale(self, state: PyTree, x: PyTree) -> PyTree:

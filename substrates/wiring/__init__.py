@@ -19,7 +19,7 @@ from substrates.wiring.graphs import (
     summed,
     taken,
 )
-from substrates.wiring.layers import Convolution, Dense, Pooling, Strength, chain_of_groups
+from substrates.wiring.layers import Convolution, Dense, Pooling, Strength, chain_of_groups, sweep_layers
 
 __all__ = [
     "Bonds",
@@ -36,5 +36,6 @@ __all__ = [
     "lattice_edges",
     "neighbour_table",
     "summed",
+    "sweep_layers",
     "taken",
 ]

@@ -12,6 +12,7 @@ from jaxtyping import Array, Bool, Float, PRNGKeyArray
 from substrates.nudge import Nudge, Pin
 from substrates.solvers.certificate import state_tolerance
 from substrates.solvers.solver import Equilibrium, Solver, Status, System, max_norm, part, reach, tolerance
+from substrates.wiring import sweep_layers
 
 State = tuple[Float[Array, "nodes"], ...]
 
@@ -169,9 +170,11 @@ class _Nodes:
         return settled if layer == self.last else jnp.clip(settled, self.lower[layer], self.upper[layer])
 
     def sweep(self, state: State) -> State:
+        return sweep_layers(self._in_turn, state, len(state), self.nudge)
+
+    def _in_turn(self, state: State, order: Sequence[int]) -> State:
         voltages = list(state)
-        layers = range(self.last + 1)
-        for layer in layers if self.nudge is None else reversed(layers):
+        for layer in order:
             voltages[layer] = self.settle(voltages, layer)
         return tuple(voltages)
 

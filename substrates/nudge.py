@@ -88,6 +88,9 @@ class Nudge(eqx.Module):
     With `about`, a free output, the cost is replaced by its tangent there, C(about) + <dC(about), output - about>:
     a current injected, a field, an operator. Then no beta is too negative, and costs are linear in the output.
 
+    A nudge of strength 0 is a free phase: the same state, tolerance and status as without a nudge, even where the cost
+    or its slope is infinite or not a number. So one compiled program serves free and nudged phases alike.
+
     A target that is an array must have the shape of the outputs: anything else would be broadcast to them and mean
     something else. One that is not finite ends in the status `not_finite`. A cost that takes other arrays (a label,
     missing numbers) says so by an attribute `own_targets = True`, of its class or of the function, and checks them
@@ -122,17 +125,18 @@ class Nudge(eqx.Module):
 
     def energy(self, output: Inexact[Array, "outputs"]) -> Inexact[Array, ""]:
         """beta C(output), or beta times its tangent about the free output."""
-        if self.about is None:
-            return self.beta * self.cost(output, fit_target(self.target, output, self.cost))
-        about = fit_target(self.about, output, name="about")
-        slope = self._slope(about)
+        # what a cost of strength 0 says of an output is not passed back either
+        output = jax.lax.select(jnp.equal(self.beta, 0), jax.lax.stop_gradient(output), output)
+        about = output if self.about is None else fit_target(self.about, output, name="about")
         value = self.cost(about, fit_target(self.target, about, self.cost))
-        return self.beta * (value + jnp.sum(slope * (output - about)))
+        if self.about is not None:
+            value += jnp.sum(self._slope(about) * (output - about))
+        return _times(self.beta, value)
 
     def pull(self, output: Inexact[Array, "outputs"]) -> Inexact[Array, "outputs"]:
         """The force on the outputs, -beta dC/doutput."""
         about = output if self.about is None else fit_target(self.about, output, name="about")
-        return -self.beta * self._slope(about)
+        return -_times(self.beta, self._slope(about))
 
     def size(self, output: Inexact[Array, "outputs"]) -> Inexact[Array, "outputs"]:
         """The sizes of the forces that the nudge brings to each output: |pull| and |beta C''| |output|.
@@ -149,7 +153,7 @@ class Nudge(eqx.Module):
         """beta d2C/doutput2."""
         if self.about is not None:
             return jnp.zeros((output.size, output.size), output.dtype)
-        return self.beta * jax.jacfwd(self._slope, holomorphic=jnp.iscomplexobj(output))(output)
+        return _times(self.beta, jax.jacfwd(self._slope, holomorphic=jnp.iscomplexobj(output))(output))
 
     def through(self, map_output: Callable[[Array], Array]) -> Nudge:
         """The same nudge as seen from further inside: on z, where output = map_output(z).
@@ -164,6 +168,23 @@ class Nudge(eqx.Module):
         return jax.grad(self.cost, holomorphic=jnp.iscomplexobj(output))(
             output, fit_target(self.target, output, self.cost)
         )
+
+
+@jax.custom_jvp
+def _times(beta: Inexact[Array, ""], value: Inexact[Array, "..."]) -> Inexact[Array, "..."]:
+    """beta value, and 0 where beta is 0, whatever the value."""
+    product = beta * value
+    return jax.lax.select(jnp.equal(beta, 0), jnp.zeros_like(product), product)
+
+
+def _times_along(primals: tuple[Any, Any], tangents: tuple[Any, Any]) -> tuple[Array, Any]:
+    (beta, value), (of_beta, of_value) = primals, tangents
+    still = jax.custom_derivatives.SymbolicZero
+    moved = jnp.zeros_like(beta * value) if isinstance(of_value, still) else _times(beta, of_value)
+    return _times(beta, value), moved if isinstance(of_beta, still) else moved + of_beta * value
+
+
+_times.defjvp(_times_along, symbolic_zeros=True)
 
 
 class _Composed(eqx.Module):

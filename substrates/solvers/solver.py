@@ -215,7 +215,8 @@ def tolerance(
 
         free phase:    4 eps^(3/4);
         nudged phase:  the same part of what the nudge adds, max_i |pull_i| / (the forces that meet at i), since the
-                       error of equilibrium propagation is the residual over beta;
+                       error of equilibrium propagation is the residual over beta; a nudge of strength 0, a number of
+                       run time, is a free phase;
 
     and never below 16 eps, what rounding makes of sums of forces. A residual bounds forces, not states: the weakest
     motion may be off by the residual times the condition. Solvers that factorise therefore also look at the state that
@@ -233,8 +234,9 @@ def tolerance(
     scale = substrate.force_scale(state, x) if scale is None and (absolute or isinstance(nudge, Nudge)) else scale
     if isinstance(nudge, Nudge):
         output, transpose = jax.vjp(lambda s: substrate.read(s, x), state)
-        limit = jnp.maximum(
-            relative * left_over(transpose(nudge.pull(output))[0], scale), ROUNDINGS * jnp.finfo(dtype).eps
+        brought = relative * left_over(transpose(nudge.pull(output))[0], scale)
+        limit = jax.lax.select(
+            jnp.equal(nudge.beta, 0), limit, jnp.maximum(brought, ROUNDINGS * jnp.finfo(dtype).eps).astype(limit.dtype)
         )
     if absolute:
         limit += absolute / max_norm(scale)

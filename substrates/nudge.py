@@ -153,7 +153,8 @@ class Nudge(eqx.Module):
         """beta d2C/doutput2."""
         if self.about is not None:
             return jnp.zeros((output.size, output.size), output.dtype)
-        return _times(self.beta, jax.jacfwd(self._slope, holomorphic=jnp.iscomplexobj(output))(output))
+        along = lambda direction: jax.jvp(self._slope, (output,), (direction,))[1]
+        return _times(self.beta, jax.vmap(along, out_axes=-1)(np.eye(output.size, dtype=output.dtype)))
 
     def through(self, map_output: Callable[[Array], Array]) -> Nudge:
         """The same nudge as seen from further inside: on z, where output = map_output(z).

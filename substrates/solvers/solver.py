@@ -204,6 +204,7 @@ def tolerance(
     absolute: float | None = None,
     relative: float | None = None,
     scale: PyTree | None = None,
+    brought: PyTree | None = None,
 ) -> Float[Array, ""]:
     """The residual up to which a relaxation counts as converged: a part of the forces that meet at a variable, no unit.
 
@@ -227,17 +228,18 @@ def tolerance(
         absolute: newtons, amperes, ...: a force that may be left over at any variable, on top; None or 0 for none.
         relative: in place of 4 eps^(3/4).
         scale: the forces that meet at each variable, where they are at hand.
+        brought: the forces that the nudge brings to each variable, where they are at hand.
     """
     dtype = jnp.result_type(*jax.tree.leaves(state))
     relative = default_tolerance(dtype) if relative is None else relative
     limit = jnp.asarray(relative, jnp.finfo(dtype).dtype)
     scale = substrate.force_scale(state, x) if scale is None and (absolute or isinstance(nudge, Nudge)) else scale
     if isinstance(nudge, Nudge):
-        output, transpose = jax.vjp(lambda s: substrate.read(s, x), state)
-        brought = relative * left_over(transpose(nudge.pull(output))[0], scale)
-        limit = jax.lax.select(
-            jnp.equal(nudge.beta, 0), limit, jnp.maximum(brought, ROUNDINGS * jnp.finfo(dtype).eps).astype(limit.dtype)
-        )
+        if brought is None:
+            output, transpose = jax.vjp(lambda s: substrate.read(s, x), state)
+            brought = transpose(nudge.pull(output))[0]
+        nudged = jnp.maximum(relative * left_over(brought, scale), ROUNDINGS * jnp.finfo(dtype).eps)
+        limit = jax.lax.select(jnp.equal(nudge.beta, 0), limit, nudged.astype(limit.dtype))
     if absolute:
         limit += absolute / max_norm(scale)
     return limit
@@ -250,9 +252,10 @@ def judge(
     nudge: Nudge | Pin | None,
     steps: Int[Array, ""] | int,
     limit: Float[Array, ""],
+    residual: Float[Array, ""] | None = None,
 ) -> Equilibrium:
-    """The equilibrium at a state, with its residual and energy, judged against a `tolerance`."""
-    residual = substrate.residual(state, x, nudge)
+    """The equilibrium at a state, with its residual (unless that is at hand) and energy, judged against a `tolerance`."""
+    residual = substrate.residual(state, x, nudge) if residual is None else residual
     finite = jnp.isfinite(residual)
     for leaf in jax.tree.leaves(state):
         finite &= jnp.all(jnp.isfinite(leaf))

@@ -67,12 +67,12 @@ def test_delivered_power_is_dissipated(kind, seed):
     net, x = circuit(kind, seed), inputs(seed)
     state = relax(net, x).state
     v = np.append(net.voltages(state, x), 0.0)
-    pairs = net.topology.sources
+    pairs = net.topology.layout.source_pairs
     delivered = np.sum((v[pairs[:, 0]] - v[pairs[:, 1]]) * np.asarray(net.source_currents(state, x)))
     pairs = net.current_sources
     delivered += np.sum((v[pairs[:, 1]] - v[pairs[:, 0]]) * np.asarray(net.source_current))
     control = net.controlled_sources[:, 2:]
-    drawn = net.reverse_gain * np.asarray(net.source_currents(state, x))[len(net.topology.sources) - len(net.gain) :]
+    drawn = net.reverse_gain * np.asarray(net.source_currents(state, x))[len(net.topology.layout.source_pairs) - len(net.gain) :]
     delivered -= np.sum((v[control[:, 0]] - v[control[:, 1]]) * drawn)
     spent = np.sum(net.dissipated_power(state, x)) + np.sum(net.diode_drops(state, x) * net.diode_currents(state, x))
     np.testing.assert_allclose(delivered, spent, rtol=1e-9)
@@ -105,7 +105,7 @@ def test_effective_resistance_of_all_edges_obeys_foster(seed):
     """Foster's theorem: sum g_e R_e over all resistors is the number of nodes less one."""
     net = circuit("linear", seed)
     net = ResistorNetwork.from_edges(EDGES, N, inputs=[], outputs=[7], conductance=net.conductance)
-    resistance = eqx.filter_jit(lambda net: jnp.stack([net.effective_resistance(int(a), int(b)) for a, b in net.edges]))
+    resistance = eqx.filter_jit(lambda net: jnp.stack([net.effective_resistance(a, b) for a, b in EDGES]))
     total = jnp.sum(net.conductance * resistance(net))
     np.testing.assert_allclose(total, N, rtol=1e-10)  # ground is a node too
 

@@ -14,7 +14,7 @@ from jaxtyping import PRNGKeyArray
 from substrates import arguments
 from substrates.classical.resistor.elements import GROUND, Shockley
 from substrates.classical.resistor.linear_solve import conductance_solver
-from substrates.classical.resistor.topology import Topology, check_sources, floating_nodes, incidence
+from substrates.classical.resistor.topology import Layout, Topology, check_sources, floating_nodes, incidence
 
 NO_IMPEDANCES = "conductances here are real: this class has no impedances"
 
@@ -77,21 +77,20 @@ def circuit_fields(
     siemens = _conductances(conductance, len(pairs["edges"]), floor)
     dtype = siemens.dtype
     rail_voltage = _finite("rails", list(rails.values()))
-    members: dict[str, Any] = {name: tuple(nodes.tolist()) for name, nodes in single.items()}
-    members |= {"n": n, "ideal_diodes": diode is None, "gain": gains[:, 0], "reverse_gain": gains[:, 1], **pairs}
-    topology = Topology(**members)
+    layout = Layout(n, **pairs, **single, gains=gains.T, ideal_diodes=diode is None)
     values = [None] * len(inputs) + rail_voltage.tolist() + source_voltage[:, 0].tolist() + [None] * len(gains)
-    check_sources(topology, values)
-    floating = floating_nodes(topology, np.asarray(siemens))
+    check_sources(layout, values)
+    floating = floating_nodes(layout, np.asarray(siemens))
     if floating:
         raise ValueError(
             f"edges: wanted every node joined to an input, a rail or ground by positive conductances, voltage sources "
             f"or real diodes, got floating nodes {_abridged(floating)}: join them or leave them out"
         )
     law = _diode(diode, dtype)
+    topology = Topology.of(layout, dtype)
     if diode is None:
         _refuse_unstable_amplifiers(topology, siemens)
-        _refuse_impossible_diodes(topology, np.concatenate([rail_voltage, source_voltage[:, 0]]))
+        _refuse_impossible_diodes(layout, np.concatenate([rail_voltage, source_voltage[:, 0]]))
     return {
         "conductance": siemens,
         "topology": topology,
@@ -245,35 +244,35 @@ def _refuse_repeats(single: dict[str, np.ndarray], n: int) -> None:
         raise ValueError(f"rails: wanted nodes that are not inputs, got {both.tolist()}, which are both: choose one")
 
 
-def _refuse_impossible_diodes(topology: Topology, constants: np.ndarray) -> None:
+def _refuse_impossible_diodes(layout: Layout, constants: np.ndarray) -> None:
     """Ideal diodes across voltage sources: nothing limits their current."""
-    if not len(topology.diodes):
+    if not len(layout.diodes):
         return
-    held = np.flatnonzero(topology.diode_reach == 0)
-    drops = (incidence(topology.n, topology.diodes) @ topology.drive_map.to_scipy()).toarray()
-    x_size = len(topology.inputs)
+    held = np.flatnonzero(layout.diode_reach == 0)
+    drops = (incidence(layout.n, layout.diodes) @ layout.voltages.to_scipy()[:, len(layout.potentials) :]).toarray()
+    x_size = len(layout.inputs)
     for k in held:
         if np.any(drops[k, :x_size]):
             continue  # an input decides, at run time
         drop = drops[k, x_size:] @ constants
         if drop > 0:
             raise ValueError(
-                f"diodes: wanted diodes that can block or conduct, got number {k}, {topology.diodes[k].tolist()}, "
+                f"diodes: wanted diodes that can block or conduct, got number {k}, {layout.diodes[k].tolist()}, "
                 f"where voltage sources force a forward drop of {drop:g} V: turn it or put a resistor in series"
             )
-    reach_back = np.bincount(topology.diode_test_map.rows, minlength=len(topology.diodes))
-    for k in np.flatnonzero((topology.diode_reach > 0) & (reach_back == 0)):
+    reach_back = np.bincount(layout.diode_test.rows, minlength=len(layout.diodes))
+    for k in np.flatnonzero((layout.diode_reach > 0) & (reach_back == 0)):
         raise ValueError(
-            f"diodes: wanted diodes whose current some resistor limits, got number {k}, {topology.diodes[k].tolist()}, "
+            f"diodes: wanted diodes whose current some resistor limits, got number {k}, {layout.diodes[k].tolist()}, "
             "which lies across one-way controlled sources alone: put a resistor in series"
         )
 
 
 def _refuse_unstable_amplifiers(topology: Topology, conductance: jax.Array) -> None:
     """Controlled sources whose feedback leaves no stable operating point; real diodes may yet mend it."""
-    if not len(topology.gain) or not len(topology.potentials):
+    if not topology.count("controlled_sources") or not topology.size:
         return
-    nothing = jnp.zeros(len(topology.potentials), conductance.dtype)
+    nothing = jnp.zeros(topology.size, conductance.dtype)
     if not conductance_solver(topology, conductance.dtype)(conductance, nothing, None).positive:
         raise ValueError(
             "controlled_sources: wanted feedback that leaves one stable operating point, got a conductance matrix "

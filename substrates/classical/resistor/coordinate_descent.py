@@ -63,20 +63,21 @@ def _descend(solver: CoordinateDescent, net: Circuit, x: Array, nudge: Nudge | N
     limit = tolerance(net, start, x, nudge)
     total = net.conductance_scale()
     bounds = net.bounds(x)
-    left, right = topology.read_test_map.dense(dtype), topology.read_map.dense(dtype)
+    colour = jnp.asarray(topology.maps.colour)
+    colours = jnp.max(colour, initial=-1) + 1
+    read = None if nudge is None else topology.maps.read_test.dense(dtype) * topology.maps.read.dense(dtype)[:, : topology.size]
 
     def added(u) -> Float[Array, "potentials"]:
         if nudge is None:
             return jnp.zeros_like(total)
-        return jnp.einsum("oi,o,oi->i", left, nudge.stiffness(net.read(u, x)), right)
+        return nudge.stiffness(net.read(u, x)) @ read
 
     def sweep(u):
-        for nodes in topology.colours:
-            moved = u[nodes] + net.total_force(u, x, nudge)[nodes] / (total + added(u))[nodes]
-            if bounds is not None:
-                moved = jnp.clip(moved, bounds[0][nodes], bounds[1][nodes])
-            u = u.at[nodes].set(moved)
-        return u
+        def settle(number, u):
+            moved = u + net.total_force(u, x, nudge) / (total + added(u))
+            return jnp.where(colour == number, moved if bounds is None else jnp.clip(moved, *bounds), u)
+
+        return jax.lax.fori_loop(0, colours, settle, u)
 
     held = lambda u: jnp.all(total + added(u) > 0)
     if solver.sweeps is not None:
@@ -95,8 +96,7 @@ def _descend(solver: CoordinateDescent, net: Circuit, x: Array, nudge: Nudge | N
         status = Status.where(status == Status.not_finite, status, Status.truncated)
     elif eliminates(topology):
         status = Status.where((status != Status.converged) | _arrived(net, u, x, nudge), status, Status.out_of_steps)
-    held_at_sources = topology.diode_reach == 0
-    if topology.ideal_diodes and held_at_sources.any():
+    if topology.maps.held.size:
         forced = jnp.any(net.stationarity(u, x, nudge)[-1] > limit)
         status = Status.where(forced, Status.infeasible, status)
     if bounds is not None:
@@ -126,7 +126,7 @@ def _arrived(net: Circuit, u: Array, x: Array, nudge: Nudge | None) -> Bool[Arra
     if nudge is not None:
         output = net.read(u, x)
         curvature = nudge.curvature(output)
-        driven += topology.read_test_map.transpose(nudge.pull(output) + curvature @ topology.read_map(u))
+        driven += topology.maps.read_test.transpose(nudge.pull(output) + curvature @ topology.maps.read_test(u))
     there, _ = star_mesh(*with_held(*conductances(topology, net.conductance, curvature), driven, held, place))
     size = jnp.max(jnp.abs(net.voltages(u, x)), initial=0.0)
     return jnp.max(jnp.abs(there - u), initial=0.0) <= state_tolerance(u.dtype) * size

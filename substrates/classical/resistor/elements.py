@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import equinox as eqx
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Inexact
 
 from substrates.substrate import fixed
@@ -40,7 +41,5 @@ class Shockley(eqx.Module):
 
 def _exp_above_tangent(z: Inexact[Array, "diodes"]) -> Inexact[Array, "diodes"]:
     """exp(z) - 1 - z, by its series where the difference would lose digits."""
-    series = jnp.ones_like(z)
-    for k in range(11, 2, -1):
-        series = 1 + z / k * series
+    series = 1 + jnp.sum(jnp.cumprod(z[..., None] / np.arange(3.0, 12.0, dtype=z.real.dtype), axis=-1), axis=-1)
     return jnp.where(jnp.abs(z) < 0.1, z**2 / 2 * series, jnp.expm1(z) - z)

@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -16,9 +17,10 @@ import scipy.sparse.linalg
 from jaxtyping import Array, Bool, Inexact
 
 from substrates.classical.resistor.star_mesh import star_mesh
-from substrates.classical.resistor.topology import Topology, incidence
+from substrates.classical.resistor.topology import Layout, Topology
 from substrates.solvers.batching import in_turn
 from substrates.solvers.certificate import state_tolerance
+from substrates.wiring import summed
 
 DENSE_SIZE = 128
 """Up to so many potentials the nodes of a circuit are eliminated one by one."""
@@ -54,7 +56,7 @@ def conductance_solver(topology: Topology, dtype: Any, dense_size: int = DENSE_S
     that single elements carry.
     """
     symmetric = topology.conservative and not jnp.issubdtype(dtype, jnp.complexfloating)
-    if len(topology.potentials) > dense_size:
+    if topology.size > dense_size:
         return functools.partial(_solve_sparse, topology, symmetric)
     if eliminates(topology, dense_size):
         return functools.partial(_solve_by_elimination, topology)
@@ -63,7 +65,7 @@ def conductance_solver(topology: Topology, dtype: Any, dense_size: int = DENSE_S
 
 def eliminates(topology: Topology, dense_size: int = DENSE_SIZE) -> bool:
     """Whether potentials come out exactly, however far conductances are apart."""
-    return len(topology.potentials) <= dense_size and not len(topology.gain)
+    return topology.size <= dense_size and not topology.count("controlled_sources")
 
 
 def conductances(
@@ -72,23 +74,21 @@ def conductances(
     """The conductances between independent potentials and from each to the sources, of a circuit without controlled
     sources; a curvature at the outputs counts as conductances among them and to ground.
     """
-    size, dtype = len(topology.potentials), conductance.dtype
-    rows, columns, element, _ = _pattern(topology, conductance.shape[0])
-    across = rows != columns
-    between = jnp.zeros((size, size), dtype).at[rows[across], columns[across]].add(conductance[element[across]])
-    alone = (~across) & (np.bincount(element, minlength=conductance.shape[0])[element] == 1)
-    grounded = jnp.zeros(size, dtype).at[rows[alone]].add(conductance[element[alone]])
+    size = topology.size
+    joined = summed(conductance, topology.maps.cells[: conductance.size], (size + 1) ** 2).reshape(size + 1, size + 1)
+    joined += joined.T
+    between, grounded = joined[:size, :size], joined[:size, size]
     if curvature is not None:
-        read = topology.read_map.dense(dtype)
-        added = read.T @ curvature @ read
-        between -= added
-        grounded += read.T @ (curvature @ jnp.sum(read, axis=1))
+        read = topology.maps.read_test.dense(conductance.dtype)
+        added = read.T @ curvature
+        between -= added @ read
+        grounded += added @ jnp.sum(read, axis=1)
     return between, grounded
 
 
-def _pattern(topology: Topology, elements: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    rows, columns, element, coefficient = topology.conductance_pattern
-    if elements == len(topology.edges):
+def _pattern(layout: Layout, elements: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    rows, columns, element, coefficient = layout.conductance_pattern
+    if elements == len(layout.edges):
         resistors = element < elements
         return rows[resistors], columns[resistors], element[resistors], coefficient[resistors]
     return rows, columns, element, coefficient
@@ -113,11 +113,16 @@ def _solve_by_elimination(topology: Topology, conductance: Array, current: Array
 def _solve_dense(
     topology: Topology, symmetric: bool, conductance: Array, current: Array, curvature: Array | None
 ) -> Solved:
-    size, dtype = len(topology.potentials), conductance.dtype
-    rows, columns, element, coefficient = _pattern(topology, conductance.shape[0])
-    matrix = jnp.zeros((size, size), dtype).at[rows, columns].add(coefficient.astype(dtype) * conductance[element])
+    size, dtype = topology.size, conductance.dtype
+    if topology.compiled is None:
+        left, right = (by.dense(dtype)[: conductance.size, :size] for by in (topology.maps.leaving, topology.maps.drops))
+        matrix = (left.T * conductance) @ right
+    else:
+        rows, columns, element, coefficient = _pattern(topology.compiled, conductance.size)
+        matrix = jnp.zeros((size, size), dtype).at[rows, columns].add(coefficient.astype(dtype) * conductance[element])
     if curvature is not None:
-        matrix += topology.read_test_map.dense(dtype).T @ curvature @ topology.read_map.dense(dtype)
+        read = topology.maps.read.dense(dtype)[:, :size]
+        matrix += topology.maps.read_test.dense(dtype).T @ curvature @ read
     if symmetric:
         solution, factor = in_turn(_by_cholesky)(matrix, current)
         return Solved(solution, jnp.all(jnp.isfinite(factor)), jnp.asarray(True))
@@ -134,31 +139,33 @@ def _solve_sparse(
 ) -> Solved:
     shapes = (jax.ShapeDtypeStruct(current.shape, current.dtype), *(2 * (jax.ShapeDtypeStruct((), jnp.bool_),)))
     curvature = jnp.zeros((0, 0), current.dtype) if curvature is None else curvature
-    host = functools.partial(_solve_batch, topology, symmetric)
-    return Solved(*jax.pure_callback(host, shapes, conductance, current, curvature, vmap_method="expand_dims"))
+    sizes = eqx.filter(topology, eqx.is_array, inverse=True)
+    graph = () if topology.compiled else (topology.nodes, topology.gains)
+    host = functools.partial(_solve_batch, sizes, symmetric)
+    return Solved(*jax.pure_callback(host, shapes, conductance, current, curvature, *graph, vmap_method="expand_dims"))
 
 
-def _solve_batch(
-    topology: Topology, symmetric: bool, conductance: Any, current: Any, curvature: Any
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _solve_batch(topology: Topology, symmetric: bool, *arrays: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The host's side: every array may have leading batch axes, of length 1 where the batch shares a value."""
-    conductance, current, curvature = np.asarray(conductance), np.asarray(current), np.asarray(curvature)
-    leading = np.broadcast_shapes(conductance.shape[:-1], current.shape[:-1], curvature.shape[:-2])
-    own = (conductance.shape[-1:], current.shape[-1:], curvature.shape[-2:])
+    arrays = tuple(map(np.asarray, arrays))
+    axes = (1, 1, 2, 1, 2)
+    leading = np.broadcast_shapes(*(a.shape[: a.ndim - own] for a, own in zip(arrays, axes, strict=False)))
     count = math.prod(leading)
-    conductances, currents, curvatures = (
-        np.broadcast_to(array, leading + shape).reshape(count, *shape)
-        for array, shape in zip((conductance, current, curvature), own, strict=True)
-    )
-    shared = math.prod(conductance.shape[:-1]) == 1
+    rows = [
+        np.broadcast_to(a, leading + a.shape[a.ndim - own :]).reshape(count, *a.shape[a.ndim - own :])
+        for a, own in zip(arrays, axes, strict=False)
+    ]
+    conductances, currents, curvatures, *graphs = rows
+    shared = all(math.prod(arrays[k].shape[: arrays[k].ndim - axes[k]]) == 1 for k in (0, *range(3, len(arrays))))
     batches = [slice(0, count)] if shared else [slice(k, k + 1) for k in range(count)]
     solutions = np.empty(currents.shape, currents.dtype)
     positive, precise = np.zeros(count, bool), np.zeros(count, bool)
     for batch in batches:
+        layout = topology.unpacked(*(graph[batch][0] for graph in graphs)) if graphs else topology.layout
         solutions[batch], positive[batch], precise[batch] = _solve_shared(
-            topology, symmetric, conductances[batch][0], currents[batch], curvatures[batch]
+            layout, symmetric, conductances[batch][0], currents[batch], curvatures[batch]
         )
-    return solutions.reshape(leading + own[1]), positive.reshape(leading), precise.reshape(leading)
+    return solutions.reshape(leading + currents.shape[1:]), positive.reshape(leading), precise.reshape(leading)
 
 
 REFINEMENTS = 4
@@ -166,7 +173,7 @@ REFINEMENTS = 4
 
 
 def _solve_shared(
-    topology: Topology, symmetric: bool, conductance: np.ndarray, currents: np.ndarray, curvatures: np.ndarray
+    layout: Layout, symmetric: bool, conductance: np.ndarray, currents: np.ndarray, curvatures: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Factorises K once; then M^-1 = K^-1 - K^-1 O_S' (1 + C O_T K^-1 O_S')^-1 C O_T K^-1 for every curvature C.
 
@@ -175,7 +182,7 @@ def _solve_shared(
     """
     wide = np.complex128 if np.iscomplexobj(currents) else np.float64
     conductance = conductance.astype(wide)
-    matrix = _sparse_matrix(topology, conductance)
+    matrix = _sparse_matrix(layout, conductance)
     symmetric_mode: Any = {"permc_spec": "MMD_AT_PLUS_A", "diag_pivot_thresh": 0.0, "options": {"SymmetricMode": True}}
     nothing = np.zeros(len(currents), bool)
     no_solution = np.full(currents.shape, np.nan), nothing, nothing
@@ -186,7 +193,7 @@ def _solve_shared(
     except RuntimeError:  # exactly singular
         return no_solution
     solve = lambda rows: factors.solve(np.ascontiguousarray(rows.T)).T
-    drops, collect = _element_maps(topology, len(conductance))
+    collect, drops = _element_maps(layout, len(conductance))
     carried = lambda rows: (collect @ (conductance[:, None] * (drops @ rows.T))).T
     positive = np.full(len(currents), wide is np.complex128 or _is_positive(factors, symmetric))
     currents = currents.astype(wide)
@@ -194,7 +201,7 @@ def _solve_shared(
     if outputs == 0:
         solutions, precise = _refined(solve, carried, currents)
         return solutions, positive, precise
-    left, right = topology.read_test_map.to_scipy(), topology.read_map.to_scipy()
+    left, right = layout.read_test.to_scipy(), layout.read.to_scipy()[:, : len(layout.potentials)]
     spread = solve(left.toarray().astype(wide)).T
     solutions, precise = np.empty(currents.shape, wide), nothing.copy()
     for k, curvature in enumerate(curvatures.astype(wide)):
@@ -228,30 +235,29 @@ def _refined(
 
 
 @functools.lru_cache(maxsize=16)
-def _element_maps(topology: Topology, elements: int) -> tuple[Any, Any]:
-    """(A, B'): the drops of the elements are A u, and B' sums the currents that leave through them."""
-    pairs = topology.edges if elements == len(topology.edges) else np.concatenate([topology.edges, topology.diodes])
-    across = incidence(topology.n, pairs)
-    return (across @ topology.voltage_map.to_scipy()).tocsr(), (across @ topology.test_map.to_scipy()).T.tocsr()
+def _element_maps(layout: Layout, elements: int) -> tuple[Any, Any]:
+    """(B', A): B' sums the currents that leave through elements, A u are their drops."""
+    left, right = layout.elements
+    return left[:elements].T.tocsr(), right[:elements]
 
 
 @functools.lru_cache(maxsize=16)
-def _column_pattern(topology: Topology, elements: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _column_pattern(layout: Layout, elements: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(row indices, column pointers, position of every contribution) of K in compressed columns."""
-    rows, columns, _, _ = _pattern(topology, elements)
-    size = len(topology.potentials)
+    rows, columns, _, _ = _pattern(layout, elements)
+    size = len(layout.potentials)
     occupied, position = np.unique(columns.astype(np.int64) * size + rows, return_inverse=True)
     pointers = np.searchsorted(occupied, np.arange(size + 1) * size)
     return (occupied % size).astype(np.int32), pointers.astype(np.int32), position
 
 
-def _sparse_matrix(topology: Topology, conductance: Any) -> Any:
-    _, _, element, coefficient = _pattern(topology, len(conductance))
-    indices, pointers, position = _column_pattern(topology, len(conductance))
+def _sparse_matrix(layout: Layout, conductance: Any) -> Any:
+    _, _, element, coefficient = _pattern(layout, len(conductance))
+    indices, pointers, position = _column_pattern(layout, len(conductance))
     values = coefficient * conductance[element]
     total = lambda part: np.bincount(position, weights=part, minlength=len(indices))
     entries = total(values.real) + 1j * total(values.imag) if np.iscomplexobj(values) else total(values)
-    size = len(topology.potentials)
+    size = len(layout.potentials)
     return scipy.sparse.csc_array((entries, indices, pointers), shape=(size, size))
 
 

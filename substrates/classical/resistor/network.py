@@ -20,12 +20,12 @@ from substrates.classical.resistor.layered import LayeredNetwork
 from substrates.classical.resistor.linear_solve import conductance_solver
 from substrates.classical.resistor.operating_point import OperatingPoint
 from substrates.classical.resistor.relu import relu_fields
-from substrates.classical.resistor.topology import Topology, potentials_of
+from substrates.classical.resistor.topology import Flow, Topology, least, potentials_of
 from substrates.nudge import Nudge, Pin
-from substrates.solvers.solver import left_over, reach
+from substrates.solvers.solver import part, reach
 from substrates.spice.netlist import read_circuit
 from substrates.substrate import fixed
-from substrates.wiring import lattice_edges
+from substrates.wiring import lattice_edges, taken
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -49,6 +49,10 @@ class CircuitFromNetlist(NamedTuple, Generic[Network]):
     network: Network
     names: tuple[str, ...]
     x: Float[np.ndarray, "inputs"]
+
+
+def _of_layout(kind: str, doc: str) -> Any:
+    return property(lambda self: getattr(self.topology.layout, kind), doc=doc)
 
 
 class ResistorNetwork(ResistorCircuit):
@@ -80,7 +84,7 @@ class ResistorNetwork(ResistorCircuit):
     """
 
     conductance: Float[Array, "edges"]
-    topology: Topology = eqx.field(static=True)
+    topology: Topology = fixed()
     rail_voltage: Float[Array, "rails"] = fixed()
     source_voltage: Float[Array, "voltage_sources"] = fixed()
     source_current: Float[Array, "current_sources"] = fixed()
@@ -98,18 +102,11 @@ class ResistorNetwork(ResistorCircuit):
                 "energy: a circuit with controlled sources whose reverse gain differs from their gain has none; "
                 "its force and its contrast exist"
             )
-        content = self.content(potentials_of(state), x)
-        drop = self.diode_drops(state, x)
+        flow = self.flow(potentials_of(state), x)
+        content = self.content(flow)
         if isinstance(state, tuple):
-            return content + jnp.sum(state[1] * drop)
-        return content if self.diode is None else content + jnp.sum(self.diode.content(drop))
-
-    def content(self, potentials: Inexact[Array, "potentials"], x: Float[Array, "inputs"]) -> Inexact[Array, ""]:
-        """The co-content of resistors and current sources, watts."""
-        voltages = self.voltages(potentials, x)
-        drops = self._drops(self.edges, voltages)
-        delivered = self.source_current * self._drops(self.current_sources, voltages)
-        return 0.5 * jnp.sum(self.conductance * drops**2) + jnp.sum(delivered)
+            return content + jnp.sum(state[1] * flow.diode_drops)
+        return content if self.diode is None else content + jnp.sum(self.diode.content(flow.diode_drops))
 
     @property
     def conservative(self) -> bool:
@@ -119,47 +116,47 @@ class ResistorNetwork(ResistorCircuit):
     @property
     def holomorphic(self) -> bool:  # type: ignore[override]
         """Whether no ideal diode clips a voltage."""
-        return not (self.topology.ideal_diodes and len(self.topology.diodes) > 0)
+        return not self.topology.bounded
 
     @property
     def input_size(self) -> int:
-        return len(self.inputs)
+        return self.topology.count("inputs")
 
     def initial_state(self, x: Float[Array, "inputs"]) -> State:
-        potentials = jnp.zeros(len(self.topology.potentials), self.conductance.dtype)
-        arguments.refuse_complex_input(x, self.conductance.dtype)
-        self._driven(x)  # refuses a wrong shape
+        dtype = self.conductance.dtype
+        potentials = jnp.zeros(self.topology.size, dtype)
+        arguments.refuse_complex_input(x, dtype)
+        self._sources_at(x)  # refuses a wrong shape
         if self.topology.diodes_between_potentials:
-            return potentials, jnp.zeros(len(self.diodes), self.conductance.dtype)
+            return potentials, jnp.zeros(self.topology.count("diodes"), dtype)
         bounds = self.bounds(x)
         return potentials if bounds is None else jnp.clip(potentials, *bounds)
 
     def read(self, state: State, x: Float[Array, "inputs"]) -> Inexact[Array, "outputs"]:
-        return self.voltages(state, x)[np.asarray(self.outputs, int)]
+        return self.topology.maps.read(self._with_sources(potentials_of(state), x))
 
     def force(self, state: State, x: Float[Array, "inputs"]) -> State:
         """The current that flows into each independent potential; with diode currents also minus the diode drops."""
-        if isinstance(state, tuple):
-            return -self.imbalance(state[0], x, state[1]), -self.diode_drops(state, x)
-        law = self.diode
-        currents = None if law is None else law.current(self.diode_drops(state, x))
-        return -self.imbalance(state, x, currents)
+        flow = self._flow_of(state, x)
+        force = -self.leaving(flow)
+        return (force, -flow.diode_drops) if isinstance(state, tuple) else force
 
     def bounds(self, x: Float[Array, "inputs"]) -> tuple[State, State] | None:
         """The bounds that ideal diodes set on single potentials, and zero on diode currents in the state."""
         topology, dtype = self.topology, self.conductance.dtype
-        if not (topology.ideal_diodes and len(self.diodes)):
+        if not topology.bounded:
             return None
-        infinite = jnp.full(len(topology.potentials), jnp.inf, dtype)
+        size, diodes = topology.size, topology.count("diodes")
+        infinite = jnp.full(size + 1, jnp.inf, dtype)
         if topology.diodes_between_potentials:
-            open_side = jnp.full(len(self.diodes), jnp.inf, dtype)
-            return (-infinite, jnp.zeros_like(open_side)), (infinite, open_side)
-        single = topology.diode_reach[topology.diode_map.rows] == 1
-        diode, potential = topology.diode_map.rows[single], topology.diode_map.columns[single]
-        slope = topology.diode_map.values[single].astype(dtype)
-        limit = -self.diode_drops(jnp.zeros_like(infinite), x)[diode] / slope
-        lower = (-infinite).at[potential[slope < 0]].max(limit[slope < 0])
-        return lower, infinite.at[potential[slope > 0]].min(limit[slope > 0])
+            open_side = jnp.full(diodes, jnp.inf, dtype)
+            return (-infinite[:-1], jnp.zeros(diodes, dtype)), (infinite[:-1], open_side)
+        slope = jnp.asarray(topology.maps.slopes[0], dtype)
+        limit = -self.diode_drops(jnp.zeros(size, dtype), x) / slope
+        at = {"mode": "promise_in_bounds", "wrap_negative_indices": False}
+        lower = (-infinite).at[topology.maps.bounded].max(jnp.where(slope < 0, limit, -jnp.inf), **at)
+        upper = infinite.at[topology.maps.bounded].min(jnp.where(slope > 0, limit, jnp.inf), **at)
+        return lower[:-1], upper[:-1]
 
     def stationarity(self, state: State, x: Float[Array, "inputs"], nudge: Nudge | Pin | None = None) -> Any:
         """Kirchhoff's current law and the law of the ideal diodes, all in amperes.
@@ -169,46 +166,45 @@ class ResistorNetwork(ResistorCircuit):
         conductance at the potential. Diodes in the state add min(current, -G drop), and ideal diodes across sources
         max(G drop, 0). A pin adds G (output - target), and the currents that hold the outputs.
         """
-        scale = self.conductance_scale()
-        topology = self.topology
-        force = potentials_of(self.total_force(state, x, nudge))
-        laws = []
-        if isinstance(nudge, Pin):
-            injected = topology.read_test_map
-            current = jnp.asarray(topology.pin_projection, force.dtype) @ injected(force)
-            force = force - injected.transpose(current)
-            laws.append(self._scale_of(topology.read_map, scale) * (self.read(state, x) - nudge.target))
-        if topology.ideal_diodes and len(self.diodes):
-            drop = self._scale_of(topology.diode_map, scale) * self.diode_drops(state, x)
-            if isinstance(state, tuple):
-                laws.append(jnp.minimum(state[1], -drop))
-            else:
-                lower, upper = cast(Any, self.bounds(x))
-                force = jnp.clip(force, reach(scale, lower, state), reach(scale, upper, state))
-                held = np.flatnonzero(topology.diode_reach == 0)
-                if held.size:
-                    laws.append(jnp.maximum(drop[held], 0.0))
-        return (-force, *laws) if laws else -force
+        balances = [balance for balance, _ in self._laws(state, x, nudge)]
+        return tuple(balances) if len(balances) > 1 else balances[0]
 
     def residual(self, state: State, x: Float[Array, "inputs"], nudge: Nudge | Pin | None = None) -> Float[Array, ""]:
         """The largest part of the currents that meet at a potential which `stationarity` leaves over; of a diode's law
         the part of what its end with the smaller conductance carries, of a pin's of what the output and target show.
         """
-        balance = self.stationarity(state, x, nudge)
-        scale = self.meeting(state, x, nudge if isinstance(nudge, Nudge) else None)
-        if not isinstance(balance, tuple):
-            return left_over(balance, scale)
-        sizes = [potentials_of(scale)]
+        parts = [part(*law) for law in self._laws(state, x, nudge)]
+        return jnp.max(jnp.concatenate(parts), initial=0.0)
+
+    def _laws(self, state: State, x: Array, nudge: Nudge | Pin | None) -> list[tuple[Array, Array]]:
+        """What each law of `stationarity` leaves over, and the currents that meet there."""
+        topology, maps, flow = self.topology, self.topology.maps, self._flow_of(state, x)
+        balance, meeting = self.leaving(flow), self.meeting_at(flow, self._ceiling(x))
+        laws = []
+        if isinstance(nudge, Nudge):
+            output = self.read(state, x)
+            brought = lambda current: maps.read.transpose(current)[: topology.size]
+            balance -= brought(nudge.pull(output))
+            meeting += jnp.abs(brought(nudge.size(output)))
         if isinstance(nudge, Pin):
-            reached = self.topology.read_map.absolute(jnp.abs(potentials_of(state)))
-            shown = jnp.maximum(jnp.abs(self.read(state, x)), reached) + jnp.abs(nudge.target)
-            sizes.append(self.output_scale() * shown)
-        if isinstance(state, tuple):
-            sizes.append(scale[1])
-        elif len(balance) > len(sizes):
-            held = np.flatnonzero(self.topology.diode_reach == 0)
-            sizes.append((self.diode_scale() * self._diode_span(self.voltages(state, x)))[held])
-        return left_over(balance, tuple(sizes))
+            projection = jnp.asarray(maps.pin_projection, balance.dtype)
+            balance -= maps.read_test.transpose(projection @ maps.read_test(balance))
+            output, stiffness = self.read(state, x), self.output_scale()
+            reached = maps.read.absolute(self._with_sources(jnp.abs(potentials_of(state)), None))
+            shown = jnp.maximum(jnp.abs(output), reached) + jnp.abs(nudge.target)
+            laws.append((stiffness * (output - nudge.target), stiffness * shown))
+        if topology.bounded and not isinstance(state, tuple):
+            lower, upper = cast(Any, self.bounds(x))
+            scale = self.conductance_scale()
+            balance = -jnp.clip(-balance, reach(scale, lower, state), reach(scale, upper, state))
+        if isinstance(state, tuple) or maps.held.size:
+            scale = self.diode_scale()
+            drop, span = scale * flow.diode_drops, scale * self._diode_spans(flow.voltages)
+            if isinstance(state, tuple):
+                laws.append((jnp.minimum(state[1], -drop), jnp.abs(state[1]) + span))
+            else:
+                laws.append((jnp.maximum(taken(drop, maps.held), 0.0), taken(span, maps.held)))
+        return [(balance, meeting), *laws]
 
     def force_scale(self, state: State, x: Float[Array, "inputs"]) -> State:
         """At each potential the sum, over the elements there, of the currents that each end's voltage would drive; for
@@ -216,29 +212,11 @@ class ResistorNetwork(ResistorCircuit):
 
         Rounding of the voltages makes currents uncertain by this times the rounding error.
         """
-        voltages = self.voltages(state, x)
-        sizes = jnp.abs(jnp.append(voltages, 0.0))
-        edges, sources, diodes = self.edges, self.current_sources, self.diodes
-        at_edges = jnp.abs(self.conductance) * (sizes[edges[:, 0]] + sizes[edges[:, 1]])
-        meeting = self._gather(edges, at_edges, at_edges)
-        meeting += self._gather(sources, jnp.abs(self.source_current), jnp.abs(self.source_current))
-        if self.diode is not None:
-            drop = self.diode_drops(state, x)
-            # a diode carries no more than the sources drive, though its law may say so far from equilibrium
-            current = jnp.minimum(jnp.abs(self.diode.current(drop)), self.current_ceiling(x))
-            at_diodes = current * (1 + self._diode_span(voltages) / jnp.abs(self.diode.emission_voltage))
-            meeting += self._gather(diodes, at_diodes, at_diodes)
-        elif isinstance(state, tuple):
-            meeting += self._gather(diodes, jnp.abs(state[1]), jnp.abs(state[1]))
-        at_potentials = self.topology.test_map.absolute.transpose(meeting)
+        flow = self._flow_of(state, x)
+        meeting = self.meeting_at(flow, self._ceiling(x))
         if not isinstance(state, tuple):
-            return at_potentials
-        return at_potentials, jnp.abs(state[1]) + self.diode_scale() * self._diode_span(voltages)
-
-    def _diode_span(self, voltages: Inexact[Array, "n"]) -> Float[Array, "diodes"]:
-        """The sum of the sizes of the voltages at the two ends of each diode."""
-        sizes = jnp.abs(jnp.append(voltages, 0.0))
-        return sizes[self.diodes[:, 0]] + sizes[self.diodes[:, 1]]
+            return meeting
+        return meeting, jnp.abs(state[1]) + self.diode_scale() * self._diode_spans(flow.voltages)
 
     def constrained(self) -> Self:
         """The circuit with every conductance at or above the floor."""
@@ -437,75 +415,41 @@ class ResistorNetwork(ResistorCircuit):
 
     # what it is made of
 
-    @property
-    def n(self) -> int:
-        """The number of nodes without ground."""
-        return self.topology.n
-
-    @property
-    def edges(self) -> np.ndarray:
-        """The two nodes of each resistor, shape (m, 2)."""
-        return self.topology.edges
-
-    @property
-    def inputs(self) -> tuple[int, ...]:
-        """The nodes that the input clamps."""
-        return self.topology.inputs
-
-    @property
-    def outputs(self) -> tuple[int, ...]:
-        """The nodes that are read."""
-        return self.topology.outputs
-
-    @property
-    def rails(self) -> tuple[int, ...]:
-        """The nodes at fixed voltages."""
-        return self.topology.rails
-
-    @property
-    def diodes(self) -> np.ndarray:
-        """(anode, cathode) of each diode, shape (k, 2)."""
-        return self.topology.diodes
-
-    @property
-    def current_sources(self) -> np.ndarray:
-        """(from, to) of each current source, shape (k, 2)."""
-        return self.topology.current_sources
-
-    @property
-    def voltage_sources(self) -> np.ndarray:
-        """(plus, minus) of each two-node voltage source, shape (k, 2)."""
-        return self.topology.voltage_sources
-
-    @property
-    def controlled_sources(self) -> np.ndarray:
-        """(plus, minus, control plus, control minus) of each controlled source, shape (k, 4)."""
-        return self.topology.controlled_sources
+    n = property(lambda self: self.topology.n, doc="The number of nodes without ground.")
+    edges = _of_layout("edges", "The two nodes of each resistor, shape (m, 2).")
+    inputs = _of_layout("inputs", "The nodes that the input clamps.")
+    outputs = _of_layout("outputs", "The nodes that are read.")
+    rails = _of_layout("rails", "The nodes at fixed voltages.")
+    diodes = _of_layout("diodes", "(anode, cathode) of each diode, shape (k, 2).")
+    current_sources = _of_layout("current_sources", "(from, to) of each current source, shape (k, 2).")
+    voltage_sources = _of_layout("voltage_sources", "(plus, minus) of each two-node voltage source, shape (k, 2).")
+    controlled_sources = _of_layout(
+        "controlled_sources", "(plus, minus, control plus, control minus) of each controlled source, shape (k, 4)."
+    )
 
     @property
     def gain(self) -> np.ndarray:
         """The gain of each controlled source, shape (k,)."""
-        return self.topology.gain
+        return self.topology.layout.gains[0]
 
     @property
     def reverse_gain(self) -> np.ndarray:
         """The reverse gain of each controlled source, shape (k,)."""
-        return self.topology.reverse_gain
+        return self.topology.layout.gains[1]
 
     # what an instrument shows
 
     def voltages(self, state: State, x: Float[Array, "inputs"]) -> Inexact[Array, "n"]:
         """The voltage of every node, volts."""
-        topology = self.topology
-        return topology.voltage_map(potentials_of(state)) + topology.drive_map(self._driven(x))
+        return self.topology.maps.voltages(self._with_sources(potentials_of(state), x))
 
     def voltage_drops(self, state: State, x: Float[Array, "inputs"]) -> Inexact[Array, "edges"]:
         """The voltage across each resistor, from its first node to its second, volts."""
-        return self._drops(self.edges, self.voltages(state, x))
+        return self.flow(potentials_of(state), x).drops[: self.conductance.size]
 
     def diode_drops(self, state: State, x: Float[Array, "inputs"]) -> Inexact[Array, "diodes"]:
         """The voltage across each diode, from anode to cathode, volts."""
-        return self._drops(self.diodes, self.voltages(state, x))
+        return self.flow(potentials_of(state), x).diode_drops
 
     def diode_currents(self, state: State, x: Float[Array, "inputs"]) -> Inexact[Array, "diodes"]:
         """The current through each diode, from anode to cathode, amperes.
@@ -513,38 +457,28 @@ class ResistorNetwork(ResistorCircuit):
         That of an ideal diode which bounds one potential is what Kirchhoff's law leaves for it at equilibrium; diodes
         that set the same bound share it equally. Of ideal diodes across voltage sources nothing determines it: 0.
         """
-        if self.diode is not None:
-            return self.diode.current(self.diode_drops(state, x))
-        if isinstance(state, tuple):
-            return state[1]
+        current = self._flow_of(state, x).diode_current
         bounds = self.bounds(x)
-        if bounds is None:
-            return jnp.zeros(0, state.dtype)
-        topology = self.topology
-        back = topology.diode_test_map
-        single = topology.diode_reach[back.rows] == 1
-        diode, potential, weight = back.rows[single], back.columns[single], back.values[single].astype(state.dtype)
-        tightest = jnp.where(weight > 0, bounds[1][potential], bounds[0][potential])
-        at_rest = self.diode_drops(jnp.zeros_like(state), x)[diode]
-        slope = jnp.asarray(topology.diode_map.values[topology.diode_reach[topology.diode_map.rows] == 1], state.dtype)
-        setting = -at_rest / slope == tightest
-        share = (
-            jnp.zeros((2, state.size), state.dtype)
-            .at[(weight > 0).astype(int), potential]
-            .add(setting.astype(state.dtype))
-        )
-        force = self.force(state, x)[potential]
-        current = jnp.maximum(force / weight, 0.0) / jnp.maximum(share[(weight > 0).astype(int), potential], 1.0)
-        return jnp.zeros(len(self.diodes), state.dtype).at[diode].set(jnp.where(setting, current, 0.0))
+        if current is not None or bounds is None:
+            return jnp.zeros(0, self.conductance.dtype) if current is None else current
+        maps, dtype = self.topology.maps, state.dtype
+        (slope, weight), potential = jnp.asarray(maps.slopes, dtype), maps.bounded
+        limit = -self.diode_drops(jnp.zeros_like(state), x) / slope
+        tightest = jnp.where(weight > 0, *(jnp.append(side, jnp.nan)[potential] for side in reversed(bounds)))
+        setting = limit == tightest
+        side = (weight > 0).astype(int)
+        sharing = jnp.zeros((2, state.size + 1), dtype).at[side, potential].add(setting.astype(dtype))
+        force = jnp.append(self.force(state, x), 0.0)[potential]
+        current = jnp.maximum(force / weight, 0.0) / jnp.maximum(sharing[side, potential], 1.0)
+        return jnp.where(setting, current, 0.0)
 
     def source_currents(self, state: State, x: Float[Array, "inputs"]) -> Inexact[Array, "sources"]:
         """The current out of the plus terminal of each voltage source, amperes, at equilibrium.
 
         In this order: inputs, rails, two-node sources, controlled sources.
         """
-        return self.topology.source_current_map.transpose(
-            self._leaving(self.voltages(state, x), self.diode_currents(state, x))
-        )
+        flow = self.flow(potentials_of(state), x, self.diode_currents(state, x))
+        return self.topology.maps.delivered.transpose(self._through(flow))
 
     def effective_resistance(self, a: Hashable, b: Hashable) -> Float[Array, ""]:
         """The resistance between two nodes with every independent source set to zero, ohms.
@@ -556,7 +490,7 @@ class ResistorNetwork(ResistorCircuit):
         Raises:
             ValueError: for a circuit with diodes, or nodes that do not exist.
         """
-        if len(self.diodes):
+        if self.topology.count("diodes"):
             raise ValueError("effective_resistance: wanted a linear circuit, got one with diodes")
         first, second = (
             arguments.number_of_node(name, node, self.n, self.labels, ground=True)
@@ -567,8 +501,8 @@ class ResistorNetwork(ResistorCircuit):
         probe[second] -= 1.0
         probe = jnp.asarray(probe[:-1], self.conductance.dtype)
         solve = conductance_solver(self.topology, self.conductance.dtype)
-        response = solve(self.conductance, self.topology.test_map.transpose(probe), None).potentials
-        return jnp.sum(probe * self.topology.voltage_map(response))
+        response = solve(self.conductance, self.topology.maps.test.transpose(probe), None).potentials
+        return jnp.sum(probe * self.topology.maps.voltages(self._with_sources(response, None)))
 
     def to_circuit(self) -> Self:
         """The network itself, which is one of single elements."""
@@ -580,64 +514,114 @@ class ResistorNetwork(ResistorCircuit):
 
     # what solvers build on
 
+    def flow(self, potentials: Inexact[Array, "potentials"], x: Float[Array, "inputs"], diode_current: Any = None) -> Flow:
+        """Voltages and currents at independent potentials.
+
+        Args:
+            potentials: volts.
+            x: the input.
+            diode_current: amperes through the diodes, or a function of their drops that gives them.
+        """
+        maps, edges, diodes = self.topology.maps, self.conductance.size, self.topology.count("diodes")
+        known = self._with_sources(potentials, x)
+        drops = maps.drops(known)
+        at_diodes = drops[edges : edges + diodes]
+        return Flow(
+            maps.voltages(known), drops, at_diodes, diode_current(at_diodes) if callable(diode_current) else diode_current
+        )
+
+    def content(self, flow: Flow) -> Inexact[Array, ""]:
+        """The co-content of resistors and current sources, watts."""
+        edges, sources = self.conductance.size, self.source_current.size
+        content = 0.5 * jnp.sum(self.conductance * flow.drops[:edges] ** 2)
+        return content + jnp.sum(self.source_current * flow.drops[-sources:]) if sources else content
+
+    def leaving(self, flow: Flow) -> Inexact[Array, "potentials"]:
+        """The sum of the currents that leave each independent potential, amperes: 0 by Kirchhoff's current law."""
+        return self.topology.maps.leaving.transpose(self._through(flow))
+
     def imbalance(
         self,
         potentials: Inexact[Array, "potentials"],
         x: Float[Array, "inputs"],
         diode_current: Inexact[Array, "diodes"] | None = None,
     ) -> Inexact[Array, "potentials"]:
-        """The sum of the currents that leave each independent potential, amperes: 0 by Kirchhoff's current law."""
-        return self.topology.test_map.transpose(self._leaving(self.voltages(potentials, x), diode_current))
+        """`leaving` at independent potentials."""
+        return self.leaving(self.flow(potentials, x, diode_current))
+
+    def meeting_at(self, flow: Flow, ceiling: Float[Array, ""] | None = None) -> Float[Array, "potentials"]:
+        """`force_scale` at the potentials; with real diodes, which carry no more than a `current_ceiling`, though their
+        law may say so far from equilibrium.
+        """
+        at_diodes = None if flow.diode_current is None else jnp.abs(flow.diode_current)
+        span = self.topology.maps.ends(jnp.abs(flow.voltages))
+        if self.diode is not None and at_diodes is not None:
+            spread = self._at_diodes(span) / jnp.abs(self.diode.emission_voltage)
+            at_diodes = jnp.minimum(at_diodes, ceiling) * (1 + spread)
+        at_resistors = jnp.abs(self.conductance) * span[: self.conductance.size]
+        return self.topology.maps.meeting.transpose(self._of_all(at_resistors, at_diodes, jnp.abs(self.source_current)))
 
     def conductance_scale(self) -> Float[Array, "potentials"]:
         """The total conductance at each independent potential, siemens; the largest one where it is zero."""
-        rows, columns, element, coefficient = self.topology.conductance_pattern
-        own = (rows == columns) & (element < len(self.edges))
-        parts = coefficient[own].astype(self.conductance.dtype) * self.conductance[element[own]]
-        total = jnp.abs(jax.ops.segment_sum(parts, rows[own], len(self.topology.potentials)))
+        total = jnp.abs(self.topology.maps.own.transpose(self.conductance))
         largest = jnp.max(total, initial=0.0)
         return jnp.where(total > 0, total, jnp.where(largest > 0, largest, 1.0))
 
     def current_ceiling(self, x: Float[Array, "inputs"]) -> Float[Array, ""]:
         """What the sources can drive together through all resistors in parallel, amperes."""
-        highest = jnp.max(jnp.abs(self.topology.drive_map(self._driven(x))), initial=0.0)
+        highest = jnp.max(jnp.abs(self.voltages(jnp.zeros(self.topology.size, self.conductance.dtype), x)), initial=0.0)
         return 2 * highest * jnp.sum(jnp.abs(self.conductance)) + jnp.sum(jnp.abs(self.source_current))
 
     def diode_scale(self) -> Float[Array, "diodes"]:
         """The smaller of the total conductances at the two ends of each diode, siemens."""
-        ends, scale = self.topology.diode_map, self.conductance_scale()
-        reached = np.abs(ends.values).astype(scale.dtype) * scale[ends.columns]
-        smaller = jax.ops.segment_min(reached, ends.rows, len(self.diodes), indices_are_sorted=True)
+        scale = self.conductance_scale()
+        smaller = least(self.topology.maps.diode, scale)
         return jnp.where(jnp.isfinite(smaller), smaller, jnp.max(scale, initial=1.0 if scale.size == 0 else 0.0))
 
     def output_scale(self) -> Float[Array, "outputs"]:
         """The total conductance at each output, siemens."""
-        return self._scale_of(self.topology.read_map, self.conductance_scale())
-
-    def _scale_of(self, drop_map: Any, scale: Float[Array, "potentials"]) -> Float[Array, "..."]:
-        reached = drop_map.absolute(scale)
+        scale = self.conductance_scale()
+        reached = self.topology.maps.read.absolute(self._with_sources(scale, None))
         return jnp.where(reached > 0, reached, jnp.max(scale, initial=1.0 if scale.size == 0 else 0.0))
 
-    def _driven(self, x: Float[Array, "inputs"]) -> Inexact[Array, "independent_sources"]:
-        x = jnp.asarray(x)
-        if x.shape != (len(self.inputs),):
+    def _ceiling(self, x: Array) -> Array | None:
+        return None if self.diode is None else self.current_ceiling(x)
+
+    def _flow_of(self, state: State, x: Array) -> Flow:
+        known = state[1] if isinstance(state, tuple) else None if self.diode is None else self.diode.current
+        return self.flow(potentials_of(state), x, known)
+
+    def _diode_spans(self, voltages: Array) -> Array:
+        """The sum of the sizes of the voltages at the two ends of each diode."""
+        return self._at_diodes(self.topology.maps.ends(jnp.abs(voltages)))
+
+    def _at_diodes(self, of_all: Array) -> Array:
+        edges = self.conductance.size
+        return of_all[edges : edges + self.topology.count("diodes")]
+
+    def _of_all(self, resistors: Array, diodes: Array | None, sources: Array) -> Array:
+        """One number for each element, 0 for diodes of which nothing is known."""
+        diodes = jnp.zeros(self.topology.count("diodes"), resistors.dtype) if diodes is None else diodes
+        parts = [part for part in (resistors, diodes, sources) if part.size]
+        return jnp.concatenate(parts) if len(parts) != 1 else parts[0]
+
+    def _through(self, flow: Flow) -> Inexact[Array, "elements"]:
+        through = self.conductance * flow.drops[: self.conductance.size]
+        return self._of_all(through, flow.diode_current, self.source_current)
+
+    def _with_sources(self, potentials: Array, x: Array | None) -> Array:
+        """Potentials and the values of the sources that are not controlled, which are zero where x is None."""
+        if x is None:
+            silent = self.input_size + self.rail_voltage.size + self.source_voltage.size
+            return jnp.concatenate([potentials, jnp.zeros(silent, potentials.dtype)])
+        return jnp.concatenate([potentials, *self._sources_at(x)])
+
+    def _sources_at(self, x: Array) -> list[Array]:
+        """The values of the sources that are not controlled."""
+        if jnp.shape(x) != (self.input_size,):
             raise ValueError(
-                f"x: wanted shape ({len(self.inputs)},), one voltage per input, got shape {x.shape}; "
+                f"x: wanted shape ({self.input_size},), one voltage per input, got shape {jnp.shape(x)}; "
                 "jax.vmap or relax_batch take batches"
             )
-        return jnp.concatenate([x.astype(self.conductance.dtype), self.rail_voltage, self.source_voltage])
-
-    def _drops(self, pairs: np.ndarray, voltages: Inexact[Array, "n"]) -> Inexact[Array, "pairs"]:
-        padded = jnp.append(voltages, jnp.zeros((), voltages.dtype))  # ground, -1, is the last
-        return padded[pairs[:, 0]] - padded[pairs[:, 1]]
-
-    def _gather(self, pairs: np.ndarray, first: Array, second: Array) -> Inexact[Array, "n"]:
-        return jnp.zeros(self.n + 1, first.dtype).at[pairs[:, 0]].add(first).at[pairs[:, 1]].add(second)[:-1]
-
-    def _leaving(self, voltages: Inexact[Array, "n"], diode_current: Array | None) -> Inexact[Array, "n"]:
-        through = self.conductance * self._drops(self.edges, voltages)
-        leaving = self._gather(self.edges, through, -through)
-        leaving += self._gather(self.current_sources, self.source_current, -self.source_current)
-        if diode_current is not None:
-            leaving += self._gather(self.diodes, diode_current, -diode_current)
-        return leaving
+        values = (jnp.asarray(x).astype(self.conductance.dtype), self.rail_voltage, self.source_voltage)
+        return [value for value in values if value.size]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Inexact
 
 
@@ -29,29 +30,28 @@ def star_mesh(
     Source: the star-mesh transformation, Rosen 1924; that it has no rounding to speak of, Grassmann, Taksar and Heyman
     1985 and O'Cinneide 1993, for Markov chains.
     """
-    index = jnp.arange(between.shape[0], dtype=jnp.int32)
-
-    def later(between, k):
-        return jnp.where(index > k, between[k], 0)
-
-    def eliminate(k, carry):
-        between, grounded, current, pivots = carry
-        row = later(between, k)
-        total = grounded[k] + jnp.sum(row)
-        share = row / jnp.where(total == 0, 1, total)
-        between += share[:, None] * row
-        return between, grounded + share * grounded[k], current + share * current[k], pivots.at[k].set(total)
-
     size = between.shape[0]
-    first = (between, grounded, current, jnp.zeros_like(grounded))
-    between, _, current, pivots = jax.lax.fori_loop(0, size, eliminate, first)
+    numbers = np.arange(size)
+    later = np.arange(size + 2) > numbers[:, None]
+    # what a row still holds once its node is eliminated: g_kj to later nodes, g_k0, I_k
+    joined = jnp.concatenate([between, grounded[:, None], current[:, None]], axis=1)
 
-    def substitute(step, voltages):
-        k = size - 1 - step
-        arriving = current[k] + jnp.sum(later(between, k) * voltages)
-        return voltages.at[k].set(arriving / jnp.where(pivots[k] == 0, 1, pivots[k]))
+    def eliminate(joined, step):
+        k, later = step
+        row = jnp.where(later, joined.at[k].get(mode="promise_in_bounds", wrap_negative_indices=False), 0)
+        total = jnp.sum(row[:-1])
+        share = row[:size] / jnp.where(total == 0, 1, total)
+        return joined + share[:, None] * row, total
 
-    return jax.lax.fori_loop(0, size, substitute, jnp.zeros_like(current)), pivots
+    joined, pivots = jax.lax.scan(eliminate, joined, (numbers, later))
+    towards = jnp.where(later, joined, 0) / jnp.where(pivots == 0, 1, pivots)[:, None]
+
+    def substitute(voltages, step):
+        towards, place = step
+        return voltages + place * (towards[-1] + jnp.sum(towards[:size] * voltages)), None
+
+    steps = (towards, np.eye(size, dtype=current.dtype))
+    return jax.lax.scan(substitute, jnp.zeros_like(current), steps, reverse=True)[0], pivots
 
 
 def with_held(

@@ -6,22 +6,39 @@ import dataclasses
 import functools
 import itertools
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
+import equinox as eqx
+import jax
+import jax.numpy as jnp
 import numpy as np
 import scipy.sparse
 import scipy.sparse.csgraph
 import scipy.sparse.linalg
-from jaxtyping import Array, PyTree
+from jaxtyping import Array, Float, Inexact, Int, PyTree
 
 from substrates.classical.resistor.elements import GROUND, Shockley
 from substrates.solvers.solver import System
-from substrates.wiring import HashedByContent, SparseMap
+from substrates.wiring import HashedByContent, SparseMap, colour_classes, taken
+from substrates.wiring.graphs import MOST_NODES_AT_RUN_TIME
+
+
+WIDTHS = {
+    "edges": 2,
+    "diodes": 2,
+    "current_sources": 2,
+    "voltage_sources": 2,
+    "controlled_sources": 4,
+    "inputs": 1,
+    "outputs": 1,
+    "rails": 1,
+}
+"""How many nodes each element of a kind has, and in which order `Topology` lists the kinds."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Topology(HashedByContent):
-    """The connectivity of a circuit of n nodes and ground (-1); static under compilation.
+class Layout(HashedByContent):
+    """Which elements of a circuit join which of its n nodes and ground (-1), and what follows from it, on the host.
 
     The voltage sources are, in this order: inputs and rails (to ground), two-node sources, controlled sources. They
     join nodes into groups; what they leave free is one potential per group without ground, the voltage of its lowest
@@ -30,105 +47,175 @@ class Topology(HashedByContent):
     Attributes:
         n: the number of nodes without ground.
         edges: resistors, shape (m, 2).
-        inputs, outputs, rails: nodes.
         diodes: (anode, cathode), shape (k, 2).
-        ideal_diodes: whether the diodes are ideal.
         current_sources: (from, to), shape (k, 2).
         voltage_sources: (plus, minus), shape (k, 2).
         controlled_sources: (plus, minus, control plus, control minus), shape (k, 4).
-        gain, reverse_gain: of the controlled sources, shape (k,).
+        inputs, outputs, rails: nodes.
+        gains: gain and reverse gain of the controlled sources, shape (2, k).
+        ideal_diodes: whether the diodes are ideal.
     """
 
     n: int
     edges: np.ndarray
-    inputs: tuple[int, ...]
-    outputs: tuple[int, ...]
-    rails: tuple[int, ...]
     diodes: np.ndarray
-    ideal_diodes: bool
     current_sources: np.ndarray
     voltage_sources: np.ndarray
     controlled_sources: np.ndarray
-    gain: np.ndarray
-    reverse_gain: np.ndarray
+    inputs: np.ndarray
+    outputs: np.ndarray
+    rails: np.ndarray
+    gains: np.ndarray
+    ideal_diodes: bool
 
     @functools.cached_property
-    def sources(self) -> np.ndarray:
+    def source_pairs(self) -> np.ndarray:
         """(plus, minus) of every voltage source, controlled ones last, shape (sources, 2)."""
-        grounded = np.asarray([*self.inputs, *self.rails], int)
+        grounded = np.concatenate([self.inputs, self.rails])
         to_ground = np.stack([grounded, np.full_like(grounded, GROUND)], axis=1)
         return np.concatenate([to_ground, self.voltage_sources, self.controlled_sources[:, :2]])
 
     @property
-    def independent(self) -> int:
-        """The number of voltage sources that are not controlled."""
-        return len(self.sources) - len(self.gain)
-
-    @property
     def conservative(self) -> bool:
         """Whether the circuit has an energy: whether every controlled source acts back as much as it acts."""
-        return bool(np.array_equal(self.gain, self.reverse_gain))
+        return bool(np.array_equal(*self.gains))
 
     @functools.cached_property
+    def _groups(self) -> tuple[np.ndarray, np.ndarray, Any]:
+        return _group_by_sources(self.n, self.source_pairs)
+
+    @property
     def potentials(self) -> np.ndarray:
         """The nodes whose voltages are the independent potentials, ascending."""
-        return _group_by_sources(self.n, self.sources)[0]
+        return self._groups[0]
 
     @functools.cached_property
     def _forward(self) -> tuple[Any, Any]:
-        return eliminate(self.n, self.sources, self.controlled_sources[:, 2:], self.gain, "gain")
+        return eliminate(self._groups, self.controlled_sources[:, 2:], self.gains[0], "gain")
 
     @functools.cached_property
     def _reverse(self) -> tuple[Any, Any]:
         if self.conservative:
             return self._forward
-        return eliminate(self.n, self.sources, self.controlled_sources[:, 2:], self.reverse_gain, "reverse_gain")
+        return eliminate(self._groups, self.controlled_sources[:, 2:], self.gains[1], "reverse_gain")
 
     @functools.cached_property
-    def voltage_map(self) -> SparseMap:
-        """Node voltages from the independent potentials."""
-        return SparseMap.from_scipy(self._forward[0])
+    def voltages(self) -> SparseMap:
+        """Node voltages from the independent potentials and the values of the sources that are not controlled."""
+        free, driven = self._forward
+        independent = len(self.source_pairs) - self.gains.shape[1]
+        return SparseMap.from_scipy(scipy.sparse.hstack([free, driven[:, :independent]]))
 
     @functools.cached_property
-    def drive_map(self) -> SparseMap:
-        """Node voltages from the values of the independent sources."""
-        return SparseMap.from_scipy(self._forward[1][:, : self.independent])
-
-    @functools.cached_property
-    def test_map(self) -> SparseMap:
+    def test(self) -> SparseMap:
         """Its transpose sums the currents that leave the nodes over what Kirchhoff's law balances."""
         return SparseMap.from_scipy(self._reverse[0])
 
     @functools.cached_property
-    def source_current_map(self) -> SparseMap:
-        """Its transpose gives the current of every voltage source from the currents that leave the nodes."""
-        return SparseMap.from_scipy(self._reverse[1])
+    def _incidence(self) -> Any:
+        return incidence(self.n, np.concatenate([self.edges, self.diodes, self.current_sources]))
 
     @functools.cached_property
-    def read_map(self) -> SparseMap:
-        """Output voltages from the independent potentials."""
-        return SparseMap.from_scipy(self._forward[0][list(self.outputs)])
+    def drops(self) -> SparseMap:
+        """The drops of all elements (resistors, diodes, current sources), from what `voltages` takes."""
+        return SparseMap.from_scipy(self._incidence @ self.voltages.to_scipy())
 
     @functools.cached_property
-    def read_test_map(self) -> SparseMap:
+    def leaving(self) -> SparseMap:
+        """Its transpose sums the currents through all elements over what Kirchhoff's law balances."""
+        return SparseMap.from_scipy(self._incidence @ self._reverse[0])
+
+    @functools.cached_property
+    def delivered(self) -> SparseMap:
+        """Its transpose gives the current of every voltage source from the currents through all elements."""
+        return SparseMap.from_scipy(self._incidence @ self._reverse[1])
+
+    @functools.cached_property
+    def ends(self) -> SparseMap:
+        """The sums over the two ends of all elements, of numbers at the nodes."""
+        return SparseMap.from_scipy(abs(self._incidence))
+
+    @functools.cached_property
+    def meeting(self) -> SparseMap:
+        """Its transpose sums the sizes of the currents through all elements at the independent potentials."""
+        return SparseMap.from_scipy(abs(self._incidence) @ abs(self._reverse[0]))
+
+    @functools.cached_property
+    def read(self) -> SparseMap:
+        """Output voltages from the independent potentials and the values of the sources that are not controlled."""
+        return SparseMap.from_scipy(self.voltages.to_scipy()[self.outputs])
+
+    @functools.cached_property
+    def read_test(self) -> SparseMap:
         """Its transpose distributes a current injected at the outputs over the independent potentials."""
-        return SparseMap.from_scipy(self._reverse[0][list(self.outputs)])
+        return SparseMap.from_scipy(self._reverse[0][self.outputs])
 
     @functools.cached_property
     def pin_projection(self) -> np.ndarray:
         """Currents at the outputs that balance given currents at the potentials as far as they can: (O O')^+."""
-        maps = self.read_test_map.to_scipy()
+        maps = self.read_test.to_scipy()
         return np.linalg.pinv((maps @ maps.T).toarray(), hermitian=True)
 
     @functools.cached_property
-    def diode_map(self) -> SparseMap:
+    def diode(self) -> SparseMap:
         """Diode drops from the independent potentials."""
-        return SparseMap.from_scipy(incidence(self.n, self.diodes) @ self._forward[0])
+        return SparseMap.from_scipy(self.elements[1][len(self.edges) :])
 
     @functools.cached_property
-    def diode_test_map(self) -> SparseMap:
+    def diode_test(self) -> SparseMap:
         """Its transpose distributes the diode currents over the independent potentials."""
-        return SparseMap.from_scipy(incidence(self.n, self.diodes) @ self._reverse[0])
+        return SparseMap.from_scipy(self.elements[0][len(self.edges) :])
+
+    @functools.cached_property
+    def own(self) -> SparseMap:
+        """Its transpose sums the conductances that meet at each independent potential."""
+        left, right = (part[: len(self.edges)] for part in self.elements)
+        return SparseMap.from_scipy(left.multiply(right))
+
+    @functools.cached_property
+    def cells(self) -> np.ndarray:
+        """Where each conductance, of resistors and then diodes, stands in the matrix of those between two potentials or,
+        as the last, the sources: one integer each, one too many for none. Controlled sources do not count.
+        """
+        size = len(self.potentials)
+        _, root, _ = self._groups
+        column = np.append(np.where(root == GROUND, size, np.searchsorted(self.potentials, root)), size)
+        ends = np.sort(column[np.concatenate([self.edges, self.diodes])], axis=1)
+        inside = ends[:, 0] == ends[:, 1]
+        return np.where(inside, (size + 1) ** 2, ends[:, 0] * (size + 1) + ends[:, 1]).astype(np.int32)
+
+    @functools.cached_property
+    def diode_reach(self) -> np.ndarray:
+        """How many independent potentials each diode's drop depends on, shape (k,)."""
+        return np.bincount(self.diode.rows, minlength=len(self.diodes))
+
+    @property
+    def diodes_between_potentials(self) -> bool:
+        """Whether an ideal diode joins independent potentials, so that the state carries diode currents."""
+        return self.ideal_diodes and bool(np.any(self.diode_reach > 1))
+
+    @functools.cached_property
+    def bounded(self) -> np.ndarray:
+        """The independent potential that each diode bounds, one too many for none, shape (k,)."""
+        potential = np.full(len(self.diodes), len(self.potentials), np.int32)
+        single = self.diode_reach[self.diode.rows] == 1
+        potential[self.diode.rows[single]] = self.diode.columns[single]
+        return potential
+
+    @functools.cached_property
+    def slopes(self) -> np.ndarray:
+        """How a diode's drop and what its current balances depend on the potential that it bounds, shape (2, k)."""
+        slopes = np.ones((2, len(self.diodes)))
+        for slope, drops in zip(slopes, (self.diode, self.diode_test), strict=True):
+            there = drops.columns == self.bounded[drops.rows]
+            slope[drops.rows[there]] = drops.values[there]
+        return slopes
+
+    @functools.cached_property
+    def held(self) -> np.ndarray:
+        """The ideal diodes across voltage sources alone, where no diode joins independent potentials."""
+        none = self.diode_reach == 0 if self.ideal_diodes and not self.diodes_between_potentials else self.diode_reach < 0
+        return np.flatnonzero(none).astype(np.int32)
 
     @functools.cached_property
     def conductance_pattern(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
@@ -136,8 +223,7 @@ class Topology(HashedByContent):
 
         Elements are the resistors, then the diodes.
         """
-        elements = incidence(self.n, np.concatenate([self.edges, self.diodes]))
-        left, right = (elements @ self._reverse[0]).tocsr(), (elements @ self._forward[0]).tocsr()
+        left, right = self.elements
         left.eliminate_zeros()
         right.eliminate_zeros()
         left_count, right_count = np.diff(left.indptr), np.diff(right.indptr)
@@ -151,27 +237,197 @@ class Topology(HashedByContent):
         return rows, columns, element.astype(np.int32), left.data[first] * right.data[second]
 
     @functools.cached_property
-    def colours(self) -> tuple[np.ndarray, ...]:
-        """Independent potentials grouped by a greedy colouring: none of one group is joined to another of it."""
-        import networkx as nx
-
-        rows, columns, element, _ = self.conductance_pattern
-        graph: Any = nx.empty_graph(len(self.potentials))
-        joined = (rows != columns) & (element < len(self.edges))
-        graph.add_edges_from(np.stack([rows, columns], axis=1)[joined].tolist())
-        coloured = nx.greedy_color(graph, strategy="connected_sequential_bfs")  # two colours for a bipartite graph
-        colour = np.asarray([coloured[node] for node in range(len(self.potentials))], int)
-        return tuple(np.flatnonzero(colour == c) for c in range(colour.max(initial=-1) + 1))
+    def elements(self) -> tuple[Any, Any]:
+        """(B, A): B' sums the currents through resistors and diodes over what Kirchhoff's law balances, A u are their
+        drops.
+        """
+        across = self._incidence[: len(self.edges) + len(self.diodes)]
+        return (across @ self._reverse[0]).tocsr(), (across @ self._forward[0]).tocsr()
 
     @functools.cached_property
-    def diode_reach(self) -> np.ndarray:
-        """How many independent potentials each diode's drop depends on, shape (k,)."""
-        return np.bincount(self.diode_map.rows, minlength=len(self.diodes))
+    def colour(self) -> np.ndarray:
+        """A colour of each independent potential: none is joined to another of the same."""
+        rows, columns, element, _ = self.conductance_pattern
+        joined = (rows != columns) & (element < len(self.edges))
+        colour = np.zeros(len(self.potentials), np.int32)
+        for number, members in enumerate(
+            colour_classes(len(self.potentials), np.stack([rows[joined], columns[joined]], axis=1))
+        ):
+            colour[members] = number
+        return colour
+
+
+class DenseMap(eqx.Module):
+    """A matrix of run-time numbers, where large circuits have a `SparseMap`."""
+
+    matrix: Inexact[Array, "targets sources"]
+
+    def __call__(self, vector: Inexact[Array, "sources"]) -> Inexact[Array, "targets"]:
+        """A @ vector."""
+        return jnp.matmul(self.dense(vector.dtype), vector, precision="highest")
+
+    def transpose(self, vector: Inexact[Array, "targets"]) -> Inexact[Array, "sources"]:
+        """A' @ vector."""
+        return jnp.matmul(vector, self.dense(vector.dtype), precision="highest")
 
     @property
-    def diodes_between_potentials(self) -> bool:
-        """Whether an ideal diode joins independent potentials, so that the state carries diode currents."""
-        return self.ideal_diodes and bool(np.any(self.diode_reach > 1))
+    def absolute(self) -> DenseMap:
+        """The map of the magnitudes of the entries."""
+        return DenseMap(jnp.abs(self.matrix))
+
+    def dense(self, dtype: Any) -> Inexact[Array, "targets sources"]:
+        """The matrix; of one that was made complex along with its circuit the real part, for real numbers."""
+        real = jnp.iscomplexobj(self.matrix) and not jnp.issubdtype(dtype, jnp.complexfloating)
+        return (self.matrix.real if real else self.matrix).astype(dtype)
+
+
+def least(through: DenseMap | SparseMap, vector: Float[Array, "sources"]) -> Float[Array, "targets"]:
+    """The smallest |A_ij| vector_j of every row i of a map; infinite in a row of zeros."""
+    if isinstance(through, DenseMap):
+        sizes = jnp.abs(through.matrix)
+        return jnp.min(jnp.where(sizes > 0, sizes * vector, jnp.inf), axis=1)
+    reached = np.abs(through.values).astype(vector.dtype) * taken(vector, through.columns)
+    return jax.ops.segment_min(reached, through.rows, through.shape[0], indices_are_sorted=True)
+
+
+class Maps(eqx.Module):
+    """What compiled code computes with, of a small circuit; `Layout` says what each of it is, and has it of a large
+    one.
+    """
+
+    voltages: DenseMap
+    test: DenseMap
+    drops: DenseMap
+    leaving: DenseMap
+    delivered: DenseMap
+    ends: DenseMap
+    meeting: DenseMap
+    read: DenseMap
+    read_test: DenseMap
+    pin_projection: Float[Array, "outputs outputs"]
+    diode: DenseMap
+    diode_test: DenseMap
+    own: DenseMap
+    cells: Int[Array, "elements"]
+    bounded: Int[Array, "diodes"]
+    slopes: Float[Array, "2 diodes"]
+    held: Int[Array, "held"]
+    colour: Int[Array, "potentials"]
+
+    @classmethod
+    def of(cls, layout: Layout, dtype: Any) -> Maps:
+        """Those of a layout."""
+
+        def numbers(value: Any) -> Any:
+            if isinstance(value, SparseMap):
+                return DenseMap(jnp.asarray(value.to_scipy().toarray(), dtype))
+            return jnp.asarray(value, dtype if np.issubdtype(value.dtype, np.floating) else None)
+
+        return cls(**{field.name: numbers(getattr(layout, field.name)) for field in dataclasses.fields(cls)})
+
+
+class Topology(eqx.Module):
+    """The connectivity of a circuit, as compiled code sees it.
+
+    What a small circuit is (up to `MOST_NODES_AT_RUN_TIME` nodes) is run-time numbers, so that another with as many
+    elements of each kind compiles nothing. A large one is part of the programs that are compiled for it: its sparse
+    factors are laid out for its graph.
+
+    Attributes:
+        n: the number of nodes without ground.
+        counts: how many elements there are of each kind of `WIDTHS`.
+        ideal_diodes, diodes_between_potentials, conservative: see `Layout`.
+        nodes: those of all elements of a small circuit, kind after kind, integers.
+        gains: those of the controlled sources of a small circuit.
+        run_time: what compiled code computes with, of a small circuit.
+        compiled: the layout of a large one.
+    """
+
+    n: int = eqx.field(static=True)
+    counts: tuple[int, ...] = eqx.field(static=True)
+    ideal_diodes: bool = eqx.field(static=True)
+    diodes_between_potentials: bool = eqx.field(static=True)
+    conservative: bool = eqx.field(static=True)
+    nodes: Int[Any, "places"] | None
+    gains: Float[Any, "2 controlled_sources"] | None
+    run_time: Maps | None
+    compiled: Layout | None = eqx.field(static=True)
+
+    @classmethod
+    def of(cls, layout: Layout, dtype: Any) -> Topology:
+        """That of a layout, with numbers of a dtype."""
+        kinds = [getattr(layout, kind) for kind in WIDTHS]
+        counts = tuple(len(nodes) for nodes in kinds)
+        small = layout.n <= MOST_NODES_AT_RUN_TIME and sum(counts[:3]) <= MOST_NODES_AT_RUN_TIME**2
+        return cls(
+            layout.n,
+            counts,
+            layout.ideal_diodes,
+            layout.diodes_between_potentials,
+            layout.conservative,
+            np.concatenate([nodes.ravel() for nodes in kinds]).astype(np.int32) if small else None,
+            layout.gains.astype(dtype) if small else None,
+            Maps.of(layout, dtype) if small else None,
+            None if small else layout,
+        )
+
+    @property
+    def maps(self) -> Any:
+        """What compiled code computes with: `Maps`, or a `Layout` with the same names."""
+        return self.run_time if self.compiled is None else self.compiled
+
+    @property
+    def layout(self) -> Layout:
+        """Which elements join which nodes; of a small circuit outside compiled code only."""
+        if self.compiled is not None:
+            return self.compiled
+        if isinstance(self.nodes, jax.core.Tracer):
+            raise TypeError(
+                "which nodes the elements of a small circuit join are run-time numbers inside compiled code: "
+                "read edges, inputs, outputs, diodes and sources outside"
+            )
+        return self.unpacked(self.nodes, self.gains)
+
+    def unpacked(self, nodes: Any, gains: Any) -> Layout:
+        """The layout that the numbers of a small circuit describe."""
+        sizes = [count * width for count, width in zip(self.counts, WIDTHS.values(), strict=True)]
+        parts = np.split(np.asarray(nodes, int), np.cumsum(sizes)[:-1])
+        pairs = {
+            kind: part.reshape(-1, width) if width > 1 else part
+            for part, (kind, width) in zip(parts, WIDTHS.items(), strict=True)
+        }
+        return Layout(self.n, **pairs, gains=np.real(gains), ideal_diodes=self.ideal_diodes)
+
+    def count(self, kind: str) -> int:
+        """How many elements of a kind of `WIDTHS` there are."""
+        return self.counts[tuple(WIDTHS).index(kind)]
+
+    @property
+    def size(self) -> int:
+        """The number of independent potentials: sources form no loops, so that each of them takes one away."""
+        sources = ("voltage_sources", "controlled_sources", "inputs", "rails")
+        return self.n - sum(self.count(kind) for kind in sources)
+
+    @property
+    def bounded(self) -> bool:
+        """Whether there are ideal diodes."""
+        return self.ideal_diodes and self.count("diodes") > 0
+
+
+class Flow(NamedTuple):
+    """Voltages and currents in a circuit.
+
+    Attributes:
+        voltages: of the nodes.
+        drops: of the resistors, the diodes and the current sources.
+        diode_drops: of the diodes.
+        diode_current: of the diodes; None where it is not known or there are none.
+    """
+
+    voltages: Inexact[Array, "n"]
+    drops: Inexact[Array, "elements"]
+    diode_drops: Inexact[Array, "diodes"]
+    diode_current: Inexact[Array, "diodes"] | None
 
 
 class Circuit(System, Protocol):
@@ -183,10 +439,13 @@ class Circuit(System, Protocol):
     def conductance(self) -> Array: ...
     @property
     def diode(self) -> Shockley | None: ...
-    def content(self, potentials: Array, x: Array, /) -> Array: ...
-    def imbalance(self, potentials: Array, x: Array, diode_current: Array | None = None, /) -> Array: ...
     def voltages(self, state: PyTree, x: Array, /) -> Array: ...
     def diode_drops(self, state: PyTree, x: Array, /) -> Array: ...
+    def flow(self, potentials: Array, x: Array, diode_current: Any = None, /) -> Flow: ...
+    def content(self, flow: Flow, /) -> Array: ...
+    def leaving(self, flow: Flow, /) -> Array: ...
+    def imbalance(self, potentials: Array, x: Array, diode_current: Array | None = None, /) -> Array: ...
+    def meeting_at(self, flow: Flow, ceiling: Array | None = None, /) -> Array: ...
     def conductance_scale(self) -> Array: ...
     def current_ceiling(self, x: Array, /) -> Array: ...
     def diode_scale(self) -> Array: ...
@@ -203,8 +462,8 @@ def incidence(n: int, pairs: np.ndarray) -> Any:
     return scipy.sparse.csr_array((signs[real], (rows[real], nodes[real])), shape=(len(pairs), n))
 
 
-def eliminate(n: int, sources: np.ndarray, controls: np.ndarray, gain: np.ndarray, name: str) -> tuple[Any, Any]:
-    """The sparse maps (T, D) with v = T potentials + D values, for every voltage source.
+def eliminate(groups: tuple[np.ndarray, np.ndarray, Any], controls: np.ndarray, gain: np.ndarray, name: str) -> tuple[Any, Any]:
+    """The sparse maps (T, D) with v = T potentials + D values, for every voltage source of a `Layout` with such groups.
 
     With R and P the maps of potentials and source values along spanning trees of the sources, P_c the columns of the
     controlled ones and C their controls, the controlled values are w = gain C v + offset, so that
@@ -213,13 +472,14 @@ def eliminate(n: int, sources: np.ndarray, controls: np.ndarray, gain: np.ndarra
     Raises:
         ValueError: where the controlled sources determine one another without a solution.
     """
-    potentials, root, paths = _group_by_sources(n, sources)
+    potentials, root, paths = groups
+    n, sources = paths.shape
     grouped = np.flatnonzero(root != GROUND)
     columns = np.searchsorted(potentials, root[grouped])
     free = scipy.sparse.csr_array((np.ones(len(grouped)), (grouped, columns)), shape=(n, len(potentials)))
     if not len(gain):
         return free, paths
-    first = len(sources) - len(gain)
+    first = sources - len(gain)
     control = scipy.sparse.diags_array(gain) @ incidence(n, controls)
     independent, controlled = paths[:, :first], paths[:, first:]
     loop = (scipy.sparse.eye_array(len(gain)) - control @ controlled).tocsc()
@@ -266,7 +526,7 @@ def _group_by_sources(n: int, sources: np.ndarray) -> tuple[np.ndarray, np.ndarr
     return np.flatnonzero(root == np.arange(n)), root, offsets
 
 
-def check_sources(topology: Topology, values: Sequence[float | None]) -> None:
+def check_sources(layout: Layout, values: Sequence[float | None]) -> None:
     """Raises ValueError, naming the nodes, where voltage sources form a loop.
 
     Args:
@@ -275,7 +535,7 @@ def check_sources(topology: Topology, values: Sequence[float | None]) -> None:
     import networkx as nx
 
     forest: Any = nx.Graph()
-    for index, (plus, minus) in enumerate(topology.sources.tolist()):
+    for index, (plus, minus) in enumerate(layout.source_pairs.tolist()):
         if not (forest.has_node(plus) and forest.has_node(minus) and nx.has_path(forest, plus, minus)):
             forest.add_edge(plus, minus, source=index)
             continue
@@ -286,7 +546,7 @@ def check_sources(topology: Topology, values: Sequence[float | None]) -> None:
             source = forest.edges[a, b]["source"]
             value = values[source]
             determined &= value is not None
-            total += 0.0 if value is None else value * (1 if topology.sources[source][0] == b else -1)
+            total += 0.0 if value is None else value * (1 if layout.source_pairs[source][0] == b else -1)
         around = " - ".join("ground" if node == GROUND else str(node) for node in [*loop, minus])
         if not determined:
             what = "which contains an input or a controlled source, so that nothing makes its voltages agree"
@@ -300,13 +560,13 @@ def check_sources(topology: Topology, values: Sequence[float | None]) -> None:
         )
 
 
-def floating_nodes(topology: Topology, conductance: np.ndarray) -> list[int]:
+def floating_nodes(layout: Layout, conductance: np.ndarray) -> list[int]:
     """The nodes without a path to ground, an input or a rail through conducting resistors, sources or real diodes."""
-    joined = [topology.edges[conductance > 0], topology.sources]
-    if not topology.ideal_diodes:
-        joined.append(topology.diodes)
-    pairs = np.concatenate(joined) % (topology.n + 1)  # ground, -1, becomes the last node
-    graph = scipy.sparse.coo_array((np.ones(len(pairs)), (pairs[:, 0], pairs[:, 1])), shape=(topology.n + 1,) * 2)
+    joined = [layout.edges[conductance > 0], layout.source_pairs]
+    if not layout.ideal_diodes:
+        joined.append(layout.diodes)
+    pairs = np.concatenate(joined) % (layout.n + 1)  # ground, -1, becomes the last node
+    graph = scipy.sparse.coo_array((np.ones(len(pairs)), (pairs[:, 0], pairs[:, 1])), shape=(layout.n + 1,) * 2)
     label = scipy.sparse.csgraph.connected_components(graph, directed=False)[1]
     return np.flatnonzero(label[:-1] != label[-1]).tolist()
 

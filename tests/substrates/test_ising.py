@@ -273,7 +273,7 @@ def test_ten_graphs_of_one_size_are_compiled_for_once(kind):
         "clusters": lambda net: net.sampled(2.0, update="clusters", **options),
     }[kind]
     solver = ANNEAL if kind == "annealing" else None
-    xs, ys, rule = jnp.array([[0.3, -0.8], [1.0, 0.2]]), jnp.array([[1.0, -1.0], [1.0, 1.0]])
+    xs, ys = jnp.array([[0.3, -0.8], [1.0, 0.2]]), jnp.array([[1.0, -1.0], [1.0, 1.0]])
     rule = EquilibriumPropagation(1.0, strict=False)
 
     @eqx.filter_jit

@@ -76,9 +76,12 @@ class IsingModel(Spins):
         return self.local_field(np.zeros(self.size, self.field.dtype), x)
 
     def strengths(self, state: Float[Array, "free"], x: Float[Array, "inputs"]) -> Float[Array, "free"]:
-        sizes = Bonds(jnp.abs(self.coupling.weight), self.coupling.graph)
-        felt = sizes.product(self.configuration(jnp.abs(state), np.zeros(self.input_size)))
-        return jnp.abs(self.held_field(x)) + taken(felt, self.roles.free)
+        return jnp.abs(self.held_field(x)) + self._coupled(jnp.abs(state))
+
+    def _coupled(self, sizes: Float[Array, "free"]) -> Float[Array, "free"]:
+        """sum_j |J_ij| times the sizes of free spins j."""
+        couplings = Bonds(jnp.abs(self.coupling.weight), self.coupling.graph)
+        return taken(couplings.product(self.configuration(sizes, np.zeros(self.input_size))), self.roles.free)
 
     def configuration(self, state: Float[Array, "free"], x: Float[Array, "inputs"]) -> Float[Array, "nodes"]:
         """All spins, free and held, in the order of the nodes."""
@@ -126,7 +129,7 @@ class IsingModel(Spins):
 
     def sweeps(self, x: Float[Array, "inputs"], nudge: Nudge | Pin | None) -> GraphSweeps:
         field = self.held_field(x)
-        meeting = self.force_scale(field, x)
+        meeting = jnp.abs(field) + self._coupled(np.ones(self.size, field.dtype))
         if isinstance(nudge, Nudge) and nudge.separable:
             up = np.ones((len(self.roles.outputs), 1), self.field.dtype)
             # flipping a spin that points up gains 2 f, so a cost acts as the field (C(down) - C(up))/2

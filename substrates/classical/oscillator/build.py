@@ -39,9 +39,9 @@ def graph_fields(
         both = sorted(set(chosen[name]) & set(chosen[other]))
         if both:
             raise ValueError(f"{name}: wanted oscillators that are not among the {other}, got {both}: choose one")
-    roles = Roles.of(graph, **chosen)
-    if not len(roles.free):
+    if len(chosen["inputs"]) + len(chosen["references"]) == n:
         raise ValueError(f"inputs, references: wanted at least one oscillator that settles, got all {n} clamped")
+    roles = Roles.of(graph, **chosen)
     weight = arguments.one_each("coupling", coupling, len(graph.edges), "edge")
     values = _each(terms, lambda name, given: arguments.one_each(name, given, n, "oscillator", dtype=weight.dtype))
     held = arguments.real_floats("references", list(references.values()))

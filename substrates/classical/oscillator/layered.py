@@ -171,7 +171,8 @@ class LayeredOscillators(CoupledPhases):
             np.repeat(np.arange(len(widths), dtype=np.int32) % 2, widths),
             np.asarray(min(len(widths), 2), np.int32),
         )
-        return Whole.of(half + half.T, source, *local, classes, np.arange(ends[-2], n, dtype=np.int32), self.readout)
+        outputs = np.arange(ends[-2], n, dtype=np.int32)
+        return Whole.of(half + half.T, source, *local, classes, outputs, self.readout, complete=True)
 
     def blocks(self, x: Float[Array, "inputs"], small: bool) -> Whole | LayerBlocks:
         return self.whole(x) if small else LayerBlocks(self.coupling, self.local_terms, arrows(self.input_phase(x)))

@@ -183,7 +183,7 @@ class OscillatorNetwork(CoupledPhases):
             source += arrows(self._clamped(x, self.field.dtype)) @ rows[:, free:].T
         local = [None if v is None else self.settling(v) for v in (self.second_harmonic, self.frequency)]
         classes = roles.colour, roles.colours
-        return Whole.of(rows[:, :free], source, *local, classes, roles.slots, self.readout)
+        return Whole.of(rows[:, :free], source, *local, classes, roles.slots, self.readout, free == self.n)
 
     def neighbours(self, values: Float[Array, "free"]) -> Float[Array, "free"]:
         sizes = Bonds(jnp.abs(self.coupling.weight), self.coupling.graph)

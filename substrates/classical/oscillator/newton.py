@@ -68,8 +68,8 @@ def settle_by_newton(
         residual = jnp.where(jnp.isfinite(point.energy), left_over(point.torque, meeting + point.brought), jnp.nan)
         status = Status.where(residual <= limit, Status.converged, Status.out_of_steps)
         status = Status.where(jnp.isfinite(residual), status, Status.not_finite)
-        found = Equilibrium(state, net.total_energy(state, x, nudge), residual, steps + more, status)
-        return certificate.judged(found)
+        energy = point.energy if whole.complete else net.total_energy(state, x, nudge)
+        return certificate.judged(Equilibrium(state, energy, residual, steps + more, status))
     place = (lambda y: y) if held is None else lambda y: jnp.where(held, flat, y)
     total = lambda y: ravel_pytree(net.total_force(unravel(place(y)), x, nudge))[0]
     # what is held hangs on springs of its own: the Hessian stays symmetric, and regular
@@ -164,8 +164,7 @@ def descend_by_newton(
             torque = jnp.where(held, 0, torque)
             hessian = jnp.where(held[:, None] | held, np.eye(n, dtype=start.dtype) * spring, hessian)
         rows = jnp.sum(jnp.abs(hessian), axis=1)
-        largest = jnp.max(rows)
-        d = 1 / jnp.sqrt(jnp.where(rows > 0, rows, jnp.where(largest > 0, largest, 1.0)))
+        d = 1 / jnp.sqrt(jnp.where(rows > 0, rows, 1.0))
         vectors, values = decompose(d[:, None] * hessian * d)
         left = left_over(torque, meeting)
         point = _Point(

@@ -15,7 +15,7 @@ from jaxtyping import Array, Bool, Float, Inexact, Int, PRNGKeyArray, PyTree
 
 from substrates.classical.oscillator.newton import settle_by_newton
 from substrates.classical.oscillator.phases import LocalTerms, Oscillators, angle_between, arrows, wrapped
-from substrates.classical.oscillator.whole import MOST_COLOURS, Whole
+from substrates.classical.oscillator.whole import MOST_COLOURS, Whole, balance
 from substrates.nudge import Nudge, Pin
 from substrates.solvers.generic import DescendThenPolish
 from substrates.solvers.solver import Equilibrium, Solver, Status, judge, tolerance
@@ -106,28 +106,26 @@ class PhaseDescent(Solver):
         little enough, the torques are looked at all at once, and more is asked of the sweeps if they disagree.
         """
 
-        def unsettled(carry):
-            _, worst, _, (_, _, _, _, sweep) = carry
-            return (worst > enough) & (sweep < self.max_sweeps)
+        def running(carry):
+            _, torque, worst, *_, sweep = carry
+            return (worst > enough) & ((sweep < self.max_sweeps) | (torque < jnp.inf))
 
-        def settle(carry):
-            _, _, near, progress = carry
-            moving = lambda progress: (progress[1] > near) & (progress[4] < self.max_sweeps)
-            z, torque, *rest = jax.lax.while_loop(moving, advance, progress)
-            # infinite, so that each look at all torques is followed by a sweep
-            return z, phases.largest_torque(z), torque / 4, (z, jnp.full_like(torque, jnp.inf), *rest)
-
-        def advance(progress):
-            z, torque, earlier, gain, sweep = progress
-            z, torque = phases.sweep(z, gain)
-            judging = (sweep % PERIOD == 0) & (sweep > 0)
-            gain = jnp.where(judging, over_relaxation(gain, (torque / earlier) ** (1 / PERIOD)), gain)
-            return z, torque, jnp.where(sweep % PERIOD == 0, torque, earlier), gain, sweep + 1
+        def advance(carry):
+            z, torque, _, near, earlier, gain, sweep = carry
+            look = ~(torque > near) | (sweep >= self.max_sweeps)
+            z, felt = phases.sweep(z, gain, look)
+            judging = ~look & (sweep % PERIOD == 0)
+            better = over_relaxation(gain, (felt / earlier) ** (1 / PERIOD))
+            gain = jnp.where(judging & (sweep > 0), better, gain)
+            # infinite after a look, so that each is followed by a sweep
+            torque, worst = jnp.where(look, infinite, felt), jnp.where(look, felt, infinite)
+            near = jnp.where(look, carry[1] / 4, near)
+            return z, torque, worst, near, jnp.where(judging, felt, earlier), gain, sweep + (~look).astype(jnp.int32)
 
         infinite = jnp.full_like(enough, jnp.inf)
-        start = (phases.start, infinite, infinite, jnp.ones_like(enough), jnp.zeros((), jnp.int32))
-        z, worst, _, progress = jax.lax.while_loop(unsettled, settle, (phases.start, infinite, enough, start))
-        return z, worst, progress[4]
+        first = (phases.start, infinite, infinite, enough, infinite, jnp.ones_like(enough), jnp.zeros((), jnp.int32))
+        z, _, worst, *_, sweeps = jax.lax.while_loop(running, advance, first)
+        return z, worst, sweeps
 
 
 def over_relaxation(gain: Float[Array, ""], rate: Float[Array, ""]) -> Float[Array, ""]:
@@ -162,27 +160,30 @@ class _Phases(abc.ABC):
         self.backwards = self.pinned if self.nudge is None else self.nudge.beta != 0
 
     @abc.abstractmethod
-    def turn(self, number: Any, z: PyTree, gain: Any) -> tuple[PyTree, Float[Array, ""]]:
+    def turn(self, number: Any, z: PyTree, gain: Any, look: Any) -> tuple[PyTree, Float[Array, ""]]:
         """The phases after a block has turned `gain` times as far as it takes to rest, and the largest torque that any
-        of it felt before, as a part of what meets there.
+        of it felt before, as a part of what meets there. In a look nothing turns, and the torque is infinite where a
+        phase stands opposed to what it feels.
         """
-
-    @abc.abstractmethod
-    def largest_torque(self, z: PyTree) -> Float[Array, ""]:
-        """The largest torque on any phase, as a part of what meets there; infinite if one stands opposed to that."""
 
     @abc.abstractmethod
     def unwound(self, z: PyTree) -> PyTree:
         """The state, each phase within half a turn of the start."""
 
-    def sweep(self, z: PyTree, gain: Any = 1.0) -> tuple[PyTree, Float[Array, ""]]:
-        """One update of every block, and the largest torque that any phase felt just before its update."""
+    def sweep(self, z: PyTree, gain: Any = 1.0, look: Any = False) -> tuple[PyTree, Float[Array, ""]]:
+        """One turn of every block, and the largest torque that any phase felt just before its turn."""
 
         def update(number: Array, carry: tuple) -> tuple:
-            z, torque = self.turn(jnp.where(self.backwards, self.count - 1 - number, number), carry[0], gain)
+            number = jnp.where(self.backwards, self.count - 1 - number, number)
+            z, torque = self.turn(number, carry[0], gain, look)
             return z, jnp.maximum(carry[1], torque)
 
         return jax.lax.fori_loop(0, self.count, update, (z, jnp.zeros((), jax.tree.leaves(z)[0].dtype)))
+
+
+def opposed(curvature: Float[Array, "n"]) -> Bool[Array, "n"]:
+    """Whether a phase loses energy, to second order, by turning alone; curvatures in parts of what meets."""
+    return curvature < -(float(jnp.finfo(curvature.dtype).eps) ** 0.5)
 
 
 class _AtOnce(_Phases):
@@ -198,29 +199,18 @@ class _AtOnce(_Phases):
         if self.pinned:
             self.colour = jnp.where(jnp.any(whole.shown > 0, axis=0), -1, self.colour)
 
-    def turn(self, number, z, gain):
-        angle, torque, _ = self.at_rest(z)
-        turns = self.colour == number
-        angle = jnp.where(turns, gain * angle, 0)
-        return self.start + wrapped(z - self.start + angle), jnp.max(jnp.where(turns, torque, 0))
-
-    def at_rest(self, phi: Float[Array, "n"]) -> tuple[Array, Array, Array]:
-        """By how much each phase turns to rest among the others, the torque on it, and the curvature of its energy; in
-        parts of what meets there.
-        """
-        along, across, curvature = (self.unit * part for part in self.whole.balance(phi, self.nudge, self.shift))
+    def turn(self, number, z, gain, look):
+        along, across, curvature = (self.unit * part for part in self.whole.balance(z, self.nudge, self.shift))
         size = jnp.sqrt(along**2 + across**2)
         angle, torque = jnp.arctan2(across, along), across
         if self.whole.frequency is not None:
             turning = self.unit * self.whole.frequency
             torque = across + turning
             angle += jnp.arcsin(jnp.clip(turning / jnp.where(size > 0, size, jnp.inf), -1, 1))
-        return angle, jnp.where(along >= 0, jnp.abs(torque), size), curvature
-
-    def largest_torque(self, z):
-        _, torque, curvature = self.at_rest(z)
-        opposed = curvature < -(float(jnp.finfo(torque.dtype).eps) ** 0.5)
-        return jnp.max(jnp.where(self.colour < 0, 0, jnp.where(opposed, jnp.inf, torque)))
+        torque, turns = jnp.where(along >= 0, jnp.abs(torque), size), self.colour == number
+        felt = torque if look is False else jnp.where(look & opposed(curvature), jnp.inf, torque)
+        moved = self.start + wrapped(z - self.start + gain * angle)
+        return jnp.where(turns & ~jnp.asarray(look), moved, z), jnp.max(jnp.where(turns, felt, 0))
 
     def unwound(self, z):
         return self.unravel(z)
@@ -242,62 +232,38 @@ class _InTurn(_Phases):
         self.start = blocks.arrows(first)
         self.unit = [1 / jnp.where(size > 0, size, 1.0) for size in blocks.split(meeting)]
 
-    def turn(self, number, z, gain):
-        return jax.lax.switch(number, [lambda z, k=k: self._turned(k, z, gain) for k in range(self.count)], z)
+    def turn(self, number, z, gain, look):
+        return jax.lax.switch(number, [lambda z, k=k: self._turned(k, z, gain, look) for k in range(self.count)], z)
 
-    def _turned(self, k: int, z: PyTree, gain: Any) -> tuple[PyTree, Float[Array, ""]]:
-        old = self.blocks.get(z, k)
-        new, torque, _ = self._at_rest(z, k)
-        if not isinstance(gain, float):
-            beyond = gain * new - (gain - 1) * old
-            new = beyond / jnp.sqrt(beyond[0] ** 2 + beyond[1] ** 2)
-        held = self._held(k)
-        return self.blocks.put(z, k, new if held is None else jnp.where(held, old, new)), torque
-
-    def largest_torque(self, z):
-        felt = [self._at_rest(z, k)[1:] for k in range(self.count)]
-        return jnp.max(jnp.stack([jnp.where(opposed, jnp.inf, torque) for torque, opposed in felt]))
-
-    def _at_rest(self, z: PyTree, k: int) -> tuple[Array, Float[Array, ""], Bool[Array, ""]]:
-        """Where a block comes to rest among the others, the largest torque on it now, and whether a phase of it loses
-        energy, to second order, by turning alone; all in parts of what meets at each phase.
-        """
+    def _turned(self, k: int, z: PyTree, gain: Any, look: Any) -> tuple[PyTree, Float[Array, ""]]:
         block, unit = self.blocks.nodes[k], self.unit[k]
-        (c, s), (felt_c, felt_s) = self.blocks.get(z, k), self.blocks.field(z, k)
-        # what acts along the arrows and across them
-        along, across = c * felt_c + s * felt_s, c * felt_s - s * felt_c
-        curvature = along
+        c, s = old = self.blocks.get(z, k)
+        parts = balance(c, s, *self.blocks.field(z, k), block.harmonic)
         if block.outputs is not None and self.nudge is not None:
             torque, stiffness = self._nudge_on(z, self.nudge, block.outputs)
-            along, across = along + stiffness, across + torque
-            curvature = along
+            parts = parts[0] + stiffness, parts[1] + torque, parts[2] + stiffness
+        along, across, curvature = (unit * part for part in parts)
         if block.shift is not None:
-            along += block.shift
-        if block.harmonic is not None:
-            # -1/2 K cos 2 phi is -K cos^2 phi or, for K < 0, -|K| sin^2 phi: concave in z, tangent at the old z
-            turned = block.harmonic * (c**2 - s**2)
-            along += jnp.abs(block.harmonic) + turned
-            across -= 2 * block.harmonic * (c * s)
-            curvature += 2 * turned
-        along, across, curvature = unit * along, unit * across, unit * curvature
-        size = jnp.sqrt(along**2 + across**2)
+            along += unit * block.shift
+        size, torque = jnp.sqrt(along**2 + across**2), across
         moving = size > 0
         over = jnp.where(moving, size, 1.0)
         cosine, sine = jnp.where(moving, along, 1.0) / over, across / over
-        torque = across
         if block.frequency is not None:
             turning = unit * block.frequency
             torque = across + turning
             by = jnp.clip(turning / jnp.where(moving, size, jnp.inf), -1, 1)
             rest = jnp.sqrt(1 - by**2)
             cosine, sine = cosine * rest - sine * by, sine * rest + cosine * by
-        torque = jnp.where(along >= 0, jnp.abs(torque), size)
-        opposed = curvature < -(float(jnp.finfo(torque.dtype).eps) ** 0.5)
+        felt, still = jnp.where(along >= 0, jnp.abs(torque), size), jnp.asarray(look)
+        felt = jnp.where(still & opposed(curvature), jnp.inf, felt)
         held = self._held(k)
         if held is not None:
-            torque, opposed = jnp.where(held, 0, torque), ~held & opposed
+            felt, still = jnp.where(held, 0, felt), still | held
         new = jnp.stack([c * cosine - s * sine, s * cosine + c * sine])
-        return new, jnp.max(torque, initial=0.0), jnp.any(opposed)
+        beyond = gain * new - (gain - 1) * old
+        new = beyond / jnp.sqrt(jnp.sum(beyond**2, axis=0))
+        return self.blocks.put(z, k, jnp.where(still, old, new)), jnp.max(felt)
 
     def _held(self, k: int) -> np.ndarray | None:
         """Which nodes of a block a pin holds."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
@@ -13,6 +14,24 @@ from substrates.nudge import Nudge
 
 MOST_COLOURS = 8
 """With more classes of phases that are not joined to one another than this, all turn at once."""
+
+
+def balance(
+    c: Float[Array, "n"],
+    s: Float[Array, "n"],
+    felt_c: Float[Array, "n"],
+    felt_s: Float[Array, "n"],
+    harmonic: Float[Array, "n"] | None,
+) -> tuple[Float[Array, "n"], Float[Array, "n"], Float[Array, "n"]]:
+    """What arrows (c, s) turn to, along them and across, and the curvature of the energy of each.
+
+    -1/2 K cos 2 phi is -K cos^2 phi or, for K < 0, -|K| sin^2 phi: concave in the arrow, and taken by its tangent.
+    """
+    along, across = c * felt_c + s * felt_s, c * felt_s - s * felt_c
+    if harmonic is None:
+        return along, across, along
+    bent = harmonic * (c**2 - s**2)
+    return along + jnp.abs(harmonic) + bent, across - 2 * harmonic * (c * s), along + 2 * bent
 
 
 class Look(NamedTuple):
@@ -36,6 +55,7 @@ class Whole(eqx.Module):
         colour: the class of each, which turns at once; `colours` is how many there are.
         shown: which of them each output shows, a matrix of zeros and ones.
         sine: whether the outputs show sines.
+        complete: whether nothing that is clamped has an energy of its own.
     """
 
     coupling: Float[Array, "n n"]
@@ -47,6 +67,7 @@ class Whole(eqx.Module):
     colours: Int[Any, ""]
     shown: Float[Any, "outputs n"]
     sine: bool = eqx.field(static=True)
+    complete: bool = eqx.field(static=True)
 
     @classmethod
     def of(
@@ -58,10 +79,11 @@ class Whole(eqx.Module):
         classes: tuple[Int[Any, "n"], Int[Any, ""]],
         slots: Int[Any, "outputs"],
         readout: str,
+        complete: bool,
     ) -> Whole:
         """From the arrows that the rest exerts, the classes of phases and how many, and the outputs among them."""
         shown = (slots[:, None] == np.arange(len(coupling), dtype=np.int32)).astype(coupling.dtype)
-        return cls(coupling, *source, harmonic, frequency, *classes, shown, readout == "sine")
+        return cls(coupling, *source, harmonic, frequency, *classes, shown, readout == "sine", complete)
 
     def felt(self, c: Float[Array, "n"], s: Float[Array, "n"]) -> tuple[Float[Array, "n"], Float[Array, "n"]]:
         """sum_j W_ij z_j + (what the rest exerts), for arrows z = (c, s)."""
@@ -84,22 +106,14 @@ class Whole(eqx.Module):
     ) -> tuple[Float[Array, "n"], Float[Array, "n"], Float[Array, "n"]]:
         """What each phase turns to among the others, along it and across; and the curvature of its energy."""
         c, s = jnp.cos(phi), jnp.sin(phi)
-        felt_c, felt_s = self.felt(c, s)
-        curvature, across = c * felt_c + s * felt_s, c * felt_s - s * felt_c
+        along, across, curvature = balance(c, s, *self.felt(c, s), self.harmonic)
         if nudge is not None:
             out, slope = (self.shown @ s, self.shown @ c) if self.sine else (self.shown @ phi, 1.0)
-            pull, stiffness = nudge.pull(out), nudge.stiffness(out)
-            across += (pull * slope) @ self.shown
-            curvature += (stiffness * slope**2 + pull * out if self.sine else stiffness) @ self.shown
-        along = curvature + shift
-        if self.harmonic is not None:
-            # -1/2 K cos 2 phi is -K cos^2 phi or, for K < 0, -|K| sin^2 phi: concave in z, tangent at the old z
-            doubled = 2 * phi
-            turned = self.harmonic * jnp.cos(doubled)
-            across -= self.harmonic * jnp.sin(doubled)
-            along += jnp.abs(self.harmonic) + turned
-            curvature += 2 * turned
-        return along, across, curvature
+            pull, curved = _drawn(nudge, out)
+            stiffness = jnp.diagonal(curved)
+            stiffness = (stiffness * slope**2 + pull * out if self.sine else stiffness) @ self.shown
+            along, across, curvature = along + stiffness, across + (pull * slope) @ self.shown, curvature + stiffness
+        return along + shift, across, curvature
 
     def look(self, phi: Float[Array, "n"], nudge: Nudge | None) -> Look:
         """What acts at some phases."""
@@ -120,7 +134,7 @@ class Whole(eqx.Module):
         hessian = -self.coupling * jnp.cos(phi[:, None] - phi)
         if nudge is not None:
             out, slope = (self.shown @ s, self.shown @ c) if self.sine else (self.shown @ phi, None)
-            pull, bent = nudge.pull(out), nudge.curvature(out)
+            pull, bent = _drawn(nudge, out)
             size, shown = jnp.abs(pull) + jnp.abs(bent) @ jnp.abs(out), self.shown
             energy += nudge.energy(out)
             if slope is not None:
@@ -130,3 +144,9 @@ class Whole(eqx.Module):
             brought = size @ jnp.abs(shown)
             hessian += shown.T @ bent @ shown
         return Look(energy, torque, hessian + np.eye(phi.size, dtype=phi.dtype) * stiffness, brought)
+
+
+def _drawn(nudge: Nudge, output: Float[Array, "outputs"]) -> tuple[Float[Array, "outputs"], Float[Array, "o o"]]:
+    """The pull of a nudge and, in one go, its curvature."""
+    slope, pull = jax.jacfwd(lambda shown: (nudge.pull(shown),) * 2, has_aux=True)(output)
+    return pull, -slope

@@ -9,6 +9,7 @@ not joined to one another (every other layer, the colours of a graph) settle tog
 
 from substrates.wiring.graphs import (
     Bonds,
+    Edges,
     Graph,
     HashedByContent,
     SparseMap,
@@ -20,14 +21,18 @@ from substrates.wiring.graphs import (
     taken,
 )
 from substrates.wiring.layers import Convolution, Dense, Pooling, Strength, chain_of_groups, sweep_layers
+from substrates.wiring.roles import CompiledRoles, Roles
 
 __all__ = [
     "Bonds",
+    "CompiledRoles",
     "Convolution",
     "Dense",
+    "Edges",
     "Graph",
     "HashedByContent",
     "Pooling",
+    "Roles",
     "SparseMap",
     "Strength",
     "chain_of_groups",

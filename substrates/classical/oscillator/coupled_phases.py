@@ -20,7 +20,7 @@ from substrates.classical.oscillator.flow import trajectory
 from substrates.classical.oscillator.phase_descent import PhaseDescent
 from substrates.classical.oscillator.phases import LocalTerms, Readout, arrows, random_phases
 from substrates.nudge import Nudge, Pin
-from substrates.substrate import Substrate, parameter_dtype
+from substrates.substrate import Substrate, parameter_dtype, split_parameters
 
 
 class CoupledPhases(Substrate):
@@ -136,8 +136,7 @@ class CoupledPhases(Substrate):
 
     def _observables(self, coupling: PyTree, terms: LocalTerms) -> Self:
         """The tree of the parameters with these numbers in it, and none for constants."""
-        constants = {field.name: None for field in dataclasses.fields(self) if field.metadata.get("fixed", False)}
-        return dataclasses.replace(self, coupling=coupling, **terms._asdict(), **constants)
+        return split_parameters(dataclasses.replace(self, coupling=coupling, **terms._asdict()))[0]
 
     def start(self, x: Float[Array, "inputs"], key: PRNGKeyArray | None = None) -> PyTree:
         first = Substrate.start(self, x)

@@ -150,7 +150,7 @@ class EigenstateSolver(Solver):
             found, vector, product = lowest_eigenvector(
                 operator, begin, below, k * ray, enough, ~seeks, last + none, self.max_steps
             )
-            below = below.at[k * ray + np.arange(ray)].set(substrate.same_ray(vector), mode="drop")
+            below = below.at[k * ray + np.arange(ray, dtype=np.int32)].set(substrate.same_ray(vector), mode="drop")
             moved = select(seeks, moved, product)
             steps += select(seeks, jnp.zeros((), jnp.int32), found.steps)
             gap = select(k < max(level, 1), gap, jnp.minimum(gap, found.energy - last))

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Inexact, Int, PRNGKeyArray, PyTree
 
 from substrates.nudge import Nudge, Pin
-from substrates.quantum.oscillator.modes import Compliance, GaussianState, Modes, diagonal_of
+from substrates.quantum.oscillator.modes import Compliance, GaussianState, Modes, balanced, diagonal_of
 from substrates.quantum.oscillator.thermal import SingleOscillator
 from substrates.solvers.batching import in_turn
 from substrates.solvers.generic import DescendThenPolish
@@ -60,10 +60,14 @@ class ClosedForm(Solver):
             settled, curvature = place.settled, place.curvature
             if isinstance(nudge, Nudge):
                 held = _is_minimum(response, place)
-        modes, state = response.modes(settled), response.state(settled)
-        energy, residual, limit = _judged(response, state, x, nudge, curvature)
+        modes, balance = response.modes(settled), response.balance(settled)
+        state = GaussianState(balance[2], modes.factor(substrate.single))
+        energy = substrate.energy_under(settled.pull, settled.output, modes, balance, x)
+        energy, residual, limit = _judged(response, state, energy, x, nudge, curvature)
         status = Status.where(residual <= limit, Status.converged, Status.out_of_steps)
-        status = Status.where(response.blurred(settled), Status.ill_conditioned, status)
+        blurred = response.held(settled).blurred(*balance)
+        blurred = blurred if substrate.single.sharp else blurred | modes.blurred
+        status = Status.where(blurred, Status.ill_conditioned, status)
         indifferent = jnp.abs(modes.squared[0]) <= modes.threshold
         fallen = Status.where(indifferent, Status.zero_mode, Status.unstable)
         status = Status.where(stable & held, status, fallen)
@@ -110,10 +114,8 @@ class ClosedForm(Solver):
             known, stable = select(first, response.known(here.settled), known), select(first, holds, stable)
             return here, step + accepted.astype(step.dtype), select(accepted, jnp.ones_like(fraction), fraction / 2), known, stable
 
-        nothing = jnp.asarray(one)
-        nowhere = Place(response.blank(pull), pull, pull + 1, pull, 0 * nothing, 0 * nothing)
-        no = jnp.asarray(False)
-        first = (nowhere, jnp.full((), -1, jnp.int32), jnp.ones((), pull.dtype), no, no)
+        nowhere, no = Place(response.blank(pull), pull, pull + 1, pull, 0 * one, 0 * one), np.asarray(False)  # pyright: ignore[reportArgumentType]
+        first = (nowhere, np.asarray(-1, np.int32), np.ones((), pull.dtype), no, no)
         place, step, _, known, stable = jax.lax.while_loop(going, advance, first)
         return place, known, stable, jnp.maximum(step, 1)
 
@@ -154,24 +156,27 @@ def _is_minimum(response: Response, place: Place) -> Bool[Array, ""]:
 
 
 def _judged(
-    response: Response, state: GaussianState, x: PyTree, nudge: Nudge | Pin | None, curvature: Array | None
+    response: Response,
+    state: GaussianState,
+    energy: Float[Array, ""],
+    x: PyTree,
+    nudge: Nudge | Pin | None,
+    curvature: Array | None,
 ) -> tuple[Array, Array, Array]:
-    """(energy, residual, tolerance) at a state, as the contract defines them."""
+    """(total energy, residual, tolerance) at a state with an energy, as the contract defines them."""
     net, under = response.net, (state, response.stiffness, response.force)
-    energy = net.energy(state, x)
     if isinstance(nudge, Pin):
         return energy, net.residual(state, x, nudge), tolerance(net, state, x, nudge)
-    force, scale, eps = net.force_under(*under), net.scale_under(*under), float(jnp.finfo(state.mean.dtype).eps)
-    limit = jnp.asarray(default_tolerance(state.mean.dtype), state.mean.dtype)
+    force, scale = jnp.concatenate(net.force_under(*under)), jnp.concatenate(net.scale_under(*under))
+    limit = jnp.asarray(default_tolerance(force.dtype), force.dtype)
     if nudge is not None:
         output, transpose = jax.vjp(lambda state: net.read(state, x), state)
         pull = nudge.pull(output)
-        energy += nudge.energy(output)
-        pushed, brought = (transpose(sizes)[0] for sizes in (pull, jnp.abs(pull) + jnp.abs(curvature) @ jnp.abs(output)))
-        nudged = jnp.maximum(limit * left_over(pushed, scale), ROUNDINGS * eps)
-        limit = jnp.where(nudge.beta == 0, limit, nudged)
-        force = jax.tree.map(jnp.add, force, pushed)
-        scale = jax.tree.map(lambda s, b: s + jnp.abs(b), scale, brought)
+        size = jnp.abs(pull) + jnp.abs(curvature) @ jnp.abs(output)
+        pushed, brought = (jnp.concatenate(transpose(part)[0]) for part in (pull, size))
+        nudged = jnp.maximum(limit * left_over(pushed, scale), ROUNDINGS * float(jnp.finfo(force.dtype).eps))
+        limit = jax.lax.select(nudge.beta == 0, limit, nudged)
+        energy, force, scale = energy + nudge.energy(output), force + pushed, scale + jnp.abs(brought)
     return energy, left_over(force, scale), limit
 
 
@@ -190,7 +195,7 @@ class Oscillators(System, Protocol):
     def single(self) -> SingleOscillator: ...
     def stiffness_matrix(self, x: PyTree) -> Inexact[Array, "n n"]: ...
     def total_bias(self, x: PyTree) -> Inexact[Array, "n"]: ...
-    def energy(self, state: GaussianState, x: PyTree) -> Inexact[Array, ""]: ...
+    def energy_under(self, pull: Array, output: Array, modes: Modes, balance: tuple, x: PyTree) -> Array: ...
     def force_under(self, state: GaussianState, stiffness: Array, bias: Array) -> GaussianState: ...
     def scale_under(self, state: GaussianState, stiffness: Array, bias: Array) -> GaussianState: ...
 
@@ -234,10 +239,6 @@ class Response(abc.ABC):
         """(stiffness, force, means) under a pull."""
 
     @abc.abstractmethod
-    def mean(self, settled: Settled) -> Float[Array, "n"]:
-        """The means under a pull."""
-
-    @abc.abstractmethod
     def susceptibility(self, settled: Settled) -> Float[Array, "outputs outputs"]:
         """doutput/dpull, symmetric and not negative."""
 
@@ -252,15 +253,6 @@ class Response(abc.ABC):
     def known(self, settled: Settled) -> Bool[Array, ""]:
         """Whether the modes are finite."""
         return jnp.all(jnp.isfinite(self.modes(settled).squared))
-
-    def blurred(self, settled: Settled) -> Bool[Array, ""]:
-        """Whether rounding moves the state by more than it may."""
-        blurred = self.held(settled).blurred(*self.balance(settled))
-        return blurred if self.net.single.sharp else blurred | self.modes(settled).blurred
-
-    def state(self, settled: Settled) -> GaussianState:
-        """The whole state under a pull."""
-        return GaussianState(self.mean(settled), self.modes(settled).factor(self.net.single))
 
 
 class MeanResponse(Response):
@@ -292,9 +284,6 @@ class MeanResponse(Response):
         force = self.force + settled.pull @ self.rows
         return self.stiffness, force, self.free_held.mean(self.stiffness, force)
 
-    def mean(self, settled: Settled) -> Float[Array, "n"]:
-        return self.balance(settled)[-1]
-
     def susceptibility(self, settled: Settled) -> Float[Array, "outputs outputs"]:
         return self.compliance
 
@@ -303,11 +292,11 @@ class MomentResponse(Response):
     """Outputs (<x_o>, <x_o^2>): a pull (u, v) is a force f_o += u and a stiffness K_oo -= 2v."""
 
     def blank(self, pull: Float[Array, "outputs"]) -> Settled:
-        none, square = jnp.zeros_like(self.force), jnp.zeros_like(self.stiffness)
-        return Settled(pull, pull, Modes(none, square, none), Compliance(none, square, jnp.asarray(False)), none)
+        none, square = (np.zeros(self.net.n ** k, pull.dtype).reshape([self.net.n] * k) for k in (1, 2))
+        return Settled(pull, pull, Modes(none, square, none), Compliance(none, square, np.asarray(False)), none)  # pyright: ignore[reportArgumentType]
 
     def holds(self, pull: Float[Array, "outputs"]) -> Bool[Array, ""]:
-        return Compliance.of(self._under(pull)[0]).definite
+        return balanced(self._under(pull)[0])[-1]
 
     def settled(self, pull: Float[Array, "outputs"]) -> Settled:
         stiffness, force = self._under(pull)
@@ -328,11 +317,8 @@ class MomentResponse(Response):
         return settled.held
 
     def balance(self, settled: Settled) -> tuple[Array, Array, Array]:
-        return *self._under(settled.pull), self.mean(settled)
-
-    def mean(self, settled: Settled) -> Float[Array, "n"]:
         assert settled.mean is not None
-        return settled.mean
+        return *self._under(settled.pull), settled.mean
 
     def susceptibility(self, settled: Settled) -> Float[Array, "outputs outputs"]:
         mean = settled.output[: len(self.nodes)]
@@ -340,7 +326,7 @@ class MomentResponse(Response):
         between = 2 * compliance * mean
         softening = self.modes(settled).softening(self.nodes, self.net.single)
         corner = 4 * mean[:, None] * compliance * mean + 2 * softening
-        return jnp.block([[compliance, between], [between.T, corner]])
+        return jnp.vstack([jnp.hstack([compliance, between]), jnp.hstack([between.T, corner])])
 
     def _under(self, pull: Float[Array, "outputs"]) -> tuple[Array, Array]:
         """(stiffness, force) under a pull."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import math
-from functools import partial
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -107,14 +106,9 @@ class Compliance(eqx.Module):
     @classmethod
     def of(cls, stiffness: Float[Array, "n n"]) -> Compliance:
         """The inverse of a stiffness matrix K."""
-        own = diagonal_of(stiffness)
-        root = 1 / jnp.sqrt(jnp.where(own > 0, own, 1.0))
-        one = diagonal(jnp.ones_like(own))
-        zero = 2 * math.sqrt(own.size) * float(jnp.finfo(own.dtype).eps)  # what rounding makes of it
-        balanced = (root[:, None] * stiffness) * root
-        factor = partial(jax.lax.linalg.cholesky, symmetrize_input=False)
-        definite = jnp.all(own > 0) & jnp.all(jnp.isfinite(factor(balanced - zero * one)))
-        return cls(root, inverse_of(factor(jax.lax.select(definite, balanced, one))), definite)
+        root, matrix, definite = balanced(stiffness)
+        sound = jax.lax.select(definite, matrix, diagonal(jnp.ones_like(root)))
+        return cls(root, inverse_of(jax.lax.linalg.cholesky(sound, symmetrize_input=False)), definite)
 
     def __call__(self, force: Float[Array, "n *k"]) -> Float[Array, "n *k"]:
         """K^-1 f."""
@@ -134,6 +128,17 @@ class Compliance(eqx.Module):
         scale = jnp.abs(stiffness) @ jnp.abs(mean) + jnp.abs(force)
         moved = rounding_of(self.inverse, self.root, scale, jnp.where(largest > 0, largest, 1.0))
         return ~(moved <= state_tolerance(mean.dtype))
+
+
+def balanced(stiffness: Float[Array, "n n"]) -> tuple[Float[Array, "n"], Float[Array, "n n"], Bool[Array, ""]]:
+    """(D, D K D, whether K is positive definite) with D^-2 the diagonal of K."""
+    own = diagonal_of(stiffness)
+    root = 1 / jnp.sqrt(jnp.where(own > 0, own, 1.0))
+    zero = 2 * math.sqrt(own.size) * float(jnp.finfo(own.dtype).eps)  # what rounding makes of it
+    matrix = (root[:, None] * stiffness) * root
+    shifted = matrix - diagonal(jnp.full_like(own, zero))
+    factor = jax.lax.linalg.cholesky(shifted, symmetrize_input=False)
+    return root, matrix, jnp.all(own > 0) & jnp.all(jnp.isfinite(factor))
 
 
 def pack(lower: Inexact[Array, "n n"]) -> Inexact[Array, "triangle"]:

@@ -175,6 +175,24 @@ class QuantumOscillatorNetwork(Substrate):
             rest = -2 * root * (slope @ weighted)
         return GaussianState(bias - stiffness @ mean, pack(rest - stiffness @ factor))
 
+    def energy_under(
+        self,
+        pull: Float[Array, "outputs"],
+        output: Float[Array, "outputs"],
+        modes: Modes,
+        balance: tuple[Array, Array, Array],
+        x: Float[Array, "inputs"],
+    ) -> Float[Array, ""]:
+        """The energy of the equilibrium under a pull on the outputs, from its modes and its (stiffness, force, means).
+
+        With the potential -<pull, output> of the pull it is the free energy of the modes less f'K^-1 f / 2.
+        """
+        _, force, mean = balance
+        energy = pull @ output - 0.5 * force @ mean
+        if self.drive == "anchor":
+            energy += self._anchored(x)
+        return energy if self.single.sharp else energy + jnp.sum(self.single.free_energy(modes.frequency))
+
     def contrast(
         self,
         plus: GaussianState,

@@ -12,13 +12,18 @@ from jax.core import Tracer
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from substrates.nudge import Nudge
-from substrates.quantum.eigensolvers import self_consistent
+from substrates.quantum.eigensolvers import judged, self_consistent, start_of, unsettled
 from substrates.quantum.system import QuantumSubstrate
 from substrates.solvers.batching import in_turn
-from substrates.solvers.solver import Equilibrium, Solver, everywhere, judge, tolerance
+from substrates.solvers.solver import ROUNDINGS, Equilibrium, Solver, everywhere
 from substrates.substrate import Substrate, fixed, parameter_dtype
 
 MOST_AMPLITUDES = 1024
+
+_TERMS = 14
+"""Of Taylor's series of a matrix whose norm is at most 1/2."""
+
+_MOST_HALVINGS = 20
 
 
 class GibbsWeights(Solver):
@@ -27,19 +32,21 @@ class GibbsWeights(Solver):
     def __call__(
         self, substrate: Any, x: PyTree, nudge: Nudge | None, start: PyTree, key: PRNGKeyArray | None
     ) -> Equilibrium:
-        limit = tolerance(substrate, start, x, nudge)
-        one, infinite = jnp.ones((), jnp.int32), jnp.asarray(jnp.inf, start.dtype)
+        scale = substrate.temperature + substrate.model.energy_scale(x)
+        weights, limit = start_of(substrate, start, x, nudge, scale, ROUNDINGS)
 
-        def solve(weights, start, limit):
+        def look(weights, start, target):
             energies, vectors = in_turn(jnp.linalg.eigh)(substrate.model.hamiltonian(x, weights).matrix())
             log_p = jax.nn.log_softmax(-energies / substrate.temperature)
-            return (vectors * log_p) @ vectors.T, one, infinite
+            state = (vectors * log_p) @ vectors.T
+            own = None if nudge is None else -nudge.pull(substrate.read(state, x))
+            energy, step, gap = unsettled(start.dtype)
+            return own, substrate.residual(state, x, nudge), (state, energy, step + 1, gap)
 
-        if isinstance(nudge, Nudge):
-            state, steps, _ = self_consistent(substrate, x, nudge, start, solve, limit)
-        else:
-            state, steps, _ = solve(None, start, limit)
-        return judge(substrate, state, x, nudge, steps, limit)
+        first = (start, *unsettled(start.dtype))
+        (state, _, steps, _), residual = self_consistent(nudge, weights, first, look, limit)
+        energy = substrate.total_energy(state, x, nudge)
+        return Equilibrium(state, energy, residual, steps, judged(state, residual, limit))
 
 
 class GibbsEnsemble(Substrate):
@@ -97,7 +104,17 @@ class GibbsEnsemble(Substrate):
 
     def _root(self, state: Float[Array, "amplitudes amplitudes"]) -> Float[Array, "amplitudes amplitudes"]:
         """exp(K/2), whose rows are vectors of the mixture: exp(K) is the sum of their projectors."""
-        return jax.scipy.linalg.expm((state + state.T) / 4)
+        return exponential((state + state.T) / 4)
+
+
+def exponential(matrix: Float[Array, "n n"]) -> Float[Array, "n n"]:
+    """exp(A) by scaling, Taylor's series and squaring; differentiable to any order, at degenerate eigenvalues too."""
+    size = jnp.max(jnp.sum(jnp.abs(jax.lax.stop_gradient(matrix)), axis=1))
+    halvings = jnp.clip(jnp.ceil(jnp.log2(size)) + 1, 0, _MOST_HALVINGS)
+    small, one = matrix * 2**-halvings, jnp.eye(len(matrix), dtype=matrix.dtype)
+    series = jax.lax.fori_loop(0, _TERMS, lambda k, total: one + small @ total / (_TERMS - k), one)
+    square = lambda k, root: jax.lax.cond(k < halvings, lambda: root @ root, lambda: root)
+    return jax.lax.fori_loop(0, _MOST_HALVINGS, square, series)
 
 
 def gibbs_ensemble(model: QuantumSubstrate, temperature: Any) -> GibbsEnsemble:

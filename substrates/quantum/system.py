@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import abc
-from typing import ClassVar, Self
+from collections.abc import Callable
+from functools import partial
+from typing import ClassVar, Self, TypeVar
 
 import equinox as eqx
 import jax
@@ -15,6 +17,9 @@ from substrates.quantum.eigensolvers import EigenstateSolver, Operator
 from substrates.solvers.batching import in_turn
 from substrates.solvers.solver import Solver, everywhere
 from substrates.substrate import Substrate, split_parameters
+
+
+S = TypeVar("S", bound=Substrate)
 
 
 class QuantumSubstrate(Substrate):
@@ -77,9 +82,9 @@ class QuantumSubstrate(Substrate):
         """The vector with the sign with which it overlaps with another."""
         return jnp.where(jnp.vdot(vector, start) < 0, -vector, vector)
 
-    def same_ray(self, vector: Float[Array, "amplitudes"]) -> list[Array]:
+    def same_ray(self, vector: Float[Array, "amplitudes"]) -> Float[Array, "vectors amplitudes"]:
         """An orthonormal basis of the vectors that describe the same physical state."""
-        return [vector]
+        return vector[None]
 
     def gauge(self, x: PyTree) -> Float[Array, "amplitudes"] | None:
         """A vector that states are kept orthogonal to, by a term S/2 <gauge|psi>^2; None where no gauge is free."""
@@ -171,11 +176,12 @@ class QuantumSubstrate(Substrate):
         off = jax.vmap(self._off)(plus, xs) - jax.vmap(self._off)(minus, xs)
         unit = jax.vmap(lambda v: v / jnp.sqrt(jnp.vdot(v, v)))
         plus, minus = unit(plus), unit(minus)
-        parameters, rest = split_parameters(self)
+        one = lambda net, d, s, o, x: jnp.vdot(d, net.hamiltonian(x)(s)) + net.energy_scale(x) * o
+        return mean_gradient(self, one, plus - minus, plus + minus, off, xs)
 
-        def mean(parameters):
-            system = eqx.combine(parameters, rest)
-            one = lambda d, s, o, x: jnp.vdot(d, system.hamiltonian(x)(s)) + system.energy_scale(x) * o
-            return jnp.mean(jax.vmap(one)(plus - minus, plus + minus, off, xs))
 
-        return jax.grad(mean)(parameters)
+def mean_gradient(substrate: S, energy: Callable[..., Float[Array, ""]], *batch: PyTree) -> S:
+    """d/dtheta of the mean of energy(substrate, *example) over a batch."""
+    parameters, rest = split_parameters(substrate)
+    mean = lambda parameters: jnp.mean(jax.vmap(partial(energy, eqx.combine(parameters, rest)))(*batch))
+    return jax.grad(mean)(parameters)

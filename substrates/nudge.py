@@ -143,11 +143,25 @@ class Nudge(eqx.Module):
 
         For the squared error they are |beta| |output - target| and |beta| |output|, whose difference is what rounds.
         """
+        if self.separable:
+            pull, stiffness = self.pull_and_stiffness(output)
+            return (jnp.abs(pull) + jnp.abs(stiffness * output)).astype(output.dtype)
         return (jnp.abs(self.pull(output)) + jnp.abs(self.curvature(output)) @ jnp.abs(output)).astype(output.dtype)
 
     def stiffness(self, output: Inexact[Array, "outputs"]) -> Inexact[Array, "outputs"]:
         """beta times the diagonal of d2C/doutput2: what a closed-form solver adds to an output's own stiffness."""
-        return jnp.diagonal(self.curvature(output))
+        return self.pull_and_stiffness(output)[1]
+
+    def pull_and_stiffness(
+        self, output: Inexact[Array, "outputs"]
+    ) -> tuple[Inexact[Array, "outputs"], Inexact[Array, "outputs"]]:
+        """`pull` and `stiffness`, in one go where outputs do not feel each other."""
+        if self.about is not None:
+            return self.pull(output), jnp.zeros_like(output)
+        if not self.separable:
+            return self.pull(output), jnp.diagonal(self.curvature(output))
+        slope, stiffness = jax.jvp(self._slope, (output,), (jnp.ones_like(output),))
+        return -_times(self.beta, slope), _times(self.beta, stiffness)
 
     def curvature(self, output: Inexact[Array, "outputs"]) -> Inexact[Array, "outputs outputs"]:
         """beta d2C/doutput2."""

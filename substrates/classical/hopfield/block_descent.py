@@ -132,7 +132,8 @@ class BlockDescent(Solver):
             change = jnp.where(push, endless, change)
             return settle(carry, step, change, jnp.where(still, rough, limit)), still
 
-        outer = settle(carry, jnp.zeros((), jnp.int32), endless, rough), saddles
+        first = carry, endless, jnp.asarray(True), jnp.zeros((), jnp.int32), endless
+        outer = first, saddles
         (carry, residual, moves, step, _), aside = jax.lax.while_loop(unsettled, again, outer)
         return carry, residual, moves | aside, step
 

@@ -14,7 +14,7 @@ from typing import Any
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Inexact, Int
+from jaxtyping import Array, Float, Inexact, Int, Shaped
 
 
 class HashedByContent:
@@ -41,13 +41,13 @@ class HashedByContent:
         return hash(self._digest)
 
 
-def taken(values: Inexact[Array, "*batch nodes"], nodes: Int[Any, "*places"]) -> Inexact[Array, "*batch *places"]:
+def taken(values: Shaped[Any, "*batch nodes"], nodes: Int[Any, "*places"]) -> Any:
     """values[..., nodes] for numbers of nodes that are known to exist: one gather, without a look at their signs."""
     return jnp.asarray(values).at[..., nodes].get(mode="promise_in_bounds", wrap_negative_indices=False)
 
 
 def summed(
-    values: Inexact[Array, "places"], nodes: Int[Any, "places"], n: int, in_order: bool = False
+    values: Inexact[Any, "places"], nodes: Int[Any, "places"], n: int, in_order: bool = False
 ) -> Inexact[Array, "n"]:
     """The sums of the values that belong to each of n nodes; a value of node n belongs to none and is dropped."""
     zeros = jnp.zeros(n, values.dtype)
@@ -323,7 +323,7 @@ class Bonds(eqx.Module):
         i, j = known.pairs.T
         return jnp.zeros((known.n, known.n), self.weight.dtype).at[i, j].set(self.weight).at[j, i].set(self.weight)
 
-    def product(self, s: Inexact[Array, "*batch nodes"]) -> Inexact[Array, "*batch nodes"]:
+    def product(self, s: Inexact[Any, "*batch nodes"]) -> Inexact[Array, "*batch nodes"]:
         """W s: what every node feels from its neighbours."""
         if self.dense:
             return s @ self.matrix()

@@ -125,9 +125,9 @@ class GraphSweeps(Sweeps):
         self, spins: Float[Array, "places replicas"], first: int, end: int
     ) -> Float[Array, "block replicas"]:
         """sum_j J_ij s_j at the places from `first` to `end`."""
+        if self.matrix is not None:
+            return self.matrix[first:end] @ spins
         if self.layout is None or self.layout.offsets is None or self.diagonals is None:
-            if self.matrix is not None:
-                return self.matrix[first:end] @ spins
             return jnp.sum(self.weights[first:end, :, None] * spins[self.nodes[first:end]], axis=1)
         total = jnp.zeros((end - first, spins.shape[1]), self.dtype)
         inside = (self.layout.rows >= first) & (self.layout.rows < end)
@@ -175,7 +175,7 @@ class GraphSweeps(Sweeps):
         return spins.T if self.layout is None else self.inner(spins)[self.layout.place].T
 
     def _field_at(self, spins, place):
-        if self.diagonals is not None:
+        if self.layout is not None and self.diagonals is not None:
             columns = place + self.margin + jnp.asarray(self.layout.offsets, jnp.int32)
             return self.diagonals[:, place] @ spins[columns] + self.field[place]
         if self.matrix is not None:

@@ -69,7 +69,7 @@ class IsingModel(Spins):
         pairs = jnp.prod(taken(s, self.coupling.graph.edges), axis=1)
         return -jnp.sum(self.coupling.weight * pairs) - jnp.sum(self.field * s)
 
-    def local_field(self, state: Float[Array, "free"], x: Float[Array, "inputs"]) -> Float[Array, "free"]:
+    def local_field(self, state: Float[Any, "free"], x: Float[Array, "inputs"]) -> Float[Array, "free"]:
         return taken(self.coupling.product(self.configuration(state, x)) + self.field, self.roles.free)
 
     def held_field(self, x: Float[Array, "inputs"]) -> Float[Array, "free"]:
@@ -78,12 +78,12 @@ class IsingModel(Spins):
     def strengths(self, state: Float[Array, "free"], x: Float[Array, "inputs"]) -> Float[Array, "free"]:
         return jnp.abs(self.held_field(x)) + self._coupled(jnp.abs(state))
 
-    def _coupled(self, sizes: Float[Array, "free"]) -> Float[Array, "free"]:
+    def _coupled(self, sizes: Float[Any, "free"]) -> Float[Array, "free"]:
         """sum_j |J_ij| times the sizes of free spins j."""
         couplings = Bonds(jnp.abs(self.coupling.weight), self.coupling.graph)
         return taken(couplings.product(self.configuration(sizes, np.zeros(self.input_size))), self.roles.free)
 
-    def configuration(self, state: Float[Array, "free"], x: Float[Array, "inputs"]) -> Float[Array, "nodes"]:
+    def configuration(self, state: Float[Any, "free"], x: Float[Any, "inputs"]) -> Float[Array, "nodes"]:
         """All spins, free and held, in the order of the nodes."""
         return taken(jnp.concatenate([state, x.astype(state.dtype)]), self.roles.place)
 

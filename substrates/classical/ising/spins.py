@@ -150,7 +150,7 @@ class Spins(Substrate):
 
     # what flips change
 
-    def cost_of_flips(self, spins: Float[Array, "outputs copies"], nudge: Nudge) -> tuple[Array, Array]:
+    def cost_of_flips(self, spins: Float[Any, "outputs copies"], nudge: Nudge) -> tuple[Array, Array]:
         """beta (C after flipping one output spin - C before) for each of them, and |beta C before| + |beta C after|."""
         low, high = self.levels
         output = self.shown(spins)

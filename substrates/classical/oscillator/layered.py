@@ -172,7 +172,7 @@ class LayeredOscillators(CoupledPhases):
             np.asarray(min(len(widths), 2), np.int32),
         )
         outputs = np.arange(ends[-2], n, dtype=np.int32)
-        return Whole.of(half + half.T, source, *local, classes, outputs, self.readout, complete=True)
+        return Whole.of(half + half.T, source, local, classes, outputs, self.readout, complete=True)
 
     def blocks(self, x: Float[Array, "inputs"], small: bool) -> Whole | LayerBlocks:
         return self.whole(x) if small else LayerBlocks(self.coupling, self.local_terms, arrows(self.input_phase(x)))

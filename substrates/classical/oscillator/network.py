@@ -183,7 +183,7 @@ class OscillatorNetwork(CoupledPhases):
             source += arrows(self._clamped(x, self.field.dtype)) @ rows[:, free:].T
         local = [None if v is None else self.settling(v) for v in (self.second_harmonic, self.frequency)]
         classes = roles.colour, roles.colours
-        return Whole.of(rows[:, :free], source, *local, classes, roles.slots, self.readout, free == self.n)
+        return Whole.of(rows[:, :free], source, local, classes, roles.slots, self.readout, free == self.n)
 
     def neighbours(self, values: Float[Array, "free"]) -> Float[Array, "free"]:
         sizes = Bonds(jnp.abs(self.coupling.weight), self.coupling.graph)
@@ -191,10 +191,10 @@ class OscillatorNetwork(CoupledPhases):
 
     def adrift(self, nudge: Nudge | Pin | None) -> Bool[Array, "free"] | None:
         roles, roots = self.roles, self.roles.roots
-        anchored = roles.place >= len(roles.free)
-        if isinstance(roles, CompiledRoles) and np.all(np.isin(roots, roots[anchored])):
+        clamped = roles.place >= len(roles.free)
+        if isinstance(roles, CompiledRoles) and np.all(np.isin(roots, roots[clamped])):
             return None
-        anchored |= self.field != 0
+        anchored = jnp.asarray(clamped | (self.field != 0))
         if self.second_harmonic is not None:
             anchored |= self.second_harmonic != 0
         if nudge is not None:

@@ -81,8 +81,10 @@ class PhaseDescent(Solver):
             start = pinned(substrate, start, nudge)
         small = sum(leaf.size for leaf in jax.tree.leaves(start)) <= self.dense_size
         blocks = substrate.blocks(x, small)
-        kind = _AtOnce if isinstance(blocks, Whole) else _InTurn
-        phases = kind(substrate, blocks, nudge, start, meeting)
+        if isinstance(blocks, Whole):
+            phases = _AtOnce(substrate, blocks, nudge, start, meeting)
+        else:
+            phases = _InTurn(substrate, blocks, nudge, start, meeting)
         if self.sweeps is not None:
             z = jax.lax.fori_loop(0, self.sweeps, lambda _, z: phases.sweep(z)[0], phases.start)
             found = judge(substrate, phases.unwound(z), x, nudge, self.sweeps, limit)
@@ -238,7 +240,7 @@ class _InTurn(_Phases):
     def _turned(self, k: int, z: PyTree, gain: Any, look: Any) -> tuple[PyTree, Float[Array, ""]]:
         block, unit = self.blocks.nodes[k], self.unit[k]
         c, s = old = self.blocks.get(z, k)
-        parts = balance(c, s, *self.blocks.field(z, k), block.harmonic)
+        parts = balance(old, self.blocks.field(z, k), block.harmonic)
         if block.outputs is not None and self.nudge is not None:
             torque, stiffness = self._nudge_on(z, self.nudge, block.outputs)
             parts = parts[0] + stiffness, parts[1] + torque, parts[2] + stiffness
@@ -261,8 +263,9 @@ class _InTurn(_Phases):
         if held is not None:
             felt, still = jnp.where(held, 0, felt), still | held
         new = jnp.stack([c * cosine - s * sine, s * cosine + c * sine])
-        beyond = gain * new - (gain - 1) * old
-        new = beyond / jnp.sqrt(jnp.sum(beyond**2, axis=0))
+        if not isinstance(gain, float):
+            beyond = gain * new - (gain - 1) * old
+            new = beyond / jnp.sqrt(jnp.sum(beyond**2, axis=0))
         return self.blocks.put(z, k, jnp.where(still, old, new)), jnp.max(felt)
 
     def _held(self, k: int) -> np.ndarray | None:

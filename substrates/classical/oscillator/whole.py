@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -17,16 +18,15 @@ MOST_COLOURS = 8
 
 
 def balance(
-    c: Float[Array, "n"],
-    s: Float[Array, "n"],
-    felt_c: Float[Array, "n"],
-    felt_s: Float[Array, "n"],
+    z: Any,
+    felt: Any,
     harmonic: Float[Array, "n"] | None,
 ) -> tuple[Float[Array, "n"], Float[Array, "n"], Float[Array, "n"]]:
-    """What arrows (c, s) turn to, along them and across, and the curvature of the energy of each.
+    """What arrows z = (c, s) turn to where they feel others, along them and across, and the curvature of the energy.
 
     -1/2 K cos 2 phi is -K cos^2 phi or, for K < 0, -|K| sin^2 phi: concave in the arrow, and taken by its tangent.
     """
+    (c, s), (felt_c, felt_s) = z, felt
     along, across = c * felt_c + s * felt_s, c * felt_s - s * felt_c
     if harmonic is None:
         return along, across, along
@@ -74,16 +74,16 @@ class Whole(eqx.Module):
         cls,
         coupling: Float[Array, "n n"],
         source: Float[Array, "2 n"],
-        harmonic: Float[Array, "n"] | None,
-        frequency: Float[Array, "n"] | None,
+        local: Sequence[Float[Array, "n"] | None],
         classes: tuple[Int[Any, "n"], Int[Any, ""]],
         slots: Int[Any, "outputs"],
         readout: str,
         complete: bool,
     ) -> Whole:
-        """From the arrows that the rest exerts, the classes of phases and how many, and the outputs among them."""
+        """From the arrows that the rest exerts, K and omega, the classes of phases and how many, and the outputs."""
         shown = (slots[:, None] == np.arange(len(coupling), dtype=np.int32)).astype(coupling.dtype)
-        return cls(coupling, *source, harmonic, frequency, *classes, shown, readout == "sine", complete)
+        along, across = source
+        return cls(coupling, along, across, local[0], local[1], *classes, shown, readout == "sine", complete)
 
     def felt(self, c: Float[Array, "n"], s: Float[Array, "n"]) -> tuple[Float[Array, "n"], Float[Array, "n"]]:
         """sum_j W_ij z_j + (what the rest exerts), for arrows z = (c, s)."""
@@ -106,7 +106,7 @@ class Whole(eqx.Module):
     ) -> tuple[Float[Array, "n"], Float[Array, "n"], Float[Array, "n"]]:
         """What each phase turns to among the others, along it and across; and the curvature of its energy."""
         c, s = jnp.cos(phi), jnp.sin(phi)
-        along, across, curvature = balance(c, s, *self.felt(c, s), self.harmonic)
+        along, across, curvature = balance((c, s), self.felt(c, s), self.harmonic)
         if nudge is not None:
             out, slope = (self.shown @ s, self.shown @ c) if self.sine else (self.shown @ phi, 1.0)
             pull, curved = _drawn(nudge, out)
@@ -130,7 +130,7 @@ class Whole(eqx.Module):
         if self.frequency is not None:
             energy -= self.frequency @ phi
             torque += self.frequency
-        brought = np.zeros(phi.shape, phi.dtype)
+        brought = jnp.zeros_like(phi)
         hessian = -self.coupling * jnp.cos(phi[:, None] - phi)
         if nudge is not None:
             out, slope = (self.shown @ s, self.shown @ c) if self.sine else (self.shown @ phi, None)

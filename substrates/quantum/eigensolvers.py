@@ -27,8 +27,12 @@ LEAST_GAP = 256
 ROUNDINGS = 64
 """So many rounding errors of the scale of the energies are never asked for in a residual."""
 
-MOST_LEFT = 0.1
-"""The search for the next level ends with a residual of at most so large a part of the gap that it found."""
+LEAST_SHARE = 0.01
+"""The share that a level has in the start of the search for the next one, times the root of the dimension, is taken to
+be no smaller: the random part of the start gives it a normal one of 0.3 to 0.7."""
+
+FAR = 1e-3
+"""Gaps above so large a part of the scale of the energies are seen in 32 bits."""
 
 _ROUNDS = 60
 
@@ -50,9 +54,10 @@ class EigenstateSolver(Solver):
     products with H only, a few vectors of memory, and few steps from a start that is nearly right. Energies are
     measured against their scale S, so that their unit does not matter. The gap to the next level (and to the one
     before) is looked at in the free phase: below `degenerate` S, or 256 rounding errors of S, the status is
-    `zero_mode`. The search for the next level starts from what simple operators make of the state and a random vector,
-    and stops at a residual that it would not reach with the random part of a still lower level in it; `steps` does not
-    count its products.
+    `zero_mode`. The search for the next level starts from
+    what simple operators make of the state and a random vector, and every step tells by how much the steps so far have
+    multiplied the share of a level at the energy of the state. It ends where such a level would leave a larger
+    residual than there is. Without a nudge it is looked for in 32 bits first. `steps` does not count its products.
 
     A nudge whose cost is not linear acts through the outputs that it changes. The outputs are then the root of
     o = <O>(psi of H - sum pull_k(o) O_k), found by Broyden's method from the start's outputs, with as many
@@ -129,40 +134,62 @@ class EigenstateSolver(Solver):
         return vectors[k], operator(vectors[k]), jnp.ones((), jnp.int32), gap
 
     def _by_products(self, substrate, operator: Operator, start, limit, free) -> tuple[Array, ...]:
-        level, none, select = substrate.level, self._no_gap(start.dtype), jax.lax.select
+        level, none, select, dtype = substrate.level, self._no_gap(start.dtype), jax.lax.select, start.dtype
         # what the vectors below leave of an excited state's residual adds up
         part = limit / math.sqrt(level + 1)
-        # near a higher level the residual is twice the distance in energy times the amplitude of a lower one, which
-        # starts at about 0.3/sqrt(dimension)
-        first, least = 0.01 / math.sqrt(substrate.dimension), ROUNDINGS * float(jnp.finfo(start.dtype).eps)
+        first, least = LEAST_SHARE / math.sqrt(substrate.dimension), ROUNDINGS * float(jnp.finfo(dtype).eps)
+        quick = free is True and self.degenerate > 0 and dtype == jnp.float64
 
-        def search(k, carry):
-            below, moved, last, steps, gap = carry
+        def alone(found: Search, energy: Float[Array, ""]) -> tuple[Float[Array, ""], Float[Array, ""]]:
+            """How far above an energy and its next `none` the search is, and the residual below which it is alone."""
+            distance = found.energy - energy - none
+            return distance, first * found.growth * distance
+
+        def look(below: Array, energy: Float[Array, ""]) -> Float[Array, ""]:
+            """The distance of the next level in 32 bits, where they show that it is far; else 0."""
+            rough = lambda tree: jax.tree.map(lambda leaf: leaf.astype(jnp.float32), tree)
+
+            def enough(found: Search) -> Bool[Array, ""]:
+                distance, most = alone(found, rough(energy))
+                return (found.residual <= most) | (distance <= FAR)
+
+            begin, count = rough(substrate.excitations(below[level * ray])), jnp.asarray(len(below), jnp.int32)
+            given = (rough(operator), begin, rough(below), count, enough, jnp.asarray(False), rough(energy + none), 500)
+            found, *_ = lowest_eigenvector(*given)
+            distance, most = alone(found, rough(energy))
+            return select((found.residual <= most) & (distance > FAR), distance, 0 * distance).astype(dtype)
+
+        def going(carry):
+            k, far = carry[0], carry[-1]
+            return (k < searches) & ~((k > level) & (far > 0))
+
+        def search(carry):
+            k, below, moved, last, steps, gap, far = carry
             seeks = k > level
 
             def enough(found: Search) -> Bool[Array, ""]:
-                distance = jnp.maximum(found.energy - last, 0)
-                most = jnp.maximum(jnp.minimum(first * found.growth, MOST_LEFT) * distance, least)
-                return (found.residual <= select(seeks, most, part)) | (seeks & (distance <= none))
+                distance, most = alone(found, last)
+                most = select(seeks, jnp.maximum(most, least), part)
+                return (found.residual <= most) | (seeks & (distance <= 0))
 
             known = below[0] if level == 0 else select(seeks, below[level * ray], start)
             begin = select(k == level, start, substrate.excitations(known))
-            found, vector, product = lowest_eigenvector(
-                operator, begin, below, k * ray, enough, ~seeks, last + none, self.max_steps
-            )
+            given = (operator, begin, below, k * ray, enough, ~seeks, last + none, self.max_steps)
+            found, vector, product = lowest_eigenvector(*given)
             below = below.at[k * ray + np.arange(ray, dtype=np.int32)].set(substrate.same_ray(vector), mode="drop")
             moved = select(seeks, moved, product)
             steps += select(seeks, jnp.zeros((), jnp.int32), found.steps)
             gap = select(k < max(level, 1), gap, jnp.minimum(gap, found.energy - last))
-            return below, moved, found.energy, steps, gap
+            if quick:
+                far = jax.lax.cond(k == level, look, lambda *_: far, below, found.energy)
+            return k + 1, below, moved, found.energy, steps, gap, far
 
         ray = len(substrate.same_ray(start))
-        below = jnp.zeros(((level + 1) * ray, start.size), start.dtype)
-        zero = jnp.zeros((), start.dtype)
+        below, zero = jnp.zeros(((level + 1) * ray, start.size), dtype), jnp.zeros((), dtype)
         searches = level + 1 + (jnp.asarray(free, jnp.int32) if self.degenerate > 0 else 0)
-        carry = (below, start, zero, *unsettled(start.dtype)[1:])
-        below, moved, _, steps, gap = jax.lax.fori_loop(0, searches, search, carry)
-        return below[level * ray], moved, steps, gap
+        carry = (jnp.zeros((), jnp.int32), below, start, zero, *unsettled(dtype)[1:], zero)
+        _, below, moved, _, steps, gap, far = jax.lax.while_loop(going, search, carry)
+        return below[level * ray], moved, steps, jnp.minimum(gap, jnp.where(far > 0, far, jnp.inf)) if quick else gap
 
 
 def is_free(nudge: Nudge | None) -> Bool[Array, ""] | bool:

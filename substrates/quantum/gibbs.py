@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import equinox as eqx
 import jax
@@ -11,11 +11,11 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
-from substrates.nudge import Nudge
-from substrates.quantum.eigensolvers import judged, self_consistent, start_of, unsettled
-from substrates.quantum.system import QuantumSubstrate
+from substrates.nudge import Nudge, Pin
+from substrates.quantum.eigensolvers import is_free, judged, self_consistent, unsettled
+from substrates.quantum.system import QuantumSubstrate, mean_gradient
 from substrates.solvers.batching import in_turn
-from substrates.solvers.solver import ROUNDINGS, Equilibrium, Solver, everywhere
+from substrates.solvers.solver import ROUNDINGS, Equilibrium, Solver, default_tolerance, everywhere, left_over
 from substrates.substrate import Substrate, fixed, parameter_dtype
 
 MOST_AMPLITUDES = 1024
@@ -32,21 +32,52 @@ class GibbsWeights(Solver):
     def __call__(
         self, substrate: Any, x: PyTree, nudge: Nudge | None, start: PyTree, key: PRNGKeyArray | None
     ) -> Equilibrium:
-        scale = substrate.temperature + substrate.model.energy_scale(x)
-        weights, limit = start_of(substrate, start, x, nudge, scale, ROUNDINGS)
+        model, temperature, dtype = substrate.model, substrate.temperature, start.dtype
+        scale = temperature + model.energy_scale(x)
+        free, least = default_tolerance(dtype), ROUNDINGS * float(jnp.finfo(dtype).eps)
 
         def look(weights, start, target):
-            energies, vectors = in_turn(jnp.linalg.eigh)(substrate.model.hamiltonian(x, weights).matrix())
-            log_p = jax.nn.log_softmax(-energies / substrate.temperature)
-            state = (vectors * log_p) @ vectors.T
-            own = None if nudge is None else -nudge.pull(substrate.read(state, x))
-            energy, step, gap = unsettled(start.dtype)
-            return own, substrate.residual(state, x, nudge), (state, energy, step + 1, gap)
+            matrix = model.hamiltonian(x, weights).matrix()
+            energies, vectors = in_turn(jnp.linalg.eigh)(matrix)
+            log_p = jax.nn.log_softmax(-energies / temperature)
+            p, state = jnp.exp(log_p), (vectors * log_p) @ vectors.T
+            energy = temperature * jnp.vdot(p, log_p) + jnp.vdot(p, energies)
+            slopes = frechet(p, log_p)
 
-        first = (start, *unsettled(start.dtype))
-        (state, _, steps, _), residual = self_consistent(nudge, weights, first, look, limit)
-        energy = substrate.total_energy(state, x, nudge)
-        return Equilibrium(state, energy, residual, steps, judged(state, residual, limit))
+            def forces(operators: Float[Array, "... n n"]) -> Float[Array, "... n n"]:
+                """-d tr(rho A)/dstate of operators A in the basis of the eigenvectors."""
+                inner = vectors.T @ operators
+                mean = jnp.einsum("...ii,i->...", inner, p)[..., None, None]
+                return -vectors @ (slopes * (inner - mean * one)) @ vectors.T
+
+            one = np.eye(len(p), dtype=dtype)
+            force, meeting, own, limit = forces(matrix @ vectors + vectors * (temperature * log_p)), scale, None, free
+            if nudge is not None:
+                rows = vectors.T
+                means, transpose = jax.vjp(jax.vmap(model.means), rows)
+                output = p @ means
+                own = -nudge.pull(output)
+                energy += nudge.energy(output) - jnp.vdot(weights, output)
+                # the slope of a mean is 2 O_k psi
+                acting = lambda w: transpose(jnp.broadcast_to(w / 2, means.shape))[0].T
+                added, brought, pushed = forces(jax.vmap(acting)(jnp.stack([own - weights, nudge.size(output), own])))
+                force, meeting = force + added, scale + jnp.abs(brought)
+                limit = jnp.where(is_free(nudge), free, jnp.maximum(free * left_over(pushed, scale), least))
+            return own, left_over(force, meeting) / limit, (state, energy, jnp.ones((), jnp.int32), limit)
+
+        weights = None if nudge is None else -nudge.pull(substrate.read(start, x))
+        first, one = (start, *unsettled(dtype)), jnp.ones((), dtype)
+        (state, energy, steps, limit), residual = self_consistent(nudge, weights, first, look, one)
+        return Equilibrium(state, energy, residual * limit, steps, judged(state, residual, one))
+
+
+def frechet(p: Float[Array, "n"], log_p: Float[Array, "n"]) -> Float[Array, "n n"]:
+    """(p_i - p_j) / (log p_i - log p_j) of all pairs, p_i where they are the same: how exp(K) answers to a change of K
+    in the basis of its eigenvectors (Daleckii and Krein 1965).
+    """
+    apart = jnp.abs(log_p[:, None] - log_p)
+    safe = jnp.where(apart > 0, apart, 1)
+    return jnp.maximum(p[:, None], p) * jnp.where(apart > 0, -jnp.expm1(-safe) / safe, 1)
 
 
 class GibbsEnsemble(Substrate):
@@ -81,9 +112,24 @@ class GibbsEnsemble(Substrate):
         operator = self.model.hamiltonian(x)
         mean = jnp.vdot(share, jax.vmap(operator)(share))
         entropy = log_z - jnp.vdot(share, symmetric @ share)
-        scale = self.temperature + self.model.energy_scale(x)
-        skew = 0.25 * scale * jnp.sum((state - state.T) ** 2)
+        skew = (self.temperature + self.model.energy_scale(x)) * _skew(state)
         return mean - self.temperature * entropy + 0.5 * self.temperature * log_z**2 + skew
+
+    def contrast(
+        self,
+        plus: PyTree,
+        minus: PyTree,
+        xs: PyTree,
+        nudges_plus: Nudge | Pin | None = None,
+        nudges_minus: Nudge | Pin | None = None,
+    ) -> Self:
+        def density(state: Array) -> Array:
+            root = self._root(state)
+            return root @ root / jnp.vdot(root, root)
+
+        rho, skew = (jax.vmap(f)(plus) - jax.vmap(f)(minus) for f in (density, _skew))
+        one = lambda net, d, o, x: jnp.vdot(d, net.model.hamiltonian(x).matrix()) + net.model.energy_scale(x) * o
+        return mean_gradient(self, one, rho, skew, xs)
 
     def initial_state(self, x: PyTree) -> Float[Array, "amplitudes amplitudes"]:
         """The state of infinite temperature."""
@@ -105,6 +151,11 @@ class GibbsEnsemble(Substrate):
     def _root(self, state: Float[Array, "amplitudes amplitudes"]) -> Float[Array, "amplitudes amplitudes"]:
         """exp(K/2), whose rows are vectors of the mixture: exp(K) is the sum of their projectors."""
         return exponential((state + state.T) / 4)
+
+
+def _skew(state: Float[Array, "n n"]) -> Float[Array, ""]:
+    """|state - state'|^2 / 4."""
+    return 0.25 * jnp.sum((state - state.T) ** 2)
 
 
 def exponential(matrix: Float[Array, "n n"]) -> Float[Array, "n n"]:

@@ -101,7 +101,7 @@ class HamiltonianSubstrate(QuantumSubstrate):
         noise = jax.random.normal(jax.random.key(1), vector.shape, vector.dtype)
         moved = jnp.tensordot(share, self.terms @ vector, 1)
         size = jnp.linalg.norm(moved)
-        return moved / jnp.where(size > 0, size, 1) + 0.3 * noise / jnp.linalg.norm(noise)
+        return moved / jnp.where(size > 0, size, 1) + 0.7 * noise / jnp.linalg.norm(noise)
 
     def diagonalised(self, operator: Operator) -> tuple[Float[Array, "levels"], Float[Array, "levels amplitudes"]]:
         energies, vectors = in_turn(jnp.linalg.eigh)(operator.matrix())

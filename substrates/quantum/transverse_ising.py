@@ -218,7 +218,7 @@ class TransverseFieldIsing(QuantumSubstrate):
         random = ((left[:, None] + right) * vector.reshape(left.size, right.size)).ravel()
         scattered = jnp.arange(vector.size, dtype=jnp.uint32) * np.uint32(2654435769)
         scattered = (scattered ^ (scattered >> np.uint32(15))).astype(vector.dtype) * 2.0**-31 - 1
-        return random + 0.3 * math.sqrt(3 / vector.size) * scattered
+        return random + 0.7 * math.sqrt(3 / vector.size) * scattered
 
     def _checked(self, x: Any) -> Float[Array, "inputs"]:
         if jnp.shape(x) != (len(self.inputs),):

@@ -100,8 +100,8 @@ class QuantumOscillatorNetwork(Substrate):
     hbar: float = eqx.field(static=True, default=1.0)
     temperature: float = eqx.field(static=True, default=0.0)
     gain: float = eqx.field(static=True, default=1.0)
-    stiffness_floor: float = eqx.field(static=True, default=0.0)
-    onsite_floor: float = eqx.field(static=True, default=0.0)
+    stiffness_floor: Float[Array, ""] = fixed(kw_only=True)
+    onsite_floor: Float[Array, ""] = fixed(kw_only=True)
     labels: tuple[Hashable, ...] | None = eqx.field(static=True, default=None)
 
     @property

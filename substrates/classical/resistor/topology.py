@@ -9,9 +9,7 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 import numpy as np
-import scipy.sparse
-import scipy.sparse.csgraph
-import scipy.sparse.linalg
+import scipy
 from jaxtyping import Array, PyTree
 
 from substrates.classical.resistor.elements import GROUND, Shockley

@@ -68,6 +68,7 @@ def keep_compiled() -> Path | None:
     jax.config.update("jax_compilation_cache_dir", str(folder))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+    jax.config.update("jax_persistent_cache_enable_xla_caches", "none")  # their folder would be part of every key
     warnings.filterwarnings("ignore", "Error (reading|writing) persistent compilation cache entry", UserWarning)
     if jax.config.values["jax_logging_level"] == "NOTSET":
         # For each entry XLA logs that the processor lacks "prefer-no-gather" (openxla/xla issue 44565): a preference of

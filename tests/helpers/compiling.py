@@ -22,7 +22,7 @@ def main(as_nobody):
             counts[kind] += event == f"/jax/compilation_cache/cache_{kind}"
 
     jax.monitoring.register_event_listener(count)
-    programs = [jax.jit(lambda x, k=k: jnp.linalg.solve(jnp.eye(3) * k, jnp.sin(x))) for k in (1.0, 2.0, 3.0)]
+    programs = [jax.jit(lambda x, k=k: jnp.sort(jnp.sin(x) / k)) for k in (1.0, 2.0, 3.0)]
     if as_nobody and os.getuid() == 0:  # root writes anywhere
         os.setuid(65534)
     with warnings.catch_warnings(record=True) as caught:

@@ -30,7 +30,7 @@ _HOMES = {
     "learning.reference": "ImplicitGradient",
     "learning.training": "Run fit",
 }
-__all__ = [name for names in _HOMES.values() for name in names.split()]
+__all__ = [name for names in _HOMES.values() for name in names.split()]  # pyright: ignore[reportUnsupportedDunderAll]
 
 
 def __getattr__(name: str) -> Any:

@@ -48,7 +48,7 @@ _HOMES = {
     "substrates.session": "keep_compiled start_session",
     "substrates.substrate": "Equilibrium Nudge Pin Status Substrate fixed",
 }
-__all__ = [name for names in _HOMES.values() for name in names.split()]
+__all__ = [name for names in _HOMES.values() for name in names.split()]  # pyright: ignore[reportUnsupportedDunderAll]
 
 
 def __getattr__(name: str) -> Any:

@@ -8,7 +8,7 @@ os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 
 import jax
 import pytest
-from compile_times import CompileTimes
+from compile_times import CompileTimes, memory_maps
 from hypothesis import HealthCheck, settings
 
 from substrates.session import keep_compiled
@@ -48,13 +48,11 @@ def _room_for_programs():
 def crowded():
     """Whether compiled programs take an eighth of the memory, or a third of the memory maps that Linux allows.
 
-    Thousands of programs take gigabytes, and two or three maps each. Without /proc there is no telling.
+    A program takes some fifty maps, so that a thousand fill a process. Without /proc there is no telling.
     """
     try:
         limit = int(Path("/proc/sys/vm/max_map_count").read_text())
-        with open("/proc/self/maps") as lines:
-            maps = sum(1 for _ in lines)
         pages = int(Path("/proc/self/statm").read_text().split()[1])
     except OSError:
         return True
-    return maps > limit / 3 or pages > os.sysconf("SC_PHYS_PAGES") / 8
+    return memory_maps() > limit / 3 or pages > os.sysconf("SC_PHYS_PAGES") / 8

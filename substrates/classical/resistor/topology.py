@@ -12,9 +12,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-import scipy.sparse
-import scipy.sparse.csgraph
-import scipy.sparse.linalg
+import scipy
 from jaxtyping import Array, Float, Inexact, Int, PyTree
 
 from substrates.classical.resistor.elements import GROUND, Shockley

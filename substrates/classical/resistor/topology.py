@@ -20,7 +20,6 @@ from substrates.solvers.solver import System
 from substrates.wiring import HashedByContent, SparseMap, colour_classes, taken
 from substrates.wiring.graphs import MOST_NODES_AT_RUN_TIME
 
-
 WIDTHS = {
     "edges": 2,
     "diodes": 2,

@@ -92,7 +92,14 @@ def lowest_eigenvector(
         quiet = enough(found) | (found.steps >= max_steps)
         over = (quiet & (fresh | ~checked)) | (fresh & (starts >= _STARTS))
         again = (quiet | stuck) & ~fresh
-        return (x, hx, g, p), (along, beta, square, share, pushed), found, again, starts + again.astype(starts.dtype), over
+        return (
+            (x, hx, g, p),
+            (along, beta, square, share, pushed),
+            found,
+            again,
+            starts + again.astype(starts.dtype),
+            over,
+        )
 
     vectors, numbers = (start, *[jnp.zeros_like(start)] * 3), (zero, zero, zero, one, zero)
     first = (vectors, numbers, Search(zero, zero, none, zero), jnp.asarray(True), none, jnp.asarray(False))

@@ -72,7 +72,10 @@ def test_delivered_power_is_dissipated(kind, seed):
     pairs = net.current_sources
     delivered += np.sum((v[pairs[:, 1]] - v[pairs[:, 0]]) * np.asarray(net.source_current))
     control = net.controlled_sources[:, 2:]
-    drawn = net.reverse_gain * np.asarray(net.source_currents(state, x))[len(net.topology.layout.source_pairs) - len(net.gain) :]
+    drawn = (
+        net.reverse_gain
+        * np.asarray(net.source_currents(state, x))[len(net.topology.layout.source_pairs) - len(net.gain) :]
+    )
     delivered -= np.sum((v[control[:, 0]] - v[control[:, 1]]) * drawn)
     spent = np.sum(net.dissipated_power(state, x)) + np.sum(net.diode_drops(state, x) * net.diode_currents(state, x))
     np.testing.assert_allclose(delivered, spent, rtol=1e-9)

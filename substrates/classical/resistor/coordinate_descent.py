@@ -65,7 +65,11 @@ def _descend(solver: CoordinateDescent, net: Circuit, x: Array, nudge: Nudge | N
     bounds = net.bounds(x)
     colour = jnp.asarray(topology.maps.colour)
     colours = jnp.max(colour, initial=-1) + 1
-    read = None if nudge is None else topology.maps.read_test.dense(dtype) * topology.maps.read.dense(dtype)[:, : topology.size]
+    read = (
+        None
+        if nudge is None
+        else topology.maps.read_test.dense(dtype) * topology.maps.read.dense(dtype)[:, : topology.size]
+    )
 
     def added(u) -> Float[Array, "potentials"]:
         if nudge is None:

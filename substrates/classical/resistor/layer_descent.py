@@ -194,7 +194,9 @@ class _Nodes:
         """What acts on the outputs at these voltages."""
         if not isinstance(self.nudge, Nudge):
             return _Acting(*[jnp.zeros_like(voltage)] * 3)
-        return _Acting(*self.nudge.pull_and_stiffness(voltage), self.nudge.size(voltage))
+        pull, stiffness = self.nudge.pull_and_stiffness(voltage)
+        felt = jnp.abs(pull) + jnp.abs(stiffness * voltage) if self.nudge.separable else self.nudge.size(voltage)
+        return _Acting(pull, stiffness, felt)
 
     def left_over(self, state: State, scale: State, acting: _Acting) -> State:
         """The parts that Kirchhoff's law leaves over of the currents that meet at each node; the substrate's own
@@ -206,13 +208,12 @@ class _Nodes:
                 parts.append(part(voltage - self.nudge.target, jnp.abs(voltage) + jnp.abs(self.nudge.target)))
                 continue
             force = self.kappa[layer] * (self.arriving(state, layer) - self.total[layer] * voltage)
-            meeting = scale[layer]
-            if layer == self.last and isinstance(self.nudge, Nudge):
-                force += acting.pull
-                meeting += acting.size
+            if layer == self.last:
+                parts.append(part(force + acting.pull, scale[layer] + acting.size))
+                continue
             stiffness = self.kappa[layer] * self.total[layer]
             lower, upper = (reach(stiffness, side[layer], voltage) for side in (self.lower, self.upper))
-            parts.append(part(jnp.clip(force, lower, upper), meeting))
+            parts.append(part(jnp.clip(force, lower, upper), scale[layer]))
         return tuple(parts)
 
     def decided(self, state: State, parts: State, scale: State, stiffness: Array) -> Bool[Array, ""]:
@@ -230,6 +231,7 @@ class _Nodes:
         """
         net, dtype = self.net, self.dtype
         epsilon = float(jnp.finfo(dtype).eps)
+        tiny = float(jnp.finfo(dtype).tiny)  # of a node without conductance all is grounded
         amplified = jnp.concatenate([jnp.ones(1, dtype), jnp.cumprod(net.gain)])
         grounding = jnp.zeros((), dtype)  # 1 - the share of the layer's own error that comes back from before it
         offset = jnp.zeros((), dtype)
@@ -249,14 +251,11 @@ class _Nodes:
             if layer == self.last and isinstance(self.nudge, Pin):
                 fixed = jnp.ones_like(fixed)
             off = scale[layer] * (parts[layer] + epsilon) / (self.kappa[layer] * amplified[layer])
-            held, total = fixed + seen, fixed + before + after
-            alive = total > 0
-            share = lambda part, whole, alive=alive: jnp.where(alive, part / jnp.where(alive, whole, 1), 0)
-            loose = 1 - jnp.min(jnp.where(alive, share(held, held + after), 1))  # of the layer after, in this layer
-            drift = jnp.max(share(before * offset + off, held + after))
-            bounds.append((loose, drift))
-            grounding = jnp.where(alive, share(fixed + seen + (before - seen) * (1 - loose), total), 1)
-            offset = drift
+            held = fixed + seen
+            loose = 1 - jnp.min((held + tiny) / (held + after + tiny))  # of the layer after, in this layer
+            offset = jnp.max((before * offset + off) / (held + after + tiny))
+            bounds.append((loose, offset))
+            grounding = (held + (before - seen) * (1 - loose) + tiny) / (fixed + before + after + tiny)
         error, worst = jnp.zeros((), dtype), jnp.zeros((), dtype)
         for loose, drift in reversed(bounds):
             error = loose * error + drift

@@ -113,7 +113,9 @@ def _solve_dense(
 ) -> Solved:
     size, dtype = topology.size, conductance.dtype
     if topology.compiled is None:
-        left, right = (by.dense(dtype)[: conductance.size, :size] for by in (topology.maps.leaving, topology.maps.drops))
+        left, right = (
+            by.dense(dtype)[: conductance.size, :size] for by in (topology.maps.leaving, topology.maps.drops)
+        )
         matrix = (left.T * conductance) @ right
     else:
         rows, columns, element, coefficient = _pattern(topology.compiled, conductance.size)

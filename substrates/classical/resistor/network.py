@@ -513,7 +513,9 @@ class ResistorNetwork(ResistorCircuit):
 
     # what solvers build on
 
-    def flow(self, potentials: Inexact[Array, "potentials"], x: Float[Array, "inputs"], diode_current: Any = None) -> Flow:
+    def flow(
+        self, potentials: Inexact[Array, "potentials"], x: Float[Array, "inputs"], diode_current: Any = None
+    ) -> Flow:
         """Voltages and currents at independent potentials.
 
         Args:
@@ -526,7 +528,10 @@ class ResistorNetwork(ResistorCircuit):
         drops = maps.drops(known)
         at_diodes = drops[edges : edges + diodes]
         return Flow(
-            maps.voltages(known), drops, at_diodes, diode_current(at_diodes) if callable(diode_current) else diode_current
+            maps.voltages(known),
+            drops,
+            at_diodes,
+            diode_current(at_diodes) if callable(diode_current) else diode_current,
         )
 
     def content(self, flow: Flow) -> Inexact[Array, ""]:

@@ -317,7 +317,9 @@ def _newton(circuit: _Unconstrained, u, limit, max_steps, certain: bool = True) 
     return view, ending
 
 
-def _multipliers(solver: OperatingPoint, free: _Unconstrained, start: PyTree, limit: Array) -> tuple[Any, Array, _Ending]:
+def _multipliers(
+    solver: OperatingPoint, free: _Unconstrained, start: PyTree, limit: Array
+) -> tuple[Any, Array, _Ending]:
     """The augmented Lagrangian: (state, residual, how it ended)."""
     net, x, nudge, maps = free.net, free.x, free.hold, free.net.topology.maps
     dtype, ideal, pinned = net.conductance.dtype, net.topology.bounded, isinstance(nudge, Pin)

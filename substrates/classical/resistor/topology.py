@@ -211,7 +211,9 @@ class Layout(HashedByContent):
     @functools.cached_property
     def held(self) -> np.ndarray:
         """The ideal diodes across voltage sources alone, where no diode joins independent potentials."""
-        none = self.diode_reach == 0 if self.ideal_diodes and not self.diodes_between_potentials else self.diode_reach < 0
+        none = (
+            self.diode_reach == 0 if self.ideal_diodes and not self.diodes_between_potentials else self.diode_reach < 0
+        )
         return np.flatnonzero(none).astype(np.int32)
 
     @functools.cached_property
@@ -459,7 +461,9 @@ def incidence(n: int, pairs: np.ndarray) -> Any:
     return scipy.sparse.csr_array((signs[real], (rows[real], nodes[real])), shape=(len(pairs), n))
 
 
-def eliminate(groups: tuple[np.ndarray, np.ndarray, Any], controls: np.ndarray, gain: np.ndarray, name: str) -> tuple[Any, Any]:
+def eliminate(
+    groups: tuple[np.ndarray, np.ndarray, Any], controls: np.ndarray, gain: np.ndarray, name: str
+) -> tuple[Any, Any]:
     """The sparse maps (T, D) with v = T potentials + D values, for every voltage source of a `Layout` with such groups.
 
     With R and P the maps of potentials and source values along spanning trees of the sources, P_c the columns of the

@@ -112,7 +112,13 @@ class ClosedForm(Solver):
             accepted = first | (better & holds)
             here = jax.tree.map(lambda new, old: select(accepted, new, old), there, here)
             known, stable = select(first, response.known(here.settled), known), select(first, holds, stable)
-            return here, step + accepted.astype(step.dtype), select(accepted, jnp.ones_like(fraction), fraction / 2), known, stable
+            return (
+                here,
+                step + accepted.astype(step.dtype),
+                select(accepted, jnp.ones_like(fraction), fraction / 2),
+                known,
+                stable,
+            )
 
         nowhere, no = Place(response.blank(pull), pull, pull + 1, pull, 0 * one, 0 * one), np.asarray(False)  # pyright: ignore[reportArgumentType]
         first = (nowhere, np.asarray(-1, np.int32), np.ones((), pull.dtype), no, no)
@@ -292,7 +298,7 @@ class MomentResponse(Response):
     """Outputs (<x_o>, <x_o^2>): a pull (u, v) is a force f_o += u and a stiffness K_oo -= 2v."""
 
     def blank(self, pull: Float[Array, "outputs"]) -> Settled:
-        none, square = (np.zeros(self.net.n ** k, pull.dtype).reshape([self.net.n] * k) for k in (1, 2))
+        none, square = (np.zeros(self.net.n**k, pull.dtype).reshape([self.net.n] * k) for k in (1, 2))
         return Settled(pull, pull, Modes(none, square, none), Compliance(none, square, np.asarray(False)), none)  # pyright: ignore[reportArgumentType]
 
     def holds(self, pull: Float[Array, "outputs"]) -> Bool[Array, ""]:

@@ -18,7 +18,7 @@ from pathlib import Path
 import jax
 from jaxlib.version import __version__ as jaxlib_version
 
-KEPT_DAYS = 30
+KEPT_DAYS = 14
 """Programs compiled longer ago than this are deleted at the start of a session."""
 
 _PROCESSOR = ("vendor_id", "cpu family", "model", "flags", "CPU implementer", "CPU part", "Features")

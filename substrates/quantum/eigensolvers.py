@@ -34,6 +34,9 @@ be no smaller: the random part of the start gives it a normal one of 0.3 to 0.7.
 FAR = 1e-3
 """Gaps above so large a part of the scale of the energies are seen in 32 bits."""
 
+MOST_LOOKS = 500
+"""So many products at most in 32 bits."""
+
 _ROUNDS = 60
 
 GROUP = 1
@@ -138,33 +141,34 @@ class EigenstateSolver(Solver):
         # what the vectors below leave of an excited state's residual adds up
         part = limit / math.sqrt(level + 1)
         first, least = LEAST_SHARE / math.sqrt(substrate.dimension), ROUNDINGS * float(jnp.finfo(dtype).eps)
-        quick = free is True and self.degenerate > 0 and dtype == jnp.float64
+        quick = free is True and level == 0 and self.degenerate > 0 and dtype == jnp.float64
 
         def alone(found: Search, energy: Float[Array, ""]) -> tuple[Float[Array, ""], Float[Array, ""]]:
             """How far above an energy and its next `none` the search is, and the residual below which it is alone."""
             distance = found.energy - energy - none
             return distance, first * found.growth * distance
 
-        def look(below: Array, energy: Float[Array, ""]) -> Float[Array, ""]:
-            """The distance of the next level in 32 bits, where they show that it is far; else 0."""
+        def look(begin: Array, below: Array, energy: Float[Array, ""]) -> Float[Array, ""]:
+            """The distance of the next level in 32 bits, where they show that it is far; else infinity."""
             rough = lambda tree: jax.tree.map(lambda leaf: leaf.astype(jnp.float32), tree)
 
             def enough(found: Search) -> Bool[Array, ""]:
                 distance, most = alone(found, rough(energy))
                 return (found.residual <= most) | (distance <= FAR)
 
-            begin, count = rough(substrate.excitations(below[level * ray])), jnp.asarray(len(below), jnp.int32)
-            given = (rough(operator), begin, rough(below), count, enough, jnp.asarray(False), rough(energy + none), 500)
+            no = jnp.asarray(False)
+            given = (*rough((operator, begin, below)), len(below), enough, no, rough(energy + none), MOST_LOOKS)
             found, *_ = lowest_eigenvector(*given)
             distance, most = alone(found, rough(energy))
-            return select((found.residual <= most) & (distance > FAR), distance, 0 * distance).astype(dtype)
+            far = (found.residual <= most) & (distance > FAR)
+            return jnp.where(far, distance, jnp.inf).astype(dtype)
 
         def going(carry):
-            k, far = carry[0], carry[-1]
-            return (k < searches) & ~((k > level) & (far > 0))
+            k, gap = carry[0], carry[-1]
+            return (k < searches) & (gap == jnp.inf) if quick else k < searches
 
         def search(carry):
-            k, below, moved, last, steps, gap, far = carry
+            k, begin, below, moved, last, steps, gap = carry
             seeks = k > level
 
             def enough(found: Search) -> Bool[Array, ""]:
@@ -172,24 +176,27 @@ class EigenstateSolver(Solver):
                 most = select(seeks, jnp.maximum(most, least), part)
                 return (found.residual <= most) | (seeks & (distance <= 0))
 
-            known = below[0] if level == 0 else select(seeks, below[level * ray], start)
-            begin = select(k == level, start, substrate.excitations(known))
             given = (operator, begin, below, k * ray, enough, ~seeks, last + none, self.max_steps)
             found, vector, product = lowest_eigenvector(*given)
             below = below.at[k * ray + np.arange(ray, dtype=np.int32)].set(substrate.same_ray(vector), mode="drop")
+            known = below[0] if level == 0 else select(k < level, start, below[level * ray])
+            begin = substrate.excitations(known)
+            begin = begin if level == 0 else select(k + 1 == level, start, begin)
             moved = select(seeks, moved, product)
             steps += select(seeks, jnp.zeros((), jnp.int32), found.steps)
-            gap = select(k < max(level, 1), gap, jnp.minimum(gap, found.energy - last))
             if quick:
-                far = jax.lax.cond(k == level, look, lambda *_: far, below, found.energy)
-            return k + 1, below, moved, found.energy, steps, gap, far
+                gap = jax.lax.cond(seeks, lambda *_: found.energy - last, look, begin, below, found.energy)
+            else:
+                gap = select(k < max(level, 1), gap, jnp.minimum(gap, found.energy - last))
+            return k + 1, begin, below, moved, found.energy, steps, gap
 
         ray = len(substrate.same_ray(start))
         below, zero = jnp.zeros(((level + 1) * ray, start.size), dtype), jnp.zeros((), dtype)
         searches = level + 1 + (jnp.asarray(free, jnp.int32) if self.degenerate > 0 else 0)
-        carry = (jnp.zeros((), jnp.int32), below, start, zero, *unsettled(dtype)[1:], zero)
-        _, below, moved, _, steps, gap, far = jax.lax.while_loop(going, search, carry)
-        return below[level * ray], moved, steps, jnp.minimum(gap, jnp.where(far > 0, far, jnp.inf)) if quick else gap
+        begin = start if level == 0 else substrate.excitations(start)
+        carry = (jnp.zeros((), jnp.int32), begin, below, start, zero, *unsettled(dtype)[1:])
+        _, _, below, moved, _, steps, gap = jax.lax.while_loop(going, search, carry)
+        return below[level * ray], moved, steps, gap
 
 
 def is_free(nudge: Nudge | None) -> Bool[Array, ""] | bool:

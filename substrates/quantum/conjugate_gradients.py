@@ -99,7 +99,8 @@ def lowest_eigenvector(
         quiet = enough(found) | (found.steps >= max_steps)
         over = (quiet & (fresh | ~checked)) | (fresh & (starts >= _STARTS))
         again = (quiet | stuck) & ~fresh
-        return (x, hx, g, p), (along, beta, square, share, pushed), found, again, starts + again.astype(starts.dtype), over
+        starts += again.astype(starts.dtype)
+        return (x, hx, g, p), (along, beta, square, share, pushed), found, again, starts, over
 
     start = outside(start, count) if isinstance(count, int) else start
     vectors, numbers = (start, *[jnp.zeros_like(start)] * 3), (zero, zero, zero, one, zero)

@@ -157,8 +157,8 @@ class EigenstateSolver(Solver):
                 distance, most = alone(found, rough(energy))
                 return (found.residual <= most) | (distance <= FAR)
 
-            no = jnp.asarray(False)
-            given = (*rough((operator, begin, below)), len(below), enough, no, rough(energy + none), MOST_LOOKS)
+            no, (action, begin, rest) = jnp.asarray(False), rough((operator, begin, below))
+            given = (action, begin, rest, len(rest), enough, no, rough(energy + none), MOST_LOOKS)
             found, *_ = lowest_eigenvector(*given)
             distance, most = alone(found, rough(energy))
             far = (found.residual <= most) & (distance > FAR)
@@ -256,7 +256,7 @@ def self_consistent(
             w, the residual under these, a tuple of the state, energy, steps and more, like `start`).
         limit: the residual to reach.
     """
-    if nudge is None:
+    if nudge is None or weights is None:
         _, residual, found = look(None, start[0], limit)
         return found, residual
     free = is_free(nudge)

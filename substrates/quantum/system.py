@@ -18,7 +18,6 @@ from substrates.solvers.batching import in_turn
 from substrates.solvers.solver import Solver, everywhere
 from substrates.substrate import Substrate, split_parameters
 
-
 S = TypeVar("S", bound=Substrate)
 
 

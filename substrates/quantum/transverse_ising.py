@@ -42,7 +42,7 @@ class SpinHamiltonian(eqx.Module):
 
     diagonal: Float[Array, "amplitudes"]
     transverse: Float[Array, "n"]
-    weights: Float[Array, "strings"] | None = None
+    weights: Float[Array, "strings"] | tuple[()] = ()
     strings: tuple[PauliString, ...] = eqx.field(static=True, default=())
 
     @property
@@ -154,7 +154,7 @@ class TransverseFieldIsing(QuantumSubstrate):
         operator = SpinHamiltonian(ising_diagonal(coupling, field, offset), self._of_free(self.transverse_field))
         return operator if weights is None else operator.with_operators(self.outputs, weights)
 
-    def _columns(self, spins: Any) -> np.ndarray:
+    def _columns(self, spins: Any) -> Any:
         """The matrix that takes the numbers of some spins from those of all, and its transpose puts back."""
         return np.eye(self.n, dtype=self.coupling.dtype)[np.asarray(spins, int)]
 

@@ -203,7 +203,7 @@ class QuantumOscillatorNetwork(Substrate):
     ) -> Self:
         """measure(plus) - measure(minus), exact: the energy is linear in every parameter."""
         if any(map(jnp.iscomplexobj, (*plus, *minus))):
-            return Substrate.contrast(self, plus, minus, xs, nudges_plus, nudges_minus)
+            return Substrate.contrast(self, plus, minus, xs, nudges_plus, nudges_minus)  # type: ignore[return-value]
         apart, both = (jax.tree.map(f, plus, minus) for f in (jnp.subtract, jnp.add))
         one = lambda net, d, s, x: net._elastic(d, s, x) - jnp.sum(net.total_bias(x) * d[0])
         return mean_gradient(self, one, apart, both, xs)
@@ -236,7 +236,7 @@ class QuantumOscillatorNetwork(Substrate):
         return np.asarray(self.inputs, int)
 
     @property
-    def _rows(self) -> Float[np.ndarray, "inputs n"]:
+    def _rows(self) -> Any:
         """What puts numbers of the inputs at their oscillators."""
         return np.eye(self.n, dtype=self.onsite_stiffness.dtype)[self._driven]
 

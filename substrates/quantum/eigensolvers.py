@@ -58,18 +58,18 @@ class EigenstateSolver(Solver):
     products with H only, a few vectors of memory, and few steps from a start that is nearly right. Energies are
     measured against their scale S, so that their unit does not matter. The gap to the next level (and to the one
     before) is looked at in the free phase: below `degenerate` S, or 256 rounding errors of S, the status is
-    `zero_mode`. The search for the next level starts from
-    what simple operators make of the state and a random vector, and every step tells by how much the steps so far have
-    multiplied the share of a level at the energy of the state. It ends where such a level would leave a larger
-    residual than there is. Without a nudge it is looked for in 32 bits first. `steps` does not count its products.
+    `zero_mode`. The search for the next level starts from what simple operators make of the state and a random vector,
+    and every step tells by how much the steps so far have multiplied the share of a level at the energy of the state.
+    It ends where such a level would leave a larger residual than there is. Without a nudge the next level of a ground
+    state is looked for in 32 bits first. `steps` does not count these products.
 
-    A nudge whose cost is not linear acts through the outputs that it changes. The outputs are then the root of
-    o = <O>(psi of H - sum pull_k(o) O_k), found by Broyden's method from the start's outputs, with as many
-    eigenproblems as that takes, each from the state before. Where it does not converge (strong nudges) the status is
-    `out_of_steps`.
+    A nudge whose cost is not linear acts through the outputs that it changes. The weights of its operators are
+    then the root of w = -pull(<O>(psi of H + sum w_k O_k)), found by Broyden's method from those of the start, with as
+    many eigenproblems as that takes, each from the state before. Where it does not converge (strong nudges) the status
+    is `out_of_steps`.
 
     Attributes:
-        absolute: the residual to reach, a part of S; by default `eigen_tolerance`.
+        absolute: the residual to reach, a part of S; by default that of `start_of`.
         dense: the largest dimension that is diagonalised.
         max_steps: the most products with H in one eigenproblem.
         degenerate: which part of S is no gap; 0 skips the search for the next level.

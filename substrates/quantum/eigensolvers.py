@@ -35,6 +35,9 @@ of that once in 9,000 times."""
 FAR = 1e-3
 """Gaps above so large a part of the scale of the energies are seen in 32 bits."""
 
+LONG = 2**14
+"""Vectors of so many amplitudes are searched for in 32 bits first."""
+
 MOST_LOOKS = 500
 """So many products at most in 32 bits."""
 
@@ -61,7 +64,7 @@ class EigenstateSolver(Solver):
     `zero_mode`. The search for the next level starts from what simple operators make of the state and a random vector,
     and every step tells by how much the steps so far have multiplied the share of a level at the energy of the state.
     It ends where such a level would leave a larger residual than there is. Without a nudge the next level of a ground
-    state is looked for in 32 bits first. `steps` does not count these products.
+    state of many amplitudes is looked for in 32 bits first. `steps` does not count these products.
 
     A nudge whose cost is not linear acts through the outputs that it changes. The weights of its operators are
     then the root of w = -pull(<O>(psi of H + sum w_k O_k)), found by Broyden's method from those of the start, with as
@@ -142,7 +145,8 @@ class EigenstateSolver(Solver):
         # what the vectors below leave of an excited state's residual adds up
         part = limit / math.sqrt(level + 1)
         first, least = LEAST_SHARE / math.sqrt(substrate.dimension), ROUNDINGS * float(jnp.finfo(dtype).eps)
-        quick = free is True and level == 0 and self.degenerate > 0 and dtype == jnp.float64
+        # worth its compilation where products take long
+        quick = free is True and level == 0 and self.degenerate > 0 and dtype == jnp.float64 and start.size >= LONG
 
         def alone(found: Search, energy: Float[Array, ""]) -> tuple[Float[Array, ""], Float[Array, ""]]:
             """How far above an energy and its next `none` the search is, and the residual below which it is alone."""

@@ -9,9 +9,11 @@ import numpy as np
 from jaxtyping import Array, Float
 
 
-def by_groups(vector: Float[Array, "amplitudes"], blocks: list[Array]) -> Float[Array, "amplitudes"]:
-    """The sum over groups of spins of a symmetric matrix that acts on the group's spins."""
-    total, left = jnp.zeros_like(vector), 1
+def by_groups(
+    total: Float[Array, "amplitudes"], vector: Float[Array, "amplitudes"], blocks: list[Array]
+) -> Float[Array, "amplitudes"]:
+    """A total, and the sum over groups of spins of a symmetric matrix that acts on the group's spins of a vector."""
+    left = 1
     for block in blocks:
         size = block.shape[0]
         shaped = vector.reshape(left, size, -1)

@@ -33,7 +33,7 @@ def lowest_eigenvector(
     operator: Callable[[Array], Array],
     start: Float[Array, " n"],
     below: Float[Array, "levels n"],
-    count: Int[Array, ""],
+    count: Int[Array, ""] | int,
     enough: Callable[[Search], Bool[Array, ""]],
     checked: Bool[Array, ""],
     watched: Float[Array, ""],
@@ -51,7 +51,8 @@ def lowest_eigenvector(
     Args:
         operator: v -> H v, real and symmetric.
         start: where to begin; not orthogonal to what is sought.
-        below: orthonormal eigenvectors to keep out, the first `count` of them.
+        below: orthonormal eigenvectors to keep out, the first `count` of them; where that is no run-time number, what
+            rounding leaves of them is not looked at again.
         enough: whether it may end here.
         checked: whether an end must be confirmed afresh.
         watched: the energy at which `growth` is looked at.
@@ -64,12 +65,18 @@ def lowest_eigenvector(
     zero, one, none = jnp.zeros((), dtype), jnp.ones((), dtype), jnp.zeros((), jnp.int32)
     tiny, epsilon = float(jnp.finfo(dtype).tiny), float(jnp.finfo(dtype).eps)
 
-    def outside(v: Array, count: Int[Array, ""]) -> Array:
+    def outside(v: Array, count: Int[Array, ""] | int) -> Array:
+        if isinstance(count, int):
+            for u in below[:count]:
+                v = v - dot(u, v) * u
+            return v
         return jax.lax.fori_loop(0, count, lambda k, v: v - dot(below[k], v) * below[k], v)
 
     def advance(carry):
         (x, hx, g, p), (along, beta, square, share, pushed), found, fresh, starts, _ = carry
-        p = outside(select(fresh, x, beta * (p - along * x) - g), select(fresh, count, none))
+        p = select(fresh, x, beta * (p - along * x) - g)
+        if not isinstance(count, int):
+            p = outside(p, select(fresh, count, none))
         pushed = select(fresh, share, beta * (pushed - along * share) - (watched - found.energy) * share)
         hp = operator(p)
         length = jnp.sqrt(dot(p, p) + tiny)
@@ -92,15 +99,10 @@ def lowest_eigenvector(
         quiet = enough(found) | (found.steps >= max_steps)
         over = (quiet & (fresh | ~checked)) | (fresh & (starts >= _STARTS))
         again = (quiet | stuck) & ~fresh
-        return (
-            (x, hx, g, p),
-            (along, beta, square, share, pushed),
-            found,
-            again,
-            starts + again.astype(starts.dtype),
-            over,
-        )
+        starts += again.astype(starts.dtype)
+        return (x, hx, g, p), (along, beta, square, share, pushed), found, again, starts, over
 
+    start = outside(start, count) if isinstance(count, int) else start
     vectors, numbers = (start, *[jnp.zeros_like(start)] * 3), (zero, zero, zero, one, zero)
     first = (vectors, numbers, Search(zero, zero, none, zero), jnp.asarray(True), none, jnp.asarray(False))
     (x, hx, _, _), _, found, *_ = jax.lax.while_loop(lambda carry: ~carry[-1], advance, first)

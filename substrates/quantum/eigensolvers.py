@@ -27,12 +27,19 @@ LEAST_GAP = 256
 ROUNDINGS = 64
 """So many rounding errors of the scale of the energies are never asked for in a residual."""
 
-LEAST_SHARE = 0.01
+LEAST_SHARE = 2e-4
 """The share that a level has in the start of the search for the next one, times the root of the dimension, is taken to
-be no smaller: the random part of the start gives it a normal one of 0.3 to 0.7."""
+be no smaller. The random part of the start alone gives it a normally distributed one of 0.7, which is smaller than half
+of that once in 9,000 times."""
 
 FAR = 1e-3
 """Gaps above so large a part of the scale of the energies are seen in 32 bits."""
+
+LONG = 2**14
+"""Vectors of so many amplitudes are searched for in 32 bits first."""
+
+MOST_LOOKS = 500
+"""So many products at most in 32 bits."""
 
 _ROUNDS = 60
 
@@ -54,18 +61,18 @@ class EigenstateSolver(Solver):
     products with H only, a few vectors of memory, and few steps from a start that is nearly right. Energies are
     measured against their scale S, so that their unit does not matter. The gap to the next level (and to the one
     before) is looked at in the free phase: below `degenerate` S, or 256 rounding errors of S, the status is
-    `zero_mode`. The search for the next level starts from
-    what simple operators make of the state and a random vector, and every step tells by how much the steps so far have
-    multiplied the share of a level at the energy of the state. It ends where such a level would leave a larger
-    residual than there is. Without a nudge it is looked for in 32 bits first. `steps` does not count its products.
+    `zero_mode`. The search for the next level starts from what simple operators make of the state and a random vector,
+    and every step tells by how much the steps so far have multiplied the share of a level at the energy of the state.
+    It ends where such a level would leave a larger residual than there is. Without a nudge the next level of a ground
+    state of many amplitudes is looked for in 32 bits first. `steps` does not count these products.
 
-    A nudge whose cost is not linear acts through the outputs that it changes. The outputs are then the root of
-    o = <O>(psi of H - sum pull_k(o) O_k), found by Broyden's method from the start's outputs, with as many
-    eigenproblems as that takes, each from the state before. Where it does not converge (strong nudges) the status is
-    `out_of_steps`.
+    A nudge whose cost is not linear acts through the outputs that it changes. The weights of its operators are
+    then the root of w = -pull(<O>(psi of H + sum w_k O_k)), found by Broyden's method from those of the start, with as
+    many eigenproblems as that takes, each from the state before. Where it does not converge (strong nudges) the status
+    is `out_of_steps`.
 
     Attributes:
-        absolute: the residual to reach, a part of S; by default `eigen_tolerance`.
+        absolute: the residual to reach, a part of S; by default that of `start_of`.
         dense: the largest dimension that is diagonalised.
         max_steps: the most products with H in one eigenproblem.
         degenerate: which part of S is no gap; 0 skips the search for the next level.
@@ -138,33 +145,35 @@ class EigenstateSolver(Solver):
         # what the vectors below leave of an excited state's residual adds up
         part = limit / math.sqrt(level + 1)
         first, least = LEAST_SHARE / math.sqrt(substrate.dimension), ROUNDINGS * float(jnp.finfo(dtype).eps)
-        quick = free is True and self.degenerate > 0 and dtype == jnp.float64
+        # worth its compilation where products take long
+        quick = free is True and level == 0 and self.degenerate > 0 and dtype == jnp.float64 and start.size >= LONG
 
         def alone(found: Search, energy: Float[Array, ""]) -> tuple[Float[Array, ""], Float[Array, ""]]:
             """How far above an energy and its next `none` the search is, and the residual below which it is alone."""
             distance = found.energy - energy - none
             return distance, first * found.growth * distance
 
-        def look(below: Array, energy: Float[Array, ""]) -> Float[Array, ""]:
-            """The distance of the next level in 32 bits, where they show that it is far; else 0."""
+        def look(begin: Array, below: Array, energy: Float[Array, ""]) -> Float[Array, ""]:
+            """The distance of the next level in 32 bits, where they show that it is far; else infinity."""
             rough = lambda tree: jax.tree.map(lambda leaf: leaf.astype(jnp.float32), tree)
 
             def enough(found: Search) -> Bool[Array, ""]:
                 distance, most = alone(found, rough(energy))
                 return (found.residual <= most) | (distance <= FAR)
 
-            begin, count = rough(substrate.excitations(below[level * ray])), jnp.asarray(len(below), jnp.int32)
-            given = (rough(operator), begin, rough(below), count, enough, jnp.asarray(False), rough(energy + none), 500)
+            no, (action, begin, rest) = jnp.asarray(False), rough((operator, begin, below))
+            given = (action, begin, rest, len(rest), enough, no, rough(energy + none), MOST_LOOKS)
             found, *_ = lowest_eigenvector(*given)
             distance, most = alone(found, rough(energy))
-            return select((found.residual <= most) & (distance > FAR), distance, 0 * distance).astype(dtype)
+            far = (found.residual <= most) & (distance > FAR)
+            return jnp.where(far, distance, jnp.inf).astype(dtype)
 
         def going(carry):
-            k, far = carry[0], carry[-1]
-            return (k < searches) & ~((k > level) & (far > 0))
+            k, gap = carry[0], carry[-1]
+            return (k < searches) & (gap == jnp.inf) if quick else k < searches
 
         def search(carry):
-            k, below, moved, last, steps, gap, far = carry
+            k, begin, below, moved, last, steps, gap = carry
             seeks = k > level
 
             def enough(found: Search) -> Bool[Array, ""]:
@@ -172,24 +181,27 @@ class EigenstateSolver(Solver):
                 most = select(seeks, jnp.maximum(most, least), part)
                 return (found.residual <= most) | (seeks & (distance <= 0))
 
-            known = below[0] if level == 0 else select(seeks, below[level * ray], start)
-            begin = select(k == level, start, substrate.excitations(known))
             given = (operator, begin, below, k * ray, enough, ~seeks, last + none, self.max_steps)
             found, vector, product = lowest_eigenvector(*given)
             below = below.at[k * ray + np.arange(ray, dtype=np.int32)].set(substrate.same_ray(vector), mode="drop")
+            known = below[0] if level == 0 else select(k < level, start, below[level * ray])
+            begin = substrate.excitations(known)
+            begin = begin if level == 0 else select(k + 1 == level, start, begin)
             moved = select(seeks, moved, product)
             steps += select(seeks, jnp.zeros((), jnp.int32), found.steps)
-            gap = select(k < max(level, 1), gap, jnp.minimum(gap, found.energy - last))
             if quick:
-                far = jax.lax.cond(k == level, look, lambda *_: far, below, found.energy)
-            return k + 1, below, moved, found.energy, steps, gap, far
+                gap = jax.lax.cond(seeks, lambda *_: found.energy - last, look, begin, below, found.energy)
+            else:
+                gap = select(k < max(level, 1), gap, jnp.minimum(gap, found.energy - last))
+            return k + 1, begin, below, moved, found.energy, steps, gap
 
         ray = len(substrate.same_ray(start))
         below, zero = jnp.zeros(((level + 1) * ray, start.size), dtype), jnp.zeros((), dtype)
         searches = level + 1 + (jnp.asarray(free, jnp.int32) if self.degenerate > 0 else 0)
-        carry = (jnp.zeros((), jnp.int32), below, start, zero, *unsettled(dtype)[1:], zero)
-        _, below, moved, _, steps, gap, far = jax.lax.while_loop(going, search, carry)
-        return below[level * ray], moved, steps, jnp.minimum(gap, jnp.where(far > 0, far, jnp.inf)) if quick else gap
+        begin = start if level == 0 else substrate.excitations(start)
+        carry = (jnp.zeros((), jnp.int32), begin, below, start, zero, *unsettled(dtype)[1:])
+        _, _, below, moved, _, steps, gap = jax.lax.while_loop(going, search, carry)
+        return below[level * ray], moved, steps, gap
 
 
 def is_free(nudge: Nudge | None) -> Bool[Array, ""] | bool:
@@ -248,7 +260,7 @@ def self_consistent(
             w, the residual under these, a tuple of the state, energy, steps and more, like `start`).
         limit: the residual to reach.
     """
-    if nudge is None:
+    if nudge is None or weights is None:
         _, residual, found = look(None, start[0], limit)
         return found, residual
     free = is_free(nudge)

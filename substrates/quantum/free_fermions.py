@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Any, ClassVar, Self
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PyTree
@@ -15,13 +14,12 @@ from substrates import arguments
 from substrates.nudge import Nudge, Pin
 from substrates.quantum.observables import PauliString
 from substrates.quantum.polar_factor import PolarFactor, polar_factor
-from substrates.quantum.system import mean_gradient
+from substrates.quantum.system import Contrasted
 from substrates.solvers.solver import everywhere
-from substrates.substrate import Substrate
 from substrates.wiring import summed
 
 
-class FreeFermionChain(Substrate):
+class FreeFermionChain(Contrasted):
     """An open chain H = -sum_i J_i Z_i Z_(i+1) - sum_i h_i X_i of N spins, solved exactly as free fermions.
 
     With B the bidiagonal matrix of h on and J above its diagonal and B = U S V' its singular values, the ground energy
@@ -94,24 +92,12 @@ class FreeFermionChain(Substrate):
         off = state.T @ state - np.eye(self.size, dtype=state.dtype)
         return jnp.max(jnp.abs(jnp.stack([product - product.T, off])))
 
-    def contrast(
-        self,
-        plus: PyTree,
-        minus: PyTree,
-        xs: PyTree,
-        nudges_plus: Nudge | Pin | None = None,
-        nudges_minus: Nudge | Pin | None = None,
-    ) -> Self:
-        factors, offs = (
-            jax.tree.map(jnp.subtract, *(jax.vmap(f)(states) for states in (plus, minus)))
-            for f in (polar_factor, self._off)
-        )
+    def apart(self, plus: PyTree, minus: PyTree, x: PyTree) -> PyTree:
+        return polar_factor(plus) - polar_factor(minus), self._off(plus) - self._off(minus)
 
-        def difference(system: Self, factor: Array, off: Array, x: PyTree) -> Float[Array, ""]:
-            matrix = system.matrix(x)
-            return jnp.max(jnp.abs(matrix)) * off - jnp.vdot(factor, matrix)
-
-        return mean_gradient(self, difference, factors, offs, xs)
+    def energy_apart(self, apart: PyTree, x: PyTree) -> Float[Array, ""]:
+        matrix = self.matrix(x)
+        return jnp.max(jnp.abs(matrix)) * apart[1] - jnp.vdot(apart[0], matrix)
 
     def force_scale(self, state: PyTree, x: PyTree) -> PyTree:
         """The largest entry of B."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import equinox as eqx
 import jax
@@ -11,12 +11,12 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
-from substrates.nudge import Nudge, Pin
+from substrates.nudge import Nudge
 from substrates.quantum.eigensolvers import is_free, judged, self_consistent, unsettled
-from substrates.quantum.system import QuantumSubstrate, mean_gradient
+from substrates.quantum.system import Contrasted, QuantumSubstrate
 from substrates.solvers.batching import in_turn
 from substrates.solvers.solver import ROUNDINGS, Equilibrium, Solver, default_tolerance, everywhere, left_over
-from substrates.substrate import Substrate, fixed, parameter_dtype
+from substrates.substrate import fixed, parameter_dtype
 
 MOST_AMPLITUDES = 1024
 
@@ -80,7 +80,7 @@ def frechet(p: Float[Array, "n"], log_p: Float[Array, "n"]) -> Float[Array, "n n
     return jnp.maximum(p[:, None], p) * jnp.where(apart > 0, -jnp.expm1(-safe) / safe, 1)
 
 
-class GibbsEnsemble(Substrate):
+class GibbsEnsemble(Contrasted):
     """A quantum system at a temperature T: the state holds log rho, a symmetric matrix, with rho the density operator.
 
     The energy is the free energy A[rho] = tr(rho H) + T tr(rho log rho), least at rho = exp(-H/T)/Z, where it is
@@ -115,21 +115,13 @@ class GibbsEnsemble(Substrate):
         skew = (self.temperature + self.model.energy_scale(x)) * _skew(state)
         return mean - self.temperature * entropy + 0.5 * self.temperature * log_z**2 + skew
 
-    def contrast(
-        self,
-        plus: PyTree,
-        minus: PyTree,
-        xs: PyTree,
-        nudges_plus: Nudge | Pin | None = None,
-        nudges_minus: Nudge | Pin | None = None,
-    ) -> Self:
-        def density(state: Array) -> Array:
-            root = self._root(state)
-            return root @ root / jnp.vdot(root, root)
+    def apart(self, plus: PyTree, minus: PyTree, x: PyTree) -> PyTree:
+        roots = self._root(plus), self._root(minus)
+        rho, other = (root @ root / jnp.vdot(root, root) for root in roots)
+        return rho - other, _skew(plus) - _skew(minus)
 
-        rho, skew = (jax.vmap(f)(plus) - jax.vmap(f)(minus) for f in (density, _skew))
-        one = lambda net, d, o, x: jnp.vdot(d, net.model.hamiltonian(x).matrix()) + net.model.energy_scale(x) * o
-        return mean_gradient(self, one, rho, skew, xs)
+    def energy_apart(self, apart: PyTree, x: PyTree) -> Float[Array, ""]:
+        return jnp.vdot(apart[0], self.model.hamiltonian(x).matrix()) + self.model.energy_scale(x) * apart[1]
 
     def initial_state(self, x: PyTree) -> Float[Array, "amplitudes amplitudes"]:
         """The state of infinite temperature."""

@@ -122,7 +122,8 @@ class Observables(HashedByContent):
         """Which strings are diagonal, which a single X, and which something else."""
         single = lambda string: len(string.flips) == 1 and not string.signs
         kinds = [0 if not string.flips else 1 if single(string) else 2 for string in self.strings]
-        return tuple([a for a, kind in enumerate(kinds) if kind == wanted] for wanted in range(3))
+        diagonal, one, other = ([a for a, kind in enumerate(kinds) if kind == wanted] for wanted in range(3))
+        return diagonal, one, other
 
     @functools.cached_property
     def signs(self) -> tuple[np.ndarray, np.ndarray]:
@@ -136,7 +137,7 @@ class Observables(HashedByContent):
         if diagonal:
             left, right = (signs.astype(vector.dtype) for signs in self.signs)
             table = (vector * vector).reshape(left.shape[1], right.shape[1])
-            means = self.mixing[:, diagonal].astype(vector.dtype) @ jnp.sum((left @ table) * right, axis=1)
+            means += self.mixing[:, diagonal].astype(vector.dtype) @ jnp.sum((left @ table) * right, axis=1)
         if single or other:
             flipped = [jnp.vdot(apply_string(self.strings[a], vector, self.n), vector) for a in single + other]
             means += self.mixing[:, single + other].astype(vector.dtype) @ jnp.stack(flipped)
@@ -237,8 +238,8 @@ def check_basis(basis: str) -> None:
 
 
 def half_signs(strings: Sequence[PauliString], n: int) -> tuple[np.ndarray, np.ndarray]:
-    """What strings multiply basis states by, before their flips: for each string a row over the states of the first half
-    of n spins and one over those of the second, whose product it is.
+    """What strings multiply basis states by, before their flips: for each a row over the states of the first half of n
+    spins and one over those of the second, whose product it is.
     """
     half = n // 2
 

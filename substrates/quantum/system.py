@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Callable
-from functools import partial
-from typing import ClassVar, Self, TypeVar
+from typing import ClassVar, Self
 
 import equinox as eqx
 import jax
@@ -18,10 +16,39 @@ from substrates.solvers.batching import in_turn
 from substrates.solvers.solver import Solver, everywhere
 from substrates.substrate import Substrate, split_parameters
 
-S = TypeVar("S", bound=Substrate)
+
+class Contrasted(Substrate):
+    """A system whose parameters multiply something of the state: `apart` is by how much two states differ in that, and
+    `energy_apart` what it makes of their energies.
+    """
+
+    @abc.abstractmethod
+    def apart(self, plus: PyTree, minus: PyTree, x: PyTree) -> PyTree:
+        """By what two states differ."""
+
+    @abc.abstractmethod
+    def energy_apart(self, apart: PyTree, x: PyTree) -> Float[Array, ""]:
+        """The difference of their energies, but for what has no parameter in it."""
+
+    def contrast(
+        self,
+        plus: PyTree,
+        minus: PyTree,
+        xs: PyTree,
+        nudges_plus: Nudge | Pin | None = None,
+        nudges_minus: Nudge | Pin | None = None,
+    ) -> Self:
+        """measure(plus) - measure(minus), averaged over a batch; exact, and without cancellation."""
+        if any(map(jnp.iscomplexobj, jax.tree.leaves((plus, minus)))):
+            measured = self.measure(plus, xs, nudges_plus), self.measure(minus, xs, nudges_minus)
+            return jax.tree.map(jnp.subtract, *measured)
+        apart = jax.vmap(self.apart)(plus, minus, xs)
+        parameters, rest = split_parameters(self)
+        energy = lambda parameters, d, x: eqx.combine(parameters, rest).energy_apart(d, x)
+        return jax.grad(lambda p: jnp.mean(jax.vmap(energy, in_axes=(None, 0, 0))(p, apart, xs)))(parameters)
 
 
-class QuantumSubstrate(Substrate):
+class QuantumSubstrate(Contrasted):
     """A quantum system whose state is the eigenvector psi of a Hamiltonian H(theta; x), of real amplitudes.
 
         E = <psi|H|psi> / <psi|psi> + S (<psi|psi> - 1)^2 / 4,
@@ -160,27 +187,11 @@ class QuantumSubstrate(Substrate):
         moved = jax.lax.map(answer, pushed)
         return jnp.tensordot(pushed, moved, axes=(tuple(range(1, pushed.ndim)),) * 2)
 
-    def contrast(
-        self,
-        plus: PyTree,
-        minus: PyTree,
-        xs: PyTree,
-        nudges_plus: Nudge | Pin | None = None,
-        nudges_minus: Nudge | Pin | None = None,
-    ) -> Self:
-        """measure(plus) - measure(minus): for unit vectors, 2 <plus - minus| dH/dtheta |m> with their mean m.
+    def apart(self, plus: PyTree, minus: PyTree, x: PyTree) -> PyTree:
+        """(plus - minus, plus + minus) of unit vectors, whatever their signs, and what else draws them together."""
+        first, second = (state / jnp.sqrt(jnp.vdot(state, state)) for state in (plus, minus))
+        return first - second, first + second, self._off(plus, x) - self._off(minus, x)
 
-        Exact for any two vectors, whatever their signs and norms.
-        """
-        off = jax.vmap(self._off)(plus, xs) - jax.vmap(self._off)(minus, xs)
-        unit = jax.vmap(lambda v: v / jnp.sqrt(jnp.vdot(v, v)))
-        plus, minus = unit(plus), unit(minus)
-        one = lambda net, d, s, o, x: jnp.vdot(d, net.hamiltonian(x)(s)) + net.energy_scale(x) * o
-        return mean_gradient(self, one, plus - minus, plus + minus, off, xs)
-
-
-def mean_gradient(substrate: S, energy: Callable[..., Float[Array, ""]], *batch: PyTree) -> S:
-    """d/dtheta of the mean of energy(substrate, *example) over a batch."""
-    parameters, rest = split_parameters(substrate)
-    mean = lambda parameters: jnp.mean(jax.vmap(partial(energy, eqx.combine(parameters, rest)))(*batch))
-    return jax.grad(mean)(parameters)
+    def energy_apart(self, apart: PyTree, x: PyTree) -> Float[Array, ""]:
+        difference, both, off = apart
+        return jnp.vdot(difference, self.hamiltonian(x)(both)) + self.energy_scale(x) * off

@@ -42,7 +42,7 @@ class SpinHamiltonian(eqx.Module):
 
     diagonal: Float[Array, "amplitudes"]
     transverse: Float[Array, "n"]
-    weights: Float[Array, "strings"] | None = None
+    weights: Float[Array, "strings"] | tuple[()] = ()
     strings: tuple[PauliString, ...] = eqx.field(static=True, default=())
 
     @property
@@ -52,7 +52,7 @@ class SpinHamiltonian(eqx.Module):
 
     def __call__(self, vector: Float[Array, "amplitudes"]) -> Float[Array, "amplitudes"]:
         """H |v>."""
-        total = self.diagonal * vector + by_groups(vector, self._blocks())
+        total = by_groups(self.diagonal * vector, vector, self._blocks())
         for a, string in enumerate(self.strings):
             total += self.weights[a] * apply_string(string, vector, self.n)
         return total
@@ -154,7 +154,7 @@ class TransverseFieldIsing(QuantumSubstrate):
         operator = SpinHamiltonian(ising_diagonal(coupling, field, offset), self._of_free(self.transverse_field))
         return operator if weights is None else operator.with_operators(self.outputs, weights)
 
-    def _columns(self, spins: Any) -> np.ndarray:
+    def _columns(self, spins: Any) -> Any:
         """The matrix that takes the numbers of some spins from those of all, and its transpose puts back."""
         return np.eye(self.n, dtype=self.coupling.dtype)[np.asarray(spins, int)]
 
@@ -198,14 +198,14 @@ class TransverseFieldIsing(QuantumSubstrate):
         x = self._checked(x)
         field = self._with_input(self.longitudinal_field, x)
         tilt = jnp.abs(self.transverse_field)
-        tilt = jnp.maximum(tilt, 0.3 * jnp.maximum(jnp.abs(field), jnp.max(tilt, initial=0.0)))
+        tilt = jnp.maximum(tilt, 0.3 * jnp.maximum(jnp.abs(field), jnp.max(tilt)))
         tilt = jnp.where(tilt > 0, tilt, 1)
         angle = 0.5 * jnp.arctan2(tilt, field)
-        signs = jnp.where(self.transverse_field < 0, -1, 1).astype(angle.dtype)
-        up, down = jnp.cos(angle)[self.free], (signs * jnp.sin(angle))[self.free]
-        product = lambda spins: jnp.prod(jnp.where(all_signs(spins.size) > 0, up[spins], down[spins]), axis=1)
-        half = len(self.free) // 2
-        return jnp.outer(product(np.arange(half)), product(np.arange(half, len(self.free)))).ravel()
+        signs = jnp.where(self.transverse_field < 0, -1.0, 1.0).astype(angle.dtype)
+        up, down = self._of_free(jnp.cos(angle)), self._of_free(signs * jnp.sin(angle))
+        product = lambda up, down: jnp.prod(jnp.where(all_signs(up.size) > 0, up, down), axis=1)
+        half = up.size // 2
+        return jnp.outer(product(up[:half], down[:half]), product(up[half:], down[half:])).ravel()
 
     def excitations(self, vector: Float[Array, "amplitudes"]) -> Float[Array, "amplitudes"]:
         """A random sum of single Z_i applied to the vector, and some of a random vector."""

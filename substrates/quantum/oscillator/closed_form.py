@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import abc
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -83,7 +83,7 @@ class ClosedForm(Solver):
         """
         select, one = jax.lax.select, np.eye(pull.size, dtype=pull.dtype)
         fine = 4 * float(jnp.finfo(pull.dtype).eps)
-        about = response.settled(pull).output if isinstance(nudge, Pin) else None
+        about = response.settled(pull).output if isinstance(nudge, Pin) else pull
 
         def look(settled: Settled) -> Place:
             susceptibility = response.susceptibility(settled)
@@ -112,16 +112,12 @@ class ClosedForm(Solver):
             accepted = first | (better & holds)
             here = jax.tree.map(lambda new, old: select(accepted, new, old), there, here)
             known, stable = select(first, response.known(here.settled), known), select(first, holds, stable)
-            return (
-                here,
-                step + accepted.astype(step.dtype),
-                select(accepted, jnp.ones_like(fraction), fraction / 2),
-                known,
-                stable,
-            )
+            fraction = select(accepted, jnp.ones_like(fraction), fraction / 2)
+            return here, step + accepted.astype(step.dtype), fraction, known, stable
 
-        nowhere, no = Place(response.blank(pull), pull, pull + 1, pull, 0 * one, 0 * one), np.asarray(False)  # pyright: ignore[reportArgumentType]
-        first = (nowhere, np.asarray(-1, np.int32), np.ones((), pull.dtype), no, no)
+        nothing, no = jnp.zeros_like(one), jnp.asarray(False)
+        nowhere = Place(response.blank(pull), pull, pull + 1, pull, nothing, nothing)
+        first = (nowhere, jnp.full((), -1, jnp.int32), jnp.ones((), pull.dtype), no, no)
         place, step, _, known, stable = jax.lax.while_loop(going, advance, first)
         return place, known, stable, jnp.maximum(step, 1)
 
@@ -167,7 +163,7 @@ def _judged(
     energy: Float[Array, ""],
     x: PyTree,
     nudge: Nudge | Pin | None,
-    curvature: Array | None,
+    curvature: Any,
 ) -> tuple[Array, Array, Array]:
     """(total energy, residual, tolerance) at a state with an energy, as the contract defines them."""
     net, under = response.net, (state, response.stiffness, response.force)
@@ -222,7 +218,7 @@ class Response(abc.ABC):
     def __init__(self, net: Oscillators, x: PyTree):
         self.net, self.nodes = net, np.asarray(net.outputs, int)
         self.force, self.stiffness = net.total_bias(x), net.stiffness_matrix(x)
-        self.rows = np.eye(net.n, dtype=self.force.dtype)[self.nodes]
+        self.rows: Any = np.eye(net.n, dtype=self.force.dtype)[self.nodes]
 
     @abc.abstractmethod
     def blank(self, pull: Float[Array, "outputs"]) -> Settled:
@@ -298,8 +294,8 @@ class MomentResponse(Response):
     """Outputs (<x_o>, <x_o^2>): a pull (u, v) is a force f_o += u and a stiffness K_oo -= 2v."""
 
     def blank(self, pull: Float[Array, "outputs"]) -> Settled:
-        none, square = (np.zeros(self.net.n**k, pull.dtype).reshape([self.net.n] * k) for k in (1, 2))
-        return Settled(pull, pull, Modes(none, square, none), Compliance(none, square, np.asarray(False)), none)  # pyright: ignore[reportArgumentType]
+        none, square = jnp.zeros_like(self.force), jnp.zeros_like(self.stiffness)
+        return Settled(pull, pull, Modes(none, square, none), Compliance(none, square, jnp.asarray(False)), none)
 
     def holds(self, pull: Float[Array, "outputs"]) -> Bool[Array, ""]:
         return balanced(self._under(pull)[0])[-1]

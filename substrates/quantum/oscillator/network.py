@@ -12,18 +12,17 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Inexact, PRNGKeyArray
+from jaxtyping import Array, Float, Inexact, PRNGKeyArray, PyTree
 
 from substrates import arguments
-from substrates.nudge import Nudge, Pin
 from substrates.quantum.oscillator import build, pictures
 from substrates.quantum.oscillator.closed_form import ClosedForm
 from substrates.quantum.oscillator.fock import FockSpace, in_fock_space
 from substrates.quantum.oscillator.modes import GaussianState, Modes, diagonal, diagonal_of, pack, unpack
 from substrates.quantum.oscillator.stability import nearest_stable, require_stable
 from substrates.quantum.oscillator.thermal import SingleOscillator, matrix_function, trace_of
-from substrates.quantum.system import mean_gradient
-from substrates.substrate import Substrate, fixed
+from substrates.quantum.system import Contrasted
+from substrates.substrate import fixed
 from substrates.wiring import Bonds, Graph, lattice_edges, taken
 
 if TYPE_CHECKING:
@@ -33,7 +32,7 @@ Drive = Literal["force", "anchor", "stiffness"]
 Reading = Literal["mean", "moments"]
 
 
-class QuantumOscillatorNetwork(Substrate):
+class QuantumOscillatorNetwork(Contrasted):
     """Quantum harmonic oscillators joined by springs: a Gaussian ground state, or thermal state, in closed form.
 
         H = sum_i p_i^2 / 2m_i + x'Kx/2 - f'x,    x'Kx = sum_i k_i x_i^2 + sum_ij k_ij (x_i - x_j)^2,
@@ -193,20 +192,12 @@ class QuantumOscillatorNetwork(Substrate):
             energy += self._anchored(x)
         return energy if self.single.sharp else energy + jnp.sum(self.single.free_energy(modes.frequency))
 
-    def contrast(
-        self,
-        plus: GaussianState,
-        minus: GaussianState,
-        xs: Float[Array, "examples inputs"],
-        nudges_plus: Nudge | Pin | None = None,
-        nudges_minus: Nudge | Pin | None = None,
-    ) -> Self:
-        """measure(plus) - measure(minus), exact: the energy is linear in every parameter."""
-        if any(map(jnp.iscomplexobj, (*plus, *minus))):
-            return Substrate.contrast(self, plus, minus, xs, nudges_plus, nudges_minus)
-        apart, both = (jax.tree.map(f, plus, minus) for f in (jnp.subtract, jnp.add))
-        one = lambda net, d, s, x: net._elastic(d, s, x) - jnp.sum(net.total_bias(x) * d[0])
-        return mean_gradient(self, one, apart, both, xs)
+    def apart(self, plus: GaussianState, minus: GaussianState, x: Float[Array, "inputs"]) -> PyTree:
+        return jax.tree.map(jnp.subtract, plus, minus), jax.tree.map(jnp.add, plus, minus)
+
+    def energy_apart(self, apart: PyTree, x: Float[Array, "inputs"]) -> Inexact[Array, ""]:
+        difference, both = apart
+        return self._elastic(difference, both, x) - jnp.sum(self.total_bias(x) * difference.mean)
 
     def stiffness_matrix(self, x: Float[Array, "inputs"]) -> Inexact[Array, "n n"]:
         """K, with inputs that are stiffnesses."""
@@ -236,7 +227,7 @@ class QuantumOscillatorNetwork(Substrate):
         return np.asarray(self.inputs, int)
 
     @property
-    def _rows(self) -> Float[np.ndarray, "inputs n"]:
+    def _rows(self) -> Any:
         """What puts numbers of the inputs at their oscillators."""
         return np.eye(self.n, dtype=self.onsite_stiffness.dtype)[self._driven]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
 
 import equinox as eqx
@@ -91,7 +90,7 @@ class _Point(eqx.Module):
         brought: the sizes of what a nudge brings to each.
         left: the largest torque, as a part of what meets at its phase.
         modes, values: of the Hessian balanced as D H D, D^-2 its row sums: D times the eigenvectors, as columns, and
-            the eigenvalues, ascending.
+            the eigenvalues; infinite where a mode costs nothing.
         step: H^-1 torque, along modes that cost something.
         way: where it goes next: |H|^-1 torque or, from where torques balance, along the softest mode.
         settled: whether torques balance and the step leads nowhere else.
@@ -109,30 +108,20 @@ class _Point(eqx.Module):
     settled: Bool[Array, ""]
 
     @property
-    def threshold(self) -> float:
-        """What rounding makes of an eigenvalue that is zero."""
-        return 4 * self.state.size * float(jnp.finfo(self.state.dtype).eps)
-
-    @property
     def unstable(self) -> Bool[Array, ""]:
-        """Whether a motion lowers the energy; the eigenvalues ascend."""
-        return jnp.min(self.values) < -self.threshold
+        """Whether a motion lowers the energy."""
+        return jnp.min(self.values) < 0
 
     def along_modes(self, torque: Float[Array, "n"]) -> Float[Array, "n"]:
         """H^-1 torque, along modes that cost something."""
-        return self.modes @ ((torque @ self.modes) / self.costly)
-
-    @property
-    def costly(self) -> Float[Array, "n"]:
-        """The eigenvalues; infinite where a mode costs nothing."""
-        return jnp.where(jnp.abs(self.values) > self.threshold, self.values, jnp.inf)
+        return self.modes @ ((torque @ self.modes) / self.values)
 
     def certificate(self, meeting: Float[Array, "n"], turning: Bool[Array, ""]) -> Certificate:
         """What the Hessian tells of the state; see `Certificate`."""
-        epsilon = float(jnp.finfo(meeting.dtype).eps)
-        inverse = (self.modes / self.costly) @ self.modes.T
-        error = jnp.abs(self.step) + jnp.sqrt(jnp.sum((inverse * (epsilon * meeting)) ** 2, axis=1))
-        idle = turning | jnp.any(jnp.abs(self.values) <= self.threshold)
+        inverse = (self.modes / self.values) @ self.modes.T
+        rounding = inverse * (float(jnp.finfo(meeting.dtype).eps) * meeting)
+        error = jnp.abs(self.step) + jnp.sqrt(jnp.sum(rounding**2, axis=1))
+        idle = turning | jnp.any(jnp.isinf(self.values))
         return Certificate(self.unstable, idle, ~(jnp.max(error) <= state_tolerance(meeting.dtype)))
 
 
@@ -152,6 +141,7 @@ def descend_by_newton(
     mode. Every round of the loop looks at one fraction of a step.
     """
     n, epsilon = start.size, float(jnp.finfo(start.dtype).eps)
+    threshold = 4 * n * epsilon  # what rounding makes of an eigenvalue that is zero
     decompose = in_turn(lambda matrix: jax.lax.linalg.eigh(matrix, symmetrize_input=False))
     close = state_tolerance(start.dtype) / 4
     spring = jnp.where(meeting > 0, meeting, 1.0)
@@ -166,20 +156,17 @@ def descend_by_newton(
         rows = jnp.sum(jnp.abs(hessian), axis=1)
         d = 1 / jnp.sqrt(jnp.where(rows > 0, rows, 1.0))
         vectors, values = decompose(d[:, None] * hessian * d)
-        left = left_over(torque, meeting)
-        point = _Point(
-            state, found.energy, torque, found.brought, left, d[:, None] * vectors, values, nowhere, nowhere, left <= 0
-        )
-        coefficients = torque @ point.modes
-        step = point.modes @ (coefficients / point.costly)
+        left, modes = left_over(torque, meeting), d[:, None] * vectors
+        coefficients, sizes = torque @ modes, jnp.abs(values)
+        values = jnp.where(sizes > threshold, values, jnp.inf)
+        step = modes @ (coefficients / values)
         settled = (left <= limit) & (jnp.max(jnp.abs(step)) <= close)
         soft = jnp.where(coefficients < 0, -first_mode, first_mode)
-        downhill = coefficients / jnp.maximum(jnp.abs(values), point.threshold)
-        way = point.modes @ jnp.where(settled, soft, downhill)
+        way = modes @ jnp.where(settled, soft, coefficients / jnp.maximum(sizes, threshold))
         farthest = jnp.max(jnp.abs(way))
         # of a mode, and of a step that is too long, a radian
         way /= jnp.where(settled & (farthest > 0), farthest, jnp.maximum(farthest, 1.0))
-        return dataclasses.replace(point, step=step, way=way, settled=settled)
+        return _Point(state, found.energy, torque, found.brought, left, modes, values, step, way, settled)
 
     def running(carry):
         point, fraction, step = carry

@@ -208,7 +208,7 @@ class _AtOnce(_Phases):
         if self.whole.frequency is not None:
             turning = self.unit * self.whole.frequency
             torque = across + turning
-            angle += jnp.arcsin(jnp.clip(turning / jnp.where(size > 0, size, jnp.inf), -1, 1))
+            angle += jnp.arcsin(jnp.maximum(jnp.minimum(turning / jnp.where(size > 0, size, jnp.inf), 1), -1))
         torque, turns = jnp.where(along >= 0, jnp.abs(torque), size), self.colour == number
         felt = torque if look is False else jnp.where(look & opposed(curvature), jnp.inf, torque)
         moved = self.start + wrapped(z - self.start + gain * angle)

@@ -119,14 +119,16 @@ def by_dense_factor(objective: Objective, at: Balance, wanted: Bool[Array, ""]) 
     inverse = in_turn(_inverted)(balanced - threshold * identity)
     definite = jnp.all(jnp.isfinite(inverse))
 
-    def decomposed(_):
-        values, modes = in_turn(jnp.linalg.eigh)(balanced)
+    # a loop rather than a conditional: under vmap it runs only while some example needs it
+    def decomposed(carry):
+        values, modes = in_turn(jnp.linalg.eigh)(carry[0])
         inverse = (modes / jnp.maximum(jnp.abs(values), LEAST)) @ modes.T
         return inverse, values[0], modes[:, 0], jnp.asarray(True)
 
-    # a loop rather than a conditional: under vmap it runs only while some example needs it
-    known = (inverse, jnp.asarray(jnp.inf, root.dtype), jnp.zeros_like(root), definite | ~wanted)
-    inverse, eigenvalue, mode, _ = jax.lax.while_loop(lambda carry: ~carry[3], decomposed, known)
+    known = definite | ~wanted
+    # the matrix is carried, or the compiler would take what does not change out of the loop
+    first = jax.lax.select(known, inverse, balanced), jnp.asarray(jnp.inf, root.dtype), jnp.zeros_like(root), known
+    inverse, eigenvalue, mode, _ = jax.lax.while_loop(lambda carry: ~carry[3], decomposed, first)
     direction = -root * (inverse @ (root * at.gradient))
     direction = jnp.where(definite, direction, _within(direction, at.spacing))
     step = jnp.max(jnp.abs(direction), initial=0.0) / at.size

@@ -36,6 +36,11 @@ FARTHEST = 100.0
 SHORTEST = 1e-4
 """A step is given up when so small a fraction of it leads nowhere."""
 
+COUNT, COUNT_WHEN_GIVEN = 1, 8
+"""A sparse factor that conjugate gradients ask more often than this in a step is replaced by one at hand: soon where
+the certificate will need another one anyway, late where the next call will ask for the same.
+"""
+
 ROUNDS = 60
 """So often may the springs that hold outputs at a pin be loaded."""
 
@@ -210,6 +215,7 @@ def _walked(
 ) -> Walk:
     """Downhill from a start; `limit` of the first look is what may be left over of the forces."""
     net, anchor = objective.net, solver.anchor
+    patience = COUNT if anchor is None else COUNT_WHEN_GIVEN
     dense = start.size <= solver.dense_size
     if dense:
         anchor = None
@@ -225,16 +231,17 @@ def _walked(
         falls = walk.energy - at.energy > jnp.maximum(1e-4 * walk.fraction * walk.slope, walk.rounding)
         flattens = (at.uneven <= 0.81 * walk.uneven) & (at.energy <= walk.energy + walk.rounding)
         accepted = (falls | flattens) & jnp.isfinite(at.energy)
+        # whoever judges may add up the same forces in another order
+        balanced = at.residual <= 0.9 * most
         if walk.anchor is None:
             outlook = by_dense_factor(objective, at, accepted)
         else:
-            outlook = by_sparse_factor(objective, at, walk.anchor, accepted, at.residual <= most)
+            last = jnp.where(walk.steps < 0, jnp.inf, jnp.max(jnp.abs(walk.direction), initial=0.0))
+            outlook = by_sparse_factor(objective, at, walk.anchor, accepted, balanced, last)
         gone = ~(at.extent < farthest)
         # the energy has no minimum where a coordinate runs away
         lost = lambda eigenvalue: jnp.where(gone, -jnp.inf, eigenvalue)
         stability = eqx.tree_at(lambda s: s.eigenvalue, outlook.stability, replace_fn=lost)
-        # whoever judges may add up the same forces in another order
-        balanced = at.residual <= 0.9 * most
         saddle = balanced & stability.negative
         longest = jnp.max(jnp.abs(outlook.mode), initial=0.0)
         mode = outlook.mode * (at.spacing / 2 / jnp.where(longest > 0, longest, 1.0))
@@ -243,9 +250,9 @@ def _walked(
         steps, escapes = walk.steps + 1, walk.escapes + saddle.astype(walk.escapes.dtype)
         spent = gone | (steps >= solver.max_steps) | (escapes > ESCAPES)
         anchor = None
-        if walk.anchor is not None:
-            here = Anchor(net.stiffness, net.rest_length, at.positions)
-            anchor = jax.tree.map(lambda new, old: jnp.where(outlook.stale, new, old), here, walk.anchor)
+        if walk.anchor is not None and outlook.count is not None:
+            here, stale = Anchor(net.stiffness, net.rest_length, at.positions), outlook.count > patience
+            anchor = jax.tree.map(lambda new, old: jnp.where(stale, new, old), here, walk.anchor)
         taken = Walk(
             flat=flat,
             direction=jnp.where(slope > 0, -direction, direction),

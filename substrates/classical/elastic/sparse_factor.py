@@ -131,20 +131,18 @@ def certifies(topology: Topology, springs: Springs, loss: float, blur: float) ->
 
 
 def loss(topology: Topology, anchor: Springs, springs: Springs) -> float:
-    """The largest part of its stiffness that a spring has lost since an anchor, in its worst direction, or in 3D a
-    bound on it.
-    """
+    """The largest part of its stiffness that a spring has lost since an anchor, in its worst direction."""
 
-    def blocks(springs: Springs) -> np.ndarray:
-        outer, identity, sideways = spring_parts(topology, springs)
-        return np.asarray(springs[0], float)[:, None, None] * (outer + sideways * (identity - outer))
+    def parts(springs: Springs) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        vectors, lengths, sideways = _measured(topology, springs)
+        across = sideways * springs[0]
+        return vectors / np.where(lengths > 0, lengths, 1.0)[:, None], across, springs[0] - across
 
-    lost = (blocks(anchor) - blocks(springs)) / np.asarray(anchor[0], float)[:, None, None]
-    # mean + sqrt((d - 1)/d) |deviator|, which is attained where all other eigenvalues are equal
-    dim = topology.dim
-    mean = np.trace(lost, axis1=1, axis2=2) / dim
-    deviator = lost - mean[:, None, None] * np.eye(dim)
-    return float(np.max(mean + np.sqrt((dim - 1) / dim * np.sum(deviator**2, axis=(1, 2)))))
+    # K = across + along n n': the largest eigenvalue of p n n' - q m m', whose other eigenvalues are no larger than 0
+    (before, across, p), (now, across_now, q) = parts(anchor), parts(springs)
+    turned = 1 - np.einsum("ij,ij->i", before, now) ** 2
+    largest = (p - q + np.sqrt((p - q) ** 2 + 4 * p * q * np.maximum(turned, 0))) / 2
+    return float(np.max((across - across_now + largest) / anchor[0]))
 
 
 def verdict(
@@ -219,13 +217,18 @@ def node_stiffness(topology: Topology, stiffness: np.ndarray) -> np.ndarray:
 
 def spring_parts(topology: Topology, springs: Springs) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(n n', 1, 1 - l/r) of every spring, each ready to multiply blocks of shape (m, dim, dim)."""
+    vectors, lengths, sideways = _measured(topology, springs)
+    unit = vectors / np.where(lengths > 0, lengths, 1.0)[:, None]
+    return unit[:, :, None] * unit[:, None, :], np.eye(topology.dim)[None], sideways[:, None, None]
+
+
+def _measured(topology: Topology, springs: Springs) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The vector of every spring, its length, and 1 - l/r; 0 for one of no length."""
     rest_length, positions = (np.asarray(array, float) for array in springs[1:])
     vectors = positions[topology.edges[:, 1]] - positions[topology.edges[:, 0]]
-    lengths = np.sqrt(np.sum(vectors**2, axis=1))
+    lengths = np.sqrt(np.einsum("ij,ij->i", vectors, vectors))
     apart = lengths > 0
-    unit = vectors / np.where(apart, lengths, 1.0)[:, None]
-    sideways = np.where(apart, 1 - rest_length / np.where(apart, lengths, 1.0), 0.0)
-    return unit[:, :, None] * unit[:, None, :], np.eye(topology.dim)[None], sideways[:, None, None]
+    return vectors, lengths, np.where(apart, 1 - rest_length / np.where(apart, lengths, 1.0), 0.0)
 
 
 def positive_factor(

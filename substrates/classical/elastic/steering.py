@@ -10,7 +10,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, PyTree
+from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from substrates.classical.elastic import sparse_factor
 from substrates.classical.elastic.balance import Balance, Objective
@@ -22,9 +22,9 @@ from substrates.solvers.solver import Equilibrium, Status
 DENSE_SIZE = 400
 """Up to so many free coordinates matrices are dense, unless a solver is told otherwise."""
 
-PATIENCE = 8
-"""A sparse factor by which conjugate gradients need more steps than this is replaced by one at hand."""
 
+ENOUGH = 0.05
+"""Conjugate gradients stop where so small a part of the forces is left."""
 
 LEAST = 0.03
 """Where the Hessian is not definite no motion counts as softer than that, in units of the stiffnesses at the nodes: nor
@@ -90,14 +90,14 @@ class Stability(eqx.Module):
 class Outlook(eqx.Module):
     """From a state: the step that Newton's method would take, how stable it is, and its softest mode.
 
-    `direction` is downhill even where the Hessian is not definite. `mode` is zero where it was not needed, `stale`
-    whether a factor was of little help.
+    `direction` is downhill even where the Hessian is not definite. `mode` is zero where it was not needed, `count` how
+    many conjugate gradients a factor elsewhere needed.
     """
 
     direction: Float[Array, "free"]
     stability: Stability
     mode: Float[Array, "free"]
-    stale: Bool[Array, ""] | None = None
+    count: Int[Array, ""] | None = None
 
 
 def held_by(objective: Objective, at: Balance) -> Float[Array, "free"]:
@@ -119,14 +119,16 @@ def by_dense_factor(objective: Objective, at: Balance, wanted: Bool[Array, ""]) 
     inverse = in_turn(_inverted)(balanced - threshold * identity)
     definite = jnp.all(jnp.isfinite(inverse))
 
-    def decomposed(_):
-        values, modes = in_turn(jnp.linalg.eigh)(balanced)
+    # a loop rather than a conditional: under vmap it runs only while some example needs it
+    def decomposed(carry):
+        values, modes = in_turn(jnp.linalg.eigh)(carry[0])
         inverse = (modes / jnp.maximum(jnp.abs(values), LEAST)) @ modes.T
         return inverse, values[0], modes[:, 0], jnp.asarray(True)
 
-    # a loop rather than a conditional: under vmap it runs only while some example needs it
-    known = (inverse, jnp.asarray(jnp.inf, root.dtype), jnp.zeros_like(root), definite | ~wanted)
-    inverse, eigenvalue, mode, _ = jax.lax.while_loop(lambda carry: ~carry[3], decomposed, known)
+    known = definite | ~wanted
+    # the matrix is carried, or the compiler would take what does not change out of the loop
+    first = jax.lax.select(known, inverse, balanced), jnp.asarray(jnp.inf, root.dtype), jnp.zeros_like(root), known
+    inverse, eigenvalue, mode, _ = jax.lax.while_loop(lambda carry: ~carry[3], decomposed, first)
     direction = -root * (inverse @ (root * at.gradient))
     direction = jnp.where(definite, direction, _within(direction, at.spacing))
     step = jnp.max(jnp.abs(direction), initial=0.0) / at.size
@@ -135,10 +137,17 @@ def by_dense_factor(objective: Objective, at: Balance, wanted: Bool[Array, ""]) 
 
 
 def by_sparse_factor(
-    objective: Objective, at: Balance, anchor: Anchor, wanted: Bool[Array, ""], balanced: Bool[Array, ""]
+    objective: Objective,
+    at: Balance,
+    anchor: Anchor,
+    wanted: Bool[Array, ""],
+    balanced: Bool[Array, ""],
+    last: Float[Array, ""] | float = jnp.inf,
 ) -> Outlook:
     """By conjugate gradients on the Hessian, preconditioned by the factor at an anchor; where it is `wanted`. The
-    factor, or else one at hand, tells of the stability of a state that is `balanced`.
+    factor, or else one at hand, tells of the stability of a state that is `balanced`; of others nothing is known.
+
+    Where forces balance and the `last` step was short none that follows is computed: it would be shorter.
     """
     net, topology = objective.net, objective.net.topology
     blocks = at.springs.blocks(net.stiffness)
@@ -151,17 +160,18 @@ def by_sparse_factor(
             return felt
         return felt + objective.spread(at.curvature @ way[objective.read])
 
-    direction, count = truncated_newton(product, solve, at, wanted)
-    step = jnp.max(jnp.abs(direction), initial=0.0)
+    there = balanced & (last <= state_tolerance(at.energy.dtype) / 4 * at.size)
+    direction, count = truncated_newton(product, solve, at, wanted & ~there)
+    step = jnp.where(there, last, jnp.max(jnp.abs(direction), initial=0.0))
     none = jnp.zeros((), direction.dtype)
-    unknown = (none + jnp.inf, jnp.zeros_like(direction), step, none)
+    unknown = (none + jnp.inf, jnp.zeros_like(direction), step, none + jnp.inf)
     curvature = jnp.zeros((0, 0), direction.dtype) if at.curvature is None else at.curvature
     arrays = *jax.tree.leaves(anchor), net.stiffness, net.rest_length, at.positions, curvature, at.gradient, at.scale
     host = functools.partial(_verdict, topology, objective.read)
     judged = lambda: _on_host(host, unknown, *arrays, at.size, step, wanted & balanced)
     eigenvalue, mode, step, rounding = jax.lax.cond(wanted & balanced, judged, lambda: unknown)
     stability = Stability(eigenvalue, step / at.size, rounding / at.size)
-    return Outlook(direction, stability, mode, count > PATIENCE)
+    return Outlook(direction, stability, mode, count)
 
 
 def truncated_newton(
@@ -169,8 +179,8 @@ def truncated_newton(
 ) -> tuple[Float[Array, "free"], Array]:
     """The step of Newton's method by preconditioned conjugate gradients, as exactly as it is worth; (step, count).
 
-    They stop where a part of the step is small beside the step, the smaller the nearer the step leads, and the forces
-    have fallen; and before a direction of negative curvature, which is taken if it is the first.
+    They stop where the forces have fallen, and before a direction of negative curvature, which is taken if it is the
+    first.
     """
     largest = lambda vector: jnp.max(jnp.abs(vector), initial=0.0)
     tiny = float(jnp.finfo(at.gradient.dtype).tiny)
@@ -187,11 +197,8 @@ def truncated_newton(
         stride = jnp.where(positive, new_weight / jnp.where(positive, curvature, 1.0), 0.0)
         stride = jnp.where(positive | (count > 0), stride, jnp.minimum(1.0, at.spacing / (reach + tiny)))
         move = move + stride * way
-        whole = largest(move)
-        goal = jnp.minimum(0.1, jnp.sqrt(whole / at.spacing)) * whole
-        goal = jnp.maximum(goal, state_tolerance(move.dtype) / 16 * at.size)
         left = left - stride * curved
-        more = (stride * reach > goal) | (jnp.sum((left / at.scale) ** 2) > 0.04 * at.uneven)
+        more = jnp.sum((left / at.scale) ** 2) > ENOUGH**2 * at.uneven
         return move, left, way, new_weight, count + 1, positive & more
 
     none = jnp.zeros_like(at.gradient)

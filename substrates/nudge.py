@@ -138,15 +138,22 @@ class Nudge(eqx.Module):
         about = output if self.about is None else fit_target(self.about, output, name="about")
         return -_times(self.beta, self._slope(about))
 
-    def size(self, output: Inexact[Array, "outputs"]) -> Inexact[Array, "outputs"]:
+    def size(
+        self, output: Inexact[Array, "outputs"], pull: Inexact[Array, "outputs"] | None = None
+    ) -> Inexact[Array, "outputs"]:
         """The sizes of the forces that the nudge brings to each output: |pull| and |beta C''| |output|.
 
         For the squared error they are |beta| |output - target| and |beta| |output|, whose difference is what rounds.
+
+        Args:
+            output: where.
+            pull: `pull(output)`, where it is at hand.
         """
         if self.separable:
-            pull, stiffness = self.pull_and_stiffness(output)
-            return (jnp.abs(pull) + jnp.abs(stiffness * output)).astype(output.dtype)
-        return (jnp.abs(self.pull(output)) + jnp.abs(self.curvature(output)) @ jnp.abs(output)).astype(output.dtype)
+            pulled, stiffness = self.pull_and_stiffness(output)
+            return (jnp.abs(pulled) + jnp.abs(stiffness * output)).astype(output.dtype)
+        pull = self.pull(output) if pull is None else pull
+        return (jnp.abs(pull) + jnp.abs(self.curvature(output)) @ jnp.abs(output)).astype(output.dtype)
 
     def stiffness(self, output: Inexact[Array, "outputs"]) -> Inexact[Array, "outputs"]:
         """beta times the diagonal of d2C/doutput2: what a closed-form solver adds to an output's own stiffness."""

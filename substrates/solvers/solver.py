@@ -252,15 +252,25 @@ def judge(
     nudge: Nudge | Pin | None,
     steps: Int[Array, ""] | int,
     limit: Float[Array, ""],
-    residual: Float[Array, ""] | None = None,
 ) -> Equilibrium:
-    """The equilibrium at a state, with its residual (unless that is at hand) and energy, judged against a `tolerance`."""
-    residual = substrate.residual(state, x, nudge) if residual is None else residual
+    """The equilibrium at a state, with its residual and energy, judged against a `tolerance`."""
+    residual = substrate.residual(state, x, nudge)
+    energy = substrate.total_energy(state, x, nudge) if substrate.conservative else None
+    return judged(state, energy, residual, steps, limit)
+
+
+def judged(
+    state: PyTree,
+    energy: Array | None,
+    residual: Float[Array, ""],
+    steps: Int[Array, ""] | int,
+    limit: Float[Array, ""],
+) -> Equilibrium:
+    """The equilibrium of which everything is known but its status."""
     finite = jnp.isfinite(residual)
     for leaf in jax.tree.leaves(state):
         finite &= jnp.all(jnp.isfinite(leaf))
     status = Status.where(
         finite, Status.where(residual <= limit, Status.converged, Status.out_of_steps), Status.not_finite
     )
-    energy = substrate.total_energy(state, x, nudge) if substrate.conservative else None
     return Equilibrium(state, energy, residual, jnp.asarray(steps, dtype=jnp.int32), status)

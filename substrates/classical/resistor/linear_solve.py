@@ -14,7 +14,7 @@ import numpy as np
 import scipy
 from jaxtyping import Array, Bool, Inexact
 
-from substrates.classical.resistor.star_mesh import star_mesh
+from substrates.classical.resistor.star_mesh import star_mesh, with_held
 from substrates.classical.resistor.topology import Layout, Topology
 from substrates.solvers.batching import in_turn
 from substrates.solvers.certificate import state_tolerance
@@ -39,7 +39,7 @@ class Solved(NamedTuple):
     precise: Bool[Array, ""]
 
 
-Solve = Callable[[Array, Array, Array | None], Solved]
+Solve = Callable[..., Solved]
 
 
 def conductance_solver(topology: Topology, dtype: Any, dense_size: int = DENSE_SIZE) -> Solve:
@@ -102,8 +102,16 @@ def _by_elimination(matrix: Array, current: Array) -> tuple[Array, Array, Array]
     return jax.scipy.linalg.lu_solve((factor, pivots), current), factor, pivots
 
 
-def _solve_by_elimination(topology: Topology, conductance: Array, current: Array, curvature: Array | None) -> Solved:
-    potentials, pivots = star_mesh(*conductances(topology, conductance, curvature), current)
+def _solve_by_elimination(
+    topology: Topology,
+    conductance: Array,
+    current: Array,
+    curvature: Array | None,
+    at_bound: Array | None = None,
+    bound: Array | None = None,
+) -> Solved:
+    circuit = (*conductances(topology, conductance, curvature), current)
+    potentials, pivots = star_mesh(*(circuit if at_bound is None else with_held(*circuit, at_bound, bound)))
     held = jnp.asarray(True) if jnp.iscomplexobj(pivots) else jnp.all(pivots > 0)
     return Solved(potentials, held, jnp.asarray(True))
 

@@ -21,7 +21,7 @@ from substrates.classical.resistor.operating_point import OperatingPoint
 from substrates.classical.resistor.relu import relu_fields
 from substrates.classical.resistor.topology import Flow, Topology, least, potentials_of
 from substrates.nudge import Nudge, Pin
-from substrates.solvers.solver import part, reach
+from substrates.solvers.solver import left_over, reach
 from substrates.spice.netlist import read_circuit
 from substrates.substrate import fixed
 from substrates.wiring import lattice_edges, taken
@@ -172,8 +172,8 @@ class ResistorNetwork(ResistorCircuit):
         """The largest part of the currents that meet at a potential which `stationarity` leaves over; of a diode's law
         the part of what its end with the smaller conductance carries, of a pin's of what the output and target show.
         """
-        parts = [part(*law) for law in self._laws(state, x, nudge)]
-        return jnp.max(jnp.concatenate(parts), initial=0.0)
+        balances, sizes = (jnp.concatenate(numbers) for numbers in zip(*self._laws(state, x, nudge), strict=True))
+        return left_over(balances, sizes)
 
     def _laws(self, state: State, x: Array, nudge: Nudge | Pin | None) -> list[tuple[Array, Array]]:
         """What each law of `stationarity` leaves over, and the currents that meet there."""
@@ -183,8 +183,9 @@ class ResistorNetwork(ResistorCircuit):
         if isinstance(nudge, Nudge):
             output = self.read(state, x)
             brought = lambda current: maps.read.transpose(current)[: topology.size]
-            balance -= brought(nudge.pull(output))
-            meeting += jnp.abs(brought(nudge.size(output)))
+            pull = nudge.pull(output)
+            balance -= brought(pull)
+            meeting += jnp.abs(brought(nudge.size(output, pull)))
         if isinstance(nudge, Pin):
             projection = jnp.asarray(maps.pin_projection, balance.dtype)
             balance -= maps.read_test.transpose(projection @ maps.read_test(balance))
@@ -193,16 +194,15 @@ class ResistorNetwork(ResistorCircuit):
             shown = jnp.maximum(jnp.abs(output), reached) + jnp.abs(nudge.target)
             laws.append((stiffness * (output - nudge.target), stiffness * shown))
         if topology.bounded and not isinstance(state, tuple):
-            lower, upper = cast(Any, self.bounds(x))
-            scale = self.conductance_scale()
+            (lower, upper), scale = cast(Any, self.bounds(x)), self.conductance_scale()
             balance = -jnp.clip(-balance, reach(scale, lower, state), reach(scale, upper, state))
-        if isinstance(state, tuple) or maps.held.size:
+        if isinstance(state, tuple):
             scale = self.diode_scale()
-            drop, span = scale * flow.diode_drops, scale * self._diode_spans(flow.voltages)
-            if isinstance(state, tuple):
-                laws.append((jnp.minimum(state[1], -drop), jnp.abs(state[1]) + span))
-            else:
-                laws.append((jnp.maximum(taken(drop, maps.held), 0.0), taken(span, maps.held)))
+            laws.append((jnp.minimum(state[1], -scale * flow.diode_drops), self._diode_meeting(state, flow, scale)))
+        elif maps.held.size:
+            scale = taken(self.diode_scale(), maps.held)
+            drop, span = self.across_sources(flow)
+            laws.append((scale * jnp.maximum(drop, 0.0), scale * span))
         return [(balance, meeting), *laws]
 
     def force_scale(self, state: State, x: Float[Array, "inputs"]) -> State:
@@ -215,7 +215,10 @@ class ResistorNetwork(ResistorCircuit):
         meeting = self.meeting_at(flow, self._ceiling(x))
         if not isinstance(state, tuple):
             return meeting
-        return meeting, jnp.abs(state[1]) + self.diode_scale() * self._diode_spans(flow.voltages)
+        return meeting, self._diode_meeting(state, flow, self.diode_scale())
+
+    def _diode_meeting(self, state: State, flow: Flow, scale: Float[Array, "diodes"]) -> Float[Array, "diodes"]:
+        return jnp.abs(state[1]) + scale * self._diode_spans(flow.voltages)
 
     def constrained(self) -> Self:
         """The circuit with every conductance at or above the floor."""
@@ -524,15 +527,11 @@ class ResistorNetwork(ResistorCircuit):
             diode_current: amperes through the diodes, or a function of their drops that gives them.
         """
         maps, edges, diodes = self.topology.maps, self.conductance.size, self.topology.count("diodes")
-        known = self._with_sources(potentials, x)
-        drops = maps.drops(known)
+        known_voltages = self._with_sources(potentials, x)
+        drops = maps.drops(known_voltages)
         at_diodes = drops[edges : edges + diodes]
-        return Flow(
-            maps.voltages(known),
-            drops,
-            at_diodes,
-            diode_current(at_diodes) if callable(diode_current) else diode_current,
-        )
+        known: Any = diode_current(at_diodes) if callable(diode_current) else diode_current
+        return Flow(maps.voltages(known_voltages), drops, at_diodes, known)
 
     def content(self, flow: Flow) -> Inexact[Array, ""]:
         """The co-content of resistors and current sources, watts."""
@@ -553,7 +552,12 @@ class ResistorNetwork(ResistorCircuit):
         """`leaving` at independent potentials."""
         return self.leaving(self.flow(potentials, x, diode_current))
 
-    def meeting_at(self, flow: Flow, ceiling: Float[Array, ""] | None = None) -> Float[Array, "potentials"]:
+    def across_sources(self, flow: Flow) -> tuple[Float[Array, "held"], Float[Array, "held"]]:
+        """The drops of ideal diodes across voltage sources alone, and the sizes of the voltages at their ends."""
+        held = self.topology.maps.held
+        return taken(flow.diode_drops, held), taken(self._diode_spans(flow.voltages), held)
+
+    def meeting_at(self, flow: Flow, ceiling: Any = None) -> Float[Array, "potentials"]:
         """`force_scale` at the potentials; with real diodes, which carry no more than a `current_ceiling`, though their
         law may say so far from equilibrium.
         """

@@ -31,24 +31,25 @@ def star_mesh(
     1985 and O'Cinneide 1993, for Markov chains.
     """
     size = between.shape[0]
-    numbers = np.arange(size)
-    later = np.arange(size + 2) > numbers[:, None]
+    conducts = np.append(np.ones(size + 1, current.dtype), 0)
+    later = np.triu(np.ones((size, size + 2), current.dtype), 1)
+    nonzero = lambda total: total + (total == 0).astype(total.dtype)
     # what a row still holds once its node is eliminated: g_kj to later nodes, g_k0, I_k
     joined = jnp.concatenate([between, grounded[:, None], current[:, None]], axis=1)
 
     def eliminate(joined, step):
         k, later = step
-        row = jnp.where(later, joined.at[k].get(mode="promise_in_bounds", wrap_negative_indices=False), 0)
-        total = jnp.sum(row[:-1])
-        share = row[:size] / jnp.where(total == 0, 1, total)
+        row = later * joined.at[k].get(mode="promise_in_bounds", wrap_negative_indices=False)
+        total = row @ conducts
+        share = row[:size] / nonzero(total)
         return joined + share[:, None] * row, total
 
-    joined, pivots = jax.lax.scan(eliminate, joined, (numbers, later))
-    towards = jnp.where(later, joined, 0) / jnp.where(pivots == 0, 1, pivots)[:, None]
+    joined, pivots = jax.lax.scan(eliminate, joined, (np.arange(size, dtype=np.int32), later))
+    towards = later * joined / nonzero(pivots)[:, None]
 
     def substitute(voltages, step):
         towards, place = step
-        return voltages + place * (towards[-1] + jnp.sum(towards[:size] * voltages)), None
+        return voltages + place * (towards @ jnp.append(voltages, np.asarray([0, 1], voltages.dtype))), None
 
     steps = (towards, np.eye(size, dtype=current.dtype))
     return jax.lax.scan(substitute, jnp.zeros_like(current), steps, reverse=True)[0], pivots

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import scipy
+from jax.core import Tracer
 from jaxtyping import Array, Float, Inexact, Int, PyTree
 
 from substrates.classical.resistor.elements import GROUND, Shockley
@@ -171,8 +172,8 @@ class Layout(HashedByContent):
 
     @functools.cached_property
     def cells(self) -> np.ndarray:
-        """Where each conductance, of resistors and then diodes, stands in the matrix of those between two potentials or,
-        as the last, the sources: one integer each, one too many for none. Controlled sources do not count.
+        """Where each conductance, of resistors and then diodes, stands in the matrix of those between two potentials
+        or, as the last, the sources: one integer each, one too many for none. Controlled sources do not count.
         """
         size = len(self.potentials)
         _, root, _ = self._groups
@@ -380,7 +381,7 @@ class Topology(eqx.Module):
         """Which elements join which nodes; of a small circuit outside compiled code only."""
         if self.compiled is not None:
             return self.compiled
-        if isinstance(self.nodes, jax.core.Tracer):
+        if isinstance(self.nodes, Tracer):
             raise TypeError(
                 "which nodes the elements of a small circuit join are run-time numbers inside compiled code: "
                 "read edges, inputs, outputs, diodes and sources outside"
@@ -444,7 +445,8 @@ class Circuit(System, Protocol):
     def content(self, flow: Flow, /) -> Array: ...
     def leaving(self, flow: Flow, /) -> Array: ...
     def imbalance(self, potentials: Array, x: Array, diode_current: Array | None = None, /) -> Array: ...
-    def meeting_at(self, flow: Flow, ceiling: Array | None = None, /) -> Array: ...
+    def across_sources(self, flow: Flow, /) -> tuple[Array, Array]: ...
+    def meeting_at(self, flow: Flow, ceiling: Any = None, /) -> Array: ...
     def conductance_scale(self) -> Array: ...
     def current_ceiling(self, x: Array, /) -> Array: ...
     def diode_scale(self) -> Array: ...

@@ -86,6 +86,7 @@ class System(Protocol):
 
     @property
     def conservative(self) -> bool: ...
+    def derives(self, *names: str) -> bool: ...
     def total_energy(self, state: PyTree, x: PyTree, nudge: Nudge | Pin | None = None) -> Inexact[Array, ""]: ...
     def force(self, state: PyTree, x: PyTree) -> PyTree: ...
     def total_force(self, state: PyTree, x: PyTree, nudge: Nudge | Pin | None = None) -> PyTree: ...
@@ -165,6 +166,13 @@ def reach(stiffness: Array, bound: Array, state: Array) -> Array:
     return jnp.where(finite, stiffness * (jnp.where(finite, bound, 0.0) - state), bound)
 
 
+def left_by_bounds(state: Array, force: Array, stiffness: Array, lower: Array, upper: Array) -> Array:
+    """The force that is left over where a bound does not take it up, and of a variable beyond or short of a bound that
+    it is pushed against the force that would bring it there.
+    """
+    return jnp.clip(force, reach(stiffness, lower, state), reach(stiffness, upper, state))
+
+
 def cast_like(tree: PyTree, like: PyTree) -> PyTree:
     """The tree with the dtypes of another of the same structure."""
     return jax.tree.map(lambda leaf, other: jnp.asarray(leaf).astype(other.dtype), tree, like)
@@ -229,15 +237,28 @@ def tolerance(
         scale: the forces that meet at each variable, where they are at hand.
     """
     dtype = jnp.result_type(*jax.tree.leaves(state))
-    relative = default_tolerance(dtype) if relative is None else relative
-    limit = jnp.asarray(relative, jnp.finfo(dtype).dtype)
     scale = substrate.force_scale(state, x) if scale is None and (absolute or isinstance(nudge, Nudge)) else scale
+    brought = None
     if isinstance(nudge, Nudge):
         output, transpose = jax.vjp(lambda s: substrate.read(s, x), state)
-        brought = relative * left_over(transpose(nudge.pull(output))[0], scale)
-        limit = jax.lax.select(
-            jnp.equal(nudge.beta, 0), limit, jnp.maximum(brought, ROUNDINGS * jnp.finfo(dtype).eps).astype(limit.dtype)
-        )
+        brought = transpose(nudge.pull(output))[0]
+    return allowed(dtype, nudge, brought, scale, absolute, relative)
+
+
+def allowed(
+    dtype: Any,
+    nudge: Nudge | Pin | None,
+    brought: PyTree,
+    scale: PyTree,
+    absolute: float | None = None,
+    relative: float | None = None,
+) -> Float[Array, ""]:
+    """The `tolerance` of a state where the forces that a nudge brought, and those that meet, are at hand."""
+    relative = default_tolerance(dtype) if relative is None else relative
+    limit = jnp.asarray(relative, jnp.finfo(dtype).dtype)
+    if isinstance(nudge, Nudge):
+        nudged = jnp.maximum(relative * left_over(brought, scale), ROUNDINGS * float(jnp.finfo(dtype).eps))
+        limit = jax.lax.select(jnp.equal(nudge.beta, 0), limit, nudged.astype(limit.dtype))
     if absolute:
         limit += absolute / max_norm(scale)
     return limit
@@ -253,11 +274,22 @@ def judge(
 ) -> Equilibrium:
     """The equilibrium at a state, with its residual and energy, judged against a `tolerance`."""
     residual = substrate.residual(state, x, nudge)
+    energy = substrate.total_energy(state, x, nudge) if substrate.conservative else None
+    return verdict(state, energy, residual, steps, limit)
+
+
+def verdict(
+    state: PyTree,
+    energy: Inexact[Array, ""] | None,
+    residual: Float[Array, ""],
+    steps: Int[Array, ""] | int,
+    limit: Float[Array, ""],
+) -> Equilibrium:
+    """The equilibrium at a state of a known residual, judged against a `tolerance`."""
     finite = jnp.isfinite(residual)
     for leaf in jax.tree.leaves(state):
         finite &= jnp.all(jnp.isfinite(leaf))
     status = Status.where(
         finite, Status.where(residual <= limit, Status.converged, Status.out_of_steps), Status.not_finite
     )
-    energy = substrate.total_energy(state, x, nudge) if substrate.conservative else None
     return Equilibrium(state, energy, residual, jnp.asarray(steps, dtype=jnp.int32), status)

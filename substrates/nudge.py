@@ -81,6 +81,10 @@ class SquaredError(eqx.Module):
     def __call__(self, output: Inexact[Array, "outputs"], target: Inexact[Array, "outputs"]) -> Inexact[Array, ""]:
         return 0.5 * jnp.sum((output - target) ** 2)
 
+    def slope(self, output: Inexact[Array, "outputs"], target: Inexact[Array, "outputs"]) -> Inexact[Array, "outputs"]:
+        """dC/doutput."""
+        return output - target
+
 
 class Nudge(eqx.Module):
     """A soft pull on the outputs: it adds beta * cost(read(state, x), target) to the energy.
@@ -97,7 +101,7 @@ class Nudge(eqx.Module):
     itself; so it does anyway with targets that are no arrays, a tuple, say.
 
     Attributes:
-        cost: maps (output, target) to a scalar.
+        cost: maps (output, target) to a scalar; its derivative in the output is its method `slope`, where it has one.
         target: what the outputs should show, shape (outputs,); a number where there is one output.
         beta: the nudging strength, a scalar; complex for an analytic continuation.
         about: None, or an output of shape (outputs,).
@@ -187,9 +191,10 @@ class Nudge(eqx.Module):
         return Nudge(_Tangent(self.cost, map_output), (self.target, self.about), self.beta)
 
     def _slope(self, output: Inexact[Array, "outputs"]) -> Inexact[Array, "outputs"]:
-        return jax.grad(self.cost, holomorphic=jnp.iscomplexobj(output))(
-            output, fit_target(self.target, output, self.cost)
-        )
+        target = fit_target(self.target, output, self.cost)
+        if hasattr(self.cost, "slope"):
+            return self.cost.slope(output, target)
+        return jax.grad(self.cost, holomorphic=jnp.iscomplexobj(output))(output, target)
 
 
 @jax.custom_jvp

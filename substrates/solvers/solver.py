@@ -86,6 +86,7 @@ class System(Protocol):
 
     @property
     def conservative(self) -> bool: ...
+    def derives(self, *names: str) -> bool: ...
     def total_energy(self, state: PyTree, x: PyTree, nudge: Nudge | Pin | None = None) -> Inexact[Array, ""]: ...
     def force(self, state: PyTree, x: PyTree) -> PyTree: ...
     def total_force(self, state: PyTree, x: PyTree, nudge: Nudge | Pin | None = None) -> PyTree: ...
@@ -165,6 +166,13 @@ def reach(stiffness: Array, bound: Array, state: Array) -> Array:
     return jnp.where(finite, stiffness * (jnp.where(finite, bound, 0.0) - state), bound)
 
 
+def left_by_bounds(state: Array, force: Array, stiffness: Array, lower: Array, upper: Array) -> Array:
+    """The force that is left over where a bound does not take it up, and of a variable beyond or short of a bound that
+    it is pushed against the force that would bring it there.
+    """
+    return jnp.clip(force, reach(stiffness, lower, state), reach(stiffness, upper, state))
+
+
 def cast_like(tree: PyTree, like: PyTree) -> PyTree:
     """The tree with the dtypes of another of the same structure."""
     return jax.tree.map(lambda leaf, other: jnp.asarray(leaf).astype(other.dtype), tree, like)
@@ -231,14 +239,26 @@ def tolerance(
         brought: the forces that the nudge brings to each variable, where they are at hand.
     """
     dtype = jnp.result_type(*jax.tree.leaves(state))
+    scale = substrate.force_scale(state, x) if scale is None and (absolute or isinstance(nudge, Nudge)) else scale
+    if isinstance(nudge, Nudge) and brought is None:
+        output, transpose = jax.vjp(lambda s: substrate.read(s, x), state)
+        brought = transpose(nudge.pull(output))[0]
+    return allowed(dtype, nudge, brought, scale, absolute, relative)
+
+
+def allowed(
+    dtype: Any,
+    nudge: Nudge | Pin | None,
+    brought: PyTree,
+    scale: PyTree,
+    absolute: float | None = None,
+    relative: float | None = None,
+) -> Float[Array, ""]:
+    """The `tolerance` of a state where the forces that a nudge brought, and those that meet, are at hand."""
     relative = default_tolerance(dtype) if relative is None else relative
     limit = jnp.asarray(relative, jnp.finfo(dtype).dtype)
-    scale = substrate.force_scale(state, x) if scale is None and (absolute or isinstance(nudge, Nudge)) else scale
     if isinstance(nudge, Nudge):
-        if brought is None:
-            output, transpose = jax.vjp(lambda s: substrate.read(s, x), state)
-            brought = transpose(nudge.pull(output))[0]
-        nudged = jnp.maximum(relative * left_over(brought, scale), ROUNDINGS * jnp.finfo(dtype).eps)
+        nudged = jnp.maximum(relative * left_over(brought, scale), ROUNDINGS * float(jnp.finfo(dtype).eps))
         limit = jax.lax.select(jnp.equal(nudge.beta, 0), limit, nudged.astype(limit.dtype))
     if absolute:
         limit += absolute / max_norm(scale)
@@ -261,12 +281,12 @@ def judge(
 
 def judged(
     state: PyTree,
-    energy: Array | None,
+    energy: Inexact[Array, ""] | None,
     residual: Float[Array, ""],
     steps: Int[Array, ""] | int,
     limit: Float[Array, ""],
 ) -> Equilibrium:
-    """The equilibrium of which everything is known but its status."""
+    """The equilibrium at a state of a known residual and energy, judged against a `tolerance`."""
     finite = jnp.isfinite(residual)
     for leaf in jax.tree.leaves(state):
         finite &= jnp.all(jnp.isfinite(leaf))

@@ -27,10 +27,10 @@ from substrates.solvers.solver import (
     allowed,
     cast_like,
     judge,
+    judged,
     left_over,
     max_norm,
     tolerance,
-    judged,
 )
 
 MOST_ROUNDS = 50

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import pytest
 from every_system import SYSTEMS, input_size
 
-from substrates import SquaredError
+from learning import SquaredError
 from theory_checks import check_substrate
 
 QUICK = ("resistors of a graph", "spins")

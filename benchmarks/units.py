@@ -286,8 +286,10 @@ SIDES = {
     "bounding diodes": [-NODES[1], NODES[3]],
     "ideal diodes": [NODES[0] - NODES[2], NODES[4] - NODES[1], NODES[2] - NODES[3]],
     "deep resistive": [*(-np.eye(6)[:2]), *np.eye(6)[2:4]],
+    "predictive coding": list(-NODES[:3]),
 }
-BOXES = {"hopfield": (3, 1.0), "predictive coding": (3, None)}
+HIDDEN = 3
+"""So many variables of a Hopfield network lie between 0 and 1."""
 
 KINDS = {
     "plug-in": Kind(
@@ -398,12 +400,9 @@ def exact_error(name: str, force: Callable, s: list) -> float:
     """How far a state is from an exact equilibrium, as a part of its largest number."""
     size = max(max(abs(v) for v in s), mp.mpf(10) ** -300)
     every = list(range(len(s)))
-    if name in BOXES:
-        hidden, top = BOXES[name]
+    if name == "hopfield":
         now = force(s)
-        held = [
-            k for k in range(hidden) if (s[k] <= 0 and now[k] <= 0) or (top is not None and s[k] >= top and now[k] >= 0)
-        ]
+        held = [k for k in range(HIDDEN) if (s[k] <= 0 and now[k] <= 0) or (s[k] >= 1 and now[k] >= 0)]
         step, _ = newton_step(force, s, [k for k in every if k not in held], [])
         return float(max((abs(v) for v in step), default=0) / size)
     if name not in SIDES:

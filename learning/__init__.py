@@ -1,36 +1,45 @@
+# ruff: noqa: F401
 """Rules that train physical systems through their contract, and what it takes to use them."""
 
-from learning.agnostic import AgnosticEP
-from learning.averaging import Averaged
-from learning.calibration import Calibration, calibrate
-from learning.contrastive import EquilibriumPropagation
-from learning.costs import CrossEntropy, NegativeLogLikelihood, PhaseCost, PositionError, SquaredError
-from learning.data import Data, load_data
-from learning.evaluation import Evaluation, evaluate
-from learning.fluctuations import FluctuationResponse
-from learning.homeostat import IntegralControl, SelfControl
-from learning.reference import ImplicitGradient
-from learning.training import Run, fit
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-__all__ = [
-    "AgnosticEP",
-    "Averaged",
-    "Calibration",
-    "CrossEntropy",
-    "Data",
-    "EquilibriumPropagation",
-    "Evaluation",
-    "FluctuationResponse",
-    "ImplicitGradient",
-    "IntegralControl",
-    "NegativeLogLikelihood",
-    "PhaseCost",
-    "PositionError",
-    "Run",
-    "SelfControl",
-    "SquaredError",
-    "calibrate",
-    "evaluate",
-    "fit",
-    "load_data",
-]
+if TYPE_CHECKING:  # the same names for those who read without running
+    from learning.agnostic import AgnosticEP
+    from learning.averaging import Averaged
+    from learning.calibration import Calibration, calibrate
+    from learning.contrastive import EquilibriumPropagation
+    from learning.costs import CrossEntropy, NegativeLogLikelihood, PhaseCost, PositionError, SquaredError
+    from learning.data import Data, load_data
+    from learning.evaluation import Evaluation, evaluate
+    from learning.fluctuations import FluctuationResponse
+    from learning.homeostat import IntegralControl, SelfControl
+    from learning.reference import ImplicitGradient
+    from learning.training import Run, fit
+
+_HOMES = {
+    "learning.agnostic": "AgnosticEP",
+    "learning.averaging": "Averaged",
+    "learning.calibration": "Calibration calibrate",
+    "learning.contrastive": "EquilibriumPropagation",
+    "learning.costs": "CrossEntropy NegativeLogLikelihood PhaseCost PositionError SquaredError",
+    "learning.data": "Data load_data",
+    "learning.evaluation": "Evaluation evaluate",
+    "learning.fluctuations": "FluctuationResponse",
+    "learning.homeostat": "IntegralControl SelfControl",
+    "learning.reference": "ImplicitGradient",
+    "learning.training": "Run fit",
+}
+__all__ = [name for names in _HOMES.values() for name in names.split()]  # pyright: ignore[reportUnsupportedDunderAll]
+
+
+def __getattr__(name: str) -> Any:
+    """Public names are imported when they are first asked for: nobody waits for what a program does not use."""
+    for home, names in _HOMES.items():
+        if name in names.split():
+            return globals().setdefault(name, getattr(import_module(home), name))
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *__all__]

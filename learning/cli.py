@@ -21,6 +21,7 @@ from learning.rule import ConvergenceError, Mover
 from learning.run_folder import claim, read_config
 from learning.training import Run, fit
 from substrates.laboratory.plant import Plant
+from substrates.session import keep_compiled
 from substrates.substrate import split_parameters
 
 _FALLBACK: dict[str, Any] = {"epochs": 20, "batch_size": 32, "optimiser": "adam", "learning_rate": 0.01, "decay": 1.0}
@@ -34,6 +35,7 @@ examples:
   groundstate train resistor --learning-rate "conductance[0]=0.006,conductance[1]=0.003,bias_current=0.006"
 
 MNIST and Fashion-MNIST are read from $GROUNDSTATE_DATA/<name>/ or the cache, and else downloaded from OpenML.
+What was compiled is kept in the cache too; GROUNDSTATE_CACHE names another folder, or "off".
 """
 
 
@@ -197,6 +199,7 @@ def _train(options: argparse.Namespace) -> int:
     if options.resume and options.out is None:
         raise _UsageError("--resume: which run? name its folder with --out")
     asked = _asked(options)
+    keep_compiled()
     if options.device is not None:
         jax.config.update("jax_platforms", {"cpu": "cpu", "gpu": "cuda"}[options.device])
     try:

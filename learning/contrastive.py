@@ -10,9 +10,9 @@ import jax.numpy as jnp
 from jaxtyping import PRNGKeyArray, PyTree
 
 from learning.costs import SquaredError
-from learning.examples import free_phase, ready_targets
+from learning.examples import outputs_at_start, ready_targets
 from learning.rule import Estimate, Estimator, require_usable
-from substrates.substrate import Cost, Nudge, Substrate, as_tree, fit_target, relax_batch
+from substrates.substrate import Cost, Nudge, Substrate, as_tree, fit_target, relax_phases
 
 Variant = Literal["positive", "negative", "centered", "random"]
 
@@ -69,38 +69,42 @@ def estimate_by_contrast(
     rule: EquilibriumPropagation, substrate: Substrate, x: PyTree, y: PyTree, key: PRNGKeyArray | None
 ) -> Estimate:
     """The estimate of the rule, lenient and not compiled as a whole."""
-    free, output, keys = free_phase(substrate, x, key)
-    y = fit_target(y, output, rule.cost, name="y", batched=True)
-    cost = jnp.mean(jax.vmap(rule.cost)(output, y))
-
-    about = output if rule.linearised else None
-
-    def nudged(beta):
-        nudge = Nudge(rule.cost, y, beta, about)
-        return relax_batch(substrate, x, nudge, free.state, keys), nudge
-
-    beta = jnp.asarray(rule.beta, output.dtype)
-    gap = beta
+    size = jax.tree.leaves(x)[0].shape[0]
+    keys = None if key is None else jax.random.split(key, size)
+    shown = eqx.filter_eval_shape(outputs_at_start, substrate, x, keys)
+    y = fit_target(y, shown, rule.cost, name="y", batched=True)
+    beta = jnp.asarray(rule.beta, shown.dtype)
+    up = None
     if rule.variant == "random":
         if key is None:
             raise ValueError("key: wanted a key, which draws the sign of each example's nudge, got None")
-        size = len(output)
         up = jax.random.bernoulli(jax.random.fold_in(key, size), shape=(size,))
-        moved, _ = nudged(jnp.where(up, beta, -beta))
-        choose = lambda a, b: jnp.where(up.reshape(-1, *[1] * (a.ndim - 1)), a, b)
-        plus, minus = jax.tree.map(choose, moved.state, free.state), jax.tree.map(choose, free.state, moved.state)
+        beta = jnp.broadcast_to(beta, (size,))
+    nudged = {"positive": (beta,), "negative": (-beta,), "centered": (beta, -beta)}
+    strengths = (0 * beta, *(nudged[rule.variant] if up is None else (jnp.where(up, beta, -beta),)))
+    found = relax_phases(substrate, x, Nudge(rule.cost, y, jnp.stack(strengths)), keys, rule.linearised)
+    equilibria = tuple(jax.tree.map(lambda leaf, k=k: leaf[k], found) for k in range(len(strengths)))
+    output = jax.vmap(substrate.read)(equilibria[0].state, x)
+    cost = jnp.mean(jax.vmap(rule.cost)(output, y))
+
+    about = output if rule.linearised else None
+    phases = [(e.state, Nudge(rule.cost, y, b, about)) for e, b in zip(equilibria, strengths, strict=True)]
+    first, *_, last = phases
+    (plus, nudge_plus), (minus, nudge_minus) = {
+        "positive": (last, first),
+        "negative": (first, last),
+        "centered": phases[1:],
+        "random": (last, first),
+    }[rule.variant]
+    if up is not None:
+        either = lambda a, b: jnp.where(up.reshape(-1, *[1] * (a.ndim - 1)), a, b)
+        plus, minus = jax.tree.map(either, plus, minus), jax.tree.map(either, minus, plus)
         nudge_plus, nudge_minus = (
             Nudge(rule.cost, y, b, about) for b in (jnp.where(up, beta, 0), jnp.where(up, 0, -beta))
         )
-        equilibria = (free, moved)
-    else:
-        high, nudge_plus = (free, None) if rule.variant == "negative" else nudged(beta)
-        low, nudge_minus = (free, None) if rule.variant == "positive" else nudged(-beta)
-        gap = 2 * beta if rule.variant == "centered" else beta
-        plus, minus = high.state, low.state
-        equilibria = (free, *(e for e in (high, low) if e is not free))
     contrast = substrate.contrast(plus, minus, x, nudge_plus, nudge_minus)
-    gradient = jax.tree.map(lambda leaf: leaf / gap, contrast)
+    gap = 2 * rule.beta if rule.variant == "centered" else rule.beta
+    gradient = jax.tree.map(lambda leaf: leaf / jnp.asarray(gap, shown.dtype), contrast)
     return Estimate(gradient, cost, output, equilibria, relaxations=len(equilibria))
 
 

@@ -103,8 +103,8 @@ def encode_labels(labels: np.ndarray, shape: tuple[int, ...], dtype: Any, name: 
 def ready_targets(substrate: Substrate, x: PyTree, y: PyTree, cost: Cost | None, key: PRNGKeyArray | None) -> PyTree:
     """The targets of a batch as an estimator compiles them in: as many as inputs, finite, labels encoded as by `fit`.
 
-    Values are looked at where they are known. What the outputs are is asked of `relax` and `read` alone, for labels
-    only; the shapes of other targets are compared with the outputs where these are at hand, by `fit_target`.
+    Values are looked at where they are known. The shapes of targets that are no labels are compared with the outputs
+    where these are at hand, by `fit_target`.
 
     Raises ValueError.
     """
@@ -114,8 +114,8 @@ def ready_targets(substrate: Substrate, x: PyTree, y: PyTree, cost: Cost | None,
     check_finite("y", y)
     if not eqx.is_array(y) or isinstance(y, Tracer) or not _are_labels(y):
         return y
-
-    output = eqx.filter_eval_shape(free_phase, substrate, x, key)[1]
+    keys = None if key is None else jax.random.split(key, len(y))
+    output = eqx.filter_eval_shape(outputs_at_start, substrate, x, keys)
     return jnp.asarray(encode_labels(np.asarray(y), output.shape[1:], jnp.finfo(output.dtype).dtype, "y"))
 
 
@@ -125,6 +125,12 @@ def free_phase(substrate: Substrate, x: PyTree, key: PRNGKeyArray | None) -> tup
     keys = None if key is None else jax.random.split(key, size)
     free = relax_batch(substrate, x, keys=keys)
     return free, jax.vmap(substrate.read)(free.state, x), keys
+
+
+def outputs_at_start(substrate: Substrate, x: PyTree, keys: PRNGKeyArray | None) -> Any:
+    """What a batch shows before it settles."""
+    start = jax.vmap(substrate.start, in_axes=(0, None if keys is None else 0))(x, keys)
+    return jax.vmap(substrate.read)(start, x)
 
 
 def output_shape(substrate: Substrate, x: PyTree) -> tuple[int, ...]:

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from learning.checkpoint import write_atomically
+from substrates.session import cache_folder
 
 FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
 
@@ -91,11 +92,6 @@ def encode_idx(array: np.ndarray) -> bytes:
     """The idx file, not compressed, of an array of unsigned bytes."""
     header = bytes([0, 0, _UNSIGNED_BYTE, array.ndim]) + struct.pack(f">{array.ndim}I", *array.shape)
     return header + np.ascontiguousarray(array, np.uint8).tobytes()
-
-
-def cache_folder() -> Path:
-    """The user's cache: `$XDG_CACHE_HOME/groundstate`, or ~/.cache/groundstate."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "groundstate"
 
 
 def load_image_set(name: str) -> list[np.ndarray]:

@@ -1,52 +1,66 @@
+# ruff: noqa: F401
 """Physical systems that settle to a minimum of an energy."""
 
-from substrates._versions import check_versions
-from substrates.classical.elastic import ElasticNetwork
-from substrates.classical.hopfield import HopfieldNetwork
-from substrates.classical.ising import IsingModel
-from substrates.classical.oscillator import OscillatorNetwork
-from substrates.classical.predictive_coding import PredictiveCodingNetwork
-from substrates.classical.resistor import GROUND, ResistorNetwork, Shockley
-from substrates.laboratory.annealer import AnnealedIsing
-from substrates.laboratory.noisy import Noisy
-from substrates.laboratory.patience import Patience
-from substrates.laboratory.plant import Plant
-from substrates.laboratory.recorder import Recorder, Replay
-from substrates.laboratory.spice_circuit import SpiceCircuit
-from substrates.laboratory.system import PhysicalSystem
-from substrates.quantum.free_fermions import FreeFermionChain
-from substrates.quantum.hamiltonian import HamiltonianSubstrate
-from substrates.quantum.oscillator import QuantumOscillatorNetwork
-from substrates.quantum.transverse_ising import TransverseFieldIsing
-from substrates.substrate import Equilibrium, Nudge, Pin, Status, Substrate, fixed
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-__all__ = [
-    "GROUND",
-    "AnnealedIsing",
-    "ElasticNetwork",
-    "Equilibrium",
-    "FreeFermionChain",
-    "HamiltonianSubstrate",
-    "HopfieldNetwork",
-    "IsingModel",
-    "Noisy",
-    "Nudge",
-    "OscillatorNetwork",
-    "Patience",
-    "PhysicalSystem",
-    "Pin",
-    "Plant",
-    "PredictiveCodingNetwork",
-    "QuantumOscillatorNetwork",
-    "Recorder",
-    "Replay",
-    "ResistorNetwork",
-    "Shockley",
-    "SpiceCircuit",
-    "Status",
-    "Substrate",
-    "TransverseFieldIsing",
-    "fixed",
-]
+from substrates._versions import check_versions
+
+if TYPE_CHECKING:  # the same names for those who read without running
+    from substrates.classical.elastic import ElasticNetwork
+    from substrates.classical.hopfield import HopfieldNetwork
+    from substrates.classical.ising import IsingModel
+    from substrates.classical.oscillator import OscillatorNetwork
+    from substrates.classical.predictive_coding import PredictiveCodingNetwork
+    from substrates.classical.resistor import GROUND, ResistorNetwork, Shockley
+    from substrates.laboratory.annealer import AnnealedIsing
+    from substrates.laboratory.noisy import Noisy
+    from substrates.laboratory.patience import Patience
+    from substrates.laboratory.plant import Plant
+    from substrates.laboratory.recorder import Recorder, Replay
+    from substrates.laboratory.spice_circuit import SpiceCircuit
+    from substrates.laboratory.system import PhysicalSystem
+    from substrates.quantum.free_fermions import FreeFermionChain
+    from substrates.quantum.hamiltonian import HamiltonianSubstrate
+    from substrates.quantum.oscillator import QuantumOscillatorNetwork
+    from substrates.quantum.transverse_ising import TransverseFieldIsing
+    from substrates.session import keep_compiled, start_session
+    from substrates.substrate import Equilibrium, Nudge, Pin, Status, Substrate, fixed
+
+_HOMES = {
+    "substrates.classical.elastic": "ElasticNetwork",
+    "substrates.classical.hopfield": "HopfieldNetwork",
+    "substrates.classical.ising": "IsingModel",
+    "substrates.classical.oscillator": "OscillatorNetwork",
+    "substrates.classical.predictive_coding": "PredictiveCodingNetwork",
+    "substrates.classical.resistor": "GROUND ResistorNetwork Shockley",
+    "substrates.laboratory.annealer": "AnnealedIsing",
+    "substrates.laboratory.noisy": "Noisy",
+    "substrates.laboratory.patience": "Patience",
+    "substrates.laboratory.plant": "Plant",
+    "substrates.laboratory.recorder": "Recorder Replay",
+    "substrates.laboratory.spice_circuit": "SpiceCircuit",
+    "substrates.laboratory.system": "PhysicalSystem",
+    "substrates.quantum.free_fermions": "FreeFermionChain",
+    "substrates.quantum.hamiltonian": "HamiltonianSubstrate",
+    "substrates.quantum.oscillator": "QuantumOscillatorNetwork",
+    "substrates.quantum.transverse_ising": "TransverseFieldIsing",
+    "substrates.session": "keep_compiled start_session",
+    "substrates.substrate": "Equilibrium Nudge Pin Status Substrate fixed",
+}
+__all__ = [name for names in _HOMES.values() for name in names.split()]  # pyright: ignore[reportUnsupportedDunderAll]
+
+
+def __getattr__(name: str) -> Any:
+    """Public names are imported when they are first asked for: nobody waits for what a program does not use."""
+    for home, names in _HOMES.items():
+        if name in names.split():
+            return globals().setdefault(name, getattr(import_module(home), name))
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *__all__]
+
 
 check_versions()

@@ -142,23 +142,44 @@ class Nudge(eqx.Module):
         about = output if self.about is None else fit_target(self.about, output, name="about")
         return -_times(self.beta, self._slope(about))
 
-    def size(self, output: Inexact[Array, "outputs"]) -> Inexact[Array, "outputs"]:
+    def size(
+        self, output: Inexact[Array, "outputs"], pull: Inexact[Array, "outputs"] | None = None
+    ) -> Inexact[Array, "outputs"]:
         """The sizes of the forces that the nudge brings to each output: |pull| and |beta C''| |output|.
 
         For the squared error they are |beta| |output - target| and |beta| |output|, whose difference is what rounds.
+
+        Args:
+            output: where.
+            pull: `pull(output)`, where it is at hand.
         """
-        return (jnp.abs(self.pull(output)) + jnp.abs(self.curvature(output)) @ jnp.abs(output)).astype(output.dtype)
+        if self.separable:
+            pulled, stiffness = self.pull_and_stiffness(output)
+            return (jnp.abs(pulled) + jnp.abs(stiffness * output)).astype(output.dtype)
+        pull = self.pull(output) if pull is None else pull
+        return (jnp.abs(pull) + jnp.abs(self.curvature(output)) @ jnp.abs(output)).astype(output.dtype)
 
     def stiffness(self, output: Inexact[Array, "outputs"]) -> Inexact[Array, "outputs"]:
         """beta times the diagonal of d2C/doutput2: what a closed-form solver adds to an output's own stiffness."""
-        return jnp.diagonal(self.curvature(output))
+        return self.pull_and_stiffness(output)[1]
+
+    def pull_and_stiffness(
+        self, output: Inexact[Array, "outputs"]
+    ) -> tuple[Inexact[Array, "outputs"], Inexact[Array, "outputs"]]:
+        """`pull` and `stiffness`, in one go where outputs do not feel each other."""
+        if self.about is not None:
+            return self.pull(output), jnp.zeros_like(output)
+        if not self.separable:
+            return self.pull(output), jnp.diagonal(self.curvature(output))
+        slope, stiffness = jax.jvp(self._slope, (output,), (jnp.ones_like(output),))
+        return -_times(self.beta, slope), _times(self.beta, stiffness)
 
     def curvature(self, output: Inexact[Array, "outputs"]) -> Inexact[Array, "outputs outputs"]:
         """beta d2C/doutput2."""
         if self.about is not None:
             return jnp.zeros((output.size, output.size), output.dtype)
-        along = lambda towards: jax.jvp(self._slope, (output,), (towards,))[1]
-        return _times(self.beta, jax.vmap(along)(jnp.asarray(np.eye(output.size), output.dtype)))
+        along = lambda direction: jax.jvp(self._slope, (output,), (direction,))[1]
+        return _times(self.beta, jax.vmap(along, out_axes=-1)(np.eye(output.size, dtype=output.dtype)))
 
     def through(self, map_output: Callable[[Array], Array]) -> Nudge:
         """The same nudge as seen from further inside: on z, where output = map_output(z).

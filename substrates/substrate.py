@@ -37,11 +37,20 @@ from substrates.parameters import (
     parameter_dtype,
     split_parameters,
 )
-from substrates.solvers.batching import relax_batch, same_batch
+from substrates.solvers.batching import relax_batch, relax_phases, same_batch
 from substrates.solvers.generic import DescendThenPolish
 from substrates.solvers.joint import Control, JointEquilibrium, relax_alternately
-from substrates.solvers.meeting import meeting_forces, row_sizes
-from substrates.solvers.solver import FAILURES, Equilibrium, Solver, Status, at_rest, cast_like, left_over, reach
+from substrates.solvers.meeting import meeting_forces, or_largest, products, row_sizes
+from substrates.solvers.solver import (
+    FAILURES,
+    Equilibrium,
+    Solver,
+    Status,
+    at_rest,
+    cast_like,
+    left_by_bounds,
+    left_over,
+)
 
 __all__ = [
     "FAILURES",
@@ -61,6 +70,7 @@ __all__ = [
     "match_paths",
     "parameter_dtype",
     "relax_batch",
+    "relax_phases",
     "same_batch",
     "split_parameters",
     "takes_own_targets",
@@ -121,6 +131,10 @@ class Substrate(eqx.Module):
 
     # what it gets
 
+    def start(self, x: PyTree, key: PRNGKeyArray | None = None) -> PyTree:
+        """Where a free phase starts, in the dtype of the parameters: the initial state, or one drawn from the key."""
+        return jax.tree.map(lambda leaf: cast(leaf, parameter_dtype(self)), self.initial_state(x))
+
     @property
     def input_size(self) -> int | None:
         """How many numbers x holds, where it is a vector and the class knows; None otherwise."""
@@ -130,6 +144,10 @@ class Substrate(eqx.Module):
     def conservative(self) -> bool:
         """Whether the system has an energy: whether its class defines `energy`."""
         return type(self).energy is not Substrate.energy
+
+    def derives(self, *names: str) -> bool:
+        """Whether the class leaves all these methods to the contract."""
+        return all(getattr(type(self), name) is getattr(Substrate, name) for name in names)
 
     def total_energy(self, state: PyTree, x: PyTree, nudge: Nudge | Pin | None = None) -> Inexact[Array, ""]:
         """The total energy F = E + beta C; a pin adds nothing."""
@@ -160,9 +178,9 @@ class Substrate(eqx.Module):
         """
         flat, unravel = ravel_pytree(jax.lax.stop_gradient(state))
         force = lambda s: ravel_pytree(self.force(unravel(s), x))[0]
-        sizes = row_sizes(force, flat, jnp.ones(flat.shape, jnp.finfo(flat.dtype).dtype))
-        largest = jnp.max(sizes, initial=0.0)
-        return unravel(jax.lax.stop_gradient(jnp.where(sizes > 0, sizes, jnp.where(largest > 0, largest, 1.0))))
+        ones = jnp.ones(flat.shape, jnp.finfo(flat.dtype).dtype)
+        sizes = row_sizes(products(force, flat)[1], ones, flat.dtype)
+        return unravel(jax.lax.stop_gradient(or_largest(sizes)))
 
     def stationarity(self, state: PyTree, x: PyTree, nudge: Nudge | Pin | None = None) -> PyTree:
         """The map whose root is the equilibrium: THE definition of equilibrium, as a tree, in the units of a force.
@@ -179,11 +197,9 @@ class Substrate(eqx.Module):
             flat_side = lambda side: ravel_pytree(cast_like(side, state))[0]
             sides = None if bounds is None else (flat_side(bounds[0]), flat_side(bounds[1]))
             force = unravel(_along_pin(flat_force, directions, ravel_pytree(state)[0], sides))
-        if bounds is None:
-            balance = jax.tree.map(jnp.negative, force)
-        else:
-            clip = lambda s, f, k, lower, upper: -jnp.clip(f, reach(k, lower, s), reach(k, upper, s))
-            balance = jax.tree.map(clip, state, force, self.bound_stiffness(state, x), *bounds)
+        if bounds is not None:
+            force = jax.tree.map(left_by_bounds, state, force, self.bound_stiffness(state, x), *bounds)
+        balance = jax.tree.map(jnp.negative, force)
         return (balance, output - nudge.target) if isinstance(nudge, Pin) else balance
 
     def residual(self, state: PyTree, x: PyTree, nudge: Nudge | Pin | None = None) -> Float[Array, ""]:
@@ -202,7 +218,7 @@ class Substrate(eqx.Module):
         flat, unravel = ravel_pytree(state)
         first = ravel_pytree(cast_like(self.initial_state(x), state))[0]
         force = lambda s: ravel_pytree(self.total_force(unravel(s), x))[0]
-        sizes = meeting_forces(force, flat, jnp.maximum(jnp.abs(flat), jnp.abs(first)))
+        sizes = meeting_forces(*products(force, flat), flat, jnp.maximum(jnp.abs(flat), jnp.abs(first)))
         real = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, jnp.finfo(leaf.dtype).dtype), state)
         return ravel_pytree(real)[1](sizes)
 
@@ -215,8 +231,8 @@ class Substrate(eqx.Module):
             return scale
         if isinstance(nudge, Pin):
             flat, unravel = ravel_pytree(state)
-            shown = row_sizes(lambda s: self.read(unravel(s), x), flat, jnp.abs(flat)) + jnp.abs(nudge.target)
-            return scale, shown
+            along = products(lambda s: self.read(unravel(s), x), flat)[1]
+            return scale, row_sizes(along, jnp.abs(flat), flat.dtype) + jnp.abs(nudge.target)
         output, transpose = jax.vjp(lambda s: self.read(s, x), state)
         brought = transpose(nudge.size(output))[0]
         return jax.tree.map(lambda s, b: s + jnp.abs(b), scale, brought)
@@ -230,12 +246,12 @@ class Substrate(eqx.Module):
         key: PRNGKeyArray | None = None,
         solver: Solver | None = None,
     ) -> Equilibrium:
-        """Settles from `start` (by default `initial_state(x)`) and stays on its branch.
+        """Settles from `start` and stays on its branch.
 
         Args:
             x: the clamped input of one example; complex only where the parameters are.
             nudge: a `Nudge`, a `Pin`, or None for the free phase.
-            start: a state, cast to the dtype of the parameters.
+            start: a state, cast to the dtype of the parameters; by default `self.start(x, key)`.
             key: randomness, for systems that use it.
             solver: replaces the solver of the class.
 
@@ -258,7 +274,7 @@ class Substrate(eqx.Module):
             nudge = Pin(fit_target(nudge.target, shown))
         if isinstance(nudge, Nudge) and jnp.iscomplexobj(nudge.beta):
             system, x, nudge, start = as_complex(self), as_complex(x), as_complex(nudge), as_complex(start)
-        state = system.initial_state(x) if start is None else start
+        state = system.start(x, key) if start is None else start
         state = jax.tree.map(lambda leaf: cast(leaf, parameter_dtype(system)), state)
         nudge = jax.tree.map(jnp.asarray, nudge)
         return _settle(chosen, system, x, nudge, state, key)

@@ -19,9 +19,7 @@ def in_contract(name: str) -> bool:
 
 def overrides(substrate: Substrate, name: str) -> bool:
     """Whether a substrate says itself what the contract derives; what a wrapper forwards, its inner one says."""
-    if getattr(type(substrate), name) is not getattr(Substrate, name):
-        return True
-    return isinstance(substrate, Wrapper) and overrides(substrate.inner, name)
+    return not substrate.derives(name)
 
 
 def replaced(tree: PyTree, kind: Any, make: Any) -> PyTree:
@@ -51,6 +49,9 @@ class Wrapper(Substrate):
     def outside(self, found: PyTree) -> PyTree:
         """What the wrapper returns where the inner substrate returned a tree."""
         return replaced(found, type(self.inner), lambda inner: dataclasses.replace(self, inner=inner))
+
+    def derives(self, *names: str) -> bool:
+        return Substrate.derives(self, *names) and self.inner.derives(*names)
 
     def initial_state(self, x: PyTree) -> PyTree:
         return self.inner.initial_state(x)

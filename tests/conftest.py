@@ -1,4 +1,6 @@
 import os
+import warnings
+from pathlib import Path
 
 # The tests compile thousands of small programs and run each a few times: less optimisation halves their time. What
 # depends on full optimisation (tests/test_jax_is_right.py) runs in processes of its own.
@@ -6,8 +8,13 @@ os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 
 import jax
 import pytest
+from compile_times import CompileTimes, memory_maps
 from hypothesis import HealthCheck, settings
 
+from substrates.session import keep_compiled
+
+with warnings.catch_warnings(action="always"):  # without the folder the tests take longer, and that is all
+    keep_compiled()
 jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 
@@ -26,8 +33,26 @@ def key():
     return jax.random.key(0)
 
 
+def pytest_configure(config):
+    if os.environ.get("GROUNDSTATE_COMPILE_TIMES"):
+        config.pluginmanager.register(CompileTimes())
+
+
 @pytest.fixture(autouse=True, scope="module")
-def _programs_of_one_file():
-    # thousands of compiled programs in one process take gigabytes, and more memory maps than Linux allows
+def _room_for_programs():
     yield
-    jax.clear_caches()
+    if crowded():
+        jax.clear_caches()
+
+
+def crowded():
+    """Whether compiled programs take an eighth of the memory, or a third of the memory maps that Linux allows.
+
+    A program takes some fifty maps, so that a thousand fill a process. Without /proc there is no telling.
+    """
+    try:
+        limit = int(Path("/proc/sys/vm/max_map_count").read_text())
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+    except OSError:
+        return True
+    return memory_maps() > limit / 3 or pages > os.sysconf("SC_PHYS_PAGES") / 8

@@ -1,6 +1,7 @@
 """The house rules: imports go one way, rules know no substrate by name, importing the library is quick work."""
 
 import ast
+import importlib
 import subprocess
 import sys
 from pathlib import Path
@@ -87,15 +88,38 @@ def test_imports_go_one_way(path):
         if top in ("substrates", "learning", "theory_checks") and top != package:
             assert top in below, f"{path.name} imports {module}"
             if package == "learning":
-                contracts = ["substrates.substrate", "substrates.laboratory.system"]
+                contracts = ["substrates.substrate", "substrates.laboratory.system", "substrates.session"]
                 if path.name == "cli.py":  # no rule: it puts what it was asked for together
                     contracts.append("substrates.laboratory.plant")
                 assert module in contracts, f"{path.name} imports {module}, not a contract"
 
 
+@pytest.mark.parametrize("package", ["substrates", "learning"])
+def test_names_are_imported_late_from_where_type_checkers_find_them(package):
+    module, path = importlib.import_module(package), ROOT / package / "__init__.py"
+    (block,) = [node for node in TREES[path].body if isinstance(node, ast.If)]
+    written = {alias.name: node.module for node in block.body for alias in node.names}
+    homes = {name: home for home, names in module._HOMES.items() for name in names.split()}
+    assert homes == written
+    for name, home in homes.items():
+        assert getattr(module, name) is getattr(importlib.import_module(home), name)
+    with pytest.raises(AttributeError, match="no attribute 'Nothing'"):
+        module.Nothing  # noqa: B018
+
+
 def test_importing_the_substrates_loads_nothing_heavy():
-    heavy = ("qutip", "sympy", "networkx", "dimod", "matplotlib", "sklearn")
-    program = f"import sys, substrates; print([name for name in {heavy} if name in sys.modules])"
+    heavy = (
+        "qutip",
+        "sympy",
+        "networkx",
+        "dimod",
+        "matplotlib",
+        "sklearn",
+        "scipy.linalg",
+        "scipy.sparse",
+        "scipy.special",
+    )
+    program = f"import sys; from substrates import *; print([name for name in {heavy} if name in sys.modules])"
     shown = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT)
     assert shown.stdout.strip() == "[]"
 

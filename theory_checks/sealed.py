@@ -48,13 +48,13 @@ OPEN = (
     "training_defaults",
     "training_precision",
 )
-"""What a rule may use besides relax, read, measure and contrast: how parameters stay physical, how they settle with the
-states, what the system can do, and how it is best trained."""
+"""What a rule may use besides start, relax, read, measure and contrast: how parameters stay physical, how they settle
+with the states, what the system can do, and how it is best trained."""
 
 
 class SealedSubstrate(Substrate):
-    """Any substrate, sealed: relax, read, measure, contrast and what is `OPEN` work; the rest of the contract, with
-    whatever it gains, raises `SealError`.
+    """Any substrate, sealed: start, relax, read, measure, contrast and what is `OPEN` work; the rest of the contract,
+    with whatever it gains, raises `SealError`.
 
     Equilibria keep their residual, steps and status; their energy is None and their states are opaque. A rule that
     trains it uses nothing that a physical system could not offer. It is a pytree like any substrate, so optimisers
@@ -77,6 +77,9 @@ class SealedSubstrate(Substrate):
     ) -> Equilibrium:
         start = None if start is None else _open(start)
         return _closed(self._contents.relax(x, nudge, start, key=key, solver=solver))
+
+    def start(self, x: PyTree, key: PRNGKeyArray | None = None) -> PyTree:
+        return _seal(self._contents.start(x, key))
 
     def read(self, state: PyTree, x: PyTree) -> Inexact[Array, "outputs"]:
         return self._contents.read(_open(state), x)

@@ -50,8 +50,9 @@ class HostSampler(Solver):
         seed = jax.random.bits(key, (), jnp.uint32)
         count = int(dict(self.options)["num_reads"])
         shape = jax.ShapeDtypeStruct((count, flat.size), flat.dtype)
-        ask = lambda *given: self.ask(found.pairs, count, *(np.asarray(part) for part in given)).astype(flat.dtype)
-        samples = jax.pure_callback(ask, shape, found.linear, found.quadratic, flat, seed, vmap_method="sequential")
+        ask = lambda *given: self.ask(count, *(np.asarray(part) for part in given)).astype(flat.dtype)
+        given = (found.pairs, found.linear, found.quadratic, flat, seed)
+        samples = jax.pure_callback(ask, shape, *given, vmap_method="sequential")
         kernel = model.sweeps(x, nudge)
         spins = kernel.load(jax.vmap(unravel)(samples), sweep_words(key, DRAW))
         state, steps = best(model, x, nudge, kernel, spins, start, sweep_words(key, DRAW - 1))
@@ -59,8 +60,8 @@ class HostSampler(Solver):
 
     def ask(
         self,
-        pairs: np.ndarray,
         count: int,
+        pairs: np.ndarray,
         linear: np.ndarray,
         quadratic: np.ndarray,
         start: np.ndarray,

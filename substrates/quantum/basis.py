@@ -9,9 +9,11 @@ import numpy as np
 from jaxtyping import Array, Float
 
 
-def by_groups(vector: Float[Array, "amplitudes"], blocks: list[Array]) -> Float[Array, "amplitudes"]:
-    """The sum over groups of spins of a symmetric matrix that acts on the group's spins."""
-    total, left = jnp.zeros_like(vector), 1
+def by_groups(
+    total: Float[Array, "amplitudes"], vector: Float[Array, "amplitudes"], blocks: list[Array]
+) -> Float[Array, "amplitudes"]:
+    """A total, and the sum over groups of spins of a symmetric matrix that acts on the group's spins of a vector."""
+    left = 1
     for block in blocks:
         size = block.shape[0]
         shaped = vector.reshape(left, size, -1)
@@ -33,15 +35,15 @@ def group_sizes(n: int) -> list[int]:
 
 
 def ising_diagonal(
-    coupling: Float[Array, "n n"], field: Float[Array, "n"], offset: Float[Array, ""]
+    coupling: Float[Array, "n n"], field: Float[Array, "n"], offset: Float[Array, ""] | float = 0.0
 ) -> Float[Array, "amplitudes"]:
-    """offset - sum_(i<j) J_ij z_i z_j - sum_i b_i z_i of every basis state, with J upper triangular.
+    """offset - sum_(i<j) J_ij z_i z_j - sum_i b_i z_i of every basis state, with J symmetric and zero on its diagonal.
 
     The spins are parted into halves, so that all of it is one matrix product of the signs of both.
     """
     half = field.size // 2
-    left, right = (jnp.asarray(all_signs(k), field.dtype) for k in (half, field.size - half))
-    inside = lambda s, J, b: -jnp.sum(s * (s @ J.T + b), axis=1)
+    left, right = (all_signs(k).astype(field.dtype) for k in (half, field.size - half))
+    inside = lambda s, J, b: -jnp.sum(s * (s @ (J / 2) + b), axis=1)
     first = inside(left, coupling[:half, :half], field[:half]) + offset
     second = inside(right, coupling[half:, half:], field[half:])
     between = left @ coupling[:half, half:] @ right.T

@@ -4,93 +4,109 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-_ROUNDS = 8
+_STARTS = 8
+
+
+class Search(NamedTuple):
+    """Where a search for an eigenvector stands.
+
+    Attributes:
+        energy: the Rayleigh quotient of the vector.
+        residual: 2 |H v - e v|, outside what is kept out.
+        steps: products with the operator so far.
+        growth: by how much the steps so far have multiplied the amplitude of an eigenvector at a given energy.
+    """
+
+    energy: Float[Array, ""]
+    residual: Float[Array, ""]
+    steps: Int[Array, ""]
+    growth: Float[Array, ""]
 
 
 def lowest_eigenvector(
     operator: Callable[[Array], Array],
-    start: Float[Array, "..."],
-    below: list[Array],
-    done: Callable[[Array, Array, Array], Bool[Array, ""]],
-    max_steps: int,
-) -> tuple[Float[Array, ""], Float[Array, "..."], Int[Array, ""]]:
-    """(eigenvalue, unit vector, products with the operator) of the lowest level orthogonal to given vectors.
+    start: Float[Array, " n"],
+    below: Float[Array, "levels n"],
+    count: Int[Array, ""] | int,
+    enough: Callable[[Search], Bool[Array, ""]],
+    checked: Bool[Array, ""],
+    watched: Float[Array, ""],
+    max_steps: Int[Array, ""] | int,
+) -> tuple[Search, Float[Array, " n"], Float[Array, " n"]]:
+    """(where the search ended, unit vector v, H v) of the lowest level orthogonal to given vectors.
 
     Every step minimises the Rayleigh quotient over the span of the vector x and a direction p; one product each:
 
         p = beta z - g,   g = H x - e x,   z the vector of the last span orthogonal to x,
 
     with beta such that <p|H - e|z> = 0. What rounding does to the recurrences is mended by starting afresh from the
-    vector that they end at.
+    vector that they end at, which is a step along p = x that leaves nothing of the old x.
 
     Args:
         operator: v -> H v, real and symmetric.
         start: where to begin; not orthogonal to what is sought.
-        below: orthonormal eigenvectors to keep out.
-        done: whether an eigenvalue, its residual 2 |H v - e v| and so many products suffice.
+        below: orthonormal eigenvectors to keep out, the first `count` of them; where that is no run-time number, what
+            rounding leaves of them is not looked at again.
+        enough: whether it may end here.
+        checked: whether an end must be confirmed afresh.
+        watched: the energy at which `growth` is looked at.
         max_steps: the most products.
 
     Source: Yang 1993, "Conjugate gradient methods for the Rayleigh quotient minimization of generalized eigenvalue
     problems"; Knyazev 2001, "Toward the optimal preconditioned eigensolver".
     """
-    dtype = start.dtype
-    tiny, epsilon = jnp.finfo(dtype).tiny, jnp.finfo(dtype).eps
+    dtype, select = start.dtype, jax.lax.select
+    zero, one, none = jnp.zeros((), dtype), jnp.ones((), dtype), jnp.zeros((), jnp.int32)
+    tiny, epsilon = float(jnp.finfo(dtype).tiny), float(jnp.finfo(dtype).eps)
 
-    def outside(v):
-        for u in below:
-            v = v - dot(u, v) * u
-        return v
-
-    def running(carry):
-        energy, square, step, stuck = carry[6], carry[7], carry[8], carry[9]
-        return ~done(energy, 2 * jnp.sqrt(square), step) & (step < max_steps) & ~stuck
+    def outside(v: Array, count: Int[Array, ""] | int) -> Array:
+        if isinstance(count, int):
+            for u in below[:count]:
+                v = v - dot(u, v) * u
+            return v
+        return jax.lax.fori_loop(0, count, lambda k, v: v - dot(below[k], v) * below[k], v)
 
     def advance(carry):
-        x, hx, g, p, hp, (beta, along), energy, square, step, _ = carry
-        p = beta * (p - along * x) - g
+        (x, hx, g, p), (along, beta, square, share, pushed), found, fresh, starts, _ = carry
+        p = select(fresh, x, beta * (p - along * x) - g)
+        if not isinstance(count, int):
+            p = outside(p, select(fresh, count, none))
+        pushed = select(fresh, share, beta * (pushed - along * share) - (watched - found.energy) * share)
         hp = operator(p)
         length = jnp.sqrt(dot(p, p) + tiny)
         p_energy = dot(p, hp) / length**2
         # <p|H|x> = <p|g>, and the last minimisation left g orthogonal to z
-        across, half = -square / length, (p_energy - energy) / 2
+        across, half = -square / length, (p_energy - found.energy) / 2
         angle = jnp.arctan2(across, half) / 2
-        cosine, sine = jnp.cos(angle), -jnp.sin(angle)
+        cosine, sine = select(fresh, zero, jnp.cos(angle)), select(fresh, one, -jnp.sin(angle))
+        along = sine * length
         x, hx = cosine * x + (sine / length) * p, cosine * hx + (sine / length) * hp
-        energy = energy + 2 * sine * (half * sine + across * cosine)
-        g = outside(hx - energy * x)
-        square, along = dot(g, g), sine * length
+        share = cosine * share + (sine / length) * pushed
+        energy = found.energy + 2 * sine * (half * sine + across * cosine)
+        g = outside(hx - energy * x, count)
+        square = dot(g, g)
         # z = p - along x of the new x, and <z|H - e|z> from the upper level of the span
         curvature = 2 * jnp.hypot(half, across) * (cosine * length) ** 2
-        beta = jnp.where(cosine > 0.5, (dot(g, hp) - along * square) / (curvature + tiny), 0)
+        beta = select(cosine > 0.5, (dot(g, hp) - along * square) / (curvature + tiny), zero)
+        found = Search(energy, 2 * jnp.sqrt(square), found.steps + 1, jnp.abs(share))
         stuck = jnp.sqrt(square) <= 4 * epsilon * (jnp.abs(energy) + jnp.abs(p_energy))
-        return x, hx, g, p, hp, (beta, along), energy, square, step + 1, stuck
+        quiet = enough(found) | (found.steps >= max_steps)
+        over = (quiet & (fresh | ~checked)) | (fresh & (starts >= _STARTS))
+        again = (quiet | stuck) & ~fresh
+        starts += again.astype(starts.dtype)
+        return (x, hx, g, p), (along, beta, square, share, pushed), found, again, starts, over
 
-    def fresh(x, step):
-        x = outside(x)
-        x = x / jnp.sqrt(jnp.maximum(dot(x, x), tiny))
-        hx = operator(x)
-        energy = dot(x, hx)
-        g = outside(hx - energy * x)
-        nothing, none = jnp.zeros_like(x), jnp.zeros((), dtype)
-        return x, hx, g, nothing, nothing, (none, none), energy, dot(g, g), step + 1, jnp.asarray(False)
-
-    def unsettled(outer):
-        inner, rounds = outer
-        return ~done(inner[6], 2 * jnp.sqrt(inner[7]), inner[8]) & (inner[8] < max_steps) & (rounds < _ROUNDS)
-
-    def settle(outer):
-        inner, rounds = outer
-        inner = jax.lax.while_loop(running, advance, inner)
-        return fresh(inner[0], inner[8]), rounds + 1
-
-    first = fresh(start, jnp.zeros((), jnp.int32))
-    inner, _ = jax.lax.while_loop(unsettled, settle, (first, jnp.zeros((), jnp.int32)))
-    return inner[6], inner[0], inner[8]
+    start = outside(start, count) if isinstance(count, int) else start
+    vectors, numbers = (start, *[jnp.zeros_like(start)] * 3), (zero, zero, zero, one, zero)
+    first = (vectors, numbers, Search(zero, zero, none, zero), jnp.asarray(True), none, jnp.asarray(False))
+    (x, hx, _, _), _, found, *_ = jax.lax.while_loop(lambda carry: ~carry[-1], advance, first)
+    return found, x, hx
 
 
 def dot(u: Float[Array, " n"], v: Float[Array, " n"]) -> Float[Array, ""]:

@@ -8,13 +8,14 @@ from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
+import numpy as np
+from jaxtyping import Array, Bool, Float, PRNGKeyArray, PyTree
 
 from substrates.nudge import Nudge, Pin
-from substrates.quantum.conjugate_gradients import lowest_eigenvector
+from substrates.quantum.conjugate_gradients import Search, lowest_eigenvector
 from substrates.solvers.batching import in_groups
 from substrates.solvers.generic import DescendThenPolish
-from substrates.solvers.solver import Equilibrium, Solver, Status, everywhere, judge, tolerance
+from substrates.solvers.solver import Equilibrium, Solver, Status, default_tolerance, left_over
 
 DENSE_DIMENSION = 64
 NEARLY_DEGENERATE = 1e-6
@@ -26,8 +27,19 @@ LEAST_GAP = 256
 ROUNDINGS = 64
 """So many rounding errors of the scale of the energies are never asked for in a residual."""
 
-MOST_LEFT = 0.1
-"""The search for the next level ends with a residual of at most so large a part of the gap that it found."""
+LEAST_SHARE = 2e-4
+"""The share that a level has in the start of the search for the next one, times the root of the dimension, is taken to
+be no smaller. The random part of the start alone gives it a normally distributed one of 0.7, which is smaller than half
+of that once in 9,000 times."""
+
+FAR = 1e-3
+"""Gaps above so large a part of the scale of the energies are seen in 32 bits."""
+
+LONG = 2**14
+"""Vectors of so many amplitudes are searched for in 32 bits first."""
+
+MOST_LOOKS = 500
+"""So many products at most in 32 bits."""
 
 _ROUNDS = 60
 
@@ -50,16 +62,17 @@ class EigenstateSolver(Solver):
     measured against their scale S, so that their unit does not matter. The gap to the next level (and to the one
     before) is looked at in the free phase: below `degenerate` S, or 256 rounding errors of S, the status is
     `zero_mode`. The search for the next level starts from what simple operators make of the state and a random vector,
-    and stops at a residual that it would not reach with the random part of a still lower level in it; `steps` does not
-    count its products.
+    and every step tells by how much the steps so far have multiplied the share of a level at the energy of the state.
+    It ends where such a level would leave a larger residual than there is. Without a nudge the next level of a ground
+    state of many amplitudes is looked for in 32 bits first. `steps` does not count these products.
 
-    A nudge whose cost is not linear acts through the outputs that it changes. The outputs are then the root of
-    o = <O>(psi of H - sum pull_k(o) O_k), found by Broyden's method from the start's outputs, with as many
-    eigenproblems as that takes, each from the state before. Where it does not converge (strong nudges) the status is
-    `out_of_steps`.
+    A nudge whose cost is not linear acts through the outputs that it changes. The weights of its operators are
+    then the root of w = -pull(<O>(psi of H + sum w_k O_k)), found by Broyden's method from those of the start, with as
+    many eigenproblems as that takes, each from the state before. Where it does not converge (strong nudges) the status
+    is `out_of_steps`.
 
     Attributes:
-        absolute: the residual to reach, a part of S; by default `eigen_tolerance`.
+        absolute: the residual to reach, a part of S; by default that of `start_of`.
         dense: the largest dimension that is diagonalised.
         max_steps: the most products with H in one eigenproblem.
         degenerate: which part of S is no gap; 0 skips the search for the next level.
@@ -79,115 +92,199 @@ class EigenstateSolver(Solver):
         if isinstance(nudge, Pin):
             return DescendThenPolish()(substrate, x, nudge, start, key)
         start = start / jnp.sqrt(jnp.vdot(start, start))
-        limit = (
-            eigen_tolerance(substrate, start, x, nudge, substrate.energy_scale(x))
-            if self.absolute is None
-            else jnp.asarray(self.absolute, start.dtype)
-        )
-        given = (substrate, x, nudge, start, limit)
-        if substrate.dimension <= self.dense:
-            state, steps, gap = self._settled(self._by_matrix, *given)
-        else:
-            state, steps, gap = in_groups(GROUP, lambda *given: self._settled(self._by_products, *given), *given)
-        found = judge(substrate, state, x, nudge, steps, limit)
-        tied = found.converged & (gap <= self._no_gap(start.dtype))
-        status = Status.where(tied, Status.zero_mode, found.status)
-        return Equilibrium(found.state, found.energy, found.residual, found.steps, status)
+        settle = self._settled
+        if substrate.dimension > self.dense:
+            settle = lambda *given: in_groups(GROUP, self._settled, *given)
+        state, energy, residual, steps, gap, limit = settle(substrate, x, nudge, start)
+        state = substrate.aligned(state, start)
+        status = judged(state, residual, limit)
+        tied = (status == Status.converged) & (gap <= self._no_gap(start.dtype))
+        return Equilibrium(state, energy, residual, steps, Status.where(tied, Status.zero_mode, status))
 
     def _no_gap(self, dtype: Any) -> float:
         """The part of S up to which a gap is none."""
         return max(self.degenerate, LEAST_GAP * float(jnp.finfo(dtype).eps)) if self.degenerate > 0 else 0.0
 
-    def _settled(self, find, substrate, x, nudge, start, limit) -> tuple[Array, Array, Array]:
-        solve = lambda weights, start, limit: find(substrate, substrate.hamiltonian(x, weights), start, limit, x, nudge)
-        if isinstance(nudge, Nudge):
-            return self_consistent(substrate, x, nudge, start, solve, limit)
-        return solve(None, start, limit)
+    def _settled(self, substrate, x: PyTree, nudge: Nudge | None, start: Array) -> tuple[Array, ...]:
+        """(state, energy, residual, steps, gap, limit), with residual, gap and limit as parts of S."""
+        scale = substrate.energy_scale(x)
+        unit = jnp.where(scale > 0, scale, 1)
+        find = self._by_matrix if substrate.dimension <= self.dense else self._by_products
+        weights, limit = start_of(substrate, start, x, nudge, scale)
+        if self.absolute is not None:
+            limit = jnp.asarray(self.absolute, start.dtype)
 
-    def _by_matrix(self, substrate, operator: Operator, start, limit, x, nudge) -> tuple[Array, Array, Array]:
+        def look(weights, start, target):
+            operator = jax.tree.map(lambda leaf: leaf / unit, substrate.hamiltonian(x, weights))
+            state, moved, steps, gap = find(substrate, operator, start, target, is_free(nudge))
+            if nudge is None:
+                own, extra = None, 0.0
+            else:
+                output, transpose = jax.vjp(substrate.means, state)
+                own = -nudge.pull(output)
+                # the slope of a mean is 2 O_k psi
+                moved += transpose((own - weights) / (2 * unit))[0]
+                extra = nudge.energy(output) - jnp.vdot(own, output)
+            mean = jnp.vdot(state, moved)
+            off = moved - mean * state
+            residual = 2 * jnp.sqrt(jnp.vdot(off, off))
+            return own, residual, (state, mean * unit + extra, steps, gap)
+
+        first = (start, *unsettled(start.dtype))
+        (state, energy, steps, gap), residual = self_consistent(nudge, weights, first, look, limit)
+        return state, energy, residual, steps, gap, limit
+
+    def _by_matrix(self, substrate, operator: Operator, start, limit, free) -> tuple[Array, ...]:
         energies, vectors = substrate.diagonalised(operator)
         k = substrate.level
-        state = substrate.aligned(vectors[k], start)
-        around = jnp.concatenate([energies[k + 1 : k + 2] - energies[k], energies[k] - energies[max(k - 1, 0) : k]])
-        gap = jnp.min(around / _positive(substrate.energy_scale(x)), initial=jnp.inf)
-        return state, jnp.ones((), jnp.int32), gap
+        gap = jnp.min(jnp.diff(energies[max(k - 1, 0) : k + 2]), initial=jnp.inf)
+        return vectors[k], operator(vectors[k]), jnp.ones((), jnp.int32), gap
 
-    def _by_products(self, substrate, operator: Operator, start, limit, x, nudge) -> tuple[Array, Array, Array]:
-        below, steps, scale = [], jnp.zeros((), jnp.int32), _positive(substrate.energy_scale(x))
-        reduced = lambda vector: operator(vector) / scale
+    def _by_products(self, substrate, operator: Operator, start, limit, free) -> tuple[Array, ...]:
+        level, none, select, dtype = substrate.level, self._no_gap(start.dtype), jax.lax.select, start.dtype
         # what the vectors below leave of an excited state's residual adds up
-        enough = lambda energy, residual, step: residual <= limit / math.sqrt(substrate.level + 1)
-        energies = []
-        for level in range(substrate.level + 1):
-            first = substrate.excitations(start) if level < substrate.level else start
-            energy, vector, used = lowest_eigenvector(reduced, first, below, enough, self.max_steps)
-            below += substrate.same_ray(vector)
-            energies.append(energy)
-            steps += used
-        gap = jnp.asarray(jnp.inf, start.dtype)
-        if nudge is None and self.degenerate > 0:
-            none = self._no_gap(start.dtype)
-            # near a higher level the residual is twice the distance in energy times the amplitude of a lower one, which
-            # starts at about 0.3/sqrt(dimension) and grows as Chebyshev polynomials do
-            first, least = 0.01 / math.sqrt(substrate.dimension), ROUNDINGS * float(jnp.finfo(start.dtype).eps)
+        part = limit / math.sqrt(level + 1)
+        first, least = LEAST_SHARE / math.sqrt(substrate.dimension), ROUNDINGS * float(jnp.finfo(dtype).eps)
+        # worth its compilation where products take long
+        quick = free is True and level == 0 and self.degenerate > 0 and dtype == jnp.float64 and start.size >= LONG
 
-            def decided(above, residual, step):
-                distance = jnp.maximum(above - energy, 0)
-                growth = jnp.cosh(jnp.minimum(step.astype(distance.dtype) * jnp.sqrt(2 * distance), 30))
-                part = jnp.minimum(first * growth, MOST_LEFT)
-                return (residual <= jnp.maximum(part * distance, least)) | (distance <= none)
+        def alone(found: Search, energy: Float[Array, ""]) -> tuple[Float[Array, ""], Float[Array, ""]]:
+            """How far above an energy and its next `none` the search is, and the residual below which it is alone."""
+            distance = found.energy - energy - none
+            return distance, first * found.growth * distance
 
-            above, _, _ = lowest_eigenvector(reduced, substrate.excitations(vector), below, decided, self.max_steps)
-            gap = above - energy
-            if substrate.level:
-                gap = jnp.minimum(gap, energy - energies[-2])
-        return substrate.aligned(vector, start), steps, gap
+        def look(begin: Array, below: Array, energy: Float[Array, ""]) -> Float[Array, ""]:
+            """The distance of the next level in 32 bits, where they show that it is far; else infinity."""
+            rough = lambda tree: jax.tree.map(lambda leaf: leaf.astype(jnp.float32), tree)
+
+            def enough(found: Search) -> Bool[Array, ""]:
+                distance, most = alone(found, rough(energy))
+                return (found.residual <= most) | (distance <= FAR)
+
+            no, (action, begin, rest) = jnp.asarray(False), rough((operator, begin, below))
+            given = (action, begin, rest, len(rest), enough, no, rough(energy + none), MOST_LOOKS)
+            found, *_ = lowest_eigenvector(*given)
+            distance, most = alone(found, rough(energy))
+            far = (found.residual <= most) & (distance > FAR)
+            return jnp.where(far, distance, jnp.inf).astype(dtype)
+
+        def going(carry):
+            k, gap = carry[0], carry[-1]
+            return (k < searches) & (gap == jnp.inf) if quick else k < searches
+
+        def search(carry):
+            k, begin, below, moved, last, steps, gap = carry
+            seeks = k > level
+
+            def enough(found: Search) -> Bool[Array, ""]:
+                distance, most = alone(found, last)
+                most = select(seeks, jnp.maximum(most, least), part)
+                return (found.residual <= most) | (seeks & (distance <= 0))
+
+            given = (operator, begin, below, k * ray, enough, ~seeks, last + none, self.max_steps)
+            found, vector, product = lowest_eigenvector(*given)
+            below = below.at[k * ray + np.arange(ray, dtype=np.int32)].set(substrate.same_ray(vector), mode="drop")
+            known = below[0] if level == 0 else select(k < level, start, below[level * ray])
+            begin = substrate.excitations(known)
+            begin = begin if level == 0 else select(k + 1 == level, start, begin)
+            moved = select(seeks, moved, product)
+            steps += select(seeks, jnp.zeros((), jnp.int32), found.steps)
+            if quick:
+                gap = jax.lax.cond(seeks, lambda *_: found.energy - last, look, begin, below, found.energy)
+            else:
+                gap = select(k < max(level, 1), gap, jnp.minimum(gap, found.energy - last))
+            return k + 1, begin, below, moved, found.energy, steps, gap
+
+        ray = len(substrate.same_ray(start))
+        below, zero = jnp.zeros(((level + 1) * ray, start.size), dtype), jnp.zeros((), dtype)
+        searches = level + 1 + (jnp.asarray(free, jnp.int32) if self.degenerate > 0 else 0)
+        begin = start if level == 0 else substrate.excitations(start)
+        carry = (jnp.zeros((), jnp.int32), begin, below, start, zero, *unsettled(dtype)[1:])
+        _, _, below, moved, _, steps, gap = jax.lax.while_loop(going, search, carry)
+        return below[level * ray], moved, steps, gap
 
 
-def eigen_tolerance(
-    substrate: Any, state: Array, x: PyTree, nudge: Nudge | Pin | None, scale: Float[Array, ""]
-) -> Float[Array, ""]:
-    """The part of a scale S of the energies that the residual may be: `tolerance`, and never below 64 eps."""
-    least = ROUNDINGS * float(jnp.finfo(state.dtype).eps)
-    return jnp.maximum(tolerance(substrate, state, x, nudge, scale=everywhere(scale, state)), least)
+def is_free(nudge: Nudge | None) -> Bool[Array, ""] | bool:
+    """Whether nothing nudges: no nudge, or one of strength 0."""
+    return nudge is None or nudge.beta == 0
 
 
-def _positive(scale: Float[Array, ""]) -> Float[Array, ""]:
-    """A scale to divide by: 1 where it is zero."""
-    return jnp.where(scale > 0, scale, 1)
+def unsettled(dtype: Any) -> tuple[Array, Array, Array]:
+    """The energy, the steps and the gap of what has not settled yet."""
+    return jnp.asarray(jnp.nan, dtype), jnp.zeros((), jnp.int32), jnp.asarray(jnp.inf, dtype)
+
+
+def start_of(
+    substrate: Any,
+    state: Array,
+    x: PyTree,
+    nudge: Nudge | None,
+    scale: Float[Array, ""],
+    roundings: float = ROUNDINGS,
+) -> tuple[Array | None, Float[Array, ""]]:
+    """The weights of the operators that a nudge adds at a state, and the part of a scale S of the energies that the
+    residual may be: `tolerance`, and never below so many rounding errors.
+    """
+    dtype = state.dtype
+    free, least = default_tolerance(dtype), roundings * float(jnp.finfo(dtype).eps)
+    if nudge is None:
+        return None, jnp.asarray(max(free, least), dtype)
+    output, transpose = jax.vjp(lambda s: substrate.read(s, x), state)
+    pull = nudge.pull(output)
+    pushed = left_over(transpose(pull)[0], scale)
+    return -pull, jnp.maximum(jnp.where(is_free(nudge), free, free * pushed), least)
+
+
+def judged(state: Array, residual: Float[Array, ""], limit: Float[Array, ""]) -> Status:
+    """The status of a state with a residual."""
+    finite = jnp.isfinite(residual) & jnp.all(jnp.isfinite(state))
+    status = Status.where(residual <= limit, Status.converged, Status.out_of_steps)
+    return Status.where(finite, status, Status.not_finite)
+
+
+Look = Callable[[Any, Array, Array], tuple[Any, Array, tuple]]
 
 
 def self_consistent(
-    substrate: Any, x: PyTree, nudge: Nudge, start: Array, solve: Callable, limit: Float[Array, ""]
-) -> tuple[Array, Int[Array, ""], Float[Array, ""]]:
-    """The state under a nudge that may depend on the outputs, by Broyden's method on o -> <O>(o) - o."""
-    first = substrate.read(start, x)
-    inverse = -jnp.eye(first.size, dtype=first.dtype)
-    infinite = jnp.asarray(jnp.inf, first.dtype)
+    nudge: Nudge | None, weights: Array | None, start: tuple, look: Look, limit: Float[Array, ""]
+) -> tuple[tuple, Float[Array, ""]]:
+    """What settles under the weights of a nudge's operators that it decides itself, and its residual.
 
-    def unsettled(carry):
-        _, _, residual, round = carry[:4]
-        return (residual > limit) & (round < _ROUNDS) & jnp.all(jnp.isfinite(carry[4][0]))
+    By Broyden's method on w -> own(w) - w; without a nudge, or with one of strength 0, in one round.
+
+    Args:
+        nudge: or None.
+        weights: where to begin, w.
+        start: a state, and what stands for its energy, steps and more until the first round is over.
+        look: (w, a state to begin with, the residual to reach) -> (the weights of the nudge at the state found under
+            w, the residual under these, a tuple of the state, energy, steps and more, like `start`).
+        limit: the residual to reach.
+    """
+    if nudge is None or weights is None:
+        _, residual, found = look(None, start[0], limit)
+        return found, residual
+    free = is_free(nudge)
+    most, exact = jnp.where(free, 1, _ROUNDS), jnp.where(free, limit, 0.5 * limit)
+
+    def going(carry):
+        _, residual, (guess, *_), round = carry
+        return (residual > limit) & (round < most) & jnp.all(jnp.isfinite(guess))
 
     def advance(carry):
-        state, steps, residual, round, (guess, best, miss, inverse), _ = carry
+        (state, _, steps, *_), residual, (guess, best, miss, inverse), round = carry
         # early rounds need not be exact: their outputs are not the last ones
-        target = jnp.where(jnp.isfinite(residual), jnp.maximum(0.5 * limit, 1e-3 * residual), 0.5 * limit)
-        state, used, gap = solve(-nudge.pull(guess), state, target)
-        new = substrate.read(state, x) - guess
+        own, residual, found = look(guess, state, jnp.maximum(exact, jnp.where(round > 0, 1e-3 * residual, 0)))
+        new = own - guess
         change, response = guess - best, new - miss
         along = inverse.T @ change
         scale = jnp.vdot(along, response)
-        secant = jnp.where(
-            scale == 0, 0, jnp.outer(change - inverse @ response, along) / jnp.where(scale == 0, 1, scale)
-        )
-        inverse = inverse + jnp.where(round > 0, secant, 0)
-        better = ~(jnp.vdot(new, new) >= jnp.vdot(miss, miss))
-        best, miss = jnp.where(better, guess, best), jnp.where(better, new, miss)
-        residual = substrate.residual(state, x, nudge)
-        return state, steps + used, residual, round + 1, (best - inverse @ miss, best, miss, inverse), gap
+        inverse += jnp.outer(change - inverse @ response, along) / jnp.where(scale == 0, jnp.inf, scale)
+        better = (round == 0) | ~(jnp.vdot(new, new) >= jnp.vdot(miss, miss))
+        best, miss = jax.lax.select(better, guess, best), jax.lax.select(better, new, miss)
+        state, energy, used, *rest = found
+        return (state, energy, steps + used, *rest), residual, (best - inverse @ miss, best, miss, inverse), round + 1
 
-    zero = jnp.zeros((), jnp.int32)
-    carry = (start, zero, infinite, zero, (first, first, jnp.full_like(first, jnp.inf), inverse), infinite)
-    carry = jax.lax.while_loop(unsettled, advance, carry)
-    return carry[0], carry[1], carry[5]
+    one = np.eye(weights.size, dtype=weights.dtype)
+    first = (start, 2 * limit, (weights, weights, 0 * weights, -one), jnp.zeros((), jnp.int32))
+    found, residual, *_ = jax.lax.while_loop(going, advance, first)
+    return found, residual

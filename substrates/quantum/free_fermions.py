@@ -14,11 +14,12 @@ from substrates import arguments
 from substrates.nudge import Nudge, Pin
 from substrates.quantum.observables import PauliString
 from substrates.quantum.polar_factor import PolarFactor, polar_factor
+from substrates.quantum.system import Contrasted
 from substrates.solvers.solver import everywhere
-from substrates.substrate import Substrate
+from substrates.wiring import summed
 
 
-class FreeFermionChain(Substrate):
+class FreeFermionChain(Contrasted):
     """An open chain H = -sum_i J_i Z_i Z_(i+1) - sum_i h_i X_i of N spins, solved exactly as free fermions.
 
     With B the bidiagonal matrix of h on and J above its diagonal and B = U S V' its singular values, the ground energy
@@ -59,27 +60,44 @@ class FreeFermionChain(Substrate):
         """B, with the operators weights_k O_k that a nudge adds to H."""
         if jnp.shape(x) != (len(self.inputs),):
             raise ValueError(f"x: wanted shape ({len(self.inputs)},), one number per input, got {jnp.shape(x)}")
-        field = self.transverse_field.at[np.asarray(self.inputs, int)].add(jnp.asarray(x).astype(self.coupling.dtype))
-        i = np.arange(self.size)
-        matrix = jnp.zeros((self.size, self.size), field.dtype).at[i, i].set(field).at[i[:-1], i[1:]].set(self.coupling)
-        if weights is None:
-            return matrix
+        n, i = self.size, np.arange(self.size) * (self.size + 1)
+        x = jnp.asarray(x).astype(self.coupling.dtype)
+        values = jnp.concatenate([self.transverse_field, self.coupling, x])
+        places = np.concatenate([i, i[:-1] + 1, i[np.asarray(self.inputs, int)]])
+        matrix = summed(values, places, n * n).reshape(n, n)
+        return matrix if weights is None else self.nudged(matrix, weights)
+
+    def nudged(self, matrix: Float[Array, "spins spins"], weights: Array) -> Float[Array, "spins spins"]:
+        """A matrix B with the operators weights_k O_k."""
         return matrix.at[np.asarray(self.rows, int), np.asarray(self.columns, int)].add(-weights)
 
     # the contract
 
     def energy(self, state: Float[Array, "spins spins"], x: Float[Array, "inputs"]) -> Float[Array, ""]:
-        off, matrix = state.T @ state - jnp.eye(self.size, dtype=state.dtype), self.matrix(x)
-        scale = jnp.max(jnp.abs(matrix))
-        return -jnp.vdot(polar_factor(state), matrix) + 0.25 * scale * jnp.sum(off**2)
+        matrix = self.matrix(x)
+        return -jnp.vdot(polar_factor(state), matrix) + jnp.max(jnp.abs(matrix)) * self._off(state)
+
+    def _off(self, state: Float[Array, "spins spins"]) -> Float[Array, ""]:
+        """|Q'Q - 1|^2 / 4: zero at every equilibrium."""
+        return 0.25 * jnp.sum((state.T @ state - np.eye(self.size, dtype=state.dtype)) ** 2)
 
     def residual(self, state: PyTree, x: PyTree, nudge: Nudge | Pin | None = None) -> Float[Array, ""]:
         """The largest entry of (B'Q - Q'B)/|B| and of Q'Q - 1: zero where Q is orthogonal and Q'B symmetric."""
-        weights = -nudge.pull(self._entries(state)) if isinstance(nudge, Nudge) else None
-        scale = jnp.max(jnp.abs(self.matrix(x)))
-        product = state.T @ self.matrix(x, weights) / jnp.where(scale > 0, scale, 1)
-        off = state.T @ state - jnp.eye(self.size, dtype=state.dtype)
-        return jnp.maximum(jnp.max(jnp.abs(product - product.T)), jnp.max(jnp.abs(off)))
+        weights = -nudge.pull(self.entries(state)) if isinstance(nudge, Nudge) else None
+        return self.imbalance(state, self.matrix(x, weights), jnp.max(jnp.abs(self.matrix(x))))
+
+    def imbalance(self, state: Array, matrix: Array, scale: Float[Array, ""]) -> Float[Array, ""]:
+        """The residual of a state for B with the operators of a nudge, its entries measured against a scale."""
+        product = state.T @ matrix / jnp.where(scale > 0, scale, 1)
+        off = state.T @ state - np.eye(self.size, dtype=state.dtype)
+        return jnp.max(jnp.abs(jnp.stack([product - product.T, off])))
+
+    def apart(self, plus: PyTree, minus: PyTree, x: PyTree) -> PyTree:
+        return polar_factor(plus) - polar_factor(minus), self._off(plus) - self._off(minus)
+
+    def energy_apart(self, apart: PyTree, x: PyTree) -> Float[Array, ""]:
+        matrix = self.matrix(x)
+        return jnp.max(jnp.abs(matrix)) * apart[1] - jnp.vdot(apart[0], matrix)
 
     def force_scale(self, state: PyTree, x: PyTree) -> PyTree:
         """The largest entry of B."""
@@ -96,9 +114,10 @@ class FreeFermionChain(Substrate):
         return jnp.diag(jnp.where(self.transverse_field < 0, -1, 1).astype(self.coupling.dtype))
 
     def read(self, state: Float[Array, "spins spins"], x: Float[Array, "inputs"]) -> Float[Array, "outputs"]:
-        return self._entries(polar_factor(state))
+        return self.entries(polar_factor(state))
 
-    def _entries(self, factor: Float[Array, "spins spins"]) -> Float[Array, "outputs"]:
+    def entries(self, factor: Float[Array, "spins spins"]) -> Float[Array, "outputs"]:
+        """What is read of an orthogonal matrix."""
         return factor[np.asarray(self.rows, int), np.asarray(self.columns, int)]
 
     # the way to build one

@@ -12,13 +12,18 @@ from jax.core import Tracer
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from substrates.nudge import Nudge
-from substrates.quantum.eigensolvers import self_consistent
-from substrates.quantum.system import QuantumSubstrate
+from substrates.quantum.eigensolvers import is_free, judged, self_consistent, unsettled
+from substrates.quantum.system import Contrasted, QuantumSubstrate
 from substrates.solvers.batching import in_turn
-from substrates.solvers.solver import Equilibrium, Solver, everywhere, judge, tolerance
-from substrates.substrate import Substrate, fixed, parameter_dtype
+from substrates.solvers.solver import ROUNDINGS, Equilibrium, Solver, default_tolerance, everywhere, left_over
+from substrates.substrate import fixed, parameter_dtype
 
 MOST_AMPLITUDES = 1024
+
+_TERMS = 14
+"""Of Taylor's series of a matrix whose norm is at most 1/2."""
+
+_MOST_HALVINGS = 20
 
 
 class GibbsWeights(Solver):
@@ -27,22 +32,55 @@ class GibbsWeights(Solver):
     def __call__(
         self, substrate: Any, x: PyTree, nudge: Nudge | None, start: PyTree, key: PRNGKeyArray | None
     ) -> Equilibrium:
-        limit = tolerance(substrate, start, x, nudge)
-        one, infinite = jnp.ones((), jnp.int32), jnp.asarray(jnp.inf, start.dtype)
+        model, temperature, dtype = substrate.model, substrate.temperature, start.dtype
+        scale = temperature + model.energy_scale(x)
+        free, least = default_tolerance(dtype), ROUNDINGS * float(jnp.finfo(dtype).eps)
 
-        def solve(weights, start, limit):
-            energies, vectors = in_turn(jnp.linalg.eigh)(substrate.model.hamiltonian(x, weights).matrix())
-            log_p = jax.nn.log_softmax(-energies / substrate.temperature)
-            return (vectors * log_p) @ vectors.T, one, infinite
+        def look(weights, start, target):
+            matrix = model.hamiltonian(x, weights).matrix()
+            energies, vectors = in_turn(jnp.linalg.eigh)(matrix)
+            log_p = jax.nn.log_softmax(-energies / temperature)
+            p, state = jnp.exp(log_p), (vectors * log_p) @ vectors.T
+            energy = temperature * jnp.vdot(p, log_p) + jnp.vdot(p, energies)
+            slopes = frechet(p, log_p)
 
-        if isinstance(nudge, Nudge):
-            state, steps, _ = self_consistent(substrate, x, nudge, start, solve, limit)
-        else:
-            state, steps, _ = solve(None, start, limit)
-        return judge(substrate, state, x, nudge, steps, limit)
+            def forces(operators: Float[Array, "... n n"]) -> Float[Array, "... n n"]:
+                """-d tr(rho A)/dstate of operators A in the basis of the eigenvectors."""
+                inner = vectors.T @ operators
+                mean = jnp.einsum("...ii,i->...", inner, p)[..., None, None]
+                return -vectors @ (slopes * (inner - mean * one)) @ vectors.T
+
+            one = np.eye(len(p), dtype=dtype)
+            force, meeting, own, limit = forces(matrix @ vectors + vectors * (temperature * log_p)), scale, None, free
+            if nudge is not None:
+                rows = vectors.T
+                means, transpose = jax.vjp(jax.vmap(model.means), rows)
+                output = p @ means
+                own = -nudge.pull(output)
+                energy += nudge.energy(output) - jnp.vdot(weights, output)
+                # the slope of a mean is 2 O_k psi
+                acting = lambda w: transpose(jnp.broadcast_to(w / 2, means.shape))[0].T
+                added, brought, pushed = forces(jax.vmap(acting)(jnp.stack([own - weights, nudge.size(output), own])))
+                force, meeting = force + added, scale + jnp.abs(brought)
+                limit = jnp.where(is_free(nudge), free, jnp.maximum(free * left_over(pushed, scale), least))
+            return own, left_over(force, meeting) / limit, (state, energy, jnp.ones((), jnp.int32), limit)
+
+        weights = None if nudge is None else -nudge.pull(substrate.read(start, x))
+        first, one = (start, *unsettled(dtype)), jnp.ones((), dtype)
+        (state, energy, steps, limit), residual = self_consistent(nudge, weights, first, look, one)
+        return Equilibrium(state, energy, residual * limit, steps, judged(state, residual, one))
 
 
-class GibbsEnsemble(Substrate):
+def frechet(p: Float[Array, "n"], log_p: Float[Array, "n"]) -> Float[Array, "n n"]:
+    """(p_i - p_j) / (log p_i - log p_j) of all pairs, p_i where they are the same: how exp(K) answers to a change of K
+    in the basis of its eigenvectors (Daleckii and Krein 1965).
+    """
+    apart = jnp.abs(log_p[:, None] - log_p)
+    safe = jnp.where(apart > 0, apart, 1)
+    return jnp.maximum(p[:, None], p) * jnp.where(apart > 0, -jnp.expm1(-safe) / safe, 1)
+
+
+class GibbsEnsemble(Contrasted):
     """A quantum system at a temperature T: the state holds log rho, a symmetric matrix, with rho the density operator.
 
     The energy is the free energy A[rho] = tr(rho H) + T tr(rho log rho), least at rho = exp(-H/T)/Z, where it is
@@ -74,9 +112,16 @@ class GibbsEnsemble(Substrate):
         operator = self.model.hamiltonian(x)
         mean = jnp.vdot(share, jax.vmap(operator)(share))
         entropy = log_z - jnp.vdot(share, symmetric @ share)
-        scale = self.temperature + self.model.energy_scale(x)
-        skew = 0.25 * scale * jnp.sum((state - state.T) ** 2)
+        skew = (self.temperature + self.model.energy_scale(x)) * _skew(state)
         return mean - self.temperature * entropy + 0.5 * self.temperature * log_z**2 + skew
+
+    def apart(self, plus: PyTree, minus: PyTree, x: PyTree) -> PyTree:
+        roots = self._root(plus), self._root(minus)
+        rho, other = (root @ root / jnp.vdot(root, root) for root in roots)
+        return rho - other, _skew(plus) - _skew(minus)
+
+    def energy_apart(self, apart: PyTree, x: PyTree) -> Float[Array, ""]:
+        return jnp.vdot(apart[0], self.model.hamiltonian(x).matrix()) + self.model.energy_scale(x) * apart[1]
 
     def initial_state(self, x: PyTree) -> Float[Array, "amplitudes amplitudes"]:
         """The state of infinite temperature."""
@@ -97,7 +142,22 @@ class GibbsEnsemble(Substrate):
 
     def _root(self, state: Float[Array, "amplitudes amplitudes"]) -> Float[Array, "amplitudes amplitudes"]:
         """exp(K/2), whose rows are vectors of the mixture: exp(K) is the sum of their projectors."""
-        return jax.scipy.linalg.expm((state + state.T) / 4)
+        return exponential((state + state.T) / 4)
+
+
+def _skew(state: Float[Array, "n n"]) -> Float[Array, ""]:
+    """|state - state'|^2 / 4."""
+    return 0.25 * jnp.sum((state - state.T) ** 2)
+
+
+def exponential(matrix: Float[Array, "n n"]) -> Float[Array, "n n"]:
+    """exp(A) by scaling, Taylor's series and squaring; differentiable to any order, at degenerate eigenvalues too."""
+    size = jnp.max(jnp.sum(jnp.abs(jax.lax.stop_gradient(matrix)), axis=1))
+    halvings = jnp.clip(jnp.ceil(jnp.log2(size)) + 1, 0, _MOST_HALVINGS)
+    small, one = matrix * 2**-halvings, jnp.eye(len(matrix), dtype=matrix.dtype)
+    series = jax.lax.fori_loop(0, _TERMS, lambda k, total: one + small @ total / (_TERMS - k), one)
+    square = lambda k, root: jax.lax.cond(k < halvings, lambda: root @ root, lambda: root)
+    return jax.lax.fori_loop(0, _MOST_HALVINGS, square, series)
 
 
 def gibbs_ensemble(model: QuantumSubstrate, temperature: Any) -> GibbsEnsemble:

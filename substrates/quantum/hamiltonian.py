@@ -101,7 +101,7 @@ class HamiltonianSubstrate(QuantumSubstrate):
         noise = jax.random.normal(jax.random.key(1), vector.shape, vector.dtype)
         moved = jnp.tensordot(share, self.terms @ vector, 1)
         size = jnp.linalg.norm(moved)
-        return moved / jnp.where(size > 0, size, 1) + 0.3 * noise / jnp.linalg.norm(noise)
+        return moved / jnp.where(size > 0, size, 1) + 0.7 * noise / jnp.linalg.norm(noise)
 
     def diagonalised(self, operator: Operator) -> tuple[Float[Array, "levels"], Float[Array, "levels amplitudes"]]:
         energies, vectors = in_turn(jnp.linalg.eigh)(operator.matrix())
@@ -118,8 +118,8 @@ class HamiltonianSubstrate(QuantumSubstrate):
             vector = jnp.where(size > 0, turned, vector)
         return jnp.where(jnp.vdot(vector, start) < 0, -vector, vector)
 
-    def same_ray(self, vector: Float[Array, "amplitudes"]) -> list[Array]:
-        return [vector, _times_i(vector)] if self.is_complex else [vector]
+    def same_ray(self, vector: Float[Array, "amplitudes"]) -> Float[Array, "vectors amplitudes"]:
+        return jnp.stack([vector, _times_i(vector)]) if self.is_complex else vector[None]
 
     def gauge(self, x: Float[Array, "inputs"]) -> Float[Array, "amplitudes"] | None:
         return _times_i(self._reference()) if self.is_complex else None

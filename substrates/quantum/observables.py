@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 import re
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
 from substrates import arguments
+from substrates.quantum.basis import all_signs
 from substrates.wiring import HashedByContent
 
 _FACTOR = re.compile(r"([A-Za-z])(\d+)")
@@ -116,16 +117,31 @@ class Observables(HashedByContent):
             raise ValueError("outputs: wanted finite weights of Pauli strings, got NaN or infinity")
         return cls(n, tuple(numbers), mixing)
 
+    @functools.cached_property
+    def kinds(self) -> tuple[list[int], list[int], list[int]]:
+        """Which strings are diagonal, which a single X, and which something else."""
+        single = lambda string: len(string.flips) == 1 and not string.signs
+        kinds = [0 if not string.flips else 1 if single(string) else 2 for string in self.strings]
+        diagonal, one, other = ([a for a, kind in enumerate(kinds) if kind == wanted] for wanted in range(3))
+        return diagonal, one, other
+
+    @functools.cached_property
+    def signs(self) -> tuple[np.ndarray, np.ndarray]:
+        """`half_signs` of the diagonal strings."""
+        return half_signs([self.strings[a] for a in self.kinds[0]], self.n)
+
     def means(self, vector: Float[Array, "amplitudes"]) -> Float[Array, "operators"]:
         """<v|O_k|v> of each operator."""
-        if not self.strings:
-            return jnp.zeros(0, vector.dtype)
-        return jnp.asarray(self.mixing, vector.dtype) @ jnp.stack([self._mean(s, vector) for s in self.strings])
-
-    def _mean(self, string: PauliString, vector: Array) -> Float[Array, ""]:
-        if not string.flips:
-            return jnp.vdot(signs_of(string, self.n, vector.dtype) * vector, vector)
-        return jnp.vdot(apply_string(string, vector, self.n), vector)
+        diagonal, single, other = self.kinds
+        means = jnp.zeros(len(self.mixing), vector.dtype)
+        if diagonal:
+            left, right = (signs.astype(vector.dtype) for signs in self.signs)
+            table = (vector * vector).reshape(left.shape[1], right.shape[1])
+            means += self.mixing[:, diagonal].astype(vector.dtype) @ jnp.sum((left @ table) * right, axis=1)
+        if single or other:
+            flipped = [jnp.vdot(apply_string(self.strings[a], vector, self.n), vector) for a in single + other]
+            means += self.mixing[:, single + other].astype(vector.dtype) @ jnp.stack(flipped)
+        return means
 
 
 def outcomes(spins: Sequence[int], basis: str = "Z", count: int | None = None) -> list[dict[str, float]]:
@@ -221,24 +237,28 @@ def check_basis(basis: str) -> None:
         raise ValueError(f"basis: wanted 'Z' or 'X', got {basis!r}")
 
 
-def signs_of(string: PauliString, n: int, dtype: Any) -> Float[Array, "amplitudes"]:
-    """What the string multiplies each basis state by, before its flips."""
-    mask = sum(1 << (n - 1 - spin) for spin in string.signs)
-    odd = jax.lax.population_count(jnp.arange(2**n, dtype=jnp.int32) & mask) & 1
-    return string.factor * (1 - 2 * odd).astype(dtype)
+def half_signs(strings: Sequence[PauliString], n: int) -> tuple[np.ndarray, np.ndarray]:
+    """What strings multiply basis states by, before their flips: for each a row over the states of the first half of n
+    spins and one over those of the second, whose product it is.
+    """
+    half = n // 2
+
+    def rows(first: int, count: int) -> np.ndarray:
+        inside = [[spin - first for spin in string.signs if first <= spin < first + count] for string in strings]
+        return np.stack([np.prod(all_signs(count)[:, spins], axis=1) for spins in inside])
+
+    return np.array([[string.factor] for string in strings]) * rows(0, half), rows(half, n - half)
 
 
 def apply_string(string: PauliString, vector: Float[Array, "amplitudes"], n: int) -> Float[Array, "amplitudes"]:
     """P |v>."""
-    signed = vector
-    if string.signs or string.factor != 1:
-        signed = signs_of(string, n, vector.dtype) * vector
-    if not string.flips:
-        return signed
+    if string.signs:
+        left, right = (signs[0].astype(vector.dtype) for signs in half_signs([string], n))
+        vector = ((vector.reshape(left.size, right.size) * right) * left[:, None]).ravel()
     # neighbouring spins that flip, or that do not, share an axis
     runs = [
         (flipped, len(list(run)))
         for flipped, run in itertools.groupby(range(n), lambda spin: spin in set(string.flips))
     ]
-    shaped = signed.reshape([2**length for _, length in runs])
+    shaped = vector.reshape([2**length for _, length in runs])
     return jnp.flip(shaped, [axis for axis, (flipped, _) in enumerate(runs) if flipped]).ravel()

@@ -6,10 +6,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from substrates.nudge import Nudge
-from substrates.quantum.eigensolvers import eigen_tolerance, self_consistent
+from substrates.quantum.eigensolvers import judged, self_consistent, start_of, unsettled
 from substrates.solvers.solver import Equilibrium, Solver, Status
 
 
@@ -24,33 +25,33 @@ class PolarFactor(Solver):
     def __call__(
         self, substrate: Any, x: PyTree, nudge: Nudge | None, start: PyTree, key: PRNGKeyArray | None
     ) -> Equilibrium:
-        one = jnp.ones((), jnp.int32)
         scale = jnp.max(jnp.abs(substrate.matrix(x)))
         rounding = 4 * float(jnp.finfo(start.dtype).eps) * substrate.size
-        limit = jnp.maximum(eigen_tolerance(substrate, start, x, nudge, scale), rounding)
+        weights, limit = start_of(substrate, start, x, nudge, scale)
+        limit = jnp.maximum(limit, rounding)
 
-        def solve(weights, start, limit):
+        def look(weights, start, target):
             matrix = substrate.matrix(x, weights)
             # LAPACK may never return from a matrix that is not finite; the residual tells
-            sound = jnp.where(jnp.all(jnp.isfinite(matrix)), matrix, jnp.eye(substrate.size, dtype=matrix.dtype))
+            sound = jnp.where(jnp.all(jnp.isfinite(matrix)), matrix, np.eye(substrate.size, dtype=matrix.dtype))
             left, singular, right = jnp.linalg.svd(sound)
             # one small singular value leaves a sign to be decided, two a rotation between their vectors
             part = float(jnp.finfo(start.dtype).eps) ** 0.5
-            return left @ right, one, jnp.minimum(2 * singular[-1] / rounding, (singular[-2] + singular[-1]) / part)
+            resolved = jnp.minimum(2 * singular[-1] / rounding, (singular[-2] + singular[-1]) / part)
+            state, own = left @ right, None
+            energy = -jnp.vdot(state, matrix)
+            if nudge is not None:
+                output = substrate.entries(state)
+                own = -nudge.pull(output)
+                matrix, energy = substrate.nudged(matrix, own - weights), energy - jnp.vdot(weights, output)
+                energy += nudge.energy(output)
+            return own, substrate.imbalance(state, matrix, scale), (state, energy, jnp.ones((), jnp.int32), resolved)
 
-        if isinstance(nudge, Nudge):
-            state, steps, resolved = self_consistent(substrate, x, nudge, start, solve, limit)
-        else:
-            state, steps, resolved = solve(None, start, limit)
-        energy = -jnp.vdot(state, substrate.matrix(x))
-        if isinstance(nudge, Nudge):
-            energy += nudge.energy(substrate.read(state, x))
-        residual = substrate.residual(state, x, nudge)
-        status = Status.where(residual <= limit, Status.converged, Status.out_of_steps)
-        tied = resolved <= scale
-        status = Status.where(tied, Status.zero_mode, status)
-        status = Status.where(jnp.isfinite(residual), status, Status.not_finite)
-        return Equilibrium(state, energy, residual, steps, status)
+        first = (start, *unsettled(start.dtype))
+        (state, energy, steps, resolved), residual = self_consistent(nudge, weights, first, look, limit)
+        status = judged(state, residual, limit)
+        tied = (status != Status.not_finite) & (resolved <= scale)
+        return Equilibrium(state, energy, residual, steps, Status.where(tied, Status.zero_mode, status))
 
 
 @jax.custom_jvp

@@ -17,7 +17,38 @@ from substrates.solvers.solver import Solver, everywhere
 from substrates.substrate import Substrate, split_parameters
 
 
-class QuantumSubstrate(Substrate):
+class Contrasted(Substrate):
+    """A system whose parameters multiply something of the state: `apart` is by how much two states differ in that, and
+    `energy_apart` what it makes of their energies.
+    """
+
+    @abc.abstractmethod
+    def apart(self, plus: PyTree, minus: PyTree, x: PyTree) -> PyTree:
+        """By what two states differ."""
+
+    @abc.abstractmethod
+    def energy_apart(self, apart: PyTree, x: PyTree) -> Float[Array, ""]:
+        """The difference of their energies, but for what has no parameter in it."""
+
+    def contrast(
+        self,
+        plus: PyTree,
+        minus: PyTree,
+        xs: PyTree,
+        nudges_plus: Nudge | Pin | None = None,
+        nudges_minus: Nudge | Pin | None = None,
+    ) -> Self:
+        """measure(plus) - measure(minus), averaged over a batch; exact, and without cancellation."""
+        if any(map(jnp.iscomplexobj, jax.tree.leaves((plus, minus)))):
+            measured = self.measure(plus, xs, nudges_plus), self.measure(minus, xs, nudges_minus)
+            return jax.tree.map(jnp.subtract, *measured)
+        apart = jax.vmap(self.apart)(plus, minus, xs)
+        parameters, rest = split_parameters(self)
+        energy = lambda parameters, d, x: eqx.combine(parameters, rest).energy_apart(d, x)
+        return jax.grad(lambda p: jnp.mean(jax.vmap(energy, in_axes=(None, 0, 0))(p, apart, xs)))(parameters)
+
+
+class QuantumSubstrate(Contrasted):
     """A quantum system whose state is the eigenvector psi of a Hamiltonian H(theta; x), of real amplitudes.
 
         E = <psi|H|psi> / <psi|psi> + S (<psi|psi> - 1)^2 / 4,
@@ -77,9 +108,9 @@ class QuantumSubstrate(Substrate):
         """The vector with the sign with which it overlaps with another."""
         return jnp.where(jnp.vdot(vector, start) < 0, -vector, vector)
 
-    def same_ray(self, vector: Float[Array, "amplitudes"]) -> list[Array]:
+    def same_ray(self, vector: Float[Array, "amplitudes"]) -> Float[Array, "vectors amplitudes"]:
         """An orthonormal basis of the vectors that describe the same physical state."""
-        return [vector]
+        return vector[None]
 
     def gauge(self, x: PyTree) -> Float[Array, "amplitudes"] | None:
         """A vector that states are kept orthogonal to, by a term S/2 <gauge|psi>^2; None where no gauge is free."""
@@ -156,26 +187,11 @@ class QuantumSubstrate(Substrate):
         moved = jax.lax.map(answer, pushed)
         return jnp.tensordot(pushed, moved, axes=(tuple(range(1, pushed.ndim)),) * 2)
 
-    def contrast(
-        self,
-        plus: PyTree,
-        minus: PyTree,
-        xs: PyTree,
-        nudges_plus: Nudge | Pin | None = None,
-        nudges_minus: Nudge | Pin | None = None,
-    ) -> Self:
-        """measure(plus) - measure(minus): for unit vectors, 2 <plus - minus| dH/dtheta |m> with their mean m.
+    def apart(self, plus: PyTree, minus: PyTree, x: PyTree) -> PyTree:
+        """(plus - minus, plus + minus) of unit vectors, whatever their signs, and what else draws them together."""
+        first, second = (state / jnp.sqrt(jnp.vdot(state, state)) for state in (plus, minus))
+        return first - second, first + second, self._off(plus, x) - self._off(minus, x)
 
-        Exact for any two vectors, whatever their signs and norms.
-        """
-        off = jax.vmap(self._off)(plus, xs) - jax.vmap(self._off)(minus, xs)
-        unit = jax.vmap(lambda v: v / jnp.sqrt(jnp.vdot(v, v)))
-        plus, minus = unit(plus), unit(minus)
-        parameters, rest = split_parameters(self)
-
-        def mean(parameters):
-            system = eqx.combine(parameters, rest)
-            one = lambda d, s, o, x: jnp.vdot(d, system.hamiltonian(x)(s)) + system.energy_scale(x) * o
-            return jnp.mean(jax.vmap(one)(plus - minus, plus + minus, off, xs))
-
-        return jax.grad(mean)(parameters)
+    def energy_apart(self, apart: PyTree, x: PyTree) -> Float[Array, ""]:
+        difference, both, off = apart
+        return jnp.vdot(difference, self.hamiltonian(x)(both)) + self.energy_scale(x) * off

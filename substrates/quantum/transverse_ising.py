@@ -19,9 +19,9 @@ from substrates.quantum.basis import all_signs, by_groups, group_sizes, ising_di
 from substrates.quantum.build import Entry
 from substrates.quantum.gibbs import GibbsEnsemble, gibbs_ensemble
 from substrates.quantum.measurement import spin_means
-from substrates.quantum.observables import Observables, PauliString, apply_string, over_labels, signs_of
+from substrates.quantum.observables import Observables, PauliString, apply_string, over_labels
 from substrates.quantum.system import QuantumSubstrate
-from substrates.wiring import Graph, lattice_edges
+from substrates.wiring import Bonds, Graph, lattice_edges, taken
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -42,7 +42,7 @@ class SpinHamiltonian(eqx.Module):
 
     diagonal: Float[Array, "amplitudes"]
     transverse: Float[Array, "n"]
-    weights: tuple[Float[Array, ""], ...] = ()
+    weights: Float[Array, "strings"] | tuple[()] = ()
     strings: tuple[PauliString, ...] = eqx.field(static=True, default=())
 
     @property
@@ -52,9 +52,9 @@ class SpinHamiltonian(eqx.Module):
 
     def __call__(self, vector: Float[Array, "amplitudes"]) -> Float[Array, "amplitudes"]:
         """H |v>."""
-        total = self.diagonal * vector + by_groups(vector, self._blocks())
-        for weight, string in zip(self.weights, self.strings, strict=True):
-            total += weight * apply_string(string, vector, self.n)
+        total = by_groups(self.diagonal * vector, vector, self._blocks())
+        for a, string in enumerate(self.strings):
+            total += self.weights[a] * apply_string(string, vector, self.n)
         return total
 
     def matrix(self) -> Float[Array, "amplitudes amplitudes"]:
@@ -62,26 +62,24 @@ class SpinHamiltonian(eqx.Module):
         return jax.vmap(self)(jnp.eye(2**self.n, dtype=self.diagonal.dtype))
 
     def with_operators(self, observables: Observables, weights: Float[Array, "operators"]) -> SpinHamiltonian:
-        """H + sum_k weights_k O_k."""
-        diagonal, transverse = self.diagonal, self.transverse
-        others, rest = list(self.weights), list(self.strings)
-        share = weights @ jnp.asarray(observables.mixing, weights.dtype)  # of each string
-        for a, string in enumerate(observables.strings):
-            if not string.flips:
-                diagonal = diagonal + share[a] * signs_of(string, self.n, diagonal.dtype)
-            elif len(string.flips) == 1 and not string.signs:
-                transverse = transverse.at[string.flips[0]].add(-share[a])
-            else:
-                others.append(share[a])
-                rest.append(string)
-        return SpinHamiltonian(diagonal, transverse, tuple(others), tuple(rest))
+        """H + sum_k weights_k O_k, for an H that is nothing but the diagonal and single X."""
+        diagonal, single, other = observables.kinds
+        share = lambda chosen: weights @ observables.mixing[:, chosen].astype(weights.dtype)
+        total, transverse = self.diagonal, self.transverse
+        if diagonal:
+            left, right = (signs.astype(total.dtype) for signs in observables.signs)
+            total += ((left.T * share(diagonal)) @ right).ravel()
+        if single:
+            spins = np.eye(self.n)[[observables.strings[a].flips[0] for a in single]]
+            transverse -= share(single) @ spins.astype(total.dtype)
+        return SpinHamiltonian(total, transverse, share(other), tuple(observables.strings[a] for a in other))
 
     def _blocks(self) -> list[Array]:
         """-sum h_i X_i of each group of spins, as a matrix."""
         blocks, first = [], 0
         for size in group_sizes(self.n):
-            flips = jnp.asarray(single_flips(size), self.diagonal.dtype)
-            blocks.append(-jnp.einsum("i,iab->ab", self.transverse[first : first + size], flips))
+            flips = single_flips(size).reshape(size, -1).astype(self.diagonal.dtype)
+            blocks.append((self.transverse[first : first + size] @ -flips).reshape(2**size, 2**size))
             first += size
         return blocks
 
@@ -144,21 +142,29 @@ class TransverseFieldIsing(QuantumSubstrate):
     # the contract
 
     def hamiltonian(self, x: Float[Array, "inputs"], weights: Float[Array, "outputs"] | None = None) -> SpinHamiltonian:
-        x = self._checked(x)
-        i, j = self.graph.edges.T
-        coupling = jnp.zeros((self.n, self.n), self.coupling.dtype)
-        coupling = coupling.at[np.minimum(i, j), np.maximum(i, j)].set(self.coupling)
-        field, offset, free = self.longitudinal_field, jnp.zeros((), x.dtype), self.free
-        entered = jnp.zeros_like(field).at[np.asarray(self.inputs, int)].set(x)
+        x, field, offset = self._checked(x), self.longitudinal_field, 0.0
+        coupling = Bonds(self.coupling, self.graph).matrix()
         if self.entry == "fields":
-            field = field + entered
-        else:
-            both = coupling + coupling.T
-            offset = -jnp.vdot(entered, coupling @ entered) - jnp.vdot(field, entered)
-            field = field + both @ entered
-        diagonal = ising_diagonal(coupling[free][:, free], field[free], offset)
-        operator = SpinHamiltonian(diagonal, self.transverse_field[free])
+            field = self._with_input(field, x)
+        elif self.inputs:
+            held = x @ self._columns(self.inputs)
+            felt, free = coupling @ held, self._columns(self.free)
+            offset = -held @ (felt / 2 + field)
+            coupling, field = free @ coupling @ free.T, free @ (field + felt)
+        operator = SpinHamiltonian(ising_diagonal(coupling, field, offset), self._of_free(self.transverse_field))
         return operator if weights is None else operator.with_operators(self.outputs, weights)
+
+    def _columns(self, spins: Any) -> Any:
+        """The matrix that takes the numbers of some spins from those of all, and its transpose puts back."""
+        return np.eye(self.n, dtype=self.coupling.dtype)[np.asarray(spins, int)]
+
+    def _with_input(self, field: Float[Array, "spins"], x: Float[Array, "inputs"]) -> Float[Array, "spins"]:
+        """The fields with those of an input that is one."""
+        return field + x @ self._columns(self.inputs) if self.entry == "fields" and self.inputs else field
+
+    def _of_free(self, values: Float[Array, "spins"]) -> Float[Array, "free"]:
+        """The numbers of the free spins out of those of all."""
+        return values if len(self.free) == self.n else self._columns(self.free) @ values
 
     def means(self, vector: Float[Array, "amplitudes"]) -> Float[Array, "outputs"]:
         return self.outputs.means(vector)
@@ -168,16 +174,15 @@ class TransverseFieldIsing(QuantumSubstrate):
 
         Inputs count with the fields b; clamped spins are the fields J_ij x_j.
         """
-        x = jnp.abs(self._checked(x))
-        field, free = jnp.abs(self.longitudinal_field), self.free
-        i, j = self.graph.edges.T
-        weight = jnp.abs(self.coupling)
-        if self.entry == "fields":
-            field = field.at[np.asarray(self.inputs, int)].add(x)
-        else:
-            size = jnp.ones_like(field).at[np.asarray(self.inputs, int)].set(x)
-            weight = jnp.where(np.isin(i, free) | np.isin(j, free), weight * size[i] * size[j], 0)
-        return jnp.sum(weight) + jnp.sum(field[free]) + jnp.sum(jnp.abs(self.transverse_field[free]))
+        x, weight = jnp.abs(self._checked(x)), jnp.abs(self.coupling)
+        if self.entry == "clamps" and self.inputs:
+            # 1 of a free spin and 0 of a clamped one; 1 of a free spin and 2 |x| of a clamped one
+            moves = np.isin(np.arange(self.n), self.free).astype(x.dtype)
+            size = moves + 2 * x @ self._columns(self.inputs)
+            ends = taken(size, self.graph.edges) * taken(jnp.asarray(moves), self.graph.edges[:, ::-1])
+            weight, x = weight * jnp.sum(ends, axis=1) / 2, x[:0]
+        fields = self._of_free(self.longitudinal_field), self._of_free(self.transverse_field)
+        return jnp.sum(jnp.abs(jnp.concatenate([weight, *fields, x])))
 
     @property
     def input_size(self) -> int:
@@ -191,31 +196,29 @@ class TransverseFieldIsing(QuantumSubstrate):
         """
         arguments.refuse_complex_input(x, self.coupling.dtype)
         x = self._checked(x)
-        field = self.longitudinal_field
-        if self.entry == "fields":
-            field = field.at[np.asarray(self.inputs, int)].add(x)
+        field = self._with_input(self.longitudinal_field, x)
         tilt = jnp.abs(self.transverse_field)
-        tilt = jnp.maximum(tilt, 0.3 * jnp.maximum(jnp.abs(field), jnp.max(tilt, initial=0.0)))
+        tilt = jnp.maximum(tilt, 0.3 * jnp.maximum(jnp.abs(field), jnp.max(tilt)))
         tilt = jnp.where(tilt > 0, tilt, 1)
         angle = 0.5 * jnp.arctan2(tilt, field)
-        signs = jnp.where(self.transverse_field < 0, -1, 1).astype(angle.dtype)
-        up, down = jnp.cos(angle)[self.free], (signs * jnp.sin(angle))[self.free]
-        product = lambda spins: jnp.prod(jnp.where(all_signs(spins.size) > 0, up[spins], down[spins]), axis=1)
-        half = len(self.free) // 2
-        return jnp.outer(product(np.arange(half)), product(np.arange(half, len(self.free)))).ravel()
+        signs = jnp.where(self.transverse_field < 0, -1.0, 1.0).astype(angle.dtype)
+        up, down = self._of_free(jnp.cos(angle)), self._of_free(signs * jnp.sin(angle))
+        product = lambda up, down: jnp.prod(jnp.where(all_signs(up.size) > 0, up, down), axis=1)
+        half = up.size // 2
+        return jnp.outer(product(up[:half], down[:half]), product(up[half:], down[half:])).ravel()
 
     def excitations(self, vector: Float[Array, "amplitudes"]) -> Float[Array, "amplitudes"]:
         """A random sum of single Z_i applied to the vector, and some of a random vector."""
         n = len(self.free)
-        # the barrier keeps the compiler from working out 2^n constants
         draw = np.random.default_rng(n).normal(size=n)
-        fields = jnp.asarray(draw / np.linalg.norm(draw), vector.dtype)
-        fields, coupling = jax.lax.optimization_barrier((fields, jnp.zeros((n, n), vector.dtype)))
-        zero = jnp.zeros((), vector.dtype)
-        random = ising_diagonal(coupling, fields, zero) * vector
+        draw, half = draw / np.linalg.norm(draw), n // 2
+        # the barrier keeps the compiler from working out 2^n constants
+        left = jax.lax.optimization_barrier(jnp.asarray(all_signs(half) @ draw[:half], vector.dtype))
+        right = (all_signs(n - half) @ draw[half:]).astype(vector.dtype)
+        random = ((left[:, None] + right) * vector.reshape(left.size, right.size)).ravel()
         scattered = jnp.arange(vector.size, dtype=jnp.uint32) * np.uint32(2654435769)
         scattered = (scattered ^ (scattered >> np.uint32(15))).astype(vector.dtype) * 2.0**-31 - 1
-        return random + 0.3 * jnp.sqrt(3 / vector.size) * scattered
+        return random + 0.7 * math.sqrt(3 / vector.size) * scattered
 
     def _checked(self, x: Any) -> Float[Array, "inputs"]:
         if jnp.shape(x) != (len(self.inputs),):

@@ -20,6 +20,7 @@ def backtrack(
     refused: Callable[[Float[Array, ""], T], Bool[Array, ""]],
     dtype: Any,
     shortest: float = SHORTEST,
+    like: T | None = None,
 ) -> tuple[T, Bool[Array, ""]]:
     """trial(fraction) for the first of 1, 1/2, 1/4, ... that is not refused, and whether there was one.
 
@@ -28,10 +29,12 @@ def backtrack(
         refused: whether a fraction and its trial will not do.
         dtype: of fractions.
         shortest: it ends with the first fraction that is not larger.
+        like: a trial of any numbers, where one is at hand.
     """
     one = jnp.ones((), dtype)
     # begun before the first trial, so that compiled programs hold the trial once
-    nothing = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(trial, one))
+    zeros = lambda leaf: jnp.zeros(leaf.shape, leaf.dtype)
+    nothing = jax.tree.map(zeros, jax.eval_shape(trial, one)) if like is None else like
     going = lambda tried: (tried[0] > 1) | (refused(*tried) & (tried[0] > shortest))
     halve = lambda tried: (tried[0] / 2, trial(tried[0] / 2))
     fraction, found = jax.lax.while_loop(going, halve, (2 * one, nothing))

@@ -71,6 +71,10 @@ class Settles(Protocol):
     """What relaxes: a substrate."""
 
     @property
+    def start(self) -> Callable[..., PyTree]: ...
+    @property
+    def read(self) -> Callable[..., Array]: ...
+    @property
     def relax(self) -> Callable[..., Equilibrium]: ...
 
 
@@ -105,6 +109,40 @@ def same_batch(**trees: PyTree) -> int:
             f"on all, got {got}; give one of each for every example"
         )
     return sizes.pop()[0]
+
+
+@eqx.filter_jit
+def relax_phases(
+    substrate: Settles, xs: PyTree, nudges: Nudge, keys: PRNGKeyArray | None = None, tangent: bool = False
+) -> Equilibrium:
+    """The free phase of every example of a batch, and then nudged phases from its free state: one program for all.
+
+    A free phase is a nudge of strength 0, so that phases are rounds of one loop.
+
+    Args:
+        substrate: what settles.
+        xs, keys: with a leading axis of examples.
+        nudges: targets with a leading axis of examples; beta of shape (phases,) or (phases, batch), the first 0.
+        tangent: nudge by the tangent of the cost at the free output.
+
+    Returns equilibria with leading axes of phases and of examples.
+    """
+    start = jax.vmap(substrate.start, in_axes=(0, None if keys is None else 0))(xs, keys)
+    read = jax.vmap(substrate.read)
+
+    def settled(nudge: Nudge, state: PyTree) -> Equilibrium:
+        axes = (0, batch_axes(nudge), 0, None if keys is None else 0)
+        return jax.vmap(lambda x, n, s, k: substrate.relax(x, n, s, key=k), in_axes=axes)(xs, nudge, state, keys)
+
+    def phase(carry: tuple[PyTree, Any, Array], beta: Array) -> tuple[Any, Equilibrium]:
+        state, about, free = carry
+        found = settled(Nudge(nudges.cost, nudges.target, beta, about), state)
+        choose = lambda new, old: jnp.where(free, new, old)
+        about = None if about is None else choose(read(found.state, xs), about)
+        return (jax.tree.map(choose, found.state, state), about, jnp.zeros_like(free)), found
+
+    first = start, read(start, xs) if tangent else None, jnp.ones((), bool)
+    return jax.lax.scan(phase, first, nudges.beta)[1]
 
 
 @eqx.filter_jit

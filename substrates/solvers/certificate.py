@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Inexact
 
 from substrates.solvers.batching import in_turn
+from substrates.solvers.meeting import or_largest
 from substrates.solvers.solver import Equilibrium, Status
 
 
@@ -62,9 +63,7 @@ class Balanced(eqx.Module):
     @classmethod
     def of(cls, stiffness: Inexact[Array, "n n"], scale: Float[Array, " n"], symmetric: bool = True) -> Balanced:
         """The decomposition of a matrix; not a number where the matrix is not."""
-        rows = jnp.sum(jnp.abs(stiffness), axis=1)
-        largest = jnp.max(rows, initial=0.0)
-        rows = jnp.where(rows > 0, rows, jnp.where(largest > 0, largest, 1.0))
+        rows = or_largest(jnp.sum(jnp.abs(stiffness), axis=1))
         d = (1 / jnp.sqrt(rows)).astype(stiffness.dtype)
         balanced = (d[:, None] * stiffness) * d
         if symmetric:
@@ -72,6 +71,12 @@ class Balanced(eqx.Module):
             return cls(rows, vectors, values, vectors.T, scale, True)
         left, values, right = in_turn(jnp.linalg.svd)(balanced)
         return cls(rows, left, values, right, scale, False)
+
+    @classmethod
+    def empty(cls, state: Inexact[Array, " n"], symmetric: bool = True) -> Balanced:
+        """That of nothing, in the shapes of one at a state."""
+        row, square = jnp.zeros(state.shape, jnp.finfo(state.dtype).dtype), jnp.zeros((state.size,) * 2, state.dtype)
+        return cls(row, square, row, square, row, symmetric)
 
     @property
     def threshold(self) -> float:

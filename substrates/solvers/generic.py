@@ -4,37 +4,40 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from functools import partial
 from typing import Self
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import lineax as lx
-import optimistix as optx
+import numpy as np
 from jax.flatten_util import ravel_pytree
-from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
+from jaxtyping import Array, Float, Inexact, Int, PRNGKeyArray, PyTree
 
 from substrates.nudge import HeldBySprings, Nudge, Pin
-from substrates.solvers.backtracking import backtrack
+from substrates.solvers.descent import projected_gradient, quasi_newton
 from substrates.solvers.krylov import Kind, newton_krylov, solve
-from substrates.solvers.meeting import row_sizes
-from substrates.solvers.newton import Valley, descend_by_newton, root_by_newton
-from substrates.solvers.precision import LBFGS, AtMost
+from substrates.solvers.meeting import Products, meeting_forces, of_matrix, or_largest, products, row_sizes, slopes
+from substrates.solvers.newton import Forces, settle_by_newton, unbalanced
 from substrates.solvers.solver import (
     ROUNDINGS,
     Equilibrium,
     Solver,
     System,
+    allowed,
     cast_like,
     judge,
+    judged,
     left_over,
     max_norm,
-    reach,
     tolerance,
 )
 
 MOST_ROUNDS = 50
 """So many rounds may springs take to bring outputs to a pin."""
+
+Most = Callable[[Int[Array, ""] | int], Int[Array, ""] | int]
+"""How many steps may follow so many already taken."""
 
 
 class DescendThenPolish(Solver):
@@ -77,68 +80,10 @@ class DescendThenPolish(Solver):
     def __call__(
         self, substrate: System, x: PyTree, nudge: Nudge | Pin | None, start: PyTree, key: PRNGKeyArray | None
     ) -> Equilibrium:
-        limit = tolerance(substrate, start, x, nudge, self.absolute_tolerance, self.relative_tolerance)
         if isinstance(nudge, Pin):
-            return _pinned(self, substrate, x, nudge, start, limit, self.left)
-        flat, unravel = ravel_pytree(start)
-        if jnp.iscomplexobj(flat):
-            return _rooted(self, substrate, x, nudge, start, limit, self.left(0))
-        residual = lambda y: substrate.residual(unravel(y), x, nudge)
-        settled = residual(flat) <= limit
-        descended, steps = self._descend(substrate, x, nudge, flat, unravel, limit)
-        flat = jnp.where(settled, flat, descended if self.budget is not None else _better(residual, flat, descended))
-        steps = jnp.where(settled, 0, steps)
-        if not substrate.conservative:
-            found = _rooted(self, substrate, x, nudge, unravel(flat), limit, self.left(steps))
-            return eqx.tree_at(lambda e: e.steps, found, found.steps + steps)
-        bounds = substrate.bounds(x)
-        if flat.size > self.dense_size:
-            root = lambda y: ravel_pytree(substrate.stationarity(unravel(y), x, nudge))[0]
-            scale = lambda y: ravel_pytree(substrate.force_scale(unravel(y), x))[0]
-            kind: Kind = "positive" if bounds is None else "general"
-            polished, polish_steps = newton_krylov(root, scale, flat, limit, self.left(steps), kind)
-            flat = _better(residual, flat, polished)
-            return judge(substrate, unravel(flat), x, nudge, steps + polish_steps, limit)
-        lower, upper = (None, None) if bounds is None else (_flat_like(side, start) for side in bounds)
-        valley = Valley(
-            lambda y: substrate.total_energy(unravel(y), x, nudge),
-            lambda y: ravel_pytree(substrate.total_force(unravel(y), x, nudge))[0],
-            lambda y: ravel_pytree(substrate.force_scale(unravel(y), x))[0],
-            lambda y: substrate.read(unravel(y), x),
-            lower,
-            upper,
-            _size(substrate, x, unravel(flat)),
-        )
-        flat, polish_steps, certificate = descend_by_newton(valley, flat, limit, self.left(steps))
-        found = judge(substrate, unravel(flat), x, nudge, steps + polish_steps, limit)
-        return certificate.judged(found)
-
-    def _descend(self, substrate, x, nudge, flat, unravel, limit):
-        force = lambda y: ravel_pytree(substrate.total_force(unravel(y), x, nudge))[0]
-        size = _size(substrate, x, unravel(flat))
-        stiffness = jnp.max(row_sizes(force, flat, jnp.ones_like(flat)), initial=0.0)
-        pull = jnp.max(jnp.abs(force(flat)), initial=0.0)
-        largest = jnp.max(size, initial=0.0)
-        stiffness = jnp.where(stiffness > 0, stiffness, jnp.where(pull > 0, pull / largest, 1.0))
-        if not substrate.conservative:
-            scale = lambda y: ravel_pytree(substrate.force_scale(unravel(y), x))[0]
-            return implicit_flow(force, scale, flat, 1 / stiffness, limit, self.left(0), self.dense_size)
-        unit = jnp.maximum(largest, pull / stiffness)
-        # in units of its own: displacements from the start, and energies
-        origin = substrate.total_energy(unravel(flat), x, nudge)
-        place = lambda z: flat + unit * z
-        energy = lambda z: (substrate.total_energy(unravel(place(z)), x, nudge) - origin) / (stiffness * unit) / unit
-        bounds = substrate.bounds(x)
-        z = jnp.zeros_like(flat)
-        if bounds is not None:
-            lower, upper = ((_flat_like(side, unravel(flat)) - flat) / unit for side in bounds)
-            found, steps = projected_gradient(energy, z, lower, upper, limit, self.left(0))
-            return place(found), steps
-        coarse = float(jnp.finfo(flat.dtype).eps) ** 0.5
-        method = LBFGS(rtol=coarse, atol=coarse)
-        method = method if self.budget is None else AtMost(inner=method, most=self.budget, rtol=coarse, atol=coarse)
-        found = optx.minimise(lambda z, _: energy(z), method, z, max_steps=self.max_steps, throw=False)
-        return place(found.value), jnp.asarray(found.stats["num_steps"], jnp.int32)
+            return _pinned(self, substrate, x, nudge, start, self.left)
+        descends = not any(jnp.iscomplexobj(leaf) for leaf in jax.tree.leaves(start))
+        return _settled(self, substrate, x, nudge, start, self.left, descends, self.budget is not None)
 
 
 class Newton(Solver):
@@ -158,208 +103,356 @@ class Newton(Solver):
     def __call__(
         self, substrate: System, x: PyTree, nudge: Nudge | Pin | None, start: PyTree, key: PRNGKeyArray | None
     ) -> Equilibrium:
-        limit = tolerance(substrate, start, x, nudge, self.absolute_tolerance, self.relative_tolerance)
+        most = lambda _: self.max_steps
         if isinstance(nudge, Pin):
-            return _pinned(self, substrate, x, nudge, start, limit, lambda _: self.max_steps)
-        return _rooted(self, substrate, x, nudge, start, limit, self.max_steps)
+            return _pinned(self, substrate, x, nudge, start, most)
+        return _settled(self, substrate, x, nudge, start, most, descends=False)
 
 
-def _size(substrate: System, x: PyTree, state: PyTree) -> Float[Array, " n"]:
-    """How large the variables are, now or at the initial state: the largest of each leaf."""
+class _Example(eqx.Module):
+    """One example of a substrate under a nudge, as numbers in a row.
 
-    def size(leaf, first):
-        largest = jnp.maximum(jnp.max(jnp.abs(leaf), initial=0.0), jnp.max(jnp.abs(first), initial=0.0))
-        return jnp.broadcast_to(jnp.where(largest > 0, largest, 1.0), leaf.shape)
+    Attributes:
+        unravel: the state of such numbers.
+        first: the sizes of the initial state.
+        absolute, relative: see `tolerance`.
+        dense: whether a matrix of their size may be decomposed.
+    """
 
-    return ravel_pytree(jax.tree.map(size, state, cast_like(substrate.initial_state(x), state)))[0]
+    substrate: System
+    x: PyTree
+    nudge: Nudge | None
+    unravel: Callable
+    first: PyTree
+    lower: Float[Array, " n"] | None
+    upper: Float[Array, " n"] | None
+    absolute: float | None
+    relative: float | None
+    dense: bool
+    downhill: bool
+    longest: float = float("inf")
+
+    @property
+    def derived(self) -> bool:
+        """Whether the substrate leaves what an equilibrium is to the contract, so that its parts are computed once."""
+        return self.substrate.derives("total_force", "stationarity", "meeting", "residual")
+
+    def on_tree(self, method: Callable[..., PyTree]) -> Callable:
+        """A method of the substrate as a function of numbers in a row."""
+        return lambda state: ravel_pytree(method(self.unravel(state), self.x))[0]
+
+    def energy(self, state: Inexact[Array, " n"]) -> Inexact[Array, ""]:
+        """The total energy."""
+        return self.substrate.total_energy(self.unravel(state), self.x, self.nudge)
+
+    def force(self, state: Inexact[Array, " n"]) -> Inexact[Array, " n"]:
+        """The total force; minus the stationarity where a substrate says itself what that is."""
+        if self.downhill or self.derived:
+            return ravel_pytree(self.substrate.total_force(self.unravel(state), self.x, self.nudge))[0]
+        return -ravel_pytree(self.substrate.stationarity(self.unravel(state), self.x, self.nudge))[0]
+
+    def scale(self, state: Inexact[Array, " n"]) -> Float[Array, " n"]:
+        """The forces that meet at each variable."""
+        return self.on_tree(self.substrate.force_scale)(state)
+
+    def look(self, state: Inexact[Array, " n"]) -> Forces:
+        return self.forces(state, judged=True)
+
+    def forces(self, state: Inexact[Array, " n"], judged: bool) -> Forces:
+        """The forces at a state, with or without a judgement of it."""
+        substrate, nudge, derived = self.substrate, self.nudge, self.derived
+        force, bent = slopes(self.on_tree(substrate.force) if derived else self.force, state)
+        along, wall = of_matrix(bent), jnp.ones((), state.real.dtype)
+        if derived and substrate.derives("force_scale"):
+            scale = meeting_forces(force, along, state, jnp.maximum(jnp.abs(state), ravel_pytree(self.first)[0]))
+        else:
+            scale = self.scale(state)
+        if self.lower is not None and derived and substrate.derives("bound_stiffness"):
+            wall = or_largest(row_sizes(along, jnp.ones_like(state)))
+        elif self.lower is not None:
+            wall = self.on_tree(substrate.bound_stiffness)(state)
+        brought, meeting = None, scale
+        if derived and isinstance(nudge, Nudge):
+            brought, bent_too = slopes(self.brought(nudge.pull), state)
+            force, bent = force + brought, bent + bent_too
+            meeting = scale + jnp.abs(self.brought(nudge.size)(state)) if judged else scale
+        left, zero = unbalanced(self, state, force, wall), jnp.zeros((), scale.dtype)
+        seen = Forces(force, bent, scale, left, wall, zero, zero, zero)
+        if not judged:
+            return seen
+        tree = self.unravel(state)
+        if derived:
+            limit = allowed(state.dtype, nudge, brought, scale, self.absolute, self.relative)
+            residual = left_over(left, meeting)
+        else:
+            limit = tolerance(substrate, tree, self.x, nudge, self.absolute, self.relative)
+            residual = substrate.residual(tree, self.x, nudge)
+        energy = self.energy(state) if self.downhill else zero
+        return dataclasses.replace(seen, limit=limit, energy=energy, residual=residual)
+
+    def brought(self, by: Callable[[Array], Array]) -> Callable[[Array], Array]:
+        """What outputs bring to the variables that they show, of what they are given."""
+
+        def back(state):
+            output, transpose = jax.vjp(lambda s: self.show(s), state)
+            return transpose(by(output))[0]
+
+        return back
+
+    def feel(self, state: Inexact[Array, " n"]) -> tuple[Inexact[Array, ""], Inexact[Array, " n"]]:
+        force = self.force(state)
+        return self.energy(state) if self.downhill else jnp.zeros((), force.real.dtype), force
+
+    def show(self, state: Inexact[Array, " n"]) -> Inexact[Array, " outputs"]:
+        return self.substrate.read(self.unravel(state), self.x)
+
+    def sizes(self, state: Inexact[Array, " n"]) -> Float[Array, " n"]:
+        """Now or at the initial state: the largest of each leaf."""
+
+        def size(leaf, first):
+            largest = jnp.max(jnp.maximum(jnp.abs(leaf), first), initial=0.0)
+            return jnp.broadcast_to(jnp.where(largest > 0, largest, 1.0), leaf.shape)
+
+        return ravel_pytree(jax.tree.map(size, self.unravel(state), self.first))[0]
 
 
-def _flat_like(side: PyTree, state: PyTree) -> Float[Array, " n"]:
-    return ravel_pytree(cast_like(side, state))[0]
+def _example(
+    solver: DescendThenPolish | Newton, substrate: System, x: PyTree, nudge: Nudge | None, start: PyTree, downhill: bool
+) -> _Example:
+    bounds = substrate.bounds(x)
+    lower, upper = (None, None) if bounds is None else (ravel_pytree(cast_like(side, start))[0] for side in bounds)
+    first = jax.tree.map(jnp.abs, cast_like(substrate.initial_state(x), start))
+    limits = solver.absolute_tolerance, solver.relative_tolerance
+    flat, unravel = ravel_pytree(start)
+    dense = flat.size <= solver.dense_size
+    return _Example(substrate, x, nudge, unravel, first, lower, upper, *limits, dense, downhill)
 
 
-def _rooted(
+def _settled(
     solver: DescendThenPolish | Newton,
     substrate: System,
     x: PyTree,
-    nudge: Nudge | Pin | None,
+    nudge: Nudge | None,
     start: PyTree,
-    limit: Float[Array, ""],
-    max_steps: Int[Array, ""] | int,
+    most: Most,
+    descends: bool,
+    trusted: bool = False,
 ) -> Equilibrium:
-    """The root of the stationarity near the start, judged."""
+    """The equilibrium near a start, judged; `trusted` where a descent is not asked whether it led nearer."""
+    example = _example(solver, substrate, x, nudge, start, descends and substrate.conservative)
     flat, unravel = ravel_pytree(start)
-    root = lambda y: ravel_pytree(substrate.stationarity(unravel(y), x, nudge))[0]
-    scale = lambda y: ravel_pytree(substrate.force_scale(unravel(y), x))[0]
-    if flat.size > solver.dense_size:
-        symmetric = substrate.conservative and substrate.bounds(x) is None and not jnp.iscomplexobj(flat)
-        kind: Kind = "symmetric" if symmetric else "general"
-        flat, steps = newton_krylov(root, scale, flat, limit, max_steps, kind)
-        return judge(substrate, unravel(flat), x, nudge, steps, limit)
-    read, size = lambda y: substrate.read(unravel(y), x), _size(substrate, x, start)
-    flat, steps, certificate = root_by_newton(root, scale, read, size, flat, limit, max_steps)
-    return certificate.judged(judge(substrate, unravel(flat), x, nudge, steps, limit))
+    descend = _descend if example.downhill else _flow
+    if flat.size <= solver.dense_size:
+        first = partial(descend, example) if descends else None
+        found = settle_by_newton(example, flat, most, first, trusted)
+        state, energy = unravel(found.state), found.energy if example.downhill else None
+        if substrate.conservative and not example.downhill:
+            energy = substrate.total_energy(state, x, nudge)
+        return found.certificate.judged(judged(state, energy, found.residual, found.steps, found.limit))
+    limit = tolerance(substrate, start, x, nudge, solver.absolute_tolerance, solver.relative_tolerance)
+    residual = lambda y: substrate.residual(unravel(y), x, nudge)
+
+    def better(old, new):
+        before, after = residual(old), residual(new)
+        return jnp.where(jnp.isfinite(after) & ~(after > before), new, old)
+
+    steps = 0
+    if descends:
+        (energy, force), along = example.feel(flat), products(example.force, flat)[1]
+        going = jnp.where(residual(flat) <= limit, 0, most(0))
+        fallen, steps = descend(example, flat, energy, force, along, example.sizes(flat), limit, going)
+        flat = fallen if trusted else better(flat, fallen)
+    bound = example.lower is not None or jnp.iscomplexobj(flat) or not substrate.conservative
+    kind: Kind = "general" if bound else "positive" if example.downhill else "symmetric"
+    root = example.on_tree(lambda state, x: substrate.stationarity(state, x, nudge))
+    polished, more = newton_krylov(root, example.scale, flat, limit, most(steps), kind)
+    flat = better(flat, polished) if example.downhill else polished
+    return judge(substrate, unravel(flat), x, nudge, steps + more, limit)
 
 
-def implicit_flow(
-    force: Callable,
-    scale: Callable,
+def _descend(
+    example: _Example,
     flat: Float[Array, " n"],
-    dt: Float[Array, ""],
+    energy: Float[Array, ""],
+    force: Float[Array, " n"],
+    along: Products,
+    size: Float[Array, " n"],
     limit: Float[Array, ""],
-    max_steps: Int[Array, ""] | int,
-    dense_size: int,
-):
+    most: Int[Array, ""] | int,
+) -> tuple[Float[Array, " n"], Int[Array, ""]]:
+    """Down the energy, in units of its own: displacements from the start, and energies; (state, steps)."""
+    stiffness, pull, largest = _units(force, along, size)
+    unit = jnp.maximum(largest, pull / stiffness)
+    place = lambda z: flat + unit * z
+    height = lambda z: (example.energy(place(z)) - energy) / (stiffness * unit) / unit
+    z = jnp.zeros_like(flat)
+    if example.lower is None or example.upper is None:
+        found, steps = quasi_newton(height, z, float(jnp.finfo(flat.dtype).eps) ** 0.5, most)
+    else:
+        lower, upper = ((side - flat) / unit for side in (example.lower, example.upper))
+        found, steps = projected_gradient(height, z, lower, upper, limit, most)
+    return place(found), steps
+
+
+def _flow(
+    example: _Example,
+    flat: Float[Array, " n"],
+    energy: Float[Array, ""],
+    force: Float[Array, " n"],
+    along: Products,
+    size: Float[Array, " n"],
+    limit: Float[Array, ""],
+    most: Int[Array, ""] | int,
+) -> tuple[Float[Array, " n"], Int[Array, ""]]:
     """ds/dt = force(s) by implicit Euler steps (1/dt - J) ds = force, dt growing as the force falls; (state, steps).
 
     For systems without an energy: it follows the flow to a stable fixed point and ends as Newton's method.
     """
-    measure = lambda y, value: left_over(value, scale(y))
-
-    def running(carry):
-        _, _, size, step = carry
-        return (step < max_steps) & (size > limit) & jnp.isfinite(size)
 
     def advance(carry):
-        state, dt, size, step = carry
-        if state.size > dense_size:
-            product = jax.linearize(force, state)[1]
-            moved = state + solve(lambda d: d / dt - product(d), force(state), "general")
+        state, dt, before, step, _ = carry
+        if example.dense:
+            seen = example.forces(state, judged=False)
+            force, scale = seen.force, seen.scale
+            solved = lambda dt: jnp.linalg.solve(jnp.diag(jnp.full_like(state, 1 / dt)) - seen.slopes, force)
         else:
-            matrix = jnp.eye(state.size, dtype=state.dtype) / dt - jax.jacfwd(force)(state)
-            moved = state + lx.linear_solve(lx.MatrixLinearOperator(matrix), force(state), lx.LU(), throw=False).value
-        new_size = measure(moved, force(moved))
-        growth = jnp.clip(2 * size / new_size, 0.5, 10.0)
-        return moved, dt * growth, new_size, step + 1
+            force, product = jax.linearize(example.force, state)
+            scale = example.scale(state)
+            solved = lambda dt: solve(lambda d: d / dt - product(d), force, "general")
+        left = left_over(force, scale)
+        growth = jnp.minimum(jnp.maximum(2 * before / left, 0.5), 10.0)
+        dt = dt * jnp.where(step > 0, growth, 1.0)
+        going = (left > limit) & jnp.isfinite(left)
+        return jnp.where(going, state + solved(dt), state), dt, left, step + going, going
 
-    first = (flat, dt.astype(flat.dtype), measure(flat, force(flat)), jnp.zeros((), jnp.int32))
-    state, _, _, steps = jax.lax.while_loop(running, advance, first)
+    zero = jnp.zeros((), flat.dtype)
+    first = (flat, 1 / _units(force, along, size)[0], zero, jnp.zeros((), jnp.int32), jnp.asarray(True))
+    state, *_, steps, _ = jax.lax.while_loop(lambda carry: carry[-1] & (carry[-2] < most), advance, first)
     return state, steps
 
 
-def projected_gradient(energy, flat, lower, upper, limit, max_steps: Int[Array, ""] | int):
-    """Minimises an energy within bounds by projected gradients with Barzilai-Borwein steps; (state, steps).
+def _units(
+    force: Float[Array, " n"], along: Products, size: Float[Array, " n"]
+) -> tuple[Float[Array, ""], Float[Array, ""], Float[Array, ""]]:
+    """The largest stiffness, force and size of any variable."""
+    largest, pull = jnp.max(size, initial=0.0), jnp.max(jnp.abs(force), initial=0.0)
+    stiffness = jnp.max(row_sizes(along, jnp.ones_like(force)), initial=0.0)
+    return jnp.where(stiffness > 0, stiffness, jnp.where(pull > 0, pull / largest, 1.0)), pull, largest
 
-    Monotone: a step is halved until it gives sufficient decrease.
-    Source: Birgin, Martinez and Raydan 2000, "Nonmonotone spectral projected gradient methods".
+
+class _Held(eqx.Module):
+    """The root that holds outputs at a pin: of states and of the forces that hold, one after the other.
+
+    Attributes:
+        root, scale, read: of both, the map, the forces that meet at each variable, and what outputs show.
+        size: how large the variables are.
     """
-    gradient = jax.grad(energy)
-    project = lambda y: jnp.clip(y, lower, upper)
 
-    def running(carry):
-        y, slope, _, _, step, moving = carry
-        return (step < max_steps) & moving & (jnp.max(jnp.abs(y - project(y - slope))) > limit)
+    root: Callable
+    scale: Callable
+    read: Callable
+    size: Float[Array, " unknowns"]
+    limit: Float[Array, ""]
+    lower: None = None
+    upper: None = None
+    longest: float = float("inf")
+    downhill: bool = False
 
-    def advance(carry):
-        y, slope, value, rate, step, _ = carry
-        direction = project(y - rate * slope) - y
-        descent = jnp.sum(direction * slope)
+    def look(self, state: Inexact[Array, " unknowns"]) -> Forces:
+        value, bent = slopes(self.root, state)
+        zero = jnp.zeros_like(self.limit)
+        return Forces(-value, -bent, self.scale(state), -value, zero, self.limit, zero, zero)
 
-        def trial(fraction):
-            moved = y + fraction * direction
-            return moved, energy(moved)
+    def feel(self, state: Inexact[Array, " unknowns"]) -> tuple[Inexact[Array, ""], Inexact[Array, " unknowns"]]:
+        return jnp.zeros_like(self.limit), -self.root(state)
 
-        def too_high(fraction, tried):
-            return ~(tried[1] <= value + 1e-4 * fraction * descent)
+    def show(self, state: Inexact[Array, " unknowns"]) -> Inexact[Array, " outputs"]:
+        return self.read(state)
 
-        (moved, new_value), moving = backtrack(trial, too_high, y.dtype, 1e-12)
-        moved, new_value = jnp.where(moving, moved, y), jnp.where(moving, new_value, value)
-        new_slope = gradient(moved)
-        change, slope_change = moved - y, new_slope - slope
-        curvature = jnp.sum(change * slope_change)
-        new_rate = jnp.where(curvature > 0, jnp.sum(change**2) / jnp.where(curvature > 0, curvature, 1.0), 2 * rate)
-        return moved, new_slope, new_value, jnp.clip(new_rate, 1e-10, 1e10), step + 1, moving
-
-    y = project(flat)
-    slope = gradient(y)
-    rate = 1.0 / jnp.maximum(jnp.max(jnp.abs(slope)), jnp.finfo(y.dtype).tiny)
-    first = (y, slope, energy(y), jnp.minimum(rate, 1.0), jnp.zeros((), jnp.int32), jnp.asarray(True))
-    found = jax.lax.while_loop(running, advance, first)
-    return found[0], found[4]
-
-
-def _better(residual, first: Float[Array, " n"], second: Float[Array, " n"]) -> Float[Array, " n"]:
-    old, new = residual(first), residual(second)
-    return jnp.where(jnp.isfinite(new) & ~(new > old), second, first)
+    def sizes(self, state: Inexact[Array, " unknowns"]) -> Float[Array, " unknowns"]:
+        return self.size
 
 
 def _held_by_springs(
-    solver: DescendThenPolish | Newton, substrate: System, x: PyTree, pin: Pin, free: PyTree
-) -> Float[Array, " unknowns"]:
+    solver: DescendThenPolish | Newton, substrate: System, x: PyTree, pin: Pin, start: PyTree
+) -> tuple[Float[Array, " unknowns"], Int[Array, ""]]:
     """The state within its bounds that springs hold at a pin, and their forces: where Newton's method knows which
-    bounds hold.
+    bounds hold; and the steps of the free phase, which is the first round, without springs.
     """
-    output, transpose = jax.vjp(lambda s: substrate.read(s, x), free)
-    slopes = jax.vmap(lambda e: jnp.sum(ravel_pytree(transpose(e)[0])[0] ** 2))(
-        jnp.eye(output.size, dtype=output.dtype)
-    )
-    strength = 10 * max_norm(substrate.bound_stiffness(free, x)) / jnp.where(slopes > 0, slopes, 1.0)
-    size = jnp.max(jnp.abs(output)) + jnp.max(jnp.abs(pin.target))
-    close = float(jnp.finfo(output.dtype).eps) ** 0.5 * size
+    shown = jax.eval_shape(substrate.read, start, x)
+    epsilon = float(jnp.finfo(shown.dtype).eps)
+    none, infinite = jnp.zeros(shown.shape, shown.dtype), jnp.full((), jnp.inf, shown.dtype)
 
     def going(carry):
-        *_, gap, round_ = carry
-        return (gap > close) & (round_ < MOST_ROUNDS)
+        *_, gap, close, _, round_ = carry
+        return (gap > close) & (round_ <= MOST_ROUNDS)
 
     def advance(carry):
-        state, multiplier, _, round_ = carry
-        springs = HeldBySprings(pin.target, multiplier, strength)
-        nudge = Nudge(lambda output, _: springs.energy(output), pin.target, jnp.ones_like(close))
-        state = solver(substrate, x, nudge, state, None).state
-        apart = substrate.read(state, x) - pin.target
-        return state, multiplier + strength * apart, jnp.max(jnp.abs(apart)), round_ + 1
+        state, multiplier, strength, _, close, steps, round_ = carry
+        springs, free = HeldBySprings(pin.target, multiplier, strength), round_ == 0
+        nudge = Nudge(lambda output, _: springs.energy(output), pin.target, jnp.where(free, 0.0, jnp.ones_like(close)))
+        found = solver(substrate, x, nudge, state, None)
+        output, transpose = jax.vjp(lambda s: substrate.read(s, x), found.state)
+        ways = jax.vmap(lambda e: ravel_pytree(transpose(e)[0])[0])(jnp.asarray(np.eye(output.size), output.dtype))
+        shares = jnp.sum(ways**2, axis=1)
+        stiffness = max_norm(substrate.bound_stiffness(found.state, x))
+        apart = output - pin.target
+        return (
+            found.state,
+            multiplier + strength * apart,
+            jnp.where(free, 10 * stiffness / jnp.where(shares > 0, shares, 1.0), strength),
+            jnp.where(free, jnp.inf, jnp.max(jnp.abs(apart))),
+            jnp.where(free, epsilon**0.5 * (jnp.max(jnp.abs(output)) + jnp.max(jnp.abs(pin.target))), close),
+            jnp.where(free, found.steps, steps),
+            round_ + 1,
+        )
 
-    first = (free, jnp.zeros_like(output), jnp.full_like(close, jnp.inf), jnp.zeros((), jnp.int32))
-    state, multiplier, *_ = jax.lax.while_loop(going, advance, first)
-    return jnp.concatenate([ravel_pytree(state)[0], -multiplier])
+    count = jnp.zeros((), jnp.int32)
+    first = (start, none, none, infinite, jnp.zeros_like(infinite), count, count)
+    state, multiplier, *_, steps, _ = jax.lax.while_loop(going, advance, first)
+    return jnp.concatenate([ravel_pytree(state)[0], -multiplier]), steps
 
 
 def _pinned(
-    solver: DescendThenPolish | Newton,
-    substrate: System,
-    x: PyTree,
-    nudge: Pin,
-    start: PyTree,
-    limit: Float[Array, ""],
-    left: Callable[[Int[Array, ""]], Int[Array, ""] | int],
+    solver: DescendThenPolish | Newton, substrate: System, x: PyTree, pin: Pin, start: PyTree, most: Most
 ) -> Equilibrium:
-    """The pinned state, judged; `left` tells how many steps may follow those of the free phase."""
-    free = solver(substrate, x, None, start, None)
-    flat, unravel = ravel_pytree(free.state)
-    output = substrate.read(free.state, x)
-    bounds = substrate.bounds(x)
-    bounds = None if bounds is None else tuple(_flat_like(side, free.state) for side in bounds)
+    """The pinned state, judged; `most` tells how many steps may follow those of the free phase."""
+    limit = tolerance(substrate, start, x, pin, solver.absolute_tolerance, solver.relative_tolerance)
+    example = _example(solver, substrate, x, None, start, downhill=False)
+    unravel, lower, upper = example.unravel, example.lower, example.upper
+    if lower is None:
+        free = solver(substrate, x, None, start, None)
+        steps, output = free.steps, substrate.read(free.state, x)
+        unknowns = jnp.concatenate([ravel_pytree(free.state)[0], jnp.zeros_like(output)])
+    else:
+        unknowns, steps = _held_by_springs(solver, substrate, x, pin, start)
+    n = ravel_pytree(start)[0].size
 
     def root(unknowns):
-        state, multiplier = unravel(unknowns[: flat.size]), unknowns[flat.size :]
+        state, multiplier = unravel(unknowns[:n]), unknowns[n:]
         shown, transpose = jax.vjp(lambda s: substrate.read(s, x), state)
         balance = ravel_pytree(jax.tree.map(jnp.add, substrate.total_force(state, x), transpose(multiplier)[0]))[0]
-        if bounds is not None:
-            stiffness = ravel_pytree(substrate.bound_stiffness(state, x))[0]
-            at = unknowns[: flat.size]
-            balance = jnp.clip(balance, reach(stiffness, bounds[0], at), reach(stiffness, bounds[1], at))
-        return jnp.concatenate([balance, shown - nudge.target])
+        if lower is not None:
+            wall = ravel_pytree(substrate.bound_stiffness(state, x))[0]
+            balance = unbalanced(example, unknowns[:n], balance, wall)
+        return jnp.concatenate([balance, shown - pin.target])
 
     def within(unknowns):
-        found = unknowns[: flat.size]
-        if bounds is None:
+        found = unknowns[:n]
+        if lower is None or upper is None:
             return unravel(found)
-        near = ROUNDINGS * float(jnp.finfo(found.dtype).eps) * _size(substrate, x, free.state)
-        found = jnp.where(found - bounds[0] <= near, bounds[0], found)
-        return unravel(jnp.where(bounds[1] - found <= near, bounds[1], found))
+        near = ROUNDINGS * float(jnp.finfo(found.dtype).eps) * example.sizes(found)
+        found = jnp.where(found - lower <= near, lower, found)
+        return unravel(jnp.where(upper - found <= near, upper, found))
 
-    def scale(unknowns):
-        return ravel_pytree(substrate.meeting(unravel(unknowns[: flat.size]), x, nudge))[0]
-
-    unknowns = jnp.concatenate([flat, jnp.zeros_like(output)])
-    if bounds is not None:
-        unknowns = _held_by_springs(solver, substrate, x, nudge, free.state)
+    scale = lambda unknowns: ravel_pytree(substrate.meeting(unravel(unknowns[:n]), x, pin))[0]
+    left = lambda more: most(steps + more)
     if unknowns.size > solver.dense_size:
-        symmetric = substrate.conservative and bounds is None and not jnp.iscomplexobj(flat)
+        symmetric = substrate.conservative and lower is None and not jnp.iscomplexobj(unknowns)
         kind: Kind = "symmetric" if symmetric else "general"
-        found, steps = newton_krylov(root, scale, unknowns, limit, left(free.steps), kind)
-        return judge(substrate, within(found), x, nudge, free.steps + steps, limit)
-    size = jnp.concatenate([_size(substrate, x, free.state), jnp.full(output.shape, jnp.inf, flat.dtype)])
-    read = lambda unknowns: substrate.read(unravel(unknowns[: flat.size]), x)
-    found, steps, certificate = root_by_newton(root, scale, read, size, unknowns, limit, left(free.steps))
-    return certificate.judged(judge(substrate, within(found), x, nudge, free.steps + steps, limit))
+        found, more = newton_krylov(root, scale, unknowns, limit, left(0), kind)
+        return judge(substrate, within(found), x, pin, steps + more, limit)
+    size = jnp.concatenate([example.sizes(unknowns[:n]), jnp.full(unknowns.size - n, jnp.inf, limit.dtype)])
+    read = lambda unknowns: example.show(unknowns[:n])
+    found = settle_by_newton(_Held(root, scale, read, size, limit), unknowns, left)
+    return found.certificate.judged(judge(substrate, within(found.state), x, pin, steps + found.steps, limit))

@@ -112,8 +112,9 @@ def newton_krylov(
         state, value, step, _ = carry
         meeting = scale(state)
         norm = lambda value: jnp.linalg.norm(jnp.abs(value) / jnp.where(meeting > 0, meeting, 1.0))
-        rows = row_sizes(root, state, jnp.ones(state.shape, dtype)) if kind == "symmetric" else None
-        direction = -solve(jax.linearize(root, state)[1], value, kind, rows=rows)
+        product = jax.linearize(root, state)[1]
+        rows = row_sizes(jax.vmap(product), jnp.ones(state.shape, dtype)) if kind == "symmetric" else None
+        direction = -solve(product, value, kind, rows=rows)
 
         def trial(fraction):
             moved = state + fraction.astype(state.dtype) * direction

@@ -212,6 +212,7 @@ def tolerance(
     absolute: float | None = None,
     relative: float | None = None,
     scale: PyTree | None = None,
+    brought: PyTree | None = None,
 ) -> Float[Array, ""]:
     """The residual up to which a relaxation counts as converged: a part of the forces that meet at a variable, no unit.
 
@@ -235,11 +236,11 @@ def tolerance(
         absolute: newtons, amperes, ...: a force that may be left over at any variable, on top; None or 0 for none.
         relative: in place of 4 eps^(3/4).
         scale: the forces that meet at each variable, where they are at hand.
+        brought: the forces that the nudge brings to each variable, where they are at hand.
     """
     dtype = jnp.result_type(*jax.tree.leaves(state))
     scale = substrate.force_scale(state, x) if scale is None and (absolute or isinstance(nudge, Nudge)) else scale
-    brought = None
-    if isinstance(nudge, Nudge):
+    if isinstance(nudge, Nudge) and brought is None:
         output, transpose = jax.vjp(lambda s: substrate.read(s, x), state)
         brought = transpose(nudge.pull(output))[0]
     return allowed(dtype, nudge, brought, scale, absolute, relative)
@@ -275,17 +276,17 @@ def judge(
     """The equilibrium at a state, with its residual and energy, judged against a `tolerance`."""
     residual = substrate.residual(state, x, nudge)
     energy = substrate.total_energy(state, x, nudge) if substrate.conservative else None
-    return verdict(state, energy, residual, steps, limit)
+    return judged(state, energy, residual, steps, limit)
 
 
-def verdict(
+def judged(
     state: PyTree,
     energy: Inexact[Array, ""] | None,
     residual: Float[Array, ""],
     steps: Int[Array, ""] | int,
     limit: Float[Array, ""],
 ) -> Equilibrium:
-    """The equilibrium at a state of a known residual, judged against a `tolerance`."""
+    """The equilibrium at a state of a known residual and energy, judged against a `tolerance`."""
     finite = jnp.isfinite(residual)
     for leaf in jax.tree.leaves(state):
         finite &= jnp.all(jnp.isfinite(leaf))

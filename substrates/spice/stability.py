@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import numpy as np
+import scipy
 from jaxtyping import Float
-from scipy.linalg import LinAlgError, cholesky
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from substrates.spice.deck import GROUND, Element, node_number
 from substrates.spice.live import Roles
@@ -65,8 +63,8 @@ class Stability:
         matrix = np.bincount(self._place, self._sign * weights, self._size**2).reshape(self._size, self._size)
         matrix[np.diag_indices(self._size)] += _ROUNDING * np.abs(matrix.diagonal()).max()
         try:
-            cholesky(matrix, overwrite_a=True, check_finite=False)
-        except LinAlgError:
+            scipy.linalg.cholesky(matrix, overwrite_a=True, check_finite=False)
+        except scipy.linalg.LinAlgError:
             return False
         return True
 
@@ -75,8 +73,8 @@ class Stability:
         """For each node, ground last, the number of what moves with it, or -1."""
         count = 1 + max(map(node_number, names))
         ends = _ends(sources) % (count + 1)
-        graph = coo_array((np.ones(len(ends)), (ends[:, 0], ends[:, 1])), shape=(count + 1, count + 1))
-        group = connected_components(graph, directed=False)[1]
+        graph = scipy.sparse.coo_array((np.ones(len(ends)), (ends[:, 0], ends[:, 1])), shape=(count + 1, count + 1))
+        group = scipy.sparse.csgraph.connected_components(graph, directed=False)[1]
         still = group[-1]
         numbers = np.cumsum(np.arange(group.max() + 1) != still) - 1
         return np.where(group == still, -1, numbers[group])

@@ -9,6 +9,7 @@ not joined to one another (every other layer, the colours of a graph) settle tog
 
 from substrates.wiring.graphs import (
     Bonds,
+    Edges,
     Graph,
     HashedByContent,
     SparseMap,
@@ -19,15 +20,19 @@ from substrates.wiring.graphs import (
     summed,
     taken,
 )
-from substrates.wiring.layers import Convolution, Dense, Pooling, Strength, chain_of_groups
+from substrates.wiring.layers import Convolution, Dense, Pooling, Strength, chain_of_groups, sweep_layers
+from substrates.wiring.roles import CompiledRoles, Roles
 
 __all__ = [
     "Bonds",
+    "CompiledRoles",
     "Convolution",
     "Dense",
+    "Edges",
     "Graph",
     "HashedByContent",
     "Pooling",
+    "Roles",
     "SparseMap",
     "Strength",
     "chain_of_groups",
@@ -36,5 +41,6 @@ __all__ = [
     "lattice_edges",
     "neighbour_table",
     "summed",
+    "sweep_layers",
     "taken",
 ]

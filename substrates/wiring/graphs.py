@@ -1,7 +1,7 @@
 """Graphs and the bonds along their edges, and sparse linear maps.
 
-What a large graph is, is part of the programs that are compiled for it; a small one is run-time numbers, so that another
-of the same size compiles nothing.
+What a large graph is, is part of the programs that are compiled for it; a small one is run-time numbers, so that
+another of the same size compiles nothing.
 """
 
 from __future__ import annotations
@@ -12,10 +12,9 @@ import hashlib
 from typing import Any
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Inexact, Int
+from jaxtyping import Array, Float, Inexact, Int, Shaped
 
 
 class HashedByContent:
@@ -29,6 +28,8 @@ class HashedByContent:
             if isinstance(value, np.ndarray):
                 digest.update(f"{field.name} {value.shape} {value.dtype}".encode())
                 digest.update(np.ascontiguousarray(value).tobytes())
+            elif isinstance(value, HashedByContent):
+                digest.update(value._digest)
             else:
                 digest.update(f"{field.name} {value!r}".encode())
         return digest.digest()
@@ -40,13 +41,13 @@ class HashedByContent:
         return hash(self._digest)
 
 
-def taken(values: Inexact[Array, "*batch nodes"], nodes: Int[Any, "*places"]) -> Inexact[Array, "*batch *places"]:
+def taken(values: Shaped[Any, "*batch nodes"], nodes: Int[Any, "*places"]) -> Any:
     """values[..., nodes] for numbers of nodes that are known to exist: one gather, without a look at their signs."""
-    return values.at[..., nodes].get(mode="promise_in_bounds", wrap_negative_indices=False)
+    return jnp.asarray(values).at[..., nodes].get(mode="promise_in_bounds", wrap_negative_indices=False)
 
 
 def summed(
-    values: Inexact[Array, "places"], nodes: Int[Any, "places"], n: int, in_order: bool = False
+    values: Inexact[Any, "places"], nodes: Int[Any, "places"], n: int, in_order: bool = False
 ) -> Inexact[Array, "n"]:
     """The sums of the values that belong to each of n nodes; a value of node n belongs to none and is dropped."""
     zeros = jnp.zeros(n, values.dtype)
@@ -179,7 +180,16 @@ MOST_NODES_AT_RUN_TIME = 64
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Edges(HashedByContent):
-    """The edges of a large graph, part of the programs that are compiled for it: shape (m, 2), integers."""
+    """The edges of a graph as numbers: of a large one, part of the programs that are compiled for it.
+
+    Attributes:
+        n: the number of nodes.
+        pairs: shape (m, 2), integers.
+        neighbours: for every node its neighbours and the edges to them, each of shape (n, largest degree); see
+            `neighbour_table`.
+        between: the edge that joins each two nodes, shape (n, n); m where none does.
+        colours, parts: see `Graph`.
+    """
 
     n: int
     pairs: np.ndarray
@@ -188,6 +198,13 @@ class Edges(HashedByContent):
     def neighbours(self) -> tuple[np.ndarray, np.ndarray]:
         ends = np.concatenate([self.pairs, self.pairs[:, ::-1]])
         return neighbour_table(self.n, ends[:, 0], ends[:, 1], np.tile(np.arange(len(self.pairs)), 2))
+
+    @functools.cached_property
+    def between(self) -> np.ndarray:
+        table = np.full((self.n, self.n), len(self.pairs), np.int32)
+        i, j = self.pairs.T
+        table[i, j] = table[j, i] = np.arange(len(self.pairs))
+        return table
 
     @functools.cached_property
     def colours(self) -> tuple[np.ndarray, ...]:
@@ -204,11 +221,13 @@ class Graph(eqx.Module):
     Attributes:
         n: the number of nodes.
         run_time: the edges of a small graph, shape (m, 2), integers: arguments of compiled programs, traced inside.
+        between: of a small graph the edge that joins each two nodes, shape (n, n); m where none does.
         compiled: the edges of a larger one, part of the program.
     """
 
     n: int = eqx.field(static=True)
     run_time: Int[Any, "edges 2"] | None
+    between: Int[Any, "n n"] | None
     compiled: Edges | None = eqx.field(static=True)
 
     @classmethod
@@ -239,8 +258,9 @@ class Graph(eqx.Module):
     @classmethod
     def joining(cls, edges: Int[np.ndarray, "edges 2"], n: int) -> Graph:
         """The graph with edges that are known to be right."""
-        pairs = edges.astype(np.int32)
-        return cls(n, pairs, None) if n <= MOST_NODES_AT_RUN_TIME else cls(n, None, Edges(n, pairs))
+        known = Edges(n, edges.astype(np.int32))
+        small = n <= MOST_NODES_AT_RUN_TIME
+        return cls(n, known.pairs, known.between, None) if small else cls(n, None, None, known)
 
     @property
     def edges(self) -> Any:
@@ -248,24 +268,19 @@ class Graph(eqx.Module):
         return self.run_time if self.compiled is None else self.compiled.pairs
 
     @property
-    def neighbours(self) -> tuple[np.ndarray, np.ndarray]:
-        """For every node its neighbours and the edges to them, each of shape (n, largest degree); `neighbour_table`."""
-        return self._known.neighbours
+    def known(self) -> Edges:
+        """The edges as numbers; of a small graph only outside compiled programs."""
+        return Edges(self.n, np.asarray(self.run_time)) if self.compiled is None else self.compiled
 
     @property
     def colours(self) -> tuple[np.ndarray, ...]:
         """Classes of nodes that are not joined to one another, few of them; two for a bipartite graph."""
-        return self._known.colours
+        return self.known.colours
 
     @property
     def parts(self) -> np.ndarray:
         """The number of the connected part of every node, shape (n,)."""
-        return self._known.parts
-
-    @property
-    def _known(self) -> Edges:
-        """The edges as numbers; of a small graph only outside compiled programs."""
-        return Edges(self.n, np.asarray(self.run_time)) if self.compiled is None else self.compiled
+        return self.known.parts
 
     def __repr__(self) -> str:
         return f"Graph({self.n} nodes, {len(self.edges)} edges)"
@@ -293,22 +308,28 @@ class Bonds(eqx.Module):
         """Whether `product` goes by the matrix: for small graphs, and where nodes have so many neighbours that it is
         quicker.
         """
-        return self.graph.compiled is None or self.graph.neighbours[0].shape[1] > self.graph.n // 8
+        known = self.graph.compiled
+        return known is None or known.neighbours[0].shape[1] > self.graph.n // 8
+
+    def along(self, edges: Int[Any, "*shape"]) -> Float[Array, "*shape"]:
+        """The couplings of edges given by their numbers; 0 for the number that stands for none."""
+        return taken(jnp.concatenate([self.weight, np.zeros(1, self.weight.dtype)]), edges)
 
     def matrix(self) -> Float[Array, "nodes nodes"]:
         """W as a symmetric matrix with zeros on the diagonal."""
-        zeros = jnp.zeros((self.graph.n, self.graph.n), self.weight.dtype)
-        i, j = self.graph.edges.T
-        half = zeros.at[i, j].set(self.weight, mode="promise_in_bounds", wrap_negative_indices=False)
-        return half + half.T
+        known = self.graph.compiled
+        if known is None:
+            return self.along(self.graph.between)
+        i, j = known.pairs.T
+        return jnp.zeros((known.n, known.n), self.weight.dtype).at[i, j].set(self.weight).at[j, i].set(self.weight)
 
-    def product(self, s: Inexact[Array, "*batch nodes"]) -> Inexact[Array, "*batch nodes"]:
+    def product(self, s: Inexact[Any, "*batch nodes"]) -> Inexact[Array, "*batch nodes"]:
         """W s: what every node feels from its neighbours."""
         if self.dense:
             return s @ self.matrix()
-        nodes, along = self.graph.neighbours
-        weight = jnp.concatenate([self.weight, jnp.zeros(1, self.weight.dtype)])
-        return jnp.sum(taken(weight, along) * taken(s, nodes), axis=-1)
+        assert self.graph.compiled is not None
+        nodes, along = self.graph.compiled.neighbours
+        return jnp.sum(self.along(along) * taken(s, nodes), axis=-1)
 
     def interaction(
         self, s: Inexact[Array, "*batch nodes"], t: Inexact[Array, "*batch nodes"]

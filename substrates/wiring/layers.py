@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
-from typing import Literal, get_args
+from collections.abc import Callable, Sequence
+from typing import Literal, TypeVar, get_args
 
 import equinox as eqx
 import jax
@@ -13,7 +13,27 @@ import numpy as np
 from jax.custom_derivatives import SymbolicZero
 from jaxtyping import Array, Float, Inexact
 
+from substrates.nudge import Nudge, Pin
+
 Pooling = Literal["max", "average", "soft"]
+Layers = TypeVar("Layers")
+
+
+def sweep_layers(
+    sweep: Callable[[Layers, Sequence[int]], Layers], layers: Layers, count: int, nudge: Nudge | Pin | None
+) -> Layers:
+    """A sweep over layers that begins where they are acted on: at the inputs in a free phase, else at the outputs.
+
+    Args:
+        sweep: updates layers, in the order of numbers that it is given.
+        layers, count: what it updates, and how many of them there are.
+        nudge: what acts on the outputs; a nudge of strength 0 is a free phase.
+    """
+    forwards, backwards = tuple(range(count)), tuple(reversed(range(count)))
+    if not isinstance(nudge, Nudge):
+        return sweep(layers, forwards if nudge is None else backwards)
+    onwards, back = (lambda layers, order=order: sweep(layers, order) for order in (forwards, backwards))
+    return jax.lax.cond(nudge.beta == 0, onwards, back, layers)
 
 
 class Dense(eqx.Module):

@@ -9,9 +9,8 @@ import scipy.optimize
 
 from learning import SquaredError
 from substrates import ElasticNetwork, Nudge, Pin, Status
-from substrates.classical.elastic import FIRE, ElasticEquilibrium, anchor_of
-from substrates.classical.elastic.descent import Memory, Objective, descend, trust_region
-from substrates.classical.elastic.preconditioner import factorise
+from substrates.classical.elastic import FIRE, ElasticEquilibrium
+from substrates.classical.elastic.balance import Objective
 from substrates.solvers.generic import DescendThenPolish
 
 SPARSE = ElasticEquilibrium(dense_size=4)
@@ -149,24 +148,32 @@ def test_a_saddle_is_left_for_a_minimum_by_sparse_factors_too():
 
 @eqx.filter_jit
 def energies_downhill(net, x, start, count):
-    """The total energy after 0, 1, 2, ... steps of L-BFGS, and of the trust region, from one start."""
-    objective = Objective(net, x, None)
-    steering = factorise(net, anchor_of(net), 400)
-    going = lambda flat, gradient, step: jnp.max(jnp.abs(gradient)) > 1e-11
-    unknown = jnp.asarray(jnp.inf)
-    first, memory = objective.point(start), Memory.empty(start)
-    after = lambda steps: (
-        descend(objective, first, memory, steering, going, steps)[0][1],
-        trust_region(objective, first, unknown, going, steps, 400)[0][1],
-    )
+    """The total energy after 0, 1, 2, ... steps by dense factors, and by sparse ones, from one start."""
+    solvers = ElasticEquilibrium(), SPARSE
+    after = lambda steps: tuple(net.relax(x, start=start, solver=solver.limited(steps)).energy for solver in solvers)
     return jax.lax.map(after, jnp.arange(count, dtype=jnp.int32))
 
 
 def test_no_step_raises_the_energy():
     for seed in range(3):
-        start = NET.initial_state(X).ravel() + 0.4 * jax.random.normal(jax.random.key(seed), (2 * len(NET.free_nodes),))
-        rounding = float(Objective(NET, X, None).rounding(start, NET.energy(start.reshape(-1, 2), X)))
+        start = NET.initial_state(X) + 0.4 * jax.random.normal(jax.random.key(seed), NET.topology.state_shape)
+        rounding = float(Objective(NET, NET.prescribed(X), None).balance(start.ravel()).rounding)
         for energies in energies_downhill(NET, X, start, 25):
             energies = np.asarray(energies)
             assert np.all(np.diff(energies) <= rounding)
             assert energies[-1] < 0.5 * energies[0]
+
+
+@pytest.mark.parametrize("solver", [None, SPARSE])
+def test_a_nudge_of_no_strength_is_a_free_phase(solver):
+    warm = NET.initial_state(X) + 0.05 * jax.random.normal(jax.random.key(5), NET.topology.state_shape)
+    none = Nudge(SquaredError(), TARGET, jnp.asarray(0.0))
+    for start in (None, warm):
+        free, nudged = relax(NET, X, None, start, solver), relax(NET, X, none, start, solver)
+        assert free.status == nudged.status == Status.converged
+        assert int(free.steps) == int(nudged.steps)
+        np.testing.assert_allclose(nudged.state, free.state, rtol=0, atol=1e-12)
+        np.testing.assert_allclose(nudged.energy, free.energy, rtol=1e-12)
+    stopped = [relax(NET, X, nudge, warm, ElasticEquilibrium(max_steps=2)) for nudge in (None, none)]
+    assert all(found.status == Status.out_of_steps for found in stopped)
+    np.testing.assert_allclose(*(found.residual for found in stopped), rtol=1e-9)

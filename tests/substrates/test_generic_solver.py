@@ -8,14 +8,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.optimize
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from learning import SquaredError
+from learning.costs import NegativeLogLikelihood
 from substrates import Nudge, Pin, Status, Substrate
 from substrates.solvers.generic import DescendThenPolish, Newton
+from substrates.solvers.solver import tolerance
 from substrates.substrate import relax_batch
 
+judged = eqx.filter_jit(lambda system, state, x, nudge=None: tolerance(system, state, x, nudge))
 settle = eqx.filter_jit(lambda system, x, nudge=None, start=None: system.relax(x, nudge, start))
 
 
@@ -309,3 +312,28 @@ def test_a_pin_is_met_within_bounds(seed):
     found = settle(Walled(jnp.asarray(stiffness), jnp.asarray(shown)), jnp.asarray(field), Pin(jnp.asarray(target)))
     assert found.converged, str(found)
     np.testing.assert_allclose(found.state, boxed_minimum(stiffness, field, shown, target), atol=1e-7)
+
+
+class Probabilities(Quartic):
+    """Outputs that stand at an edge, where the slopes of a likelihood are infinite or not a number."""
+
+    def read(self, state, x):
+        return jnp.maximum(state[:2], 0.0)
+
+
+@pytest.mark.parametrize("kind", [Quartic, Boxed, OneSided, Probabilities, Flow])
+@settings(max_examples=20)
+@given(seed=st.integers(0, 1000))
+def test_a_nudge_of_strength_zero_is_a_free_phase(kind, seed):
+    draw, n = np.random.default_rng(seed), 2 if kind is Flow else 6
+    system = Flow(jnp.asarray(draw.uniform(0.5, 2))) if kind is Flow else random_wells(kind, seed)[0]
+    x, start = jnp.asarray(draw.normal(size=n)), jnp.asarray(0.1 * draw.normal(size=n))
+    target = jnp.asarray(draw.uniform(size=2))
+    for cost in (SquaredError(), NegativeLogLikelihood()):
+        nothing = Nudge(cost, target, jnp.zeros(()))
+        for begun in (None, start):
+            free, still = settle(system, x, None, begun), settle(system, x, nothing, begun)
+            np.testing.assert_allclose(still.state, free.state, rtol=1e-12, atol=1e-12)
+            np.testing.assert_allclose(still.residual, free.residual, atol=1e-12)
+            assert still.status == free.status
+            assert judged(system, free.state, x, nothing) == judged(system, free.state, x)

@@ -250,6 +250,74 @@ def test_a_start_that_is_a_ground_state_stays_though_another_is_as_low():
             np.testing.assert_array_equal(relax(net, jnp.zeros(0), None, start, solver).state, start)
 
 
+# one program for many graphs
+
+
+def other_graph(seed):
+    """A random graph of 8 spins and 11 edges with 2 inputs and 2 outputs, and its edges."""
+    draw = np.random.default_rng(seed)
+    edges = np.array(list(itertools.combinations(range(8), 2)))[draw.permutation(28)[:11]]
+    roles = draw.permutation(8)
+    fields = {"inputs": roles[:2].tolist(), "outputs": roles[2:4].tolist()}
+    return IsingModel.from_edges(edges, 8, coupling=draw.normal(size=11), field=draw.normal(size=8), **fields), edges
+
+
+@pytest.mark.parametrize("kind", ["enumeration", "annealing", "sampling", "clusters"])
+def test_ten_graphs_of_one_size_are_compiled_for_once(kind):
+    traced = []
+    options = {"chains": 4, "draws": 4, "burn_in": 20}
+    system = {
+        "enumeration": lambda net: net,
+        "annealing": lambda net: net,
+        "sampling": lambda net: net.sampled(2.0, **options),
+        "clusters": lambda net: net.sampled(2.0, update="clusters", **options),
+    }[kind]
+    solver = ANNEAL if kind == "annealing" else None
+    xs, ys = jnp.array([[0.3, -0.8], [1.0, 0.2]]), jnp.array([[1.0, -1.0], [1.0, 1.0]])
+    rule = EquilibriumPropagation(1.0, strict=False)
+
+    @eqx.filter_jit
+    def settled(system, x, key):
+        traced.append("relaxation")
+        return system.relax(x, solver=solver, key=key)
+
+    @eqx.filter_jit
+    def gradient(system, key):
+        traced.append("gradient")
+        return rule(system, xs, ys, key=key).gradient
+
+    for seed in range(10):
+        net, edges = other_graph(seed)
+        found, gradients = settled(system(net), xs[0], jax.random.key(0)), gradient(system(net), jax.random.key(0))
+        assert all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(eqx.filter(gradients, eqx.is_inexact_array)))
+        spins = np.array(list(itertools.product([-1.0, 1.0], repeat=6)))
+        s = np.empty((64, 8))
+        s[:, np.asarray(net.roles.free)], s[:, np.asarray(net.roles.inputs)] = spins, xs[0]
+        i, j = edges.T
+        energy = -(s[:, i] * s[:, j]) @ np.asarray(net.coupling.weight) - s @ np.asarray(net.field)
+        if solver is not None or kind == "enumeration":
+            np.testing.assert_array_equal(found.state, spins[np.argmin(energy)])
+            np.testing.assert_allclose(found.energy, energy.min(), rtol=1e-12)
+        else:
+            at = np.all(spins == np.asarray(found.state)[:, :, None], axis=-1) @ energy
+            np.testing.assert_allclose(found.energy, at.mean(), rtol=1e-12)
+    assert sorted(traced) == ["gradient", "relaxation"]
+
+
+@kinds
+@pytest.mark.parametrize("solver", [Enumeration(), ANNEAL, TEMPER], ids=["enumeration", "annealing", "tempering"])
+def test_a_free_phase_is_a_nudge_of_no_strength(kind, solver):
+    for seed in range(3):
+        net, x, y = case(kind, seed)
+        for start in (None, relax(net, -x, None, None, solver).state):
+            free = relax(net, x, None, start, solver)
+            for cost in (SquaredError(), CrossEntropy()):
+                nudged = relax(net, x, Nudge(cost, y, 0.0), start, solver)
+                np.testing.assert_array_equal(flat(nudged.state), flat(free.state))
+                assert nudged.status == free.status
+                np.testing.assert_allclose(nudged.energy, free.energy, rtol=1e-12)
+
+
 # what physics leaves unchanged
 
 

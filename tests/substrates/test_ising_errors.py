@@ -57,7 +57,7 @@ WRONG = [
     (lambda: edges(inputs=[0, 0]), r"inputs: wanted each spin once, got \[0, 0\]"),
     (lambda: edges(inputs=[1], outputs=[1]), r"outputs: wanted spins that no input holds, got \[1\]"),
     (lambda: edges(inputs=[0, 1, 2]), "inputs: wanted at least one free spin, got all 3 held"),
-    (lambda: edges(inputs=["a"]), "inputs: wanted a sequence of integer spin numbers"),
+    (lambda: edges(inputs=["a"]), "inputs: wanted a sequence of integer numbers"),
     (lambda: jax.jit(lambda J: edges(coupling=J))(1.0), "coupling: wanted numbers when the model is built"),
     (lambda: IsingModel.all_to_all(np.ones((2, 3))), r"coupling: wanted a square matrix .* got shape \(2, 3\)"),
     (lambda: IsingModel.all_to_all(np.eye(3)), "coupling: wanted zeros on the diagonal, got the self-coupling 1.0"),

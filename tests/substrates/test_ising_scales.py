@@ -34,6 +34,11 @@ def cast(tree, dtype):
     return jax.tree.map(lambda leaf: leaf.astype(dtype) if eqx.is_inexact_array(leaf) else leaf, tree)
 
 
+def scaled(net, s):
+    """All energies times s."""
+    return jax.tree.map(lambda leaf: s * leaf if eqx.is_inexact_array(leaf) else leaf, net)
+
+
 def graph(seed):
     draw = np.random.default_rng(seed)
     return IsingModel.from_edges(
@@ -52,7 +57,7 @@ def test_the_unit_of_energy_changes_no_state(solver, seed, where, dtype, kind):
     s = jnp.asarray(2.0 ** round(low + where * (high - low)), dtype)
     net, x = (graph(seed), jnp.array([0.7])) if kind == "graph" else (layered(seed), jnp.array([0.5, -1.0, 2.0]))
     net, x, y = cast(net, dtype), x.astype(dtype), jnp.array([1.0, 0.0], dtype)
-    ours = jax.tree.map(lambda leaf: s * leaf, net)
+    ours = scaled(net, s)
     start = relax(net, -x, None, None, solver).state
     for beta, begin in ((0.0, None), (0.0, start), (0.7, None), (-2.0, start)):
         nudge = lambda unit, beta=beta: Nudge(SquaredError(), y, unit * jnp.asarray(beta, dtype))
@@ -67,7 +72,7 @@ def test_the_unit_of_energy_changes_no_state(solver, seed, where, dtype, kind):
 def test_gradients_have_no_unit_and_no_scale(dtype):
     x, y = jnp.asarray([[0.7], [-0.3]], dtype), jnp.asarray([[1.0, -1.0], [1.0, 1.0]], dtype)
     gradient = lambda s: learned(
-        EquilibriumPropagation(jnp.asarray(2.0 * s, dtype)), jax.tree.map(lambda a: s * a, cast(graph(8), dtype)), x, y
+        EquilibriumPropagation(jnp.asarray(2.0 * s, dtype)), scaled(cast(graph(8), dtype), s), x, y
     )
     wanted = gradient(1.0)
     for s in (1e-24, 1e15) if dtype == jnp.float64 else (1e-12, 1e12):

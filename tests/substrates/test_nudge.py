@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from learning import CrossEntropy, SquaredError
+from learning.costs import NegativeLogLikelihood
 from substrates import Nudge, Pin
 from substrates.nudge import batch_axes
 
@@ -108,3 +109,30 @@ def test_a_complex_strength_pulls_analytically():
         real = Nudge(cost, TARGET, 1.0).pull(OUTPUT)
         turned = Nudge(cost, wide(TARGET), jnp.asarray(0.2 + 0.5j)).pull(wide(OUTPUT))
         np.testing.assert_allclose(turned, (0.2 + 0.5j) * np.asarray(real), rtol=1e-13)
+
+
+@pytest.mark.parametrize("beta", [0, 0.0, jnp.zeros(()), jnp.zeros((), complex)])
+@pytest.mark.parametrize("about", [None, jnp.array([0.0, 1.0, 0.0])])
+def test_strength_zero_adds_nothing_where_a_cost_is_infinite_or_no_number(beta, about):
+    holomorphic = jnp.iscomplexobj(beta)
+    output, target, about = (
+        None if a is None else jnp.asarray(a, complex if holomorphic else float)
+        for a in ([0, 1, 0], [0.5, 0.5, 0], about)
+    )
+    nudge = Nudge(NegativeLogLikelihood(), target, beta, about)
+    slope = jax.grad(nudge.energy, holomorphic=holomorphic)(output)
+    bend = jax.jacfwd(nudge.pull, holomorphic=holomorphic)(output)
+    for found in (nudge.energy(output), nudge.pull(output), nudge.curvature(output), nudge.size(output), slope, bend):
+        np.testing.assert_array_equal(found, np.zeros(np.shape(found)))
+    pull = lambda beta: Nudge(NegativeLogLikelihood(), TARGET, beta).pull(jnp.asarray([0.0, 1.0, 0.0]))
+    some = jax.vmap(pull)(jnp.array([0.0, 2.0]))
+    np.testing.assert_array_equal(some, [[0, 0, 0], [np.nan, 2.0, np.nan]])
+
+
+@pytest.mark.parametrize("about", [None, TARGET])
+def test_derivatives_in_the_strength_are_right_at_zero(about):
+    pull = lambda beta: Nudge(CrossEntropy(), TARGET, beta, about).pull(OUTPUT)
+    energy = lambda beta: Nudge(CrossEntropy(), TARGET, beta, about).energy(OUTPUT)
+    np.testing.assert_allclose(jax.jacfwd(pull)(0.0), pull(1.0), rtol=1e-14)
+    np.testing.assert_allclose(jax.jacrev(pull)(0.0), pull(1.0), rtol=1e-14)
+    np.testing.assert_allclose(jax.grad(energy)(0.0), energy(1.0), rtol=1e-14)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from scipy.integrate import solve_ivp
 from scipy.optimize import minimize
 
-from learning import SquaredError
+from learning import EquilibriumPropagation, SquaredError
 from substrates import Nudge, OscillatorNetwork, Pin, Status, Substrate
 from substrates.classical.oscillator import BestOf, KuramotoFlow, PhaseDescent, Ramped, basin_jumps, order_parameter
 from substrates.classical.oscillator.layered import LayeredOscillators
@@ -338,6 +338,77 @@ def test_a_lattice_of_many_oscillators_settles_without_a_matrix():
     assert largest(again.state, found.state) < 1e-8
 
 
+# one program for many graphs, and for all phases
+
+
+def other_graph(seed):
+    """A random graph of 8 oscillators and 11 edges with 2 inputs, 2 outputs and a reference."""
+    draw = np.random.default_rng(seed)
+    edges = np.array(list(itertools.combinations(range(8), 2)))[draw.permutation(28)[:11]]
+    roles = draw.permutation(8).tolist()
+    return OscillatorNetwork.from_edges(
+        edges,
+        8,
+        inputs=roles[:2],
+        outputs=roles[2:4],
+        references={roles[4]: 0.3},
+        coupling=draw.normal(size=11),
+        field=draw.uniform(0.5, 1.0, size=8),
+        field_phase=draw.normal(size=8),
+    ), edges
+
+
+def test_ten_graphs_of_one_size_are_compiled_for_once():
+    traced = []
+    xs, ys, rule = inputs(0, (2, 2)), inputs(1, (2, 2)) / 3, EquilibriumPropagation(1e-3)
+
+    @eqx.filter_jit
+    def settled(net, x):
+        traced.append("relaxation")
+        return net.relax(x)
+
+    @eqx.filter_jit
+    def gradient(net):
+        traced.append("gradient")
+        return rule(net, xs, ys).gradient
+
+    for seed in range(10):
+        net, edges = other_graph(seed)
+        found = settled(net, xs[0])
+        assert found.converged
+        phi = np.zeros(8)
+        for nodes, phases in ((net.roles.free, found.state), (net.roles.inputs, xs[0]), (net.roles.references, 0.3)):
+            phi[np.asarray(nodes)] = phases
+        i, j = edges.T
+        across = np.asarray(net.coupling.weight) * np.sin(phi[j] - phi[i])
+        felt = -np.asarray(net.field) * np.sin(phi - np.asarray(net.field_phase))
+        np.add.at(felt, i, across)
+        np.add.at(felt, j, -across)
+        np.testing.assert_allclose(felt[np.asarray(net.roles.free)], 0, atol=1e-11)
+        assert all(jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(gradient(net)))
+    assert sorted(traced) == ["gradient", "relaxation"]
+
+
+LAYERS = OscillatorNetwork.layered((2, 5, 4, 2), key=jax.random.key(0), field=0.4, readout="sine")
+LARGE = {
+    "lattice": OscillatorNetwork.lattice((10, 10), field=0.2, field_phase=np.linspace(0, 3, 100), outputs=[5, 50]),
+    "layers": OscillatorNetwork.for_task(2, 2, sizes=(120,), key=jax.random.key(1)),
+}
+
+
+@pytest.mark.parametrize("net", [drawn(SMALL, 1), LAYERS, *LARGE.values()], ids=["graph", "layers", *LARGE])
+def test_a_free_phase_is_a_nudge_of_no_strength(net):
+    x, other = inputs(0, (net.input_size,)), inputs(5, (net.input_size,))
+    for start in (None, relax(net, other).state):
+        free, nudged = (
+            relax(net, x, nudge, start)
+            for nudge in (None, Nudge(SquaredError(), jnp.array([0.3, -0.4]), jnp.zeros(())))
+        )
+        assert (nudged.status, nudged.converged) == (free.status, True)
+        assert largest(nudged.state, free.state) < 1e-12
+        np.testing.assert_allclose(nudged.energy, free.energy, rtol=1e-12)
+
+
 # the ways to build one
 
 
@@ -439,9 +510,9 @@ def test_measurements_are_the_derived_ones(kind):
         )
     elif kind == "sparse":
         net = OscillatorNetwork.lattice(
-            40, inputs=[0, 20], outputs=[39], field=0.5, field_phase=0.3, second_harmonic=0.4, frequency=0.2
+            80, inputs=[0, 20], outputs=[79], field=0.5, field_phase=0.3, second_harmonic=0.4, frequency=0.2
         )
-        shape = lambda key: jax.random.normal(key, (5, 38))
+        shape = lambda key: jax.random.normal(key, (5, 78))
     else:
         net, shape = drawn(SMALL, 5), lambda key: jax.random.normal(key, (5, 4))
     assert kind == "layers" or net.coupling.dense == (kind == "dense")

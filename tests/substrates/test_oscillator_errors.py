@@ -30,7 +30,7 @@ EDGES = [(0, 1), (1, 2), (2, 3)]
         ({"frequency": [1.0]}, r"frequency: wanted one number or shape \(4,\)"),
         ({"inputs": [0, 0]}, "inputs: wanted each oscillator once"),
         ({"inputs": [7]}, "inputs: wanted oscillators from 0 to 3"),
-        ({"inputs": ["a"]}, "inputs: wanted integer numbers of oscillators"),
+        ({"inputs": ["a"]}, "inputs: wanted a sequence of integer numbers"),
         ({"inputs": [0, 3]}, "outputs: wanted oscillators that are not among the inputs"),
         ({"references": {0: 0.0}}, "references: wanted oscillators that are not among the inputs"),
         ({"references": {3: 0.0}}, "outputs: wanted oscillators that are not among the references"),

@@ -15,9 +15,11 @@ from scipy.signal import correlate2d
 
 from substrates.wiring import (
     Bonds,
+    CompiledRoles,
     Convolution,
     Dense,
     Graph,
+    Roles,
     chain_of_groups,
     colour_classes,
     connected_parts,
@@ -142,7 +144,7 @@ def test_soft_pooling_continues_analytically():
 
 GRAPHS = {
     "ring": Graph.from_edges(
-        [(0, 1), (1, 2), (3, 2), (3, 4), (4, 5), (5, 0)] + [(5 + k, 6 + k) for k in range(24)], 30
+        [(0, 1), (1, 2), (3, 2), (3, 4), (4, 5), (5, 0)] + [(5 + k, 6 + k) for k in range(74)], 80
     ),
     "triangle and a loner": Graph.from_edges([(0, 1), (2, 1), (0, 2)], 4),
     "complete": Graph.from_edges(list(itertools.combinations(range(7), 2)), 7),
@@ -209,6 +211,30 @@ def test_parts_colours_and_neighbours_by_a_walk_along_the_edges(seed, n, m):
     classes = colour_classes(n, edges[edges[:, 0] != edges[:, 1]])
     assert sorted(np.concatenate(classes)) == list(range(n))
     assert all(not {other for other, _ in meets[i]} & (set(group) - {i}) for group in classes for i in group)
+
+
+@given(seed=seeds, n=st.integers(2, 9), large=st.booleans())
+def test_roles_see_the_graph_from_the_nodes_that_settle(seed, n, large):
+    """Small graphs as they are, large ones with loners beside."""
+    draw, size = np.random.default_rng(seed), n + 65 * large
+    pairs = np.array(list(itertools.combinations(range(n), 2)))
+    edges, order = pairs[draw.random(len(pairs)) < 0.5], draw.permutation(n)
+    inputs, references, outputs = order[: n // 3], order[n // 3 : n // 3 + 1], order[n // 3 + 1 : n // 3 + 2]
+    roles = Roles.of(Graph.from_edges(edges, size), inputs, references, outputs)
+    assert isinstance(roles, CompiledRoles if large else Roles)
+    seen = [*roles.free, *inputs, *references]
+    assert sorted(seen) == list(range(size))
+    np.testing.assert_array_equal(roles.place[np.asarray(seen)], np.arange(size))
+    np.testing.assert_array_equal(roles.free[roles.slots], outputs)
+    number = {pair: k for k, (i, j) in enumerate(edges.tolist()) for pair in ((i, j), (j, i))}
+    for node, row, colour in zip(roles.free.tolist(), roles.rows, roles.colour, strict=True):
+        np.testing.assert_array_equal(row, [number.get((node, other), len(edges)) for other in seen])
+        same = roles.free[roles.colour == colour]
+        assert not any((node, other) in number for other in same.tolist())
+    assert set(roles.colour) == set(range(int(roles.colours)))
+    part = connected_parts(size, edges)
+    np.testing.assert_array_equal(roles.roots, [np.flatnonzero(part == p)[0] for p in part])
+    assert not roles.crowded
 
 
 @pytest.mark.parametrize(

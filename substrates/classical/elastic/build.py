@@ -8,8 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import scipy.sparse
-import scipy.sparse.csgraph
+import scipy
 
 from substrates import arguments
 from substrates.classical.elastic import sparse_factor

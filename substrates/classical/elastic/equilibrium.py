@@ -1,31 +1,28 @@
-"""Settles elastic networks: a descent steered by one factorised Hessian, a trust region behind it, a certificate."""
+"""Settles elastic networks: Newton's method with a line search, which leaves saddles and certifies minima."""
 
 from __future__ import annotations
 
-import functools
+from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, PRNGKeyArray, PyTree
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
 
-from substrates.classical.elastic import sparse_factor
-from substrates.classical.elastic.descent import Going, Memory, Objective, Point, backtrack, descend, trust_region
-from substrates.classical.elastic.preconditioner import DENSE_SIZE, Anchor, Preconditioner, factorise
+from substrates.classical.elastic.balance import Balance, Objective
 from substrates.classical.elastic.springs import SpringNetwork, State
-from substrates.classical.elastic.stability import (
-    Softest,
-    certified_status,
-    curvature_at_outputs,
-    is_certified,
-    softest_mode,
+from substrates.classical.elastic.steering import (
+    DENSE_SIZE,
+    Anchor,
+    Stability,
+    by_dense_factor,
+    by_sparse_factor,
 )
 from substrates.nudge import HeldBySprings, Nudge, Pin
-from substrates.solvers.batching import in_groups, only_where
-from substrates.solvers.certificate import state_tolerance
+from substrates.solvers.batching import in_groups
 from substrates.solvers.generic import DescendThenPolish
-from substrates.solvers.solver import Equilibrium, Solver, judge, tolerance
+from substrates.solvers.solver import Equilibrium, Solver, Status, judge, tolerance
 
 ESCAPES = 8
 """How often a saddle is left along its softest mode before the search for a minimum is given up."""
@@ -36,35 +33,46 @@ GROUP = 16
 FARTHEST = 100.0
 """A coordinate this many times as large as the largest at the start has run away: the energy has no minimum."""
 
+SHORTEST = 1e-4
+"""A step is given up when so small a fraction of it leads nowhere."""
+
+COUNT, COUNT_WHEN_GIVEN = 1, 8
+"""A sparse factor that conjugate gradients ask more often than this in a step is replaced by one at hand: soon where
+the certificate will need another one anyway, late where the next call will ask for the same.
+"""
+
+ROUNDS = 60
+"""So often may the springs that hold outputs at a pin be loaded."""
+
 
 class ElasticEquilibrium(Solver):
     """Finds a stable equilibrium of an elastic network.
 
-    L-BFGS whose initial inverse Hessian is one factorised Hessian M^-1, at an anchor: the network at its reference,
-    so that the examples of a batch and all phases share one factor. Where it stalls (buckling, large turns) a trust
-    region takes over: Steihaug's conjugate gradients on the true Hessian, preconditioned by the factor at the current
-    state. It ends where every force is small beside those that meet at its node and the step that led there was small
-    beside the network: forces alone may balance to rounding where a part is held weakly. The state is then certified:
-    every spring has kept so much of its stiffness since the anchor that the Hessian must be positive definite, or else
-    the Hessian itself is factorised, which also tells how far the state is off and how far rounding moves it. From a
-    saddle it goes on downhill along the softest mode; a zero mode is reported, and so is a state that rounding moves
-    too far. A pin is an augmented Lagrangian of stiff springs.
+    Newton's method: at every state the Hessian is factorised, and a step is halved until the energy falls enough or,
+    where rounding hides that, until the forces do. Where the Hessian is not definite |H| stands in for it. It ends
+    where every force is small beside those that meet at its node and the step that would follow is small beside the
+    network: forces alone may balance to rounding where a part is held weakly. There the factor certifies that the state
+    is a minimum, and tells how far rounding moves it. From a saddle it goes on downhill along the softest mode; a zero
+    mode is reported, and so is a state that rounding moves too far. A pin is an augmented Lagrangian of stiff springs.
 
-    Up to `dense_size` free coordinates all of this is compiled and dense; above, factors are sparse, on the host, in an
-    order of nested dissection, and kept for the next call with the same anchor.
+    Up to `dense_size` free coordinates all of this is compiled and dense. Above, steps are found by conjugate gradients
+    preconditioned by a sparse factor, made on the host, in an order of nested dissection, at an anchor, and kept for
+    the next call with the same one. It is replaced where it no longer helps, and certifies the state where every spring
+    has kept so much of its stiffness since that the Hessian must be positive definite; or else the Hessian there is
+    factorised, too.
 
     A complex state (analytic continuation) is left to the generic solver.
 
     Attributes:
-        max_steps: the most steps of each stage.
+        max_steps: the most steps.
         dense_size: up to this many free coordinates matrices are dense.
         absolute_tolerance, relative_tolerance: what may be left over of the forces: newtons, and a part of those that
             meet at a node; None takes them from the dtype.
-        anchor: where M is factorised; None for the reference of the network at hand. Steps of a training loop that
-            share one, `anchor_of(net, state, x)`, share its factor.
+        anchor: where the first sparse factor is made; None for the start. Steps of a training loop that share one,
+            `anchor_of(net, state, x)`, share its factor.
 
-    Source: Nocedal and Wright 2006, "Numerical Optimization", algorithms 7.4 and 7.2; Steihaug 1983, "The conjugate
-    gradient method and trust regions in large scale optimization".
+    Source: Nocedal and Wright 2006, "Numerical Optimization", algorithms 3.2 and 7.1; Dauphin et al. 2014, arXiv
+    1406.2572, for |H|.
     """
 
     max_steps: int = 300
@@ -81,14 +89,10 @@ class ElasticEquilibrium(Solver):
                 absolute_tolerance=self.absolute_tolerance, relative_tolerance=self.relative_tolerance
             )
             return generic(substrate, x, nudge, start, key)
-        limit = tolerance(substrate, start, x, nudge, self.absolute_tolerance, self.relative_tolerance)
         settle = _pinned if isinstance(nudge, Pin) else _settled
         flat = jnp.asarray(start).reshape(-1)
-        together = lambda *given: settle(self, *given)
-        given = (substrate, x, nudge, flat, limit)
-        dense = flat.size <= self.dense_size
-        flat, steps, softest = in_groups(GROUP, together, *given) if dense else together(*given)
-        return certified_status(judge(substrate, flat.reshape(jnp.shape(start)), x, nudge, steps, limit), softest)
+        given = (self, substrate, x, nudge, flat)
+        return in_groups(GROUP, settle, *given) if flat.size <= self.dense_size else settle(*given)
 
 
 def anchor_of(net: SpringNetwork, state: State | None = None, x: Float[Array, "inputs"] | None = None) -> Anchor:
@@ -100,182 +104,174 @@ def anchor_of(net: SpringNetwork, state: State | None = None, x: Float[Array, "i
     return Anchor(net.stiffness, net.rest_length, net.positions(state, x))
 
 
+class Walk(eqx.Module):
+    """A state on the way down, and the step from it that is tried next.
+
+    Attributes:
+        flat: the free coordinates.
+        direction, fraction: the next state to try is flat + fraction * direction.
+        energy, uneven, rounding: of the state, see `Balance`; infinite before the first look.
+        slope: how steeply the energy falls along the direction.
+        residual, limit: what is left over of the forces, and what may be.
+        farthest: how large a coordinate may become.
+        stability: of the state.
+        steps, escapes: how many were taken, and how many of them from saddles.
+        anchor: of the sparse factor.
+        finished: whether no step is left to try.
+    """
+
+    flat: Float[Array, "free"]
+    direction: Float[Array, "free"]
+    fraction: Float[Array, ""]
+    energy: Float[Array, ""]
+    slope: Float[Array, ""]
+    uneven: Float[Array, ""]
+    rounding: Float[Array, ""]
+    residual: Float[Array, ""]
+    limit: Float[Array, ""]
+    farthest: Float[Array, ""]
+    stability: Stability
+    steps: Int[Array, ""]
+    escapes: Int[Array, ""]
+    anchor: Anchor | None
+    finished: Bool[Array, ""]
+
+    @classmethod
+    def begun(cls, flat: Float[Array, "free"], anchor: Anchor | None) -> Walk:
+        """At a start that nobody has looked at."""
+        number, count = (lambda value: jnp.asarray(value, flat.dtype)), jnp.zeros((), jnp.int32)
+        zero, infinite = number(0.0), number(jnp.inf)
+        return cls(
+            flat=flat,
+            direction=jnp.zeros_like(flat),
+            fraction=number(1.0),
+            energy=infinite,
+            slope=zero,
+            uneven=infinite,
+            rounding=zero,
+            residual=infinite,
+            limit=zero,
+            farthest=infinite,
+            stability=Stability(infinite, zero, zero),
+            steps=count - 1,
+            escapes=count,
+            anchor=anchor,
+            finished=jnp.asarray(False),
+        )
+
+
 def _settled(
     solver: ElasticEquilibrium,
     net: SpringNetwork,
     x: Float[Array, "inputs"],
-    nudge: Nudge | HeldBySprings | None,
+    nudge: Nudge | None,
     start: Float[Array, "free"],
-    limit: Float[Array, ""],
-) -> tuple[Float[Array, "free"], Array, Softest]:
-    """(state, steps, its softest mode)."""
-    objective = Objective(net, x, nudge)
-    far = FARTHEST * (jnp.max(jnp.abs(start), initial=0.0) + objective.typical_length(start))
-    # the judge may add up the same forces in another order
-    bounds = _Bounds(objective, 0.9 * limit, far)
-    scale = objective.scale(start)
-    going = lambda flat, gradient, step: bounds.going(flat, gradient, step, scale)
-    point, step, steering, steps = _descended(solver, objective, start, going)
-    flat, _, gradient = point
-    outputs = curvature_at_outputs(objective, flat)
-    finished = bounds.at_rest(flat, gradient, step) & is_certified(objective, flat, outputs, steering)
-    carry = (point, steps, Softest.unknown(start, step))
-    search = functools.partial(_searched, solver)
-    (flat, _, _), steps, softest = only_where(~finished, search, objective, bounds, steering, carry)
-    lost = eqx.tree_at(lambda s: s.eigenvalue, softest, jnp.where(bounds.gone(flat), -jnp.inf, softest.eigenvalue))
-    return flat, steps, lost
-
-
-class _Bounds(eqx.Module):
-    """When a search ends: what an equilibrium leaves over of the forces, and the coordinate that has run away."""
-
-    objective: Objective
-    limit: Float[Array, ""]
-    far: Float[Array, ""]
-
-    def gone(self, flat: Float[Array, "free"]) -> Bool[Array, ""]:
-        return ~(jnp.max(jnp.abs(flat), initial=0.0) < self.far)
-
-    def at_rest(
-        self,
-        flat: Float[Array, "free"],
-        gradient: Float[Array, "free"],
-        step: Array | float,
-        scale: Array | None = None,
-    ) -> Bool[Array, ""]:
-        """Whether forces balance and the step was short; `scale` is what meets at the coordinates, by default here."""
-        scale = self.objective.scale(flat) if scale is None else scale
-        short = step <= state_tolerance(flat.dtype) / 4
-        return short & (jnp.max(jnp.abs(gradient) / scale, initial=0.0) <= self.limit)
-
-    def going(
-        self,
-        flat: Float[Array, "free"],
-        gradient: Float[Array, "free"],
-        step: Array | float,
-        scale: Array | None = None,
-    ) -> Bool[Array, ""]:
-        return ~self.at_rest(flat, gradient, step, scale) & ~self.gone(flat)
-
-
-def _searched(
-    solver: ElasticEquilibrium,
-    objective: Objective,
-    bounds: _Bounds,
-    steering: Preconditioner,
-    carry: tuple[Point, Array, Softest],
-) -> tuple[Point, Array, Softest]:
-    """Downhill from where L-BFGS ended, and on from every saddle along its softest mode; (point, steps, softest)."""
-
-    balanced = lambda point: bounds.at_rest(point[0], point[2], 0.0)
-
-    def unsettled(carry):
-        point, _, softest, tries = carry
-        short = bounds.at_rest(point[0], point[2], softest.step)
-        elsewhere = softest.negative | (~short & ~softest.zero & ~softest.blurred)
-        return (tries == 0) | ((tries < ESCAPES) & elsewhere & balanced(point) & ~bounds.gone(point[0]))
-
-    def search(carry):
-        point, steps, softest, tries = carry
-        point, step = _escaped(objective, point, softest)
-        point, step, more = trust_region(objective, point, step, bounds.going, solver.max_steps, solver.dense_size)
-        softest = Softest.unknown(point[0], step)
-        outputs = curvature_at_outputs(objective, point[0])
-        # also where the forces do not quite balance: the judge is a little more lenient
-        uncertain = ~is_certified(objective, point[0], outputs, steering) & ~bounds.gone(point[0])
-        softest = softest_mode(objective, point, outputs, softest, uncertain, solver.dense_size)
-        return point, steps + more, softest, tries + 1
-
-    point, steps, softest, _ = jax.lax.while_loop(unsettled, search, (*carry, jnp.zeros((), jnp.int32)))
-    return point, steps, softest
-
-
-def _descended(
-    solver: ElasticEquilibrium, objective: Objective, start: Float[Array, "free"], going: Going
-) -> tuple[Point, Array, Preconditioner, Array]:
-    """Downhill by L-BFGS; (point, length of the last step, what steered it, steps).
-
-    A large network of which no anchor is given is steered by a factor at the start, until the force has fallen a
-    three-hundredfold; from there, if too much has changed to certify the minimum by that factor, by one at hand.
-    """
-    net = objective.net
-    steer = lambda anchor: factorise(net, anchor, solver.dense_size)
-    point, memory = objective.point(start), Memory.empty(start)
-    if solver.anchor is not None or start.size <= solver.dense_size:
-        steering = steer(anchor_of(net) if solver.anchor is None else solver.anchor)
-        point, memory, step = descend(objective, point, memory, steering, going, solver.max_steps)
-        return point, step, steering, memory.steps
-    scale = objective.scale(start)
-    size = lambda gradient: jnp.sqrt(jnp.sum((gradient / scale) ** 2))
-    coarse = lambda flat, gradient, step: going(flat, gradient, step) & (size(gradient) > 3e-3 * size(point[2]))
-    anchor = objective.springs(start)
-    steering = steer(anchor)
-    near, memory, _ = descend(objective, point, memory, steering, coarse, solver.max_steps)
-    here = objective.springs(near[0])
-    suffices = steering.loss(here) <= sparse_factor.NARROW / 2
-    chosen = jnp.where(suffices, anchor.positions, here.positions)
-    steering = steer(Anchor(net.stiffness, net.rest_length, chosen))
-    point, memory, step = descend(objective, near, memory, steering, going, solver.max_steps)
-    return point, step, steering, memory.steps
-
-
-def _escaped(objective: Objective, point: Point, softest: Softest) -> tuple[Point, Float[Array, ""]]:
-    """A lower point along the softest mode of a saddle, or the same point where there is none; with the length of the
-    step that is known to lead there.
-    """
-    flat, energy, gradient = point
-    mode = softest.mode / jnp.maximum(jnp.max(jnp.abs(softest.mode)), jnp.finfo(flat.dtype).tiny)
-    mode = jnp.where(jnp.sum(mode * gradient) > 0, -mode, mode)
-    reach = objective.typical_length(flat)
-
-    refused = lambda _, found: softest.negative & ~(found < energy)
-    trial = lambda fraction: (objective.energy(flat + fraction * reach * mode),)
-    untried = (jnp.asarray(0.5, flat.dtype), jnp.asarray(jnp.inf, flat.dtype))
-    fraction, found = backtrack(trial, refused, untried, 1e-6)
-    lower = softest.negative & (found < energy)
-    moved = jnp.where(lower, flat + fraction * reach * mode, flat)
-    keep = lambda new, old: jnp.where(lower, new, old)
-    gradient = jax.lax.cond(lower, lambda: objective.gradient(moved), lambda: gradient)
-    return (moved, keep(found, energy), gradient), keep(jnp.asarray(jnp.inf, flat.dtype), softest.step)
-
-
-def _compliance_at_outputs(
-    net: SpringNetwork, x: Float[Array, "inputs"], flat: Float[Array, "free"]
-) -> Float[Array, "outputs"]:
-    """How far a newton at each output would move it if it moved the nodes it reads alone, metres per newton."""
-    at_nodes = net.topology.node_stiffness(net.stiffness)
-    read = net.topology.read_coordinates
-    shown = lambda part: net.read(flat.at[read].set(part).reshape(net.topology.state_shape), x)
-    rows = jax.jacrev(shown)(flat[read])
-    yields = jnp.sum(rows * (rows / at_nodes[read]), axis=1)
-    return jnp.where(yields > 0, yields, 1 / jnp.max(at_nodes))
+) -> Equilibrium:
+    shape = net.topology.state_shape
+    options = x, nudge, solver.absolute_tolerance, solver.relative_tolerance
+    limit = lambda at: tolerance(net, start.reshape(shape), *options, scale=at.scale.reshape(shape))
+    walk = _walked(solver, Objective(net, net.prescribed(x), nudge), start, limit)
+    status = Status.where(walk.residual <= walk.limit, Status.converged, Status.out_of_steps)
+    status = Status.where(jnp.isfinite(walk.residual), status, Status.not_finite)
+    found = Equilibrium(walk.flat.reshape(shape), walk.energy, walk.residual, jnp.maximum(walk.steps, 0), status)
+    return walk.stability.judged(found)
 
 
 def _pinned(
-    solver: ElasticEquilibrium,
-    net: SpringNetwork,
-    x: Float[Array, "inputs"],
-    pin: Pin,
-    start: Float[Array, "free"],
-    limit: Float[Array, ""],
-) -> tuple[Float[Array, "free"], Array, Softest]:
+    solver: ElasticEquilibrium, net: SpringNetwork, x: Float[Array, "inputs"], pin: Pin, start: Float[Array, "free"]
+) -> Equilibrium:
     """The augmented Lagrangian: the multiplier grows by the force of the springs until they are not stretched."""
-    shape = net.topology.state_shape
+    shape, prescribed = net.topology.state_shape, net.prescribed(x)
     target = jnp.asarray(pin.target, start.dtype)
-    strength = 10 / _compliance_at_outputs(net, x, start)
+    limit = tolerance(net, start.reshape(shape), x, pin, solver.absolute_tolerance, solver.relative_tolerance)
+    # how far a newton at an output would move it if it moved the nodes it reads alone
+    held, free = net.topology.node_stiffness(net.stiffness), Objective(net, prescribed, None)
+    yields = jnp.sum(free.slopes(start) ** 2 / held[free.read], axis=1)
+    strength = 10 / jnp.where(yields > 0, yields, 1 / jnp.max(held))
 
-    def running(carry):
-        flat, _, _, _, step = carry
-        return (step < 60) & ~(net.residual(flat.reshape(shape), x, pin) <= limit)
-
-    def round_(carry):
-        flat, multiplier, steps, _, step = carry
+    def loaded(carry):
+        found, _, multiplier, round_ = carry
         springs = HeldBySprings(target, multiplier, strength)
-        flat, more, softest = _settled(solver, net, x, springs, flat, 0.1 * limit)
-        multiplier += strength * (net.read(flat.reshape(shape), x) - target)
-        return flat, multiplier, steps + more, softest, step + 1
+        flat = found.state.reshape(-1)
+        walk = _walked(solver, Objective(net, prescribed, springs), flat, lambda _: 0.1 * limit)
+        state, steps = walk.flat.reshape(shape), found.steps + jnp.maximum(walk.steps, 0)
+        multiplier += strength * (net.read(state, x) - target)
+        return judge(net, state, x, pin, steps, limit), walk.stability, multiplier, round_ + 1
 
-    zero = jnp.zeros((), jnp.int32)
-    first = round_((start, jnp.zeros_like(target), zero, Softest.unknown(start, jnp.zeros((), start.dtype)), zero))
-    flat, _, steps, softest, _ = jax.lax.while_loop(running, round_, first)
-    return flat, steps, softest
+    none, infinite = jnp.zeros((), start.dtype), jnp.asarray(jnp.inf, start.dtype)
+    count = jnp.zeros((), jnp.int32)
+    unknown = Equilibrium(start.reshape(shape), infinite, infinite, count, Status.out_of_steps)
+    first = unknown, Stability(infinite, none, none), jnp.zeros_like(target), count
+    running = lambda carry: (carry[3] < ROUNDS) & ~carry[0].converged
+    found, stability, *_ = jax.lax.while_loop(running, loaded, first)
+    return stability.judged(found)
+
+
+def _walked(
+    solver: ElasticEquilibrium,
+    objective: Objective,
+    start: Float[Array, "free"],
+    limit: Callable[[Balance], Float[Array, ""]],
+) -> Walk:
+    """Downhill from a start; `limit` of the first look is what may be left over of the forces."""
+    net, anchor = objective.net, solver.anchor
+    patience = COUNT if anchor is None else COUNT_WHEN_GIVEN
+    dense = start.size <= solver.dense_size
+    if dense:
+        anchor = None
+    elif anchor is None:
+        anchor = Anchor(net.stiffness, net.rest_length, net.topology.placed(start, objective.prescribed))
+
+    def advance(walk: Walk) -> Walk:
+        flat = walk.flat + walk.fraction * walk.direction
+        at = objective.balance(flat)
+        # what the first look decides
+        begun = lambda new, old: jnp.where(walk.steps < 0, new, old)
+        most, farthest = begun(limit(at), walk.limit), begun(FARTHEST * (at.extent + at.spacing), walk.farthest)
+        falls = walk.energy - at.energy > jnp.maximum(1e-4 * walk.fraction * walk.slope, walk.rounding)
+        flattens = (at.uneven <= 0.81 * walk.uneven) & (at.energy <= walk.energy + walk.rounding)
+        accepted = (falls | flattens) & jnp.isfinite(at.energy)
+        # whoever judges may add up the same forces in another order
+        balanced = at.residual <= 0.9 * most
+        if walk.anchor is None:
+            outlook = by_dense_factor(objective, at, accepted)
+        else:
+            last = jnp.where(walk.steps < 0, jnp.inf, jnp.max(jnp.abs(walk.direction), initial=0.0))
+            outlook = by_sparse_factor(objective, at, walk.anchor, accepted, balanced, last)
+        gone = ~(at.extent < farthest)
+        # the energy has no minimum where a coordinate runs away
+        lost = lambda eigenvalue: jnp.where(gone, -jnp.inf, eigenvalue)
+        stability = eqx.tree_at(lambda s: s.eigenvalue, outlook.stability, replace_fn=lost)
+        saddle = balanced & stability.negative
+        longest = jnp.max(jnp.abs(outlook.mode), initial=0.0)
+        mode = outlook.mode * (at.spacing / 2 / jnp.where(longest > 0, longest, 1.0))
+        direction = jnp.where(saddle, mode, outlook.direction)
+        slope = jnp.sum(direction * at.gradient)
+        steps, escapes = walk.steps + 1, walk.escapes + saddle.astype(walk.escapes.dtype)
+        spent = gone | (steps >= solver.max_steps) | (escapes > ESCAPES)
+        anchor = None
+        if walk.anchor is not None and outlook.count is not None:
+            here, stale = Anchor(net.stiffness, net.rest_length, at.positions), outlook.count > patience
+            anchor = jax.tree.map(lambda new, old: jnp.where(stale, new, old), here, walk.anchor)
+        taken = Walk(
+            flat=flat,
+            direction=jnp.where(slope > 0, -direction, direction),
+            fraction=jnp.ones_like(walk.fraction),
+            energy=at.energy,
+            slope=jnp.abs(slope),
+            uneven=at.uneven,
+            rounding=at.rounding,
+            residual=at.residual,
+            limit=most,
+            farthest=farthest,
+            stability=stability,
+            steps=steps,
+            escapes=escapes,
+            anchor=anchor,
+            finished=(balanced & ~saddle & stability.decided) | spent,
+        )
+        half = walk.fraction / 2
+        refused = eqx.tree_at(lambda w: (w.fraction, w.finished), walk, (half, half < SHORTEST))
+        return jax.tree.map(lambda new, old: jax.lax.select(accepted, new, old), taken, refused)
+
+    return jax.lax.while_loop(lambda walk: ~walk.finished, advance, Walk.begun(start, anchor))

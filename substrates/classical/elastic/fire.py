@@ -8,15 +8,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import PRNGKeyArray, PyTree
 
-from substrates.classical.elastic.descent import Objective
-from substrates.classical.elastic.preconditioner import DENSE_SIZE
-from substrates.classical.elastic.stability import (
-    Softest,
-    certified_status,
-    curvature_at_outputs,
-    held_by,
-    softest_mode,
-)
+from substrates.classical.elastic.balance import Objective
+from substrates.classical.elastic.steering import DENSE_SIZE, Anchor, by_dense_factor, by_sparse_factor, held_by
 from substrates.nudge import Nudge
 from substrates.solvers.solver import Equilibrium, Solver, judge, tolerance
 
@@ -52,21 +45,21 @@ class FIRE(Solver):
         self, substrate: Any, x: PyTree, nudge: Nudge | None, start: PyTree, key: PRNGKeyArray | None
     ) -> Equilibrium:
         flat = jnp.asarray(start).reshape(-1)
-        objective = Objective(substrate, x, nudge)
+        objective = Objective(substrate, substrate.prescribed(x), nudge)
         limit = tolerance(substrate, start, x, nudge, self.absolute_tolerance, self.relative_tolerance)
-        outputs = curvature_at_outputs(objective, flat)
+        first = objective.balance(flat)
         # everything in coordinates of unit mass
-        root = 1 / jnp.sqrt(held_by(substrate, outputs))
+        root = 1 / jnp.sqrt(held_by(objective, first))
         longest = LONGEST_STEP / 2**0.5
         norm = lambda v: jnp.sqrt(jnp.sum(v * v))
+        felt = lambda at: (-at.gradient * root, jnp.max(jnp.abs(at.gradient) / at.scale, initial=0.0))
 
         def running(carry):
-            flat, _, force, _, _, _, step = carry
-            left = jnp.max(jnp.abs(force / root) / objective.scale(flat), initial=0.0)
+            *_, left, step = carry
             return (step < self.max_steps) & (left > limit) & jnp.isfinite(left)
 
         def advance(carry):
-            flat, velocity, force, time, turn, descended, step = carry
+            flat, velocity, force, time, turn, descended, _, step = carry
             downhill = jnp.sum(force * velocity) > 0
             turned = (1 - turn) * velocity + turn * norm(velocity) / norm(force) * force
             velocity = jnp.where(downhill, turned, 0.0)
@@ -75,17 +68,17 @@ class FIRE(Solver):
             turn = jnp.where(downhill, jnp.where(late, 0.99 * turn, turn), 0.1)
             velocity = velocity + time * force
             flat = flat + time * velocity * root
-            force = -objective.gradient(flat) * root
-            return flat, velocity, force, time, turn, jnp.where(downhill, descended + 1, 0), step + 1
+            force, left = felt(objective.balance(flat))
+            return flat, velocity, force, time, turn, jnp.where(downhill, descended + 1, 0), left, step + 1
 
         number = lambda value: jnp.asarray(value, flat.dtype)
         count = jnp.zeros((), jnp.int32)
-        force = -objective.gradient(flat) * root
-        first = (flat, jnp.zeros_like(flat), force, number(0.3 * longest), number(0.1), count, count)
-        flat, *_, steps = jax.lax.while_loop(running, advance, first)
+        force, left = felt(first)
+        begun = flat, jnp.zeros_like(flat), force, number(0.3 * longest), number(0.1), count, left, count
+        flat, *_, steps = jax.lax.while_loop(running, advance, begun)
         found = judge(substrate, flat.reshape(jnp.shape(start)), x, nudge, steps, limit)
-        outputs = curvature_at_outputs(objective, flat)
-        nothing = Softest.unknown(flat, jnp.zeros((), flat.dtype))
-        point = objective.point(flat)
-        softest = softest_mode(objective, point, outputs, nothing, found.converged, DENSE_SIZE)
-        return certified_status(found, softest)
+        at = objective.balance(flat)
+        if flat.size <= DENSE_SIZE:
+            return by_dense_factor(objective, at, found.converged).stability.judged(found)
+        anchor = Anchor(substrate.stiffness, substrate.rest_length, at.positions)
+        return by_sparse_factor(objective, at, anchor, found.converged, found.converged).stability.judged(found)

@@ -16,7 +16,7 @@ from substrates import arguments
 from substrates.classical.elastic import build, lattices, pictures
 from substrates.classical.elastic.equilibrium import ElasticEquilibrium
 from substrates.classical.elastic.rigidity import Rigidity, analyse, refuse_large
-from substrates.classical.elastic.springs import State, Topology, direction, length, stiffness_blocks
+from substrates.classical.elastic.springs import State, Stretch, Topology, Weighed, length
 from substrates.nudge import Nudge, Pin
 from substrates.solvers.solver import Solver, Status
 from substrates.substrate import Substrate, fixed
@@ -66,29 +66,42 @@ class ElasticNetwork(Substrate):
 
     def energy(self, state: State, x: Float[Array, "inputs"]) -> Inexact[Array, ""]:
         positions = self.positions(state, x)
-        stored = 0.5 * jnp.sum(self.stiffness * (length(self.topology.vectors(positions)) - self.rest_length) ** 2)
-        return stored if self.load is None else stored - jnp.sum(self.load * positions)
+        return self._energy(self._stretch(positions), positions)
 
     def force(self, state: State, x: Float[Array, "inputs"]) -> State:
         """The tensions that meet at each free coordinate, and the load on it, newtons."""
-        forces = self.topology.collect_at_free(self.pulls(self.positions(state, x)))
-        if self.load is not None:
-            forces += self.load.reshape(-1)[self.topology.free].astype(forces.dtype)
-        return forces.reshape(self.topology.state_shape)
+        return self.weighed(self.positions(state, x)).force.reshape(self.topology.state_shape)
 
-    def pulls(self, positions: Inexact[Array, "n dim"]) -> Inexact[Array, "springs dim"]:
-        """The force of each spring on its second node, newtons."""
-        vectors = self.topology.vectors(positions)
-        lengths = length(vectors)
-        return -(self.stiffness * (lengths - self.rest_length))[:, None] * direction(vectors, lengths)
+    def force_scale(self, state: State, x: Float[Array, "inputs"]) -> State:
+        """The sum, over the springs at the node of each coordinate, of stiffness times length (or extent / 32).
+
+        It is what the springs would pull with if they were stretched to twice their length; the extent stands for the
+        rounding of positions.
+        """
+        return self.weighed(self.positions(state, x)).scale.reshape(self.topology.state_shape)
+
+    def weighed(self, positions: Inexact[Array, "n dim"]) -> Weighed:
+        """Energy, forces and what they are small against, in one go."""
+        topology, springs = self.topology, self._stretch(positions)
+        extent = jnp.max(jnp.abs(positions), initial=0.0)
+        sizes = self.stiffness * jnp.maximum(jnp.maximum(jnp.abs(springs.length), self.rest_length), extent / 32)
+        force, at_nodes = topology.meet(springs.pulls, sizes[:, None].astype(springs.pulls.dtype))
+        assert at_nodes is not None
+        at_nodes = at_nodes[:, 0].real
+        if self.load is not None:
+            force += self.load.reshape(-1)[topology.free].astype(force.dtype)
+            at_nodes += jnp.max(jnp.abs(self.load), axis=1)[topology.free_nodes].astype(at_nodes.dtype)
+        return Weighed(springs, self._energy(springs, positions), force, topology.at_coordinates(at_nodes), extent)
 
     def positions(self, state: State, x: Float[Array, "inputs"]) -> Inexact[Array, "n dim"]:
         """Where every node stands, metres."""
-        topology = self.topology
         flat = jnp.asarray(state).reshape(-1)
-        held = jnp.asarray(topology.reference.reshape(-1)[topology.prescribed], self.stiffness.dtype)
-        prescribed = (held + self._displaced(x)).astype(flat.dtype)
-        return jnp.concatenate([flat, prescribed])[topology.gather].reshape(topology.n, topology.dim)
+        return self.topology.placed(flat, self.prescribed(x).astype(flat.dtype))
+
+    def prescribed(self, x: Float[Array, "inputs"]) -> Inexact[Array, "prescribed"]:
+        """Where the prescribed coordinates stand, metres."""
+        topology = self.topology
+        return topology.reference.reshape(-1)[topology.prescribed].astype(self.stiffness.dtype) + self._displaced(x)
 
     def initial_state(self, x: Float[Array, "inputs"]) -> State:
         """The reference, carried along affinely with the prescribed displacements."""
@@ -99,28 +112,7 @@ class ElasticNetwork(Substrate):
         return (jnp.asarray(topology.reference.reshape(-1)[topology.free], dtype) + moved).reshape(topology.state_shape)
 
     def read(self, state: State, x: Float[Array, "inputs"]) -> Inexact[Array, "outputs"]:
-        positions = self.positions(state, x)
-        topology = self.topology
-        if topology.read_map is None:
-            return length(positions[topology.pairs[:, 1]] - positions[topology.pairs[:, 0]])
-        if topology.reading == "displacement":
-            positions = positions - topology.reference.astype(positions.real.dtype)
-        return topology.read_map(positions.reshape(-1))
-
-    def force_scale(self, state: State, x: Float[Array, "inputs"]) -> State:
-        """The sum, over the springs at the node of each coordinate, of stiffness times length (or extent / 32).
-
-        It is what the springs would pull with if they were stretched to twice their length; the extent stands for the
-        rounding of positions.
-        """
-        positions, topology = jnp.abs(self.positions(state, x)), self.topology
-        lengths = jnp.maximum(jnp.abs(length(self.topology.vectors(self.positions(state, x)))), self.rest_length)
-        extent = jnp.max(positions, initial=0.0)
-        at_springs = self.stiffness * jnp.maximum(lengths, extent / 32)
-        at_nodes = topology.sum_at_nodes(at_springs)
-        if self.load is not None:
-            at_nodes += jnp.max(jnp.abs(self.load), axis=1).astype(at_nodes.dtype)
-        return at_nodes[topology.free // topology.dim].reshape(topology.state_shape)
+        return self.topology.shown(self.positions(state, x))
 
     @property
     def input_size(self) -> int:
@@ -193,22 +185,22 @@ class ElasticNetwork(Substrate):
             volume: area in 2D; by default that of the convex hull of the reference.
         """
         positions = self.positions(state, x)
-        pulls = -self.pulls(positions)
+        pulls = self._stretch(positions).pulls
         return pulls.T @ self.topology.vectors(positions) / (self.topology.volume if volume is None else volume)
 
     def reactions(self, state: State, x: Float[Array, "inputs"]) -> Inexact[Array, "n dim"]:
         """The force that holds every clamped or driven coordinate in place, newtons; 0 on free ones."""
-        topology = self.topology
-        forces = topology.collect(self.pulls(self.positions(state, x)))
+        topology, pulls = self.topology, self._stretch(self.positions(state, x)).pulls
+        forces = jnp.zeros((self.n, self.dim), pulls.dtype)
+        forces = forces.at[self.edges[:, 0]].add(pulls).at[self.edges[:, 1]].add(-pulls).reshape(-1)
         if self.load is not None:
             forces += self.load.reshape(-1).astype(forces.dtype)
         held = jnp.zeros_like(forces).at[topology.prescribed].set(-forces[topology.prescribed])
-        return held.reshape(topology.n, topology.dim)
+        return held.reshape(self.n, self.dim)
 
     def hessian(self, state: State, x: Float[Array, "inputs"]) -> Float[Array, "free free"]:
         """d2E/dstate2, the stiffness against motions of the free coordinates, newtons per metre."""
-        vectors = self.topology.vectors(self.positions(state, x))
-        return self.topology.hessian(stiffness_blocks(self.stiffness, self.rest_length, vectors))
+        return self.topology.hessian(self._stretch(self.positions(state, x)).blocks(self.stiffness))
 
     def rigidity(self, x: Float[Array, "inputs"] | None = None, state: State | None = None) -> Rigidity:
         """Zero modes, states of self-stress and the Maxwell count, to first order and with pre-stress; see `Rigidity`.
@@ -507,6 +499,13 @@ class ElasticNetwork(Substrate):
         drive = self.topology.drive
         dtype = jnp.result_type(self.stiffness) if not jnp.iscomplexobj(x) else x.dtype
         return drive(x.astype(dtype))
+
+    def _stretch(self, positions: Inexact[Array, "n dim"]) -> Stretch:
+        return Stretch.of(self.stiffness, self.rest_length, self.topology.vectors(positions))
+
+    def _energy(self, springs: Stretch, positions: Inexact[Array, "n dim"]) -> Inexact[Array, ""]:
+        stored = 0.5 * jnp.sum(springs.tension * (springs.length - self.rest_length))
+        return stored if self.load is None else stored - jnp.sum(self.load * positions)
 
     def _observable(self, by_stiffness: Array, by_rest_length: Array) -> Self:
         empty = jax.tree.map(lambda _: None, self)

@@ -11,14 +11,12 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-import scipy.linalg
-import scipy.sparse
-import scipy.sparse.csgraph
-import scipy.sparse.linalg
+import scipy
 import threadpoolctl
 from numpy.typing import DTypeLike
 
 from substrates.classical.elastic.springs import HessianPattern, Topology, hessian_pattern, zero_mode_threshold
+from substrates.solvers.certificate import state_tolerance
 
 SPARE = 0.1
 """How much of its own stiffness every spring may lose, in every direction, before the certificate of an anchor ends."""
@@ -119,7 +117,7 @@ def anchor_factor(topology: Topology, springs: Springs, *, wide: bool = False) -
     return factor
 
 
-def certifies(topology: Topology, springs: Springs, loss: np.ndarray, blur: np.ndarray) -> bool:
+def certifies(topology: Topology, springs: Springs, loss: float, blur: float) -> bool:
     """Whether a factor at the anchor proves stability after springs have lost that part of their stiffness.
 
     And whether none of its pivots is below `blur`: there rounding of forces would move the nodes too far.
@@ -130,6 +128,63 @@ def certifies(topology: Topology, springs: Springs, loss: np.ndarray, blur: np.n
     if not steering.exact or not steering.least_pivot >= blur:
         return False
     return bool(loss <= NARROW) or anchor_factor(topology, springs, wide=True).exact
+
+
+def loss(topology: Topology, anchor: Springs, springs: Springs) -> float:
+    """The largest part of its stiffness that a spring has lost since an anchor, in its worst direction."""
+
+    def parts(springs: Springs) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        vectors, lengths, sideways = _measured(topology, springs)
+        across = sideways * springs[0]
+        return vectors / np.where(lengths > 0, lengths, 1.0)[:, None], across, springs[0] - across
+
+    # K = across + along n n': the largest eigenvalue of p n n' - q m m', whose other eigenvalues are no larger than 0
+    (before, across, p), (now, across_now, q) = parts(anchor), parts(springs)
+    turned = 1 - np.einsum("ij,ij->i", before, now) ** 2
+    largest = (p - q + np.sqrt((p - q) ** 2 + 4 * p * q * np.maximum(turned, 0))) / 2
+    return float(np.max((across - across_now + largest) / anchor[0]))
+
+
+def verdict(
+    topology: Topology,
+    anchor: Springs,
+    springs: Springs,
+    extra: Extra,
+    forces: tuple[np.ndarray, np.ndarray],
+    size: float,
+    step: float,
+) -> Soft:
+    """What the factor at an anchor, or else the Hessian itself, tells of the state of some springs.
+
+    The Hessian is above N = H - spare L of the anchor where every spring has kept its stiffness. With a nudge's
+    curvature W at the outputs it stays definite if N + W is: if 1 + C'WC is, where C C' is N^-1 there.
+
+    Args:
+        topology, anchor, springs: where the factor was made, and the state.
+        extra: the curvature of a nudge.
+        forces: (what is left over at the free coordinates, the sizes of those that meet there).
+        size: of the network.
+        step: how far the forces that are left over are known to move the nodes.
+    """
+    left, scale = forces
+    eps = float(np.finfo(scale.dtype).eps)
+    # the smallest pivot shows how weakly a strong part is held: its inverse is an entry of the inverse of the part
+    lengths = scale / node_stiffness(topology, anchor[0])
+    blur = eps / state_tolerance(scale.dtype) * lengths.max(initial=0.0) / size
+    lost = loss(topology, anchor, springs)
+    if certifies(topology, anchor, lost, blur) and (extra is None or _holds(topology, anchor, lost > NARROW, *extra)):
+        return Soft(np.inf, np.zeros(topology.free.size), step, 0.0)
+    return softest(topology, springs, extra, zero_mode_threshold(scale.dtype), forces=(left, eps * scale))
+
+
+def _holds(topology: Topology, anchor: Springs, wide: bool, read: np.ndarray, curvature: np.ndarray) -> bool:
+    """Whether an anchor's factor outweighs a nudge's curvature at the coordinates that are read."""
+    units = np.zeros((read.size, topology.free.size))
+    units[np.arange(read.size), read] = 1.0
+    compliance = anchor_factor(topology, anchor, wide=wide).solve(units)[:, read]
+    values, modes = np.linalg.eigh((compliance + compliance.T) / 2)
+    half = modes * np.sqrt(np.maximum(values, 0))
+    return bool(np.linalg.eigvalsh(half.T @ curvature @ half)[0] > -0.9)
 
 
 def _factorise_anchor(topology: Topology, springs: Springs, wide: bool) -> Factor:
@@ -162,13 +217,18 @@ def node_stiffness(topology: Topology, stiffness: np.ndarray) -> np.ndarray:
 
 def spring_parts(topology: Topology, springs: Springs) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(n n', 1, 1 - l/r) of every spring, each ready to multiply blocks of shape (m, dim, dim)."""
+    vectors, lengths, sideways = _measured(topology, springs)
+    unit = vectors / np.where(lengths > 0, lengths, 1.0)[:, None]
+    return unit[:, :, None] * unit[:, None, :], np.eye(topology.dim)[None], sideways[:, None, None]
+
+
+def _measured(topology: Topology, springs: Springs) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The vector of every spring, its length, and 1 - l/r; 0 for one of no length."""
     rest_length, positions = (np.asarray(array, float) for array in springs[1:])
     vectors = positions[topology.edges[:, 1]] - positions[topology.edges[:, 0]]
-    lengths = np.sqrt(np.sum(vectors**2, axis=1))
+    lengths = np.sqrt(np.einsum("ij,ij->i", vectors, vectors))
     apart = lengths > 0
-    unit = vectors / np.where(apart, lengths, 1.0)[:, None]
-    sideways = np.where(apart, 1 - rest_length / np.where(apart, lengths, 1.0), 0.0)
-    return unit[:, :, None] * unit[:, None, :], np.eye(topology.dim)[None], sideways[:, None, None]
+    return vectors, lengths, np.where(apart, 1 - rest_length / np.where(apart, lengths, 1.0), 0.0)
 
 
 def positive_factor(
@@ -379,7 +439,7 @@ def elimination_order(topology: Topology) -> np.ndarray:
 
 
 class Soft(NamedTuple):
-    """What a Hessian tells of a state: as `stability.Softest`, in metres."""
+    """What a Hessian tells of a state: as `steering.Stability`, in metres, and the softest mode."""
 
     eigenvalue: float
     mode: np.ndarray

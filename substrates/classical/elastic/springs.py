@@ -6,13 +6,13 @@ import dataclasses
 import functools
 from typing import Any, Protocol
 
-import jax
+import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Inexact
 
 from substrates.solvers.solver import System
-from substrates.wiring import HashedByContent, SparseMap
+from substrates.wiring import HashedByContent, SparseMap, summed, taken
 
 State = Inexact[Array, "..."]
 """The positions of the free nodes, shape (free nodes, dim), or the free coordinates, metres."""
@@ -23,38 +23,58 @@ DENSE_INCIDENCE = 2**18
 
 def length(vectors: Inexact[Array, "*springs dim"]) -> Inexact[Array, "*springs"]:
     """The length of each vector; analytic, and with the derivative 0 for a vector of no length."""
-    square = jnp.sum(vectors * vectors, axis=-1)
-    none = square == 0
-    return jnp.where(none, 0.0, jnp.sqrt(jnp.where(none, 1.0, square)))
+    root, none = _root(vectors)
+    return root - none
 
 
-def direction(
-    vectors: Inexact[Array, "springs dim"], lengths: Inexact[Array, "springs"]
-) -> Inexact[Array, "springs dim"]:
-    """The unit vector along each spring; 0 for one of no length."""
-    none = lengths == 0
-    return vectors * jnp.where(none, 0.0, 1 / jnp.where(none, 1.0, lengths))[..., None]
+class Stretch(eqx.Module):
+    """Springs whose ends stand somewhere.
 
-
-def stiffness_blocks(
-    stiffness: Float[Array, "springs"],
-    rest_length: Float[Array, "springs"],
-    vectors: Float[Array, "springs dim"],
-    least: float | None = None,
-) -> Float[Array, "springs dim dim"]:
-    """The Hessian of each spring's energy in its vector, K = k (n n' + (1 - l/r)(1 - n n')), shape (m, dim, dim).
-
-    1 - l/r, the stiffness against sideways motion in units of its own, is negative under compression. With `least` it
-    is at least that, so that K is positive definite.
+    Attributes:
+        length: of each spring, metres.
+        inverse: 1/length; 0 for a spring of no length.
+        along: the unit vector from the first node to the second; 0 for a spring of no length.
+        tension: k (length - rest length), newtons.
     """
-    lengths = length(vectors)
-    unit = direction(vectors, lengths)
-    sideways = 1 - rest_length / jnp.where(lengths == 0, rest_length, lengths)
-    if least is not None:
-        sideways = jnp.maximum(sideways, least)
-    identity = jnp.eye(vectors.shape[-1], dtype=vectors.dtype)
-    outer = unit[..., :, None] * unit[..., None, :]
-    return stiffness[..., None, None] * (sideways[..., None, None] * (identity - outer) + outer)
+
+    length: Inexact[Array, "springs"]
+    inverse: Inexact[Array, "springs"]
+    along: Inexact[Array, "springs dim"]
+    tension: Inexact[Array, "springs"]
+
+    @classmethod
+    def of(
+        cls,
+        stiffness: Float[Array, "springs"],
+        rest_length: Float[Array, "springs"],
+        vectors: Inexact[Array, "springs dim"],
+    ) -> Stretch:
+        """The springs along some vectors."""
+        root, none = _root(vectors)
+        lengths, inverse = root - none, (1 - none) / root
+        return cls(lengths, inverse, vectors * inverse[:, None], stiffness * (lengths - rest_length))
+
+    @property
+    def pulls(self) -> Inexact[Array, "springs dim"]:
+        """The force of each spring on its first node, newtons."""
+        return self.tension[:, None] * self.along
+
+    def blocks(self, stiffness: Float[Array, "springs"]) -> Inexact[Array, "springs dim dim"]:
+        """The Hessian of each spring's energy in its vector, K = k n n' + (tension/length) (1 - n n').
+
+        The stiffness against sideways motion is negative under compression.
+        """
+        across = self.tension * self.inverse
+        outer = self.along[:, :, None] * self.along[:, None, :]
+        identity = np.eye(self.along.shape[1], dtype=self.along.dtype)
+        return (stiffness - across)[:, None, None] * outer + across[:, None, None] * identity
+
+
+def _root(vectors: Array) -> tuple[Array, Array]:
+    """The length of each vector, 1 where it has none, and there another 1, elsewhere 0."""
+    square = jnp.sum(vectors * vectors, axis=-1)
+    none = (square == 0).astype(square.dtype)
+    return jnp.sqrt(square + none), none
 
 
 def zero_mode_threshold(dtype: Any) -> float:
@@ -166,16 +186,6 @@ class Topology(HashedByContent):
             carry[unknown, block] = ground[self.free[unknown] // self.dim]
         return fit, carry
 
-    @functools.cached_property
-    def incident(self) -> np.ndarray | None:
-        """For every node its springs, as `springs_at` lists them."""
-        return self.springs_at(np.arange(self.n))
-
-    @functools.cached_property
-    def incident_to_free(self) -> np.ndarray | None:
-        """For every node with a free coordinate its springs, as `springs_at` lists them."""
-        return self.springs_at(self.free_nodes)
-
     def free_of(self, at_nodes: Inexact[Array, "nodes dim"]) -> Inexact[Array, "free"]:
         """The free coordinates of vectors at the nodes with a free coordinate."""
         flat = at_nodes.reshape(-1)
@@ -183,76 +193,96 @@ class Topology(HashedByContent):
             return flat
         return flat[np.searchsorted(self.free_nodes, self.free // self.dim) * self.dim + self.free % self.dim]
 
-    def springs_at(self, nodes: np.ndarray) -> np.ndarray | None:
-        """For each of some nodes its springs: k for the second end of spring k, m + k for its first, 2m to pad.
-
-        None where a few nodes have so many springs that the table would be mostly padding.
-        """
-        m = len(self.edges)
-        degree = np.bincount(self.edges.ravel(), minlength=self.n)
-        width = int(degree[nodes].max(initial=0))
-        if nodes.size * width > 8 * max(2 * m, self.n):
-            return None
-        ends = np.concatenate([self.edges[:, 1], self.edges[:, 0]])
-        order = np.argsort(ends, kind="stable")
-        row = np.full(self.n, -1)
-        row[nodes] = np.arange(nodes.size)
-        column = np.arange(2 * m) - np.concatenate([[0], np.cumsum(degree)])[ends[order]]
-        listed = row[ends[order]] >= 0
-        table = np.full((nodes.size, width), 2 * m, np.int32)
-        table[row[ends[order]][listed], column[listed]] = order[listed]
-        return table
-
-    def collect(self, pulls: Inexact[Array, "springs dim"]) -> Inexact[Array, "coordinates"]:
-        """The force on every coordinate from what each spring does to its second node; the first feels the opposite."""
-        total = jnp.zeros((self.n, self.dim), pulls.dtype)
-        return total.at[self.edges[:, 1]].add(pulls).at[self.edges[:, 0]].add(-pulls).reshape(-1)
-
     @functools.cached_property
-    def incidence_at_free(self) -> np.ndarray | None:
-        """1 where a spring has its second end at a node with a free coordinate, -1 its first; None for large ones."""
+    def incidence(self) -> np.ndarray | None:
+        """For nodes with a free coordinate and springs, 1 at the first end, -1 at the second; None for large ones."""
         m = len(self.edges)
         if self.free_nodes.size * m > DENSE_INCIDENCE:
             return None
         incidence = np.zeros((self.n, m))
-        incidence[self.edges[:, 1], np.arange(m)] += 1
-        incidence[self.edges[:, 0], np.arange(m)] -= 1
+        incidence[self.edges[:, 0], np.arange(m)] += 1
+        incidence[self.edges[:, 1], np.arange(m)] -= 1
         return incidence[self.free_nodes]
 
-    def collect_at_free(self, pulls: Inexact[Array, "springs dim"]) -> Inexact[Array, "free"]:
-        """The force on the free coordinates alone."""
-        if self.incidence_at_free is not None:
-            incidence = jnp.asarray(self.incidence_at_free, pulls.dtype)
-            return self.free_of(jnp.matmul(incidence, pulls, precision="highest"))
-        if self.incident_to_free is None:
-            return self.collect(pulls)[self.free]
-        padded = jnp.concatenate([pulls, -pulls, jnp.zeros((1, self.dim), pulls.dtype)])
-        return self.free_of(jnp.sum(padded[self.incident_to_free], axis=1))
+    @functools.cached_property
+    def springs_at_free(self) -> np.ndarray | None:
+        """For each node with a free coordinate its springs: k for the first end of spring k, m + k for its second, 2m
+        to pad; None where a few nodes have so many springs that the table would be mostly padding.
+        """
+        m, nodes = len(self.edges), self.free_nodes
+        ends = self.edges.T.ravel()
+        degree = np.bincount(ends, minlength=self.n)
+        width = int(degree[nodes].max(initial=0))
+        if nodes.size * width > 8 * max(2 * m, self.n):
+            return None
+        order = np.argsort(ends, kind="stable")
+        column = np.arange(2 * m) - np.concatenate([[0], np.cumsum(degree)])[ends[order]]
+        table = np.full((self.n, width), 2 * m, np.int32)
+        listed = column < width
+        table[ends[order][listed], column[listed]] = order[listed]
+        return table[nodes]
 
-    def sum_at_nodes(self, weights: Inexact[Array, "springs"]) -> Inexact[Array, "n"]:
-        """For every node the sum over its springs."""
-        if self.incident is None:
-            return jax.ops.segment_sum(
-                jnp.concatenate([weights, weights]), jnp.asarray(self.edges.T.reshape(-1)), self.n
+    def meet(
+        self, pulls: Inexact[Array, "springs dim"], sizes: Inexact[Array, "springs sizes"] | None = None
+    ) -> tuple[Inexact[Array, "free"], Inexact[Array, "free_nodes sizes"] | None]:
+        """What meets at the free coordinates of forces on the first node of each spring and the opposite on its second,
+        and at their nodes of numbers that springs bring to both.
+        """
+        if self.incidence is not None:
+            incidence = self.incidence.astype(pulls.dtype)
+            forces = jnp.matmul(incidence, pulls, precision="highest")
+            return self.free_of(forces), None if sizes is None else jnp.matmul(
+                abs(incidence), sizes, precision="highest"
             )
-        padded = jnp.concatenate([weights, weights, jnp.zeros(1, weights.dtype)])
-        return jnp.sum(padded[self.incident], axis=1)
+        first = pulls if sizes is None else jnp.concatenate([pulls, sizes], axis=1)
+        signs = np.where(np.arange(first.shape[1]) < self.dim, -1.0, 1.0).astype(pulls.dtype)
+        if self.springs_at_free is None:
+            total = jnp.zeros((self.n, first.shape[1]), pulls.dtype)
+            total = total.at[self.edges[:, 0]].add(first).at[self.edges[:, 1]].add(first * signs)[self.free_nodes]
+        else:
+            ends = jnp.concatenate([first, first * signs, np.zeros((1, first.shape[1]), pulls.dtype)])
+            total = jnp.sum(_rows(ends, self.springs_at_free), axis=1)
+        return self.free_of(total[:, : self.dim]), None if sizes is None else total[:, self.dim :]
+
+    def at_coordinates(self, at_nodes: Inexact[Array, "free_nodes"]) -> Inexact[Array, "free"]:
+        """For every free coordinate the number of its node."""
+        return self.free_of(jnp.broadcast_to(at_nodes[:, None], (self.free_nodes.size, self.dim)))
+
+    def placed(self, free: Inexact[Array, "free"], prescribed: Inexact[Array, "prescribed"]) -> Inexact[Array, "n dim"]:
+        """The vectors at all nodes whose free and prescribed coordinates are given."""
+        return taken(jnp.concatenate([free, prescribed]), self.gather.reshape(self.n, self.dim))
 
     def vectors(self, positions: Inexact[Array, "n dim"]) -> Inexact[Array, "springs dim"]:
         """The vector of each spring from its first node to its second, metres."""
-        return positions[self.edges[:, 1]] - positions[self.edges[:, 0]]
+        return _rows(positions, self.edges[:, 1]) - _rows(positions, self.edges[:, 0])
+
+    def shown(self, positions: Inexact[Array, "n dim"]) -> Inexact[Array, "outputs"]:
+        """What is read where the nodes stand so."""
+        if self.read_map is None:
+            return length(_rows(positions, self.pairs[:, 1]) - _rows(positions, self.pairs[:, 0]))
+        if self.reading == "displacement":
+            positions = positions - self.reference.astype(positions.real.dtype)
+        return self.read_map(positions.reshape(-1))
+
+    @functools.cached_property
+    def read_slopes(self) -> np.ndarray:
+        """The derivatives of displacements or positions that are read in `read_coordinates`."""
+        assert self.read_map is not None
+        return self.read_map.to_scipy().tocsc()[:, self.free[self.read_coordinates]].toarray()
 
     def node_stiffness(self, stiffness: Float[Array, "springs"]) -> Float[Array, "free"]:
         """For every free coordinate the sum of the stiffnesses at its node; the largest where that is 0."""
-        at_nodes = self.sum_at_nodes(stiffness)[self.free // self.dim]
+        _, at_nodes = self.meet(jnp.zeros((len(self.edges), self.dim), stiffness.dtype), stiffness[:, None])
+        assert at_nodes is not None
         largest = jnp.max(at_nodes, initial=0.0)
-        return jnp.where(at_nodes > 0, at_nodes, jnp.where(largest > 0, largest, 1.0))
+        held = jnp.where(at_nodes > 0, at_nodes, jnp.where(largest > 0, largest, 1.0))
+        return self.at_coordinates(held[:, 0])
 
     def hessian(self, blocks: Float[Array, "springs dim dim"]) -> Float[Array, "free free"]:
-        """The dense Hessian over the free coordinates of spring energies with given `stiffness_blocks`."""
-        pattern = hessian_pattern(self)
-        entries = blocks.reshape(-1)[pattern.entry] * pattern.sign.astype(blocks.dtype)
-        return jnp.zeros((self.free.size,) * 2, blocks.dtype).at[pattern.rows, pattern.columns].add(entries)
+        """The dense Hessian over the free coordinates of spring energies with given `Stretch.blocks`."""
+        pattern, size = hessian_pattern(self), self.free.size
+        entries = taken(blocks.reshape(-1), pattern.entry) * pattern.sign.astype(blocks.dtype)
+        return summed(entries, pattern.rows * size + pattern.columns, size**2).reshape(size, size)
 
     @functools.cached_property
     def volume(self) -> float:
@@ -294,6 +324,24 @@ def hessian_pattern(topology: Topology) -> HessianPattern:
     return HessianPattern(rows, columns, entry, sign)
 
 
+class Weighed(eqx.Module):
+    """What springs and loads do where nodes stand somewhere.
+
+    Attributes:
+        springs: how they are stretched.
+        energy: joules.
+        force: on the free coordinates, newtons.
+        scale: the sizes of the forces that meet there, see `ElasticNetwork.force_scale`.
+        extent: how far from the origin a coordinate is, metres.
+    """
+
+    springs: Stretch
+    energy: Inexact[Array, ""]
+    force: Inexact[Array, "free"]
+    scale: Float[Array, "free"]
+    extent: Float[Array, ""]
+
+
 class SpringNetwork(System, Protocol):
     """What solvers know of an elastic network."""
 
@@ -305,5 +353,10 @@ class SpringNetwork(System, Protocol):
     def topology(self) -> Topology: ...
     @property
     def reference(self) -> np.ndarray: ...
-    def energy(self, state: State, x: Float[Array, "inputs"]) -> Inexact[Array, ""]: ...
+    def prescribed(self, x: Float[Array, "inputs"]) -> Inexact[Array, "prescribed"]: ...
+    def weighed(self, positions: Inexact[Array, "n dim"]) -> Weighed: ...
     def positions(self, state: State, x: Float[Array, "inputs"]) -> Inexact[Array, "n dim"]: ...
+
+
+def _rows(values: Inexact[Array, "rows dim"], rows: np.ndarray) -> Inexact[Array, "*places dim"]:
+    return values.at[rows].get(mode="promise_in_bounds", wrap_negative_indices=False)

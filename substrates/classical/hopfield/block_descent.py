@@ -24,7 +24,7 @@ from substrates.classical.hopfield.layers import (
 )
 from substrates.nudge import Nudge, Pin
 from substrates.solvers.solver import Equilibrium, Solver, Status, left_over, tolerance
-from substrates.wiring import Convolution, Dense, Strength
+from substrates.wiring import Convolution, Dense, Strength, sweep_layers
 from substrates.wiring.layers import feed
 
 Carry = tuple[State, State]
@@ -132,7 +132,8 @@ class BlockDescent(Solver):
             change = jnp.where(push, endless, change)
             return settle(carry, step, change, jnp.where(still, rough, limit)), still
 
-        outer = settle(carry, jnp.zeros((), jnp.int32), endless, rough), saddles
+        first = carry, endless, jnp.asarray(True), jnp.zeros((), jnp.int32), endless
+        outer = first, saddles
         (carry, residual, moves, step, _), aside = jax.lax.while_loop(unsettled, again, outer)
         return carry, residual, moves | aside, step
 
@@ -173,9 +174,11 @@ class _Layers:
         return coupling.convolve_back(coupling.unpool(after, lifts[k]), state[k].shape)
 
     def sweep(self, carry: Carry) -> Carry:
+        return sweep_layers(self._in_turn, carry, self.last + 1, self.nudge)
+
+    def _in_turn(self, carry: Carry, order: Sequence[int]) -> Carry:
         state, lifts = list(carry[0]), list(carry[1])
-        order = range(self.last + 1)
-        for k in order if self.nudge is None else reversed(order):
+        for k in order:
             if k == self.last:
                 state[k] = output_at_rest(state[k], self.from_before(lifts, k), self.nudge)
             else:

@@ -58,9 +58,12 @@ def output_at_rest(o: Float[Array, "outputs"], a: Float[Array, "outputs"], nudge
         return a
     if isinstance(nudge, Pin):
         return o
+    pull, stiffness = nudge.pull_and_stiffness(o)
+    curvature = 1 + stiffness
+    step = (a - o + pull) / jnp.where(curvature > 0, curvature, 1)
+    if nudge.affine and nudge.separable:
+        return o + step
     energy = lambda o: jnp.sum(0.5 * o**2 - a * o) + nudge.energy(o)
-    curvature = 1 + nudge.stiffness(o)
-    step = (a - o + nudge.pull(o)) / jnp.where(curvature > 0, curvature, 1)
     size = jnp.sum(0.5 * o**2 + jnp.abs(a * o)) + jnp.abs(nudge.energy(o))
     return o + downhill(lambda t: energy(o + t * step), energy(o), size) * step
 

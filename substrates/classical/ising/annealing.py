@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PRNGKeyArray, PyTree
+from jax.flatten_util import ravel_pytree
+from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
-from substrates.classical.ising.spins import GroundStateSolver, Spins
+from substrates.classical.ising.spins import Spins
 from substrates.classical.ising.sweeps import DRAW, Sweeps, check_counts, sweep_words
 from substrates.nudge import Nudge, Pin
-from substrates.solvers.solver import Equilibrium, judge, tolerance
+from substrates.solvers.solver import Equilibrium, Solver, judge, tolerance
 
 
-class Annealing(GroundStateSolver):
+class Annealing(Solver):
     """Simulated annealing: Metropolis sweeps of replicas while the temperature falls, then a descent; the best is kept.
 
     The inverse temperature rises linearly from 1/hot to 1/cold. Temperatures are given in units of the root mean square
     of the local field at random spins, sqrt(mean_i (h_i^2 + sum_j J_ij^2)), at the input and nudge at hand. The descent
     flips every spin that releases energy until none does, so that the residual is zero.
 
-    From spins it anneals in reverse: it starts at the temperature `warm`, and the start itself descends beside the
-    replicas and wins ties. So it never ends above its start, and a nudge that does nothing changes nothing.
+    From a start whose spins are all decided it anneals in reverse, from the temperature `warm`. The start itself
+    descends beside the replicas and wins ties. So it never ends above its start, and a nudge that does nothing changes
+    nothing.
 
     Attributes:
         sweeps: how many sweeps from hot to cold.
@@ -29,7 +30,6 @@ class Annealing(GroundStateSolver):
         hot, cold: the first and last temperature.
         warm: the first temperature of a reverse annealing.
         reverse_sweeps: how many sweeps a reverse annealing takes.
-        from_spins: whether it anneals in reverse.
 
     Source: Kirkpatrick, Gelatt and Vecchi 1983; reverse annealing for the nudged phase, Laydevant, Markovic and
     Grollier 2024, arXiv 2305.18321.
@@ -41,7 +41,6 @@ class Annealing(GroundStateSolver):
     cold: float = 0.1
     warm: float = 0.4
     reverse_sweeps: int = 100
-    from_spins: bool = False
 
     def __check_init__(self):
         check_counts(self, sweeps=0, replicas=1, reverse_sweeps=0)
@@ -52,26 +51,38 @@ class Annealing(GroundStateSolver):
             if value < self.cold:
                 raise ValueError(f"{name}: wanted a temperature of at least cold = {self.cold}, got {value}")
 
-    def reversed(self) -> Annealing:
-        return eqx.tree_at(lambda solver: solver.from_spins, self, True)
-
     def __call__(
         self, substrate: Spins, x: PyTree, nudge: Nudge | Pin | None, start: PyTree, key: PRNGKeyArray | None
     ) -> Equilibrium:
         key = jax.random.key(0) if key is None else key
+        undecided = jnp.any(ravel_pytree(start)[0] == 0)
         start = pinned(substrate, start, nudge)
         kernel = substrate.sweeps(x, nudge)
-        first, count = (self.warm, self.reverse_sweeps) if self.from_spins else (self.hot, self.sweeps)
+        first = jnp.where(undecided, self.hot, self.warm).astype(kernel.dtype)
+        count = jnp.where(undecided, self.sweeps, self.reverse_sweeps)
         spins = kernel.replicate(start, self.replicas, sweep_words(key, DRAW))
-        spins = kernel.run(spins, key, schedule(kernel, first, self.cold, count, self.replicas))
+        spins = anneal(kernel, spins, key, first, self.cold, count)
         state, steps = best(substrate, x, nudge, kernel, spins, start, sweep_words(key, DRAW - 1))
         return judge(substrate, state, x, nudge, count + steps, tolerance(substrate, state, x, nudge))
 
 
-def schedule(kernel: Sweeps, first: float, last: float, count: int, replicas: int) -> Float[Array, "sweeps replicas"]:
-    """Inverse temperatures that rise linearly, for all replicas alike; `first` and `last` in units of the scale."""
-    inverse = jnp.linspace(1 / first, 1 / last, count, dtype=kernel.dtype) / kernel.unit
-    return jnp.broadcast_to(inverse[:, None], (count, replicas))
+def anneal(
+    kernel: Sweeps,
+    spins: PyTree,
+    key: PRNGKeyArray,
+    first: Float[Array, ""],
+    last: float,
+    count: Int[Array, ""],
+) -> PyTree:
+    """Metropolis sweeps at inverse temperatures that rise linearly, `first` and `last` in units of the scale."""
+    replicas = jax.tree.leaves(spins)[0].shape[kernel.replica_axis]
+
+    def sweep(t: Int[Array, ""], spins: PyTree) -> PyTree:
+        part = (t / jnp.maximum(count - 1, 1)).astype(kernel.dtype)
+        inverse = ((1 - part) / first + part / last) / kernel.unit
+        return kernel.metropolis(spins, jnp.broadcast_to(inverse, (replicas,)), sweep_words(key, t))
+
+    return jax.lax.fori_loop(0, count, sweep, spins)
 
 
 def best(

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import PRNGKeyArray
 
 from substrates import arguments
-from substrates.wiring import Bonds, Dense, Graph, lattice_edges
+from substrates.wiring import Bonds, Dense, Graph, Roles, lattice_edges
 
 # graphs
 
@@ -21,20 +21,14 @@ def from_edges(
     edges: Any, n: int | None, coupling: Any, field: Any, inputs: Any, outputs: Any, shape: tuple[int, ...] = ()
 ) -> dict[str, Any]:
     """The fields of the model that `IsingModel.from_edges` describes."""
-    inputs, outputs = _nodes("inputs", inputs), _nodes("outputs", outputs)
-    pairs = np.asarray(edges)
+    members, pairs = {"inputs": inputs, "outputs": outputs}, np.asarray(edges)
     if n is None:
-        n = arguments.count_nodes({"edges": pairs, "inputs": inputs, "outputs": outputs}, [field], grow=True)
+        n = arguments.count_nodes({"edges": pairs, **members}, [field], grow=True)
     n = arguments.whole("n", n)
     graph = Graph.from_edges(pairs, n)
     if n < 1:
         raise ValueError(f"n: wanted at least one spin, got {n}")
-    for name, nodes in (("inputs", inputs), ("outputs", outputs)):
-        wrong = [node for node in nodes if not 0 <= node < n]
-        if wrong:
-            raise ValueError(f"{name}: wanted spins from 0 to {n - 1}, got {wrong[:5]}")
-        if len(set(nodes)) < len(nodes):
-            raise ValueError(f"{name}: wanted each spin once, got {list(nodes)}")
+    inputs, outputs = (arguments.different_nodes(name, nodes, n, "spin") for name, nodes in members.items())
     both = sorted(set(inputs) & set(outputs))
     if both:
         raise ValueError(f"outputs: wanted spins that no input holds, got {both[:5]}, which are inputs")
@@ -43,8 +37,12 @@ def from_edges(
     weight = arguments.one_each("coupling", coupling, len(graph.edges), "edge", owner="model")
     fields = arguments.one_each("field", field, n, "spin", owner="model")
     dtype = jnp.result_type(weight.dtype, fields.dtype)
-    bonds = Bonds(weight.astype(dtype), graph)
-    return {"coupling": bonds, "field": fields.astype(dtype), "inputs": inputs, "outputs": outputs, "shape": shape}
+    return {
+        "coupling": Bonds(weight.astype(dtype), graph),
+        "field": fields.astype(dtype),
+        "roles": Roles.of(graph, inputs, outputs=outputs),
+        "shape": shape,
+    }
 
 
 def from_networkx(
@@ -63,9 +61,7 @@ def lattice(
     shape: int | Sequence[int], periodic: bool, coupling: Any, field: Any, inputs: Any, outputs: Any
 ) -> dict[str, Any]:
     """The fields of the model that `IsingModel.lattice` describes."""
-    sides = tuple(np.atleast_1d(np.asarray(shape)).tolist())
-    if not sides or not all(isinstance(side, int) and side > 0 for side in sides):
-        raise ValueError(f"shape: wanted positive numbers of spins along each axis, got {shape}")
+    sides = arguments.sides(shape, "spin")
     edges = lattice_edges(sides, periodic)
     return from_edges(edges, int(np.prod(sides)), coupling, field, inputs, outputs, sides)
 
@@ -116,15 +112,6 @@ def from_bqm(bqm: Any, inputs: Sequence[Hashable], outputs: Sequence[Hashable]) 
         [number[label] for label in inputs],
         [number[label] for label in outputs],
     )
-
-
-def _nodes(name: str, nodes: Any) -> tuple[int, ...]:
-    array = np.asarray(nodes)
-    if array.size == 0:
-        return ()
-    if array.ndim != 1 or not np.issubdtype(array.dtype, np.integer):
-        raise ValueError(f"{name}: wanted a sequence of integer spin numbers, got {nodes}; from_networkx takes labels")
-    return tuple(array.tolist())
 
 
 # layers

@@ -9,6 +9,7 @@ from jaxtyping import Array, Bool, Float, Int, UInt32
 
 from substrates.classical.ising.graph import GraphSweeps
 from substrates.classical.ising.sweeps import Sweeps, counted_uniform, counters, mix
+from substrates.wiring import taken
 
 
 class Clusters:
@@ -29,14 +30,18 @@ class Clusters:
                 "update: cluster updates see a nudge as fields, got a cost that is not a sum over outputs; take "
                 "update='heat bath', or give the nudge `about=` an output"
             )
-        layout = kernel.layout
+        self.kernel, self.neighbours, self.bonds_at = kernel, kernel.nodes, kernel.along
+        weight, layout = kernel.coupling.weight, kernel.layout
+        if layout is None:
+            places = taken(kernel.roles.place, kernel.coupling.graph.edges)
+            self.weight = jnp.where(jnp.all(places < kernel.size, axis=1), weight, 0)
+            self.ends = tuple(jnp.minimum(places, kernel.size - 1).T)
+            return
         once = np.flatnonzero(layout.rows < layout.columns)
-        self.kernel, self.ends = kernel, (layout.rows[once], layout.columns[once])
-        self.weight = kernel.weight[layout.along[once]]
-        self.neighbours, along = layout.neighbours
-        number = np.full(along.max(initial=0) + 2, len(once))  # the last bond stands for none
+        self.ends, self.weight = (layout.rows[once], layout.columns[once]), weight[layout.along[once]]
+        number = np.full(len(weight) + 1, len(once))  # the last bond stands for none
         number[layout.along[once]] = np.arange(len(once))
-        self.bonds_at = number[along]
+        self.bonds_at = number[kernel.along]
 
     def update(
         self,

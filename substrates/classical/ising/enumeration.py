@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import jax
@@ -10,9 +11,9 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
-from substrates.classical.ising.spins import GroundStateSolver, Spins
+from substrates.classical.ising.spins import Spins
 from substrates.nudge import Nudge, Pin
-from substrates.solvers.solver import Equilibrium, judge, tolerance
+from substrates.solvers.solver import Equilibrium, Solver, judge, tolerance
 
 MOST_SPINS = 24
 
@@ -22,16 +23,13 @@ MOST_SPINS_UNASKED = 12
 _BLOCK = 12
 
 
-class Enumeration(GroundStateSolver):
+class Enumeration(Solver):
     """The configuration of lowest total energy of all 2^n, for up to 24 free spins; any cost, no key.
 
     Among configurations of equal energy it takes the one with the fewest flips from the start. Where rounding leaves
     others as low, it looks again at what each changes of the lowest, so that weak couplings decide what strong ones do
     not. Configurations are looked at in blocks of 4096.
     """
-
-    def reversed(self) -> Enumeration:
-        return self
 
     def __call__(
         self, substrate: Spins, x: PyTree, nudge: Nudge | Pin | None, start: PyTree, key: PRNGKeyArray | None
@@ -40,68 +38,69 @@ class Enumeration(GroundStateSolver):
         check_size("solver", flat.size, MOST_SPINS)
         low = configurations(min(flat.size, _BLOCK), flat.dtype)
         high_spins = flat.size - low.shape[1]
+        scale = substrate.force_scale(start, x)
+        rounding = 16 * jnp.finfo(flat.dtype).eps * jnp.sum(ravel_pytree(scale)[0])
 
         def block(number):
+            if not high_spins:
+                return low
             bits = (number >> jnp.arange(high_spins, dtype=jnp.int32)) & 1
             high = jnp.broadcast_to((2 * bits - 1).astype(flat.dtype), (low.shape[0], high_spins))
             return jnp.concatenate([low, high], axis=1)
 
-        scale = jnp.sum(ravel_pytree(substrate.force_scale(start, x))[0])
-        rounding = 16 * jnp.finfo(flat.dtype).eps * scale
+        def search(first, measure):
+            """The spins with the lowest of what is measured with what rounding may make of it, of those that rounding
+            does not tell apart the ones with the fewest flips, lower than what it begins with: (that, flips, spins),
+            and whether rounding left several.
+            """
 
-        def look(number, carry):
-            best, lowest, flips, tied = carry
-            spins = block(number)
-            energies = jax.vmap(lambda s: self._energy(substrate, unravel(s), x, nudge))(spins)
-            near = energies <= jnp.min(energies) + rounding
-            moved = jnp.sum(jnp.abs(spins - flat), axis=1)
-            index = jnp.argmin(jnp.where(near, moved, jnp.inf))
-            tie = jnp.abs(energies[index] - lowest) <= rounding
-            better = jnp.where(tie, moved[index] < flips, energies[index] < lowest)
-            choose = lambda new, old: jnp.where(better, new, old)
-            tied = jnp.where(tie, True, choose(jnp.sum(near) > 1, tied))
-            return choose(spins[index], best), choose(energies[index], lowest), choose(moved[index], flips), tied
+            def look(number, carry):
+                best, tied = carry
+                spins = block(number)
+                values, off = jax.vmap(measure)(spins)
+                moved = jnp.sum(jnp.abs(spins - flat), axis=1)
+                table = jnp.concatenate([values[:, None], moved[:, None], off[:, None], spins], axis=1)
+                row = lambda index: table.at[index].get(mode="promise_in_bounds", wrap_negative_indices=False)
+                least = row(jnp.argmin(values))
+                near = values <= least[0] + least[2]
+                new = row(jnp.argmin(jnp.where(near, moved, jnp.inf)))
+                tie = jnp.abs(new[0] - best[0]) <= new[2]
+                better = jnp.where(tie, new[1] < best[1], new[0] < best[0])
+                tied = tie | jnp.where(better, jnp.sum(near) > 1, tied)
+                return jnp.where(better, new, best), tied
 
-        infinity = jnp.asarray(jnp.inf, flat.dtype)
-        first = (jnp.ones_like(flat), infinity, infinity, jnp.asarray(False))
-        best, _, _, tied = jax.lax.fori_loop(0, 2**high_spins, look, first)
+            return jax.lax.fori_loop(0, 2**high_spins, look, (first, jnp.asarray(False)))
 
-        def compare(number, carry):
-            reference, best, lowest, flips = carry
-            spins = block(number)
+        beginning = lambda value, spins: jnp.concatenate([np.asarray(value, flat.dtype), spins])
+        everywhere = lambda s: (self._energy(substrate, unravel(s), x, nudge), rounding)
+        best, tied = search(beginning([np.inf, np.inf, 0], jnp.ones_like(flat)), everywhere)
 
-            def below(s):
-                change, rounding = substrate.energy_change(unravel(reference), unravel(s), x, nudge)
-                allowed = jnp.isfinite(self._energy(substrate, unravel(s), x, nudge))
-                return jnp.where(allowed & (change < -rounding), change, 0), rounding
-
-            change, rounding = jax.vmap(below)(spins)
-            least = jnp.argmin(change)
-            near = change <= change[least] + rounding[least]
-            moved = jnp.sum(jnp.abs(spins - flat), axis=1)
-            index = jnp.argmin(jnp.where(near, moved, jnp.inf))
-            tie = jnp.abs(change[index] - lowest) <= rounding[index]
-            better = (change[index] < 0) & jnp.where(tie, moved[index] < flips, change[index] < lowest)
-            choose = lambda new, old: jnp.where(better, new, old)
-            return reference, choose(spins[index], best), choose(change[index], lowest), choose(moved[index], flips)
+        def below(reference, s):
+            change, off = substrate.energy_change(unravel(reference), unravel(s), x, nudge)
+            allowed = jnp.isfinite(change) & (change < -off) & self._held(substrate, unravel(s), x, nudge)
+            return jnp.where(allowed, change, 0), off
 
         def again(carry):
             best, _, looks = carry
-            zero = jnp.zeros((), flat.dtype)
-            _, found, change, _ = jax.lax.fori_loop(0, 2**high_spins, compare, (best, best, zero, infinity))
-            return found, change < 0, looks + 1
+            found, _ = search(beginning([0, 0, 0], best), functools.partial(below, best))
+            return found[3:], found[0] < 0, looks + 1
 
-        best, _, _ = jax.lax.while_loop(lambda carry: carry[1] & (carry[2] < flat.size), again, (best, tied, 0))
+        going = lambda carry: carry[1] & (carry[2] < flat.size)
+        best, _, _ = jax.lax.while_loop(going, again, (best[3:], tied, 0))
         state = unravel(best)
-        return judge(substrate, state, x, nudge, 2**flat.size, tolerance(substrate, state, x, nudge))
+        limit = tolerance(substrate, state, x, nudge, scale=scale)
+        return judge(substrate, state, x, nudge, 2**flat.size, limit)
 
     def _energy(self, substrate: Spins, state: PyTree, x: PyTree, nudge: Nudge | Pin | None) -> Float[Array, ""]:
         energy = substrate.total_energy(state, x, nudge)
-        if isinstance(nudge, Pin):
-            low, high = substrate.levels
-            held = jnp.abs(substrate.read(state, x) - nudge.target) < 1e-3 * (high - low)
-            return jnp.where(jnp.all(held), energy, jnp.inf)
-        return energy
+        return jnp.where(self._held(substrate, state, x, nudge), energy, jnp.inf) if isinstance(nudge, Pin) else energy
+
+    def _held(self, substrate: Spins, state: PyTree, x: PyTree, nudge: Nudge | Pin | None) -> Any:
+        """Whether the outputs are where a pin wants them."""
+        if not isinstance(nudge, Pin):
+            return True
+        low, high = substrate.levels
+        return jnp.all(jnp.abs(substrate.read(state, x) - nudge.target) < 1e-3 * (high - low))
 
 
 def configurations(n: int, dtype: Any) -> Float[Array, "configurations n"]:

@@ -133,11 +133,11 @@ class LayeredSpins(Spins):
         return _felt(*jax.tree.map(jnp.abs, (self.held_field(x), self.coupling[1:], state)))
 
     def free_couplings(self) -> tuple[Int[np.ndarray, "m 2"], Float[Array, "m"]]:
-        pairs, couplings, first = [np.zeros((0, 2), int)], [jnp.zeros(0, self.field[0].dtype)], 0
+        pairs, couplings, first = [np.zeros((0, 2), np.int32)], [jnp.zeros(0, self.field[0].dtype)], 0
         for block in self.coupling[1:]:
             before, after = block.weight.shape
             i, j = np.indices((before, after))
-            pairs.append(np.stack([first + i.ravel(), first + before + j.ravel()], axis=1))
+            pairs.append(np.stack([first + i.ravel(), first + before + j.ravel()], axis=1, dtype=np.int32))
             couplings.append(block.weight.ravel())
             first += before
         return np.concatenate(pairs), jnp.concatenate(couplings)

@@ -6,8 +6,8 @@ from typing import Any
 
 import equinox as eqx
 import jax.numpy as jnp
+import scipy
 from jaxtyping import Array, Bool, Float, Int
-from scipy.special import fdtri
 
 MOST_RHAT = 1.05
 """Chains whose split R-hat is at most this have mixed, however sharply it can be measured."""
@@ -63,7 +63,7 @@ class HalfChains(eqx.Module):
         between = n * jnp.var(means, axis=(0, 1), ddof=1)
         rounding = n * (16 * jnp.finfo(means.dtype).eps * self.reference) ** 2
         together = lambda values: jnp.append(values[:alone], jnp.sum(values[alone:]))
-        chance = float(fdtri(halves - 1, halves * (n - 1), 1 - _FALSE_ALARM / (alone + 1)))
+        chance = float(scipy.special.fdtri(halves - 1, halves * (n - 1), 1 - _FALSE_ALARM / (alone + 1)))
         most = max(1 + n * (MOST_RHAT**2 - 1), 2 * chance)
         mixed = jnp.all(together(between) <= most * together(within) + together(rounding))
         return mixed if self.sums.shape[1] > 1 else mixed & jnp.any(within > 0)

@@ -14,13 +14,13 @@ from substrates.classical.ising import build, pictures
 from substrates.classical.ising.annealing import Annealing
 from substrates.classical.ising.ensemble import boltzmann_ensemble
 from substrates.classical.ising.enumeration import MOST_SPINS_UNASKED, Enumeration
-from substrates.classical.ising.graph import GraphSweeps, Layout, layout_of
+from substrates.classical.ising.graph import GraphSweeps
 from substrates.classical.ising.layered import LayeredSpins
 from substrates.classical.ising.sampling import sampled_ensemble
 from substrates.classical.ising.spins import Spins
 from substrates.nudge import Nudge, Pin
 from substrates.solvers.solver import Solver
-from substrates.wiring import Bonds
+from substrates.wiring import Bonds, CompiledRoles, Roles, taken
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -48,64 +48,61 @@ class IsingModel(Spins):
     Attributes:
         coupling: J, one per edge (`coupling.weight`, shape (m,)); positive is ferromagnetic.
         field: h, shape (n,).
-        inputs: the nodes that the input x, shape (inputs,), holds.
-        outputs: the nodes that are read; an output shows its spin, -1 or 1.
+        roles: the nodes that the input x, shape (inputs,), holds (`roles.inputs`), and those that are read
+            (`roles.outputs`), which show their spin, -1 or 1.
         shape: of the lattice that the nodes number in C order, for pictures; () if they form none.
+
+    Up to 64 nodes the graph is run-time numbers: another with as many nodes, edges, inputs and outputs compiles
+    nothing. Sweeps over a larger one are laid out, and compiled, for it.
 
     Source: Laydevant, Markovic and Grollier 2024, arXiv 2305.18321 (where the energy has the opposite sign).
     """
 
     coupling: Bonds
     field: Float[Array, "nodes"]
-    inputs: tuple[int, ...] = eqx.field(static=True, default=())
-    outputs: tuple[int, ...] = eqx.field(static=True, default=())
+    roles: Roles | CompiledRoles
     shape: tuple[int, ...] = eqx.field(static=True, default=())
 
     def energy(self, state: Float[Array, "free"], x: Float[Array, "inputs"]) -> Float[Array, ""]:
         """E = -sum_(ij) J_ij s_i s_j - sum_i h_i s_i over all spins, free and held."""
         s = self.configuration(state, x)
-        i, j = self.coupling.graph.edges.T
-        return -jnp.sum(self.coupling.weight * (s[i] * s[j])) - jnp.sum(self.field * s)
+        pairs = jnp.prod(taken(s, self.coupling.graph.edges), axis=1)
+        return -jnp.sum(self.coupling.weight * pairs) - jnp.sum(self.field * s)
 
-    def local_field(self, state: Float[Array, "free"], x: Float[Array, "inputs"]) -> Float[Array, "free"]:
-        return (self.coupling.product(self.configuration(state, x)) + self.field)[self.layout.free]
+    def local_field(self, state: Float[Any, "free"], x: Float[Array, "inputs"]) -> Float[Array, "free"]:
+        return taken(self.coupling.product(self.configuration(state, x)) + self.field, self.roles.free)
 
     def held_field(self, x: Float[Array, "inputs"]) -> Float[Array, "free"]:
-        spin, source, edge = self.layout.held
-        x = jnp.asarray(x).astype(self.field.dtype)
-        return self.field[self.layout.free].at[spin].add(self.coupling.weight[edge] * x[source])
+        return self.local_field(np.zeros(self.size, self.field.dtype), x)
 
     def strengths(self, state: Float[Array, "free"], x: Float[Array, "inputs"]) -> Float[Array, "free"]:
-        free = jnp.zeros(self.n, state.dtype).at[self.layout.free].set(jnp.abs(state))
-        couplings = Bonds(jnp.abs(self.coupling.weight), self.coupling.graph)
-        return jnp.abs(self.held_field(x)) + couplings.product(free)[self.layout.free]
+        return jnp.abs(self.held_field(x)) + self._coupled(jnp.abs(state))
 
-    def configuration(self, state: Float[Array, "free"], x: Float[Array, "inputs"]) -> Float[Array, "nodes"]:
+    def _coupled(self, sizes: Float[Any, "free"]) -> Float[Array, "free"]:
+        """sum_j |J_ij| times the sizes of free spins j."""
+        couplings = Bonds(jnp.abs(self.coupling.weight), self.coupling.graph)
+        return taken(couplings.product(self.configuration(sizes, np.zeros(self.input_size))), self.roles.free)
+
+    def configuration(self, state: Float[Any, "free"], x: Float[Any, "inputs"]) -> Float[Array, "nodes"]:
         """All spins, free and held, in the order of the nodes."""
-        s = jnp.zeros(self.n, state.dtype).at[self.layout.free].set(state)
-        return s.at[self.layout.inputs].set(jnp.asarray(x).astype(state.dtype))
+        return taken(jnp.concatenate([state, x.astype(state.dtype)]), self.roles.place)
 
     def initial_state(self, x: Float[Array, "inputs"]) -> Float[Array, "free"]:
         self.check_input(x, "for each spin that is held")
         return jnp.zeros(self.size, self.field.dtype)
 
     def output_spins(self, state: Float[Array, "free"]) -> Float[Array, "outputs 1"]:
-        return state[self.layout.outputs][:, None]
+        return taken(state, self.roles.slots)[:, None]
 
     def with_outputs(self, state: Float[Array, "free"], spins: Float[Array, "outputs 1"]) -> Float[Array, "free"]:
-        return state.at[self.layout.outputs].set(spins[:, 0])
+        return state.at[self.roles.slots].set(spins[:, 0], mode="promise_in_bounds", wrap_negative_indices=False)
 
     @property
     def solver(self) -> Solver:  # type: ignore[override]
         """Exact enumeration up to 12 free spins, annealing above."""
         return Enumeration() if self.size <= MOST_SPINS_UNASKED else Annealing()
 
-    # sizes, and where spins sit
-
-    @property
-    def layout(self) -> Layout:
-        """Where the free spins sit."""
-        return layout_of(self.coupling.graph, self.inputs, self.outputs)
+    # sizes
 
     @property
     def n(self) -> int:
@@ -114,11 +111,11 @@ class IsingModel(Spins):
 
     @property
     def size(self) -> int:
-        return self.layout.size
+        return len(self.roles.free)
 
     @property
     def input_size(self) -> int:
-        return len(self.inputs)
+        return len(self.roles.inputs)
 
     @property
     def levels(self) -> tuple[float, float]:
@@ -126,23 +123,20 @@ class IsingModel(Spins):
 
     # what solvers ask
 
-    def free_couplings(self) -> tuple[Int[np.ndarray, "m 2"], Float[Array, "m"]]:
-        layout = self.layout
-        once = layout.rows < layout.columns
-        pairs = np.stack([layout.order[layout.rows[once]], layout.order[layout.columns[once]]], axis=1)
-        return pairs, self.coupling.weight[layout.along[once]]
+    def free_couplings(self) -> tuple[Int[Any, "m 2"], Float[Array, "m"]]:
+        pairs = taken(self.roles.place, self.coupling.graph.edges)
+        return pairs, jnp.where(jnp.all(pairs < self.size, axis=1), self.coupling.weight, 0)
 
     def sweeps(self, x: Float[Array, "inputs"], nudge: Nudge | Pin | None) -> GraphSweeps:
         field = self.held_field(x)
-        meeting = self.force_scale(field, x)
+        meeting = jnp.abs(field) + self._coupled(np.ones(self.size, field.dtype))
         if isinstance(nudge, Nudge) and nudge.separable:
-            up = jnp.ones((len(self.outputs), 1), self.field.dtype)
+            up = np.ones((len(self.roles.outputs), 1), self.field.dtype)
             # flipping a spin that points up gains 2 f, so a cost acts as the field (C(down) - C(up))/2
             change, size = self.cost_of_flips(up, nudge)
-            field = field.at[self.layout.outputs].add(0.5 * change[:, 0])
-            meeting = meeting.at[self.layout.outputs].add(size[:, 0])
-            nudge = None
-        return GraphSweeps(self.layout, self.coupling.weight, field, meeting, nudge)
+            pulled = self.with_outputs(jnp.zeros_like(field), change)
+            field, meeting, nudge = field + 0.5 * pulled, meeting + self.with_outputs(jnp.zeros_like(field), size), None
+        return GraphSweeps(self.coupling, self.roles, field, meeting, nudge)
 
     # the ways to build one
 
@@ -273,14 +267,15 @@ class IsingModel(Spins):
             ax: where to draw; None opens a new figure.
             positions: (n, 2) places of the spins, to draw them as a graph; None chooses.
         """
-        if x is None and self.inputs:
-            raise ValueError(f"x: wanted the {len(self.inputs)} held spins, got None")
+        if x is None and self.input_size:
+            raise ValueError(f"x: wanted the {self.input_size} held spins, got None")
         x = jnp.zeros(0, self.field.dtype) if x is None else jnp.asarray(x)
         state = self.relax(x).state if state is None else jnp.asarray(state)
         if state.shape != (self.size,):
             raise ValueError(f"state: wanted shape ({self.size},), the free spins, got {state.shape}")
-        drawn = np.asarray(self.configuration(state, x), float), self.coupling.graph.edges, self.coupling.weight
+        spins, edges = self.configuration(state, x), self.coupling.graph.edges
+        drawn = np.asarray(spins, float), np.asarray(edges), self.coupling.weight
         if len(self.shape) == 2 and positions is None:
             return pictures.lattice(*drawn, self.shape, ax)
-        roles = {"inputs": self.inputs, "outputs": self.outputs}
+        roles = {"inputs": self.roles.inputs, "outputs": self.roles.outputs}
         return pictures.graph(*drawn, roles, positions=positions, shape=self.shape, ax=ax)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-import scipy.special
+import scipy
 
 CRITICAL_TEMPERATURE = 2 / np.log(1 + 2**0.5)
 """Of the square lattice with coupling 1."""

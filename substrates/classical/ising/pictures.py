@@ -21,7 +21,7 @@ def graph(
     spins: Any,
     edges: np.ndarray,
     coupling: Any,
-    roles: Mapping[str, Sequence[int]],
+    roles: Mapping[str, Any],
     *,
     positions: Any = None,
     shape: tuple[int, ...] = (),
@@ -59,9 +59,9 @@ def graph(
     discs = ax.scatter(*places.T, s=size, c=spins, cmap=_colours(), vmin=-1, vmax=1, edgecolors="0.2", zorder=3)
     discs.set_label("spins")
     for label, colour in ROLES.items():
-        if roles[label]:
+        if len(roles[label]):
             ring = {"facecolors": "none", "edgecolors": colour, "linewidths": 2.0}
-            ax.scatter(*places[list(roles[label])].T, s=2.2 * size, zorder=4, label=label, **ring)
+            ax.scatter(*places[np.asarray(roles[label], int)].T, s=2.2 * size, zorder=4, label=label, **ring)
     ax.set(aspect="equal", xticks=[], yticks=[])
     ax.margins(0.12)
     ax.spines[:].set_visible(False)

@@ -22,14 +22,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
-class GroundStateSolver(Solver):
-    """A solver that looks for the ground state of spins."""
-
-    @abc.abstractmethod
-    def reversed(self) -> Solver:
-        """The solver for a start that already is spins."""
-
-
 class Spins(Substrate):
     """Spins s_i = +-1 with an energy that is linear in each of them, E = -sum_(ij) J_ij s_i s_j - sum_i h_i s_i.
 
@@ -74,8 +66,10 @@ class Spins(Substrate):
         """sum_j |J_ij s_j| + |h_i + what the inputs add| at every free spin: the sizes in `local_field`."""
 
     @abc.abstractmethod
-    def free_couplings(self) -> tuple[Int[np.ndarray, "m 2"], Float[Array, "m"]]:
-        """The coupled pairs of free spins, numbered as in the flattened state, and their J."""
+    def free_couplings(self) -> tuple[Int[Any, "m 2"], Float[Array, "m"]]:
+        """The coupled pairs of free spins, numbered as in the flattened state, and their J. Pairs with a number beyond
+        stand for none, and have none.
+        """
 
     @abc.abstractmethod
     def sweeps(self, x: Float[Array, "inputs"], nudge: Nudge | Pin | None) -> Sweeps:
@@ -124,9 +118,6 @@ class Spins(Substrate):
             wrong = given[~np.isin(given, (-1.0, 0.0, 1.0))]
             if wrong.size:
                 raise ValueError(f"start: wanted spins +1 or -1, or 0 where undecided, got {wrong[:5].tolist()}")
-        solver = self.solver if solver is None else solver
-        if start is not None and isinstance(solver, GroundStateSolver):
-            solver = solver.reversed()
         return Substrate.relax(self, x, nudge, start, key=key, solver=solver)
 
     def force_scale(self, state: PyTree, x: PyTree) -> PyTree:
@@ -159,14 +150,14 @@ class Spins(Substrate):
 
     # what flips change
 
-    def cost_of_flips(self, spins: Float[Array, "outputs copies"], nudge: Nudge) -> tuple[Array, Array]:
+    def cost_of_flips(self, spins: Float[Any, "outputs copies"], nudge: Nudge) -> tuple[Array, Array]:
         """beta (C after flipping one output spin - C before) for each of them, and |beta C before| + |beta C after|."""
         low, high = self.levels
         output = self.shown(spins)
         change = -(high - low) * spins / spins.shape[1]
         before = nudge.energy(output)
-        after = lambda k, moved: nudge.energy(output.at[k].add(moved))
-        flipped = jax.vmap(jax.vmap(after, in_axes=(None, 0)))(jnp.arange(output.size), change)
+        moved = output + np.eye(output.size, dtype=output.dtype)[:, None] * change[:, :, None]
+        flipped = jax.vmap(jax.vmap(nudge.energy))(moved)
         return flipped - before, jnp.abs(flipped) + jnp.abs(before)
 
     def energy_change(
@@ -200,13 +191,12 @@ class Spins(Substrate):
         offset = self.energy(unravel(jnp.ones_like(flat)), x) - jnp.sum(linear) - jnp.sum(quadratic)
         if nudge is None:
             return Terms(linear, pairs, quadratic, offset, jnp.zeros_like(offset))
-        with jax.ensure_compile_time_eval():
-            at = self.output_spins(unravel(jnp.arange(flat.size, dtype=flat.dtype)))
-            places = np.asarray(at, int).ravel()
+        at = self.output_spins(unravel(jnp.arange(flat.size, dtype=flat.dtype)))
+        places = at.astype(pairs.dtype).ravel()
         cost = lambda spins: nudge.energy(self.shown(spins.reshape(at.shape)))
         constant, slope, curvature, misfit = _quadratic(cost, places.size, flat.dtype)
         i, j = np.triu_indices(places.size, 1)
-        pairs = np.concatenate([pairs, np.stack([places[i], places[j]], axis=1)])
+        pairs = jnp.concatenate([pairs, jnp.stack([places[i], places[j]], axis=1)])
         quadratic = jnp.concatenate([quadratic, curvature])
         return Terms(linear.at[places].add(slope), pairs, quadratic, offset + constant, misfit)
 
@@ -242,21 +232,22 @@ class Terms(NamedTuple):
     """
 
     linear: Float[Array, "free"]
-    pairs: Int[np.ndarray, "m 2"]
+    pairs: Int[Any, "m 2"]
     quadratic: Float[Array, "m"]
     offset: Float[Array, ""]
     misfit: Float[Array, ""]
 
 
-def binary_quadratic_model(linear: Any, pairs: Int[np.ndarray, "m 2"], quadratic: Any) -> Any:
+def binary_quadratic_model(linear: Any, pairs: Any, quadratic: Any) -> Any:
     """A dimod model of spins, without an offset, from the numbers of `Terms`."""
     from dimod import BinaryQuadraticModel
 
     bqm = BinaryQuadraticModel("SPIN")
     for spin, bias in enumerate(np.asarray(linear, float).tolist()):
         bqm.add_linear(spin, bias)
-    for (i, j), bias in zip(pairs.tolist(), np.asarray(quadratic, float).tolist(), strict=True):
-        bqm.add_quadratic(i, j, bias)
+    inside = np.all(np.asarray(pairs) < len(linear), axis=1)
+    for (i, j), bias in zip(np.asarray(pairs)[inside].tolist(), np.asarray(quadratic, float)[inside], strict=True):
+        bqm.add_quadratic(i, j, float(bias))
     return bqm
 
 

@@ -117,13 +117,6 @@ class Sweeps(abc.ABC):
         spins, _, steps = jax.lax.while_loop(moving, advance, (spins, jnp.asarray(True), jnp.zeros((), jnp.int32)))
         return spins, steps
 
-    def run(self, spins: PyTree, key: PRNGKeyArray, inverse_temperatures: Float[Array, "sweeps replicas"]) -> PyTree:
-        """Metropolis sweeps at one row of inverse temperatures after the other."""
-        if not len(inverse_temperatures):
-            return spins
-        step = lambda t, spins: self.metropolis(spins, inverse_temperatures[t], sweep_words(key, t))
-        return jax.lax.fori_loop(0, inverse_temperatures.shape[0], step, spins)
-
 
 def decided(spins: Float[Array, "..."], uniform: Float[Array, "..."]) -> Float[Array, "..."]:
     """The spins, with a random one wherever there is 0."""

@@ -7,13 +7,13 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
 from substrates.classical.ising.annealing import best, pinned
-from substrates.classical.ising.spins import GroundStateSolver, Spins
+from substrates.classical.ising.spins import Spins
 from substrates.classical.ising.sweeps import DRAW, Sweeps, check_counts, counted_uniform, sweep_words
 from substrates.nudge import Nudge, Pin
 from substrates.solvers.solver import Equilibrium, Solver, judge, tolerance
 
 
-class Tempering(GroundStateSolver):
+class Tempering(Solver):
     """Parallel tempering: one replica at each of a geometric ladder of temperatures; neighbours exchange places.
 
     After each Metropolis sweep the neighbours k and k + 1 of a ladder exchange their temperatures with probability
@@ -41,9 +41,6 @@ class Tempering(GroundStateSolver):
         check_counts(self, sweeps=0, temperatures=2, ladders=1)
         if not 0 < self.cold < self.hot < float("inf"):
             raise ValueError(f"cold, hot: wanted 0 < cold < hot, got {self.cold} and {self.hot}")
-
-    def reversed(self) -> Solver:
-        return self
 
     def __call__(
         self, substrate: Spins, x: PyTree, nudge: Nudge | Pin | None, start: PyTree, key: PRNGKeyArray | None

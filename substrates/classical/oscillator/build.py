@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-import functools
 import itertools
 import operator
 from collections.abc import Callable, Mapping, Sequence
@@ -16,29 +14,9 @@ from jaxtyping import PRNGKeyArray
 
 from substrates import arguments
 from substrates.classical.oscillator.phases import Readout
-from substrates.wiring import Bonds, Dense, Graph, HashedByContent, chain_of_groups
+from substrates.wiring import Bonds, CompiledRoles, Dense, Graph, Roles, chain_of_groups
 
 # graphs
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Roles(HashedByContent):
-    """Which oscillators are clamped by the input, held for good, and read; static under compilation."""
-
-    n: int
-    inputs: tuple[int, ...]
-    references: tuple[int, ...]
-    outputs: tuple[int, ...]
-
-    @functools.cached_property
-    def free(self) -> np.ndarray:
-        """The oscillators that settle, in the order of the state."""
-        return np.setdiff1d(np.arange(self.n), np.asarray([*self.inputs, *self.references], int))
-
-    @functools.cached_property
-    def place(self) -> np.ndarray:
-        """Where each oscillator stands in the state followed by the inputs and the references."""
-        return np.argsort(np.concatenate([self.free, np.asarray([*self.inputs, *self.references], int)]))
 
 
 def graph_fields(
@@ -56,13 +34,14 @@ def graph_fields(
         n = arguments.count_nodes({"edges": np.asarray(edges), **members}, terms.values())
     n = arguments.whole("n", n)
     graph = Graph.from_edges(edges, n)
-    roles = Roles(n, **{name: _nodes(name, nodes, n) for name, nodes in members.items()})
+    chosen = {name: arguments.different_nodes(name, nodes, n, "oscillator") for name, nodes in members.items()}
     for name, other in (("references", "inputs"), ("outputs", "inputs"), ("outputs", "references")):
-        both = sorted(set(getattr(roles, name)) & set(getattr(roles, other)))
+        both = sorted(set(chosen[name]) & set(chosen[other]))
         if both:
             raise ValueError(f"{name}: wanted oscillators that are not among the {other}, got {both}: choose one")
-    if not len(roles.free):
+    if len(chosen["inputs"]) + len(chosen["references"]) == n:
         raise ValueError(f"inputs, references: wanted at least one oscillator that settles, got all {n} clamped")
+    roles = Roles.of(graph, **chosen)
     weight = arguments.one_each("coupling", coupling, len(graph.edges), "edge")
     values = _each(terms, lambda name, given: arguments.one_each(name, given, n, "oscillator", dtype=weight.dtype))
     held = arguments.real_floats("references", list(references.values()))
@@ -96,22 +75,9 @@ def edges_of_matrix(coupling: Any) -> tuple[np.ndarray, Any, int]:
     return np.stack([i, j], axis=1), matrix[i, j], len(matrix)
 
 
-def _nodes(name: str, nodes: Sequence[Any], n: int) -> tuple[int, ...]:
-    array = np.asarray(nodes)
-    if array.size and (array.ndim != 1 or not np.issubdtype(array.dtype, np.integer)):
-        raise ValueError(f"{name}: wanted integer numbers of oscillators, got {nodes!r}; from_networkx takes labels")
-    wrong = [int(node) for node in array if not 0 <= node < n]
-    if wrong:
-        raise ValueError(f"{name}: wanted oscillators from 0 to {n - 1}, got {wrong[:5]}")
-    if len(np.unique(array)) != len(array):
-        raise ValueError(f"{name}: wanted each oscillator once, got {array.tolist()}")
-    return tuple(int(node) for node in array)
-
-
-def _refuse_free_rotation(graph: Graph, roles: Roles, values: Mapping[str, Any]) -> None:
+def _refuse_free_rotation(graph: Graph, roles: Roles | CompiledRoles, values: Mapping[str, Any]) -> None:
     """Parts that nothing keeps from turning as a whole: a nudge at an output would turn them without end."""
-    held = np.zeros(roles.n, bool)
-    held[[*roles.inputs, *roles.references]] = True
+    held = np.asarray(roles.place) >= len(roles.free)
     for name in ("field", "second_harmonic"):
         if values[name] is not None:
             held |= np.asarray(values[name]) != 0
@@ -119,7 +85,7 @@ def _refuse_free_rotation(graph: Graph, roles: Roles, values: Mapping[str, Any])
     for part in adrift:
         members = np.flatnonzero(graph.parts == part)
         shown = ", ".join(map(str, members[:8])) + (", ..." if len(members) > 8 else "")
-        if roles.outputs:
+        if len(roles.outputs):
             raise ValueError(
                 f"references: wanted every part of a network with outputs joined to an input, a reference, a field or "
                 f"a second harmonic; oscillators {shown} turn freely as a whole: give references={{{members[0]}: 0.0}}"

@@ -20,7 +20,7 @@ from substrates.classical.oscillator.flow import trajectory
 from substrates.classical.oscillator.phase_descent import PhaseDescent
 from substrates.classical.oscillator.phases import LocalTerms, Readout, arrows, random_phases
 from substrates.nudge import Nudge, Pin
-from substrates.substrate import Equilibrium, Solver, Substrate, parameter_dtype
+from substrates.substrate import Substrate, parameter_dtype, split_parameters
 
 
 class CoupledPhases(Substrate):
@@ -136,23 +136,15 @@ class CoupledPhases(Substrate):
 
     def _observables(self, coupling: PyTree, terms: LocalTerms) -> Self:
         """The tree of the parameters with these numbers in it, and none for constants."""
-        constants = {field.name: None for field in dataclasses.fields(self) if field.metadata.get("fixed", False)}
-        return dataclasses.replace(self, coupling=coupling, **terms._asdict(), **constants)
+        return split_parameters(dataclasses.replace(self, coupling=coupling, **terms._asdict()))[0]
 
-    def relax(
-        self,
-        x: Float[Array, "inputs"],
-        nudge: Nudge | Pin | None = None,
-        start: PyTree | None = None,
-        *,
-        key: PRNGKeyArray | None = None,
-        solver: Solver | None = None,
-    ) -> Equilibrium:
-        if start is None and self.random_starts:
-            if key is None:
-                raise ValueError("key: a network with random_starts draws its initial phases from a key; give one")
-            start = random_phases(key, self.initial_state(x))
-        return Substrate.relax(self, x, nudge, start, key=key, solver=solver)
+    def start(self, x: Float[Array, "inputs"], key: PRNGKeyArray | None = None) -> PyTree:
+        first = Substrate.start(self, x)
+        if not self.random_starts:
+            return first
+        if key is None:
+            raise ValueError("key: a network with random_starts draws its initial phases from a key; give one")
+        return random_phases(key, first)
 
     def check_input(self, x: Any) -> None:
         """Raises ValueError unless x has one real phase (or feature) per input and, where it is known, is finite."""

@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
-from substrates.classical.oscillator.newton import DENSE_SIZE, settle_by_newton
-from substrates.classical.oscillator.phase_descent import InBlocks, PhaseDescent
+from substrates.classical.oscillator.newton import settle_by_newton
+from substrates.classical.oscillator.phase_descent import DENSE_SIZE, InBlocks, PhaseDescent
 from substrates.nudge import Nudge, Pin
 from substrates.solvers.solver import Equilibrium, Solver, left_over, tolerance
 
@@ -46,8 +46,8 @@ class KuramotoFlow(Solver):
 
         advance = lambda carry: (runge_kutta(torque, carry[0], dt), carry[1] + 1)
         state, steps = jax.lax.while_loop(moving, advance, (start, jnp.zeros((), jnp.int32)))
-        dense = sum(leaf.size for leaf in jax.tree.leaves(start)) <= DENSE_SIZE
-        return settle_by_newton(substrate, x, nudge, state, limit, steps, dense)
+        small = sum(leaf.size for leaf in jax.tree.leaves(start)) <= DENSE_SIZE
+        return settle_by_newton(substrate, x, nudge, state, limit, steps, substrate.whole(x) if small else None)
 
 
 def runge_kutta(velocity: Callable[[PyTree], PyTree], state: PyTree, dt: Array | float) -> PyTree:

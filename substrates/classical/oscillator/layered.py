@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Self
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Inexact, PRNGKeyArray
@@ -16,6 +17,8 @@ from substrates.classical.oscillator.coupled_phases import CoupledPhases
 from substrates.classical.oscillator.phase_descent import LayerBlocks
 from substrates.classical.oscillator.phases import Readout, arrows, spread_phases
 from substrates.classical.oscillator.pictures import draw_layers
+from substrates.classical.oscillator.whole import Whole
+from substrates.nudge import Nudge, Pin
 from substrates.wiring import Dense
 
 if TYPE_CHECKING:
@@ -152,8 +155,27 @@ class LayeredOscillators(CoupledPhases):
 
     # what the solvers ask
 
-    def blocks(self, x: Float[Array, "inputs"]) -> LayerBlocks:
-        return LayerBlocks(self.coupling, self.local_terms, arrows(self.input_phase(x)))
+    def whole(self, x: Float[Array, "inputs"]) -> Whole:
+        widths = self.sizes[1:]
+        n, ends = sum(widths), np.cumsum((0, *widths))
+        flat = lambda values: values[0] if len(values) == 1 else jnp.concatenate(values)
+        pad = lambda values, *edges: jax.lax.pad(values, np.zeros((), values.dtype), edges)
+        drive = self.coupling[0].forward(arrows(self.input_phase(x)))
+        source = flat(self.field) * arrows(flat(self.field_phase)) + pad(drive, (0, 0, 0), (0, n - widths[0], 0))
+        half = jnp.zeros((n, n), source.dtype)
+        for k, block in enumerate(self.coupling[1:]):
+            rows, columns = ((ends[i], n - ends[i + 1], 0) for i in (k, k + 1))
+            half += pad(block.weight, rows, columns)
+        local = [None if values is None else flat(values) for values in (self.second_harmonic, self.frequency)]
+        classes = (
+            np.repeat(np.arange(len(widths), dtype=np.int32) % 2, widths),
+            np.asarray(min(len(widths), 2), np.int32),
+        )
+        outputs = np.arange(ends[-2], n, dtype=np.int32)
+        return Whole.of(half + half.T, source, local, classes, outputs, self.readout, complete=True)
+
+    def blocks(self, x: Float[Array, "inputs"], small: bool) -> Whole | LayerBlocks:
+        return self.whole(x) if small else LayerBlocks(self.coupling, self.local_terms, arrows(self.input_phase(x)))
 
     def neighbours(self, values: State) -> State:
         felt = [jnp.zeros_like(v) for v in values]
@@ -163,7 +185,7 @@ class LayeredOscillators(CoupledPhases):
             felt[layer + 1] += values[layer] @ size
         return tuple(felt)
 
-    def adrift(self, nudged: bool) -> None:
+    def adrift(self, nudge: Nudge | Pin | None) -> None:
         """Nothing: the inputs hold every layer."""
 
     def output_phases(self, state: State) -> Inexact[Array, "outputs"]:

@@ -11,14 +11,16 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Inexact, PRNGKeyArray
 
 from substrates import arguments
-from substrates.classical.oscillator.build import Roles, checked_readout, edges_of_matrix, graph_fields
+from substrates.classical.oscillator.build import checked_readout, edges_of_matrix, graph_fields
 from substrates.classical.oscillator.coupled_phases import CoupledPhases
 from substrates.classical.oscillator.layered import LayeredOscillators
 from substrates.classical.oscillator.phase_descent import GraphBlocks
 from substrates.classical.oscillator.phases import Readout, arrows, spread_phases
 from substrates.classical.oscillator.pictures import draw_graph
+from substrates.classical.oscillator.whole import Whole
+from substrates.nudge import Nudge, Pin
 from substrates.substrate import fixed
-from substrates.wiring import Bonds, lattice_edges
+from substrates.wiring import Bonds, CompiledRoles, Roles, lattice_edges, summed, taken
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -57,6 +59,9 @@ class OscillatorNetwork(CoupledPhases):
 
     The state holds the phases of the free oscillators in ascending order, radians; `phases` gives those of all.
 
+    Up to 64 oscillators the graph is run-time numbers: another with as many oscillators, edges, inputs, references and
+    outputs compiles nothing. Sweeps over a larger one are laid out, and compiled, for it.
+
     Source: Wang, Wanjura and Marquardt 2024, arXiv 2402.08579; Kuramoto 1975; for oscillator Ising machines Wang and
     Roychowdhury 2019, arXiv 1903.07163.
     """
@@ -67,14 +72,14 @@ class OscillatorNetwork(CoupledPhases):
     second_harmonic: Float[Array, "n"] | None
     frequency: Float[Array, "n"] | None
     reference_phase: Float[Array, "references"] = fixed(kw_only=True)
-    roles: Roles = eqx.field(static=True, kw_only=True)
+    roles: Roles | CompiledRoles = eqx.field(kw_only=True)
     readout: Readout = eqx.field(static=True, default="phase")
     random_starts: bool = eqx.field(static=True, default=False)
 
     @property
     def n(self) -> int:
         """How many oscillators there are, clamped ones included."""
-        return self.roles.n
+        return self.coupling.graph.n
 
     @property
     def input_size(self) -> int:
@@ -84,16 +89,21 @@ class OscillatorNetwork(CoupledPhases):
         self, state: Inexact[Array, "*batch free"], x: Inexact[Array, "*batch inputs"]
     ) -> Inexact[Array, "*batch n"]:
         """The phases of all oscillators in their order, radians."""
-        held = jnp.broadcast_to(
-            self.reference_phase.astype(state.dtype), (*state.shape[:-1], len(self.roles.references))
-        )
-        return jnp.concatenate([state, x.astype(state.dtype), held], axis=-1)[..., self.roles.place]
+        return taken(jnp.concatenate([state, self._clamped(x, state.dtype)], axis=-1), self.roles.place)
 
-    def settling(self, values: Inexact[Array, "n"]) -> Inexact[Array, "free"]:
-        return values[self.roles.free]
+    def _clamped(self, x: Inexact[Array, "*batch inputs"], dtype: Any) -> Inexact[Array, "*batch clamped"]:
+        """The phases of the inputs and of the references."""
+        if not len(self.roles.references):
+            return x.astype(dtype)
+        held = jnp.broadcast_to(self.reference_phase.astype(dtype), (*x.shape[:-1], len(self.roles.references)))
+        return jnp.concatenate([x.astype(dtype), held], axis=-1)
+
+    def settling(self, values: Inexact[Array, "*parts n"]) -> Inexact[Array, "*parts free"]:
+        return taken(values, self.roles.free)
 
     def everywhere(self, values: Inexact[Array, "*batch free"]) -> Inexact[Array, "*batch n"]:
-        return jnp.zeros((*values.shape[:-1], self.n), values.dtype).at[..., self.roles.free].set(values)
+        clamped = jnp.zeros((*values.shape[:-1], self.n - values.shape[-1]), values.dtype)
+        return taken(jnp.concatenate([values, clamped], axis=-1), self.roles.place)
 
     # the contract
 
@@ -110,9 +120,7 @@ class OscillatorNetwork(CoupledPhases):
         return self.coupling.product(z)
 
     def with_strengths(self, sizes: Float[Array, "n"]) -> Float[Array, "n"]:
-        i, j = self.coupling.graph.edges.T
-        size = jnp.abs(self.coupling.weight)
-        return sizes.at[i].add(size).at[j].add(size)
+        return sizes + Bonds(jnp.abs(self.coupling.weight), self.coupling.graph).product(np.ones(self.n, sizes.dtype))
 
     def mean_cosines(self, phase: Inexact[Array, "batch n"], xs: Float[Array, "batch inputs"]) -> Bonds:
         z = jnp.concatenate([jnp.cos(phase), jnp.sin(phase)])
@@ -133,8 +141,8 @@ class OscillatorNetwork(CoupledPhases):
         i, j = self.coupling.graph.edges.T
         if self.coupling.dense:
             products = u.T @ v
-            return products[i, j] + products[j, i]
-        return jnp.sum(u[:, i] * v[:, j] + v[:, i] * u[:, j], axis=0)
+            return taken((products + products.T).ravel(), self.n * i + j)
+        return jnp.sum(taken(u, i) * taken(v, j) + taken(v, i) * taken(u, j), axis=0)
 
     def draw(
         self,
@@ -156,40 +164,50 @@ class OscillatorNetwork(CoupledPhases):
         """
         drawn = self.drawn(state, x)
         phases = None if drawn is None else self.phases(*drawn)
-        roles = {name: getattr(self.roles, name) for name in ("inputs", "references", "outputs")}
-        return draw_graph(self.n, self.coupling.graph.edges, self.coupling.weight, phases, roles, ax, positions)
+        roles = {name: np.asarray(getattr(self.roles, name)) for name in ("inputs", "references", "outputs")}
+        edges = np.asarray(self.coupling.graph.edges)
+        return draw_graph(self.n, edges, self.coupling.weight, phases, roles, ax, positions)
 
     # what the solvers ask
 
-    def blocks(self, x: Float[Array, "inputs"]) -> GraphBlocks:
-        phases = lambda state: self.phases(state, x)
-        return GraphBlocks(self.coupling, self.local_terms, self.roles.free, self.roles.outputs, phases)
+    def blocks(self, x: Float[Array, "inputs"], small: bool) -> Whole | GraphBlocks:
+        if small or isinstance(self.roles, Roles):
+            return self.whole(x)
+        return GraphBlocks(self.coupling, self.roles, self.local_terms, lambda state: self.phases(state, x))
+
+    def whole(self, x: Float[Array, "inputs"]) -> Whole:
+        roles, free = self.roles, len(self.roles.free)
+        rows = self.coupling.along(roles.rows)
+        source = self.settling(self.field * arrows(self.field_phase))
+        if free < self.n:
+            source += arrows(self._clamped(x, self.field.dtype)) @ rows[:, free:].T
+        local = [None if v is None else self.settling(v) for v in (self.second_harmonic, self.frequency)]
+        classes = roles.colour, roles.colours
+        return Whole.of(rows[:, :free], source, local, classes, roles.slots, self.readout, free == self.n)
 
     def neighbours(self, values: Float[Array, "free"]) -> Float[Array, "free"]:
         sizes = Bonds(jnp.abs(self.coupling.weight), self.coupling.graph)
         return self.settling(sizes.product(self.everywhere(values)))
 
-    def adrift(self, nudged: bool) -> Bool[Array, "free"] | None:
-        parts = self.coupling.graph.parts
-        held = np.zeros(self.n, bool)
-        held[[*self.roles.inputs, *self.roles.references, *(self.roles.outputs if nudged else ())]] = True
-        loose = np.setdiff1d(parts, parts[held])
-        if not len(loose):
+    def adrift(self, nudge: Nudge | Pin | None) -> Bool[Array, "free"] | None:
+        roles, roots = self.roles, self.roles.roots
+        clamped = roles.place >= len(roles.free)
+        if isinstance(roles, CompiledRoles) and np.all(np.isin(roots, roots[clamped])):
             return None
-        anchors = self.field != 0 if self.second_harmonic is None else (self.field != 0) | (self.second_harmonic != 0)
-        anchored = jnp.zeros(int(parts.max()) + 1, bool).at[parts].max(anchors)
-        first = [int(np.flatnonzero(parts == part)[0]) for part in loose]
-        return self.settling(jnp.zeros(self.n, bool).at[np.asarray(first)].set(~anchored[loose]))
+        anchored = jnp.asarray(clamped | (self.field != 0))
+        if self.second_harmonic is not None:
+            anchored |= self.second_harmonic != 0
+        if nudge is not None:
+            acts = isinstance(nudge, Pin) | (getattr(nudge, "beta", 0) != 0)
+            anchored = anchored.at[roles.outputs].max(acts)
+        held = summed(anchored.astype(self.field.dtype), roots, self.n) > 0
+        return taken((roots == np.arange(self.n, dtype=np.int32)) & ~held, roles.free)
 
     def output_phases(self, state: Inexact[Array, "free"]) -> Inexact[Array, "outputs"]:
-        return state[self._output_places]
+        return taken(state, self.roles.slots)
 
     def with_outputs(self, state: Inexact[Array, "free"], phases: Inexact[Array, "outputs"]) -> Inexact[Array, "free"]:
-        return state.at[self._output_places].set(phases.astype(state.dtype))
-
-    @property
-    def _output_places(self) -> np.ndarray:
-        return np.searchsorted(self.roles.free, np.asarray(self.roles.outputs, int))
+        return state.at[self.roles.slots].set(phases.astype(state.dtype))
 
     # the ways to build one
 
@@ -302,9 +320,7 @@ class OscillatorNetwork(CoupledPhases):
             periodic: whether each axis closes on itself.
             options: the other options of `from_edges`.
         """
-        sides = tuple(int(side) for side in np.atleast_1d(np.asarray(shape)))
-        if not sides or min(sides) < 1:
-            raise ValueError(f"shape: wanted positive numbers of oscillators along each axis, got {shape}")
+        sides = arguments.sides(shape, "oscillator")
         return cls.from_edges(lattice_edges(sides, periodic), int(np.prod(sides)), coupling=coupling, **options)
 
     @staticmethod

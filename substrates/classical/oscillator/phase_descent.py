@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import dataclasses
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
@@ -9,16 +10,19 @@ from typing import Any, NamedTuple, Protocol
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float, Inexact, Int, PRNGKeyArray, PyTree
 
-from substrates.classical.oscillator.newton import DENSE_SIZE, settle_by_newton
+from substrates.classical.oscillator.newton import settle_by_newton
 from substrates.classical.oscillator.phases import LocalTerms, Oscillators, angle_between, arrows, wrapped
+from substrates.classical.oscillator.whole import MOST_COLOURS, Whole, balance
 from substrates.nudge import Nudge, Pin
 from substrates.solvers.generic import DescendThenPolish
 from substrates.solvers.solver import Equilibrium, Solver, Status, judge, tolerance
-from substrates.wiring import Bonds, Dense
+from substrates.wiring import Bonds, CompiledRoles, Dense
 
-MOST_COLOURS = 8
+DENSE_SIZE = 96
+"""Up to so many phases a network is one matrix, and the Hessian is decomposed."""
 PERIOD = 3
 MOST_GAIN = 1.9
 NEAR = 1e-2
@@ -28,8 +32,8 @@ NEAR = 1e-2
 class InBlocks(Oscillators, Protocol):
     """Oscillators that turn in blocks."""
 
-    def blocks(self, x: Float[Array, "inputs"]) -> LayerBlocks | GraphBlocks:
-        """The blocks of phases that turn together, at the input x."""
+    def blocks(self, x: Float[Array, "inputs"], small: bool) -> Whole | LayerBlocks | GraphBlocks:
+        """The phases that turn together at the input x; of a small network, or one at run time, the whole."""
         ...
 
 
@@ -71,23 +75,31 @@ class PhaseDescent(Solver):
     ) -> Equilibrium:
         if any(jnp.iscomplexobj(leaf) for leaf in jax.tree.leaves(start)):
             return DescendThenPolish()(substrate, x, nudge, start, key)
-        limit = tolerance(substrate, start, x, nudge)
+        meeting = substrate.force_scale(start, x)
+        limit = tolerance(substrate, start, x, nudge, scale=meeting)
         if isinstance(nudge, Pin):
             start = pinned(substrate, start, nudge)
-        phases = _Phases(substrate, x, nudge, start, measured=self.sweeps is None)
+        small = sum(leaf.size for leaf in jax.tree.leaves(start)) <= self.dense_size
+        blocks = substrate.blocks(x, small)
+        if isinstance(blocks, Whole):
+            phases = _AtOnce(substrate, blocks, nudge, start, meeting)
+        else:
+            phases = _InTurn(substrate, blocks, nudge, start, meeting)
         if self.sweeps is not None:
-            z = phases.start
-            for _ in range(self.sweeps):
-                z, _ = phases.sweep(z)
+            z = jax.lax.fori_loop(0, self.sweeps, lambda _, z: phases.sweep(z)[0], phases.start)
             found = judge(substrate, phases.unwound(z), x, nudge, self.sweeps, limit)
             finite = found.status != Status.not_finite
             return dataclasses.replace(found, status=Status.where(finite, Status.truncated, Status.not_finite))
-        dense = sum(leaf.size for leaf in jax.tree.leaves(start)) <= self.dense_size
-        enough = limit / 2  # leaves the other half to the rounding between arrows and phases
-        enough = jnp.maximum(enough, NEAR) if dense else enough
-        z, torque, sweeps = self._sweep_until(phases, enough)
-        state, opposed = phases.unwound(z), jnp.isinf(torque)
-        return settle_by_newton(substrate, x, nudge, state, limit, sweeps, dense, opposed)
+        # half of the limit leaves the other half to the rounding between arrows and phases
+        if small and isinstance(blocks, Whole):
+            near = jnp.maximum(limit / 2, NEAR)
+            moving = lambda carry: (carry[1] > near) & (carry[2] < self.max_sweeps)
+            advance = lambda carry: (*phases.sweep(carry[0]), carry[2] + 1)
+            first = (phases.start, jnp.full_like(limit, jnp.inf), jnp.zeros((), jnp.int32))
+            z, _, sweeps = jax.lax.while_loop(moving, advance, first)
+            return settle_by_newton(substrate, x, nudge, phases.unwound(z), limit, sweeps, blocks)
+        z, torque, sweeps = self._sweep_until(phases, limit / 2)
+        return settle_by_newton(substrate, x, nudge, phases.unwound(z), limit, sweeps, None, jnp.isinf(torque))
 
     def _sweep_until(self, phases: _Phases, enough: Array) -> tuple[PyTree, Array, Array]:
         """Sweeps until no phase feels more torque than that part of what meets at it: (arrows, the largest, sweeps).
@@ -96,28 +108,26 @@ class PhaseDescent(Solver):
         little enough, the torques are looked at all at once, and more is asked of the sweeps if they disagree.
         """
 
-        def unsettled(carry):
-            _, worst, _, (_, _, _, _, sweep) = carry
-            return (worst > enough) & (sweep < self.max_sweeps)
+        def running(carry):
+            _, torque, worst, *_, sweep = carry
+            return (worst > enough) & ((sweep < self.max_sweeps) | (torque < jnp.inf))
 
-        def settle(carry):
-            _, _, near, progress = carry
-            moving = lambda progress: (progress[1] > near) & (progress[4] < self.max_sweeps)
-            z, torque, *rest = jax.lax.while_loop(moving, advance, progress)
-            # infinite, so that each look at all torques is followed by a sweep
-            return z, phases.largest_torque(z), torque / 4, (z, jnp.full_like(torque, jnp.inf), *rest)
-
-        def advance(progress):
-            z, torque, earlier, gain, sweep = progress
-            z, torque = phases.sweep(z, gain)
-            judging = (sweep % PERIOD == 0) & (sweep > 0)
-            gain = jnp.where(judging, over_relaxation(gain, (torque / earlier) ** (1 / PERIOD)), gain)
-            return z, torque, jnp.where(sweep % PERIOD == 0, torque, earlier), gain, sweep + 1
+        def advance(carry):
+            z, torque, _, near, earlier, gain, sweep = carry
+            look = ~(torque > near) | (sweep >= self.max_sweeps)
+            z, felt = phases.sweep(z, gain, look)
+            judging = ~look & (sweep % PERIOD == 0)
+            better = over_relaxation(gain, (felt / earlier) ** (1 / PERIOD))
+            gain = jnp.where(judging & (sweep > 0), better, gain)
+            # infinite after a look, so that each is followed by a sweep
+            torque, worst = jnp.where(look, infinite, felt), jnp.where(look, felt, infinite)
+            near = jnp.where(look, carry[1] / 4, near)
+            return z, torque, worst, near, jnp.where(judging, felt, earlier), gain, sweep + (~look).astype(jnp.int32)
 
         infinite = jnp.full_like(enough, jnp.inf)
-        start = (phases.start, infinite, infinite, jnp.ones_like(enough), jnp.zeros((), jnp.int32))
-        z, worst, _, progress = jax.lax.while_loop(unsettled, settle, (phases.start, infinite, enough, start))
-        return z, worst, progress[4]
+        first = (phases.start, infinite, infinite, enough, infinite, jnp.ones_like(enough), jnp.zeros((), jnp.int32))
+        z, _, worst, *_, sweeps = jax.lax.while_loop(running, advance, first)
+        return z, worst, sweeps
 
 
 def over_relaxation(gain: Float[Array, ""], rate: Float[Array, ""]) -> Float[Array, ""]:
@@ -134,81 +144,134 @@ def over_relaxation(gain: Float[Array, ""], rate: Float[Array, ""]) -> Float[Arr
     return jnp.where(rate < 1, chosen, 1.0)
 
 
-class _Phases:
-    """The constants of one solve, and the sweeps."""
+class _Phases(abc.ABC):
+    """The constants of one solve, and the sweeps.
 
-    def __init__(self, net: InBlocks, x: PyTree, nudge: Nudge | Pin | None, start: PyTree, measured: bool):
-        self.net, self.nudge, self.first = net, nudge, start
-        self.blocks = net.blocks(x)
-        self.start: PyTree = self.blocks.arrows(start)
-        self.unit: list[Any] = [1.0] * len(self.blocks.nodes)  # what is not measured need not look at all couplings
-        if measured:
-            meeting = self.blocks.split(net.force_scale(start, x))
-            self.unit = [1 / jnp.where(size > 0, size, 1.0) for size in meeting]
-        count = len(self.blocks.nodes)
-        self.order = range(count) if nudge is None else range(count - 1, -1, -1)
+    Attributes:
+        start: the phases, as the sweeps have them.
+        count: how many blocks turn in a sweep.
+    """
 
-    def sweep(self, z: PyTree, gain: Float[Array, ""] | None = None) -> tuple[PyTree, Float[Array, ""]]:
-        """One update of every block, turning `gain` times as far as it takes to rest, and the largest torque that any
-        phase felt just before its update, as a part of what meets there.
+    start: PyTree
+    count: int | Int[Array, ""]
+
+    def __init__(self, net: InBlocks, nudge: Nudge | Pin | None, first: PyTree, meeting: PyTree):
+        self.net, self.first = net, first
+        self.nudge = nudge if isinstance(nudge, Nudge) else None
+        self.pinned = isinstance(nudge, Pin)
+        self.backwards = self.pinned if self.nudge is None else self.nudge.beta != 0
+
+    @abc.abstractmethod
+    def turn(self, number: Any, z: PyTree, gain: Any, look: Any) -> tuple[PyTree, Float[Array, ""]]:
+        """The phases after a block has turned `gain` times as far as it takes to rest, and the largest torque that any
+        of it felt before, as a part of what meets there. In a look nothing turns, and the torque is infinite where a
+        phase stands opposed to what it feels.
         """
-        worst = jnp.zeros((), jax.tree.leaves(z)[0].dtype)
-        for k in self.order:
-            old = self.blocks.get(z, k)
-            new, torque, _ = self._at_rest(z, k)
-            if gain is not None:
-                beyond = gain * new - (gain - 1) * old
-                new = beyond / jnp.sqrt(beyond[0] ** 2 + beyond[1] ** 2)
-            held = self._held(k)
-            new = new if held is None else jnp.where(held, old, new)
-            worst = jnp.maximum(worst, torque)
-            z = self.blocks.put(z, k, new)
-        return z, worst
 
-    def largest_torque(self, z: PyTree) -> Float[Array, ""]:
-        """The largest torque on any phase, as a part of what meets there; infinite if one stands opposed to that."""
-        felt = [self._at_rest(z, k)[1:] for k in self.order]
-        return jnp.max(jnp.stack([jnp.where(opposed, jnp.inf, torque) for torque, opposed in felt]))
+    @abc.abstractmethod
+    def unwound(self, z: PyTree) -> PyTree:
+        """The state, each phase within half a turn of the start."""
 
-    def _at_rest(self, z: PyTree, k: int) -> tuple[Array, Float[Array, ""], Bool[Array, ""]]:
-        """Where a block comes to rest among the others, the largest torque on it now, and whether a phase of it loses
-        energy, to second order, by turning alone; all in parts of what meets at each phase.
-        """
-        block, old, unit = self.blocks.nodes[k], self.blocks.get(z, k), self.unit[k]
-        towards = self.blocks.field(z, k)
-        curvature = towards[0] * old[0] + towards[1] * old[1]
-        if block.shift is not None:
-            towards += block.shift * old
-        if block.harmonic is not None:
-            # -1/2 K cos 2 phi is -K cos^2 phi or, for K < 0, -|K| sin^2 phi: concave in z, tangent at the old z
-            towards += jnp.stack([jnp.maximum(block.harmonic, 0), jnp.maximum(-block.harmonic, 0)]) * 2 * old
-            curvature += 2 * block.harmonic * (old[0] ** 2 - old[1] ** 2)
-        if block.outputs is not None and isinstance(self.nudge, Nudge):
+    def sweep(self, z: PyTree, gain: Any = 1.0, look: Any = False) -> tuple[PyTree, Float[Array, ""]]:
+        """One turn of every block, and the largest torque that any phase felt just before its turn."""
+
+        def update(number: Array, carry: tuple) -> tuple:
+            number = jnp.where(self.backwards, self.count - 1 - number, number)
+            z, torque = self.turn(number, carry[0], gain, look)
+            return z, jnp.maximum(carry[1], torque)
+
+        return jax.lax.fori_loop(0, self.count, update, (z, jnp.zeros((), jax.tree.leaves(z)[0].dtype)))
+
+
+def opposed(curvature: Float[Array, "n"]) -> Bool[Array, "n"]:
+    """Whether a phase loses energy, to second order, by turning alone; curvatures in parts of what meets."""
+    return curvature < -(float(jnp.finfo(curvature.dtype).eps) ** 0.5)
+
+
+class _AtOnce(_Phases):
+    """Sweeps of a small network: every class of phases sees the whole, and turns. Phases stay angles."""
+
+    def __init__(self, net: InBlocks, whole: Whole, nudge: Nudge | Pin | None, first: PyTree, meeting: PyTree):
+        _Phases.__init__(self, net, nudge, first, meeting)
+        self.whole = whole
+        self.start, self.unravel = ravel_pytree(first)
+        meeting = ravel_pytree(meeting)[0]
+        self.unit = 1 / jnp.where(meeting > 0, meeting, 1.0)
+        self.colour, self.count, self.shift = whole.at_once()
+        if self.pinned:
+            self.colour = jnp.where(jnp.any(whole.shown > 0, axis=0), -1, self.colour)
+
+    def turn(self, number, z, gain, look):
+        along, across, curvature = (self.unit * part for part in self.whole.balance(z, self.nudge, self.shift))
+        size = jnp.sqrt(along**2 + across**2)
+        angle, torque = jnp.arctan2(across, along), across
+        if self.whole.frequency is not None:
+            turning = self.unit * self.whole.frequency
+            torque = across + turning
+            angle += jnp.arcsin(jnp.maximum(jnp.minimum(turning / jnp.where(size > 0, size, jnp.inf), 1), -1))
+        torque, turns = jnp.where(along >= 0, jnp.abs(torque), size), self.colour == number
+        felt = torque if look is False else jnp.where(look & opposed(curvature), jnp.inf, torque)
+        moved = self.start + wrapped(z - self.start + gain * angle)
+        return jnp.where(turns & ~jnp.asarray(look), moved, z), jnp.max(jnp.where(turns, felt, 0))
+
+    def unwound(self, z):
+        return self.unravel(z)
+
+
+class _InTurn(_Phases):
+    """Sweeps of a large network, block by block, on arrows."""
+
+    def __init__(
+        self,
+        net: InBlocks,
+        blocks: LayerBlocks | GraphBlocks,
+        nudge: Nudge | Pin | None,
+        first: PyTree,
+        meeting: PyTree,
+    ):
+        _Phases.__init__(self, net, nudge, first, meeting)
+        self.blocks, self.count = blocks, len(blocks.nodes)
+        self.start = blocks.arrows(first)
+        self.unit = [1 / jnp.where(size > 0, size, 1.0) for size in blocks.split(meeting)]
+
+    def turn(self, number, z, gain, look):
+        return jax.lax.switch(number, [lambda z, k=k: self._turned(k, z, gain, look) for k in range(self.count)], z)
+
+    def _turned(self, k: int, z: PyTree, gain: Any, look: Any) -> tuple[PyTree, Float[Array, ""]]:
+        block, unit = self.blocks.nodes[k], self.unit[k]
+        c, s = old = self.blocks.get(z, k)
+        parts = balance(old, self.blocks.field(z, k), block.harmonic)
+        if block.outputs is not None and self.nudge is not None:
             torque, stiffness = self._nudge_on(z, self.nudge, block.outputs)
-            sideways = jnp.stack([-old[1], old[0]])
-            towards += stiffness * old + torque * sideways
-            curvature += stiffness
-        towards, curvature = unit * towards, unit * curvature
-        torque, along = towards[1] * old[0] - towards[0] * old[1], towards[0] * old[0] + towards[1] * old[1]
-        size = jnp.sqrt(towards[0] ** 2 + towards[1] ** 2)
-        new = jnp.where(size > 0, towards / jnp.where(size > 0, size, 1), old)
+            parts = parts[0] + stiffness, parts[1] + torque, parts[2] + stiffness
+        along, across, curvature = (unit * part for part in parts)
+        if block.shift is not None:
+            along += unit * block.shift
+        size, torque = jnp.sqrt(along**2 + across**2), across
+        moving = size > 0
+        over = jnp.where(moving, size, 1.0)
+        cosine, sine = jnp.where(moving, along, 1.0) / over, across / over
         if block.frequency is not None:
             turning = unit * block.frequency
-            torque += turning
-            sine = jnp.clip(turning / jnp.where(size > 0, size, jnp.inf), -1, 1)
-            cosine = jnp.sqrt(1 - sine**2)
-            new = jnp.stack([new[0] * cosine - new[1] * sine, new[0] * sine + new[1] * cosine])
-        torque = jnp.where(along >= 0, jnp.abs(torque), size)
-        opposed = curvature < -(float(jnp.finfo(torque.dtype).eps) ** 0.5)
+            torque = across + turning
+            by = jnp.clip(turning / jnp.where(moving, size, jnp.inf), -1, 1)
+            rest = jnp.sqrt(1 - by**2)
+            cosine, sine = cosine * rest - sine * by, sine * rest + cosine * by
+        felt, still = jnp.where(along >= 0, jnp.abs(torque), size), jnp.asarray(look)
+        felt = jnp.where(still & opposed(curvature), jnp.inf, felt)
         held = self._held(k)
         if held is not None:
-            torque, opposed = jnp.where(held, 0, torque), ~held & opposed
-        return new, jnp.max(torque, initial=0.0), jnp.any(opposed)
+            felt, still = jnp.where(held, 0, felt), still | held
+        new = jnp.stack([c * cosine - s * sine, s * cosine + c * sine])
+        if not isinstance(gain, float):
+            beyond = gain * new - (gain - 1) * old
+            new = beyond / jnp.sqrt(jnp.sum(beyond**2, axis=0))
+        return self.blocks.put(z, k, jnp.where(still, old, new)), jnp.max(felt)
 
     def _held(self, k: int) -> np.ndarray | None:
         """Which nodes of a block a pin holds."""
         outputs = self.blocks.nodes[k].outputs
-        if outputs is None or not isinstance(self.nudge, Pin):
+        if outputs is None or not self.pinned:
             return None
         return np.isin(np.arange(outputs.size), outputs.slot)
 
@@ -222,8 +285,7 @@ class _Phases:
         phase = self.net.output_phases(self.first) + angle_between(arrow, self.blocks.outputs(self.start))
         return outputs.spread((nudge.pull(phase), nudge.stiffness(phase)))
 
-    def unwound(self, z: PyTree) -> PyTree:
-        """The phases of the arrows, each within half a turn of the start."""
+    def unwound(self, z):
         return self.blocks.unwound(z, self.first)
 
 
@@ -310,42 +372,32 @@ class LayerBlocks:
 
 
 class GraphBlocks:
-    """The colour classes of a graph's free nodes, or all of them at once if the colours are many.
+    """The colour classes of the free nodes of a large graph, or all of them at once if the colours are many.
 
     Arrows are one array (2, n) of all nodes, the clamped ones among them.
 
     Args:
         coupling: between the nodes.
+        roles: of the nodes.
         terms: what acts on the phase of each.
-        free, outputs: the nodes that settle, ascending, and those that are read.
         phases: of a state, the phases of all nodes.
     """
 
-    def __init__(
-        self,
-        coupling: Bonds,
-        terms: LocalTerms,
-        free: Int[np.ndarray, "free"],
-        outputs: tuple[int, ...],
-        phases: Callable[[Array], Array],
-    ):
-        self.dense, self.free, self.read, self.phases = coupling.dense, free, np.asarray(outputs, int), phases
-        classes = [np.intersect1d(colour, free) for colour in coupling.graph.colours]
-        self.members = [members for members in classes if len(members)]
-        if len(self.members) > MOST_COLOURS:
-            self.members = [free]
+    def __init__(self, coupling: Bonds, roles: CompiledRoles, terms: LocalTerms, phases: Callable[[Array], Array]):
+        self.dense, self.free, self.read, self.phases = coupling.dense, roles.free, roles.outputs, phases
+        many = len(roles.classes) > MOST_COLOURS
+        self.members = [roles.free] if many else [roles.free[members] for members in roles.classes]
         matrix = coupling.matrix() if self.dense else None
         self.source = terms.field * arrows(terms.field_phase)
         self.rows, self.nodes = [], []
-        weight = jnp.concatenate([coupling.weight, jnp.zeros(1, coupling.weight.dtype)])
-        neighbours, along = coupling.graph.neighbours
+        neighbours, along = roles.edges.neighbours
         for members in self.members:
-            rows = matrix[:, members] if matrix is not None else (weight[along[members]], neighbours[members])
+            rows = matrix[:, members] if matrix is not None else (coupling.along(along[members]), neighbours[members])
             self.rows.append(rows)
             shift = None
-            if np.isin(coupling.graph.edges, members).all(axis=1).any():  # joined to one another
-                sizes = jnp.abs(weight[along[members]])
-                shift = jnp.sum(jnp.where(np.isin(neighbours[members], free), sizes, 0), axis=1)
+            if many:  # joined to one another
+                sizes = jnp.abs(coupling.along(along[members]))
+                shift = jnp.sum(jnp.where(np.isin(neighbours[members], roles.free), sizes, 0), axis=1)
             index = np.flatnonzero(np.isin(self.read, members))
             slot = np.searchsorted(members, self.read[index])
             harmonic, frequency = (

@@ -10,6 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Inexact, PRNGKeyArray, PyTree
 
+from substrates.classical.oscillator.whole import Whole
+from substrates.nudge import Nudge, Pin
 from substrates.solvers.solver import System
 
 Readout = Literal["phase", "sine"]
@@ -44,10 +46,14 @@ class Oscillators(System, Protocol):
         """sum_j |W_ij| v_j over the neighbours j that settle, for values v of them."""
         ...
 
-    def adrift(self, nudged: bool) -> Bool[Array, "phases"] | None:
+    def adrift(self, nudge: Nudge | Pin | None) -> Bool[Array, "phases"] | None:
         """One phase, of the flattened state, of each part that nothing keeps from turning as a whole; None if all are
         held for certain. A nudge holds the parts that it acts on.
         """
+        ...
+
+    def whole(self, x: Float[Array, "inputs"]) -> Whole:
+        """The network at an input as one matrix."""
         ...
 
 

@@ -23,7 +23,7 @@ def draw_graph(
     edges: np.ndarray,
     weight: Any,
     phases: Any,
-    roles: Mapping[str, Sequence[int]],
+    roles: Mapping[str, Any],
     ax: Axes | None = None,
     positions: Any = None,
 ) -> Axes:
@@ -121,14 +121,14 @@ def _arrows(ax: Axes, places: np.ndarray, phases: Any, area: float) -> None:
     )
 
 
-def _mark_roles(ax: Axes, roles: Mapping[str, Sequence[int]], places: np.ndarray, size: float) -> None:
+def _mark_roles(ax: Axes, roles: Mapping[str, Any], places: np.ndarray, size: float) -> None:
     handles = []
     for label, members in roles.items():
-        if members:
+        if len(members):
             marker, colour = ROLES[label]
             style: dict[str, Any] = {"marker": marker, "fillstyle": "none", "linestyle": "none", "color": colour}
             style |= {"markersize": 1.5 * size**0.5, "markeredgewidth": 1.8, "zorder": 2}
-            handles += ax.plot(*places[list(members)].T, label=label, **style)
+            handles += ax.plot(*places[np.asarray(members)].T, label=label, **style)
     if handles:
         legend = ax.legend(handles=handles, loc="upper center", bbox_to_anchor=(0.5, 0.0), ncols=3, frameon=False)
         for handle in legend.legend_handles:

@@ -50,15 +50,16 @@ class ErrorSweep(Solver):
             return judge(substrate, substrate.predict(x), x, None, 1, tolerance(substrate, start, x, None))
         limit = tolerance(substrate, start, x, nudge)
         if self.sweeps is not None:
-            state, steps = start, jnp.asarray(self.sweeps, jnp.int32)
+            state, steps, moving = start, jnp.asarray(self.sweeps, jnp.int32), jnp.asarray(False)
             for _ in range(self.sweeps):
                 state = _forward(substrate, x, nudge, _feedbacks(substrate, x, nudge, state))
         else:
-            state, steps = self._converge(substrate, x, nudge, start)
+            state, steps, moving = self._converge(substrate, x, nudge, start)
         found = judge(substrate, state, x, nudge, steps, limit)
-        status = found.status
+        status = Status.where(found.converged & moving, Status.out_of_steps, found.status)
         if self.sweeps is not None:
-            status = Status.where(status == Status.not_finite, status, Status.truncated)
+            free = nudge.beta == 0 if isinstance(nudge, Nudge) else jnp.asarray(False)
+            status = Status.where(free | (status == Status.not_finite), status, Status.truncated)
         if isinstance(nudge, Nudge):
             held = jnp.all(1 + nudge.stiffness(state[-1]) > 0)
             status = Status.where(held, status, Status.unstable)
@@ -67,29 +68,30 @@ class ErrorSweep(Solver):
     def _converge(self, net: Predicting, x: Array, nudge: Nudge | Pin, start: State):
         dtype = start[-1].dtype
         part = default_tolerance(dtype) / 8
-        rounding = [float(jnp.finfo(dtype).eps) * jnp.max(jnp.abs(h)) for h in start]
+        eps = float(jnp.finfo(dtype).eps)
 
-        def moving(carry):
-            _, feedback, step, _, sweep = carry
-            layers = zip(step, feedback, rounding, strict=True)
-            excess = [jnp.max(jnp.abs(s) - jnp.maximum(part * jnp.abs(d), least)) for s, d, least in layers]
-            return (jnp.max(jnp.stack(excess)) > 0) & (sweep < self.max_sweeps)
+        def running(carry):
+            *_, moving, sweep = carry
+            return moving & (sweep < self.max_sweeps)
 
         def advance(carry):
-            state, feedback, old, rate, sweep = carry
+            state, feedback, old, rate, _, sweep = carry
             step = tuple(w - d for w, d in zip(_feedbacks(net, x, nudge, state), feedback, strict=True))
             # step and old are minus the gradients of |eps|^2 / 2 + beta C now and before: the rate of Barzilai, Borwein
             turned = _product(old, old) - _product(old, step)
             secant = rate * _product(old, old) / jnp.where(turned > 0, turned, 1)
             rate = jnp.where((sweep > 0) & (turned > 0), jnp.clip(secant, 1 / 16, 4), 1)
             feedback = tuple(d + rate * s for d, s in zip(feedback, step, strict=True))
-            return _forward(net, x, nudge, feedback), feedback, step, rate, sweep + 1
+            state = _forward(net, x, nudge, feedback)
+            layers = zip(step, feedback, state, strict=True)
+            enough = lambda d, h: jnp.maximum(part * jnp.abs(d), eps * jnp.max(jnp.abs(h)))
+            moving = jnp.any(jnp.stack([jnp.any(jnp.abs(s) > enough(d, h)) for s, d, h in layers]))
+            return state, feedback, step, rate, moving, sweep + 1
 
         still = tuple(jnp.zeros_like(h) for h in start)
-        endless = tuple(jnp.full_like(h, jnp.inf) for h in start)
-        first = (start, still, endless, jnp.ones((), dtype), jnp.zeros((), jnp.int32))
-        state, _, _, _, sweeps = jax.lax.while_loop(moving, advance, first)
-        return state, sweeps
+        first = (start, still, still, jnp.ones((), dtype), jnp.asarray(True), jnp.zeros((), jnp.int32))
+        state, *_, moving, sweeps = jax.lax.while_loop(running, advance, first)
+        return state, sweeps, moving
 
 
 def _product(left: State, right: State) -> Float[Array, ""]:

@@ -79,7 +79,7 @@ class ProjectedGradient(Solver):
         found = judge(substrate, state, x, nudge, steps, limit)
         status = found.status
         if self.sweeps is not None:
-            status = Status.where(status == Status.not_finite, status, Status.truncated)
+            status = Status.where((nudge.beta == 0) | (status == Status.not_finite), status, Status.truncated)
         return Equilibrium(state, found.energy, found.residual, found.steps, status)
 
     def _check(self, net: Predicting) -> None:

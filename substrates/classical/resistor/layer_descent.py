@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +12,7 @@ from jaxtyping import Array, Bool, Float, PRNGKeyArray
 from substrates.nudge import Nudge, Pin
 from substrates.solvers.certificate import state_tolerance
 from substrates.solvers.solver import Equilibrium, Solver, Status, System, max_norm, part, reach, tolerance
+from substrates.wiring import sweep_layers
 
 State = tuple[Float[Array, "nodes"], ...]
 
@@ -75,47 +76,54 @@ class LayerDescent(Solver):
         else:
             state, steps = self._converge(nodes, start)
         scale = nodes.scale(state)
-        parts = nodes.left_over(state, scale)
+        acting = nodes.acting(state[-1])
+        parts = nodes.left_over(state, scale, acting)
         residual = max_norm(parts)
-        limit = tolerance(substrate, start, x, nudge, scale=scale)
+        brought = nudge.pull(start[-1]) if isinstance(nudge, Nudge) else None
+        limit = tolerance(substrate, start, x, nudge, scale=scale[-1], brought=brought)
         met = Status.converged if self.sweeps is None else Status.truncated
         missed = Status.out_of_steps if self.sweeps is None else Status.truncated
         status = Status.where(residual <= limit, met, missed)
         if self.sweeps is None:
-            sure = (residual > limit) | nodes.decided(state, parts, scale)
+            sure = (residual > limit) | nodes.decided(state, parts, scale, acting.stiffness)
             status = Status.where(sure, status, Status.ill_conditioned)
         status = Status.where(jnp.isfinite(residual), status, Status.not_finite)
-        status = Status.where(nodes.stable(state), status, Status.unstable)
+        status = Status.where(nodes.stable(acting.stiffness), status, Status.unstable)
         return Equilibrium(state, substrate.total_energy(state, x, nudge), residual, steps, status)
 
     def _converge(self, nodes: _Nodes, start: State) -> tuple[State, Array]:
-        first = nodes.sweep(start)
         # the first layer follows from the second, so its change need not be looked at
         watched = slice(1, None) if len(start) > 1 else slice(None)
-        epsilon = jnp.finfo(nodes.kappa.dtype).eps
-        thresholds = [
-            2 * epsilon * (8 * jnp.max(jnp.abs(after - before)) + jnp.max(jnp.abs(after)))
-            for before, after in zip(start[watched], first[watched], strict=True)
-        ]
-
-        def moved(old: State, new: State) -> Array:
-            changes = [
-                jnp.any(jnp.abs(after - before) > threshold)
-                for before, after, threshold in zip(old[watched], new[watched], thresholds, strict=True)
-            ]
-            return jnp.any(jnp.stack(changes))
+        epsilon = float(jnp.finfo(nodes.dtype).eps)
 
         def moving(carry):
-            _, still, sweep = carry
+            *_, still, sweep = carry
             return still & (sweep < self.max_sweeps)
 
         def advance(carry):
-            state, _, sweep = carry
+            state, thresholds, _, sweep = carry
             new = nodes.sweep(state)
-            return new, moved(state, new), sweep + 1
+            changes, still = [], []
+            for before, after, threshold in zip(state[watched], new[watched], thresholds, strict=True):
+                change = jnp.abs(after - before)
+                # rounding of as much as the first sweep moves, or as the voltages then are
+                least = 2 * epsilon * (8 * jnp.max(change) + jnp.max(jnp.abs(after)))
+                changes.append(jnp.where(sweep == 0, least, threshold))
+                still.append(jnp.any(change > changes[-1]))
+            return new, changes, jnp.any(jnp.stack(still)), sweep + 1
 
-        state, _, sweeps = jax.lax.while_loop(moving, advance, (first, moved(start, first), jnp.ones((), jnp.int32)))
+        none = [jnp.zeros((), nodes.dtype)] * len(start[watched])
+        first = (start, none, jnp.asarray(True), jnp.zeros((), jnp.int32))
+        state, *_, sweeps = jax.lax.while_loop(moving, advance, first)
         return state, sweeps
+
+
+class _Acting(NamedTuple):
+    """What a nudge does to the outputs: its pull, its stiffness, and the sizes of the currents that it brings."""
+
+    pull: Array
+    stiffness: Array
+    size: Array
 
 
 class _Nodes:
@@ -125,7 +133,8 @@ class _Nodes:
         self.net, self.x, self.nudge = net, x, nudge
         self.last = len(start) - 1
         self.lower, self.upper = net.bounds(x)
-        self.kappa = net.weights()
+        self.kappa, self.dtype = list(net.weights()), net.gain.dtype
+        self.gain, self.reverse_gain = list(net.gain), list(net.reverse_gain)
         self.source, self.total, self.columns = [], [], []
         self.rows = [jnp.sum(g, axis=1) for g in net.conductance[1:]]
         for layer, (rails, bias) in enumerate(zip(net.rail_conductance, net.bias_current, strict=True)):
@@ -135,7 +144,7 @@ class _Nodes:
             self.columns.append(net.column_sums(layer))
             total = self.columns[layer]
             if layer < self.last:
-                total += net.gain[layer] * net.reverse_gain[layer] * self.rows[layer]
+                total += self.gain[layer] * self.reverse_gain[layer] * self.rows[layer]
             self.source.append(source)
             self.total.append(total)
 
@@ -149,9 +158,9 @@ class _Nodes:
         net = self.net
         current = self.source[layer]
         if layer > 0:
-            current += (net.gain[layer - 1] * state[layer - 1]) @ net.conductance[layer]
+            current += (self.gain[layer - 1] * state[layer - 1]) @ net.conductance[layer]
         if layer < self.last:
-            current += net.reverse_gain[layer] * (state[layer + 1] @ net.conductance[layer + 1].T)
+            current += self.reverse_gain[layer] * (state[layer + 1] @ net.conductance[layer + 1].T)
         return current
 
     def settle(self, state: list, layer: int) -> Float[Array, "nodes"]:
@@ -161,17 +170,19 @@ class _Nodes:
             if isinstance(self.nudge, Pin):
                 return voltage
             if isinstance(self.nudge, Nudge):
-                stiffness = self.nudge.stiffness(voltage)
-                current = self.kappa[layer] * current + stiffness * voltage + self.nudge.pull(voltage)
+                pull, stiffness = self.nudge.pull_and_stiffness(voltage)
+                current = self.kappa[layer] * current + stiffness * voltage + pull
                 total = self.kappa[layer] * total + stiffness
         # a node without any conductance floats: whatever its voltage is, no current flows
         settled = jnp.where(total != 0, current / jnp.where(total != 0, total, 1), voltage)
         return settled if layer == self.last else jnp.clip(settled, self.lower[layer], self.upper[layer])
 
     def sweep(self, state: State) -> State:
+        return sweep_layers(self._in_turn, state, len(state), self.nudge)
+
+    def _in_turn(self, state: State, order: Sequence[int]) -> State:
         voltages = list(state)
-        layers = range(self.last + 1)
-        for layer in layers if self.nudge is None else reversed(layers):
+        for layer in order:
             voltages[layer] = self.settle(voltages, layer)
         return tuple(voltages)
 
@@ -179,7 +190,15 @@ class _Nodes:
         """The currents that meet at each node, as the substrate has them."""
         return self.net.meeting_currents(state, self.x, self.columns, self.rows)
 
-    def left_over(self, state: State, scale: State) -> State:
+    def acting(self, voltage: Float[Array, "outputs"]) -> _Acting:
+        """What acts on the outputs at these voltages."""
+        if not isinstance(self.nudge, Nudge):
+            return _Acting(*[jnp.zeros_like(voltage)] * 3)
+        pull, stiffness = self.nudge.pull_and_stiffness(voltage)
+        felt = jnp.abs(pull) + jnp.abs(stiffness * voltage) if self.nudge.separable else self.nudge.size(voltage)
+        return _Acting(pull, stiffness, felt)
+
+    def left_over(self, state: State, scale: State, acting: _Acting) -> State:
         """The parts that Kirchhoff's law leaves over of the currents that meet at each node; the substrate's own
         residual is the largest of them.
         """
@@ -189,16 +208,15 @@ class _Nodes:
                 parts.append(part(voltage - self.nudge.target, jnp.abs(voltage) + jnp.abs(self.nudge.target)))
                 continue
             force = self.kappa[layer] * (self.arriving(state, layer) - self.total[layer] * voltage)
-            meeting = scale[layer]
-            if layer == self.last and isinstance(self.nudge, Nudge):
-                force += self.nudge.pull(voltage)
-                meeting += self.nudge.size(voltage)
+            if layer == self.last:
+                parts.append(part(force + acting.pull, scale[layer] + acting.size))
+                continue
             stiffness = self.kappa[layer] * self.total[layer]
             lower, upper = (reach(stiffness, side[layer], voltage) for side in (self.lower, self.upper))
-            parts.append(part(jnp.clip(force, lower, upper), meeting))
+            parts.append(part(jnp.clip(force, lower, upper), scale[layer]))
         return tuple(parts)
 
-    def decided(self, state: State, parts: State, scale: State) -> Bool[Array, ""]:
+    def decided(self, state: State, parts: State, scale: State, stiffness: Array) -> Bool[Array, ""]:
         """Whether what is left over, and rounding, can move no node by more than `state_tolerance` of the
         largest voltage.
 
@@ -211,8 +229,9 @@ class _Nodes:
         F, f and b being its conductances to what is fixed and to the layers before and after it, r its imbalance. The
         layers are eliminated from the inputs on, by sums alone. A node without conductance stands where it stood.
         """
-        net, dtype = self.net, self.kappa.dtype
+        net, dtype = self.net, self.dtype
         epsilon = float(jnp.finfo(dtype).eps)
+        tiny = float(jnp.finfo(dtype).tiny)  # of a node without conductance all is grounded
         amplified = jnp.concatenate([jnp.ones(1, dtype), jnp.cumprod(net.gain)])
         grounding = jnp.zeros((), dtype)  # 1 - the share of the layer's own error that comes back from before it
         offset = jnp.zeros((), dtype)
@@ -226,20 +245,17 @@ class _Nodes:
                 seen = grounding @ g
             after = jnp.zeros_like(before)
             if layer < self.last:
-                after = net.gain[layer] * net.reverse_gain[layer] * self.rows[layer]
+                after = self.gain[layer] * self.reverse_gain[layer] * self.rows[layer]
             if layer == self.last and isinstance(self.nudge, Nudge):
-                fixed = fixed + self.nudge.stiffness(state[layer]) / self.kappa[layer]
+                fixed = fixed + stiffness / self.kappa[layer]
             if layer == self.last and isinstance(self.nudge, Pin):
                 fixed = jnp.ones_like(fixed)
             off = scale[layer] * (parts[layer] + epsilon) / (self.kappa[layer] * amplified[layer])
-            held, total = fixed + seen, fixed + before + after
-            alive = total > 0
-            share = lambda part, whole, alive=alive: jnp.where(alive, part / jnp.where(alive, whole, 1), 0)
-            loose = 1 - jnp.min(jnp.where(alive, share(held, held + after), 1))  # of the layer after, in this layer
-            drift = jnp.max(share(before * offset + off, held + after))
-            bounds.append((loose, drift))
-            grounding = jnp.where(alive, share(fixed + seen + (before - seen) * (1 - loose), total), 1)
-            offset = drift
+            held = fixed + seen
+            loose = 1 - jnp.min((held + tiny) / (held + after + tiny))  # of the layer after, in this layer
+            offset = jnp.max((before * offset + off) / (held + after + tiny))
+            bounds.append((loose, offset))
+            grounding = (held + (before - seen) * (1 - loose) + tiny) / (fixed + before + after + tiny)
         error, worst = jnp.zeros((), dtype), jnp.zeros((), dtype)
         for loose, drift in reversed(bounds):
             error = loose * error + drift
@@ -249,8 +265,6 @@ class _Nodes:
         size = jnp.where(size > 0, size, jnp.max(jnp.abs(net.input_voltages(self.x)), initial=0.0))
         return worst <= state_tolerance(dtype) * size
 
-    def stable(self, state: State) -> Array:
+    def stable(self, stiffness: Array) -> Array:
         """Whether the outputs are held: their total conductance exceeds what a negative nudge takes away."""
-        if not isinstance(self.nudge, Nudge):
-            return jnp.asarray(True)
-        return jnp.all(self.kappa[-1] * self.total[-1] + self.nudge.stiffness(state[-1]) > 0)
+        return jnp.all(self.kappa[-1] * self.total[-1] + stiffness > 0)

@@ -101,13 +101,13 @@ class LayeredNetwork(ResistorCircuit, Generic[Network]):
         return state[-1]
 
     def bounds(self, x: Float[Array, "inputs"]) -> tuple[State, State]:
-        lower, upper = [], []
+        lower, upper, dtype = [], [], self.rail_voltage.dtype
         for size in self.sizes[1:-1]:
             excitatory = np.arange(size) < (size + 1) // 2
-            lower.append(jnp.where(excitatory, 0.0, -jnp.inf).astype(self.rail_voltage.dtype))
-            upper.append(jnp.where(excitatory, jnp.inf, 0.0).astype(self.rail_voltage.dtype))
-        open_side = jnp.full(self.sizes[-1], jnp.inf, self.rail_voltage.dtype)
-        return (*lower, -open_side), (*upper, open_side)
+            lower.append(jnp.asarray(np.where(excitatory, 0.0, -np.inf), dtype))
+            upper.append(jnp.asarray(np.where(excitatory, np.inf, 0.0), dtype))
+        open_side = np.full(self.sizes[-1], np.inf)
+        return (*lower, jnp.asarray(-open_side, dtype)), (*upper, jnp.asarray(open_side, dtype))
 
     def force_scale(self, state: State, x: Float[Array, "inputs"]) -> State:
         """A bound on the currents that meet at each node of layer l: kappa_l (max |v_driving| + |v_j|) sum_i g_ij, and

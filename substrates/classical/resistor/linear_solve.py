@@ -11,9 +11,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-import scipy.sparse
-import scipy.sparse.csgraph
-import scipy.sparse.linalg
+import scipy
 from jaxtyping import Array, Bool, Inexact
 
 from substrates.classical.resistor.star_mesh import star_mesh, with_held

@@ -185,7 +185,7 @@ class ResistorNetwork(ResistorCircuit):
             brought = lambda current: maps.read.transpose(current)[: topology.size]
             pull = nudge.pull(output)
             balance -= brought(pull)
-            meeting += jnp.abs(brought(nudge.size(output)))
+            meeting += jnp.abs(brought(nudge.size(output, pull)))
         if isinstance(nudge, Pin):
             projection = jnp.asarray(maps.pin_projection, balance.dtype)
             balance -= maps.read_test.transpose(projection @ maps.read_test(balance))

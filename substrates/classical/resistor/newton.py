@@ -14,7 +14,7 @@ from substrates.classical.resistor.linear_solve import DENSE_SIZE, Solve, Solved
 from substrates.classical.resistor.topology import Circuit, Flow
 from substrates.nudge import Nudge
 from substrates.solvers.certificate import state_tolerance
-from substrates.solvers.solver import Equilibrium, allowed, judge, left_over, reach, verdict
+from substrates.solvers.solver import Equilibrium, allowed, judge, judged, left_over, reach
 
 
 class Penalty(eqx.Module):
@@ -189,9 +189,9 @@ class NewtonCircuit(eqx.Module):
         if not net.conservative:
             return judge(net, view.potentials, self.x, nudge, steps, limit)
         if nudge is not None:
-            meeting += jnp.abs(self.brought(nudge.size(net.read(view.potentials, self.x))))
+            meeting += jnp.abs(self.brought(nudge.size(net.read(view.potentials, self.x), view.pull)))
         energy = self.energy(view) if view.merit is None else view.merit
-        return verdict(view.potentials, energy, left_over(view.balance, meeting), steps, limit)
+        return judged(view.potentials, energy, left_over(view.balance, meeting), steps, limit)
 
     def brought(self, pull: Array) -> Array:
         """What a nudge brings to the potentials."""

@@ -16,7 +16,7 @@ from substrates.classical.resistor.newton import Ending, NewtonCircuit, Penalty,
 from substrates.classical.resistor.topology import Circuit
 from substrates.nudge import HeldBySprings, Nudge, Pin
 from substrates.solvers.certificate import state_tolerance
-from substrates.solvers.solver import Equilibrium, Solver, Status, verdict
+from substrates.solvers.solver import Equilibrium, Solver, Status, judged
 
 PENALTY = 100.0
 """Conductance of a penalised diode or pin, in units of the total conductance at its ends."""
@@ -177,4 +177,4 @@ def _multipliers(solver: OperatingPoint, free: NewtonCircuit, start: PyTree) -> 
         ending = ending._replace(stable=ending.stable & (held | (nudge.beta == 0)))
     state = state_of(u, diode_current)
     energy = net.total_energy(state, x, nudge) if net.conservative else None
-    return verdict(state, energy, residual, ending.steps, jnp.maximum(limit, limit_at(state))), infeasible, ending
+    return judged(state, energy, residual, ending.steps, jnp.maximum(limit, limit_at(state))), infeasible, ending

@@ -12,9 +12,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-import scipy.sparse
-import scipy.sparse.csgraph
-import scipy.sparse.linalg
+import scipy
 from jax.core import Tracer
 from jaxtyping import Array, Float, Inexact, Int, PyTree
 

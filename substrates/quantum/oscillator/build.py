@@ -82,14 +82,19 @@ def not_negative(name: str, value: Any) -> float:
     return float(value)
 
 
-def floor_of(name: str, floor: float | None, values: jax.Array) -> float:
-    """A floor of training: a thousandth of the smallest number where all are positive, none where some are negative."""
+def floor_of(name: str, floor: float | None, values: jax.Array) -> jax.Array:
+    """A floor of training: a thousandth of the smallest number where all are positive, none where some are negative.
+
+    None is the lowest number that there is, so that every floor is finite.
+    """
     least = float(jnp.min(values, initial=math.inf))
+    lowest = float(jnp.finfo(values.dtype).min)
     if floor is None:
-        return -math.inf if least < 0 and name == "stiffness" else max(least, 0.0) / 1000 if least < math.inf else 0.0
+        positive = max(least, 0.0) / 1000 if least < math.inf else 0.0
+        return jnp.asarray(lowest if least < 0 and name == "stiffness" else positive, values.dtype)
     arguments.refuse_complex(f"{name}_floor", floor)
     if math.isnan(floor) or floor == math.inf:
         raise ValueError(f"{name}_floor: wanted a number, or -infinity for none, got {floor}")
     if least < floor:
         raise ValueError(f"{name}_floor: wanted at most the smallest {name} stiffness, {least}, got {floor}")
-    return float(floor)
+    return jnp.asarray(max(float(floor), lowest), values.dtype)

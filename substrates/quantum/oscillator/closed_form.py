@@ -3,19 +3,29 @@
 from __future__ import annotations
 
 import abc
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Inexact, PRNGKeyArray, PyTree
+from jaxtyping import Array, Bool, Float, Inexact, Int, PRNGKeyArray, PyTree
 
 from substrates.nudge import Nudge, Pin
-from substrates.quantum.oscillator.modes import Compliance, GaussianState, Modes
+from substrates.quantum.oscillator.modes import Compliance, GaussianState, Modes, balanced, diagonal_of
 from substrates.quantum.oscillator.thermal import SingleOscillator
 from substrates.solvers.batching import in_turn
 from substrates.solvers.generic import DescendThenPolish
-from substrates.solvers.solver import Equilibrium, Solver, Status, System, judge, tolerance
+from substrates.solvers.solver import (
+    ROUNDINGS,
+    Equilibrium,
+    Solver,
+    Status,
+    System,
+    default_tolerance,
+    left_over,
+    tolerance,
+)
+from substrates.wiring import taken
 
 
 class ClosedForm(Solver):
@@ -40,86 +50,136 @@ class ClosedForm(Solver):
         if any(jnp.iscomplexobj(leaf) for leaf in jax.tree.leaves(start)):
             return DescendThenPolish()(substrate, x, nudge, start, key)
         response = (MeanResponse if substrate.reading == "mean" else MomentResponse)(substrate, x)
-        pulls = len(substrate.outputs) * (1 if substrate.reading == "mean" else 2)
-        free = settled = response.settled(jnp.zeros(pulls, response.force.dtype))
-        steps, held = jnp.ones((), jnp.int32), jnp.asarray(True)
-        if nudge is not None:
-            settled, steps = self._pulled(response, settled, nudge)
-        if isinstance(nudge, Nudge):
-            held = _is_minimum(response, settled, nudge)
-        modes, state = response.modes(settled), response.state(settled)
-        found = judge(substrate, state, x, nudge, steps, tolerance(substrate, state, x, nudge))
-        status = Status.where(response.blurred(settled), Status.ill_conditioned, found.status)
+        pull = jnp.zeros(len(substrate.outputs) * (1 if substrate.reading == "mean" else 2), response.force.dtype)
+        held, curvature, steps = jnp.asarray(True), None, jnp.ones((), jnp.int32)
+        if nudge is None:
+            settled = response.settled(pull)
+            known, stable = response.known(settled), response.stable(settled)
+        else:
+            place, known, stable, steps = self._pulled(response, pull, nudge)
+            settled, curvature = place.settled, place.curvature
+            if isinstance(nudge, Nudge):
+                held = _is_minimum(response, place)
+        modes, balance = response.modes(settled), response.balance(settled)
+        state = GaussianState(balance[2], modes.factor(substrate.single))
+        energy = substrate.energy_under(settled.pull, settled.output, modes, balance, x)
+        energy, residual, limit = _judged(response, state, energy, x, nudge, curvature)
+        status = Status.where(residual <= limit, Status.converged, Status.out_of_steps)
+        blurred = response.held(settled).blurred(*balance)
+        blurred = blurred if substrate.single.sharp else blurred | modes.blurred
+        status = Status.where(blurred, Status.ill_conditioned, status)
         indifferent = jnp.abs(modes.squared[0]) <= modes.threshold
         fallen = Status.where(indifferent, Status.zero_mode, Status.unstable)
-        status = Status.where(response.stable(free) & held, status, fallen)
-        known = jnp.all(jnp.isfinite(response.modes(free).squared)) & jnp.all(jnp.isfinite(response.force))
-        status = Status.where(known, status, Status.not_finite)
-        return Equilibrium(found.state, found.energy, found.residual, found.steps, status)
+        status = Status.where(stable & held, status, fallen)
+        known &= jnp.all(jnp.isfinite(response.force))
+        return Equilibrium(state, energy, residual, steps, Status.where(known, status, Status.not_finite))
 
-    def _pulled(self, response: Response, free: Settled, nudge: Nudge | Pin) -> tuple[Settled, Array]:
-        def imbalance(settled: Settled) -> Array:
-            if isinstance(nudge, Pin):
-                return settled.output - nudge.target
-            return settled.pull - nudge.pull(settled.output)
+    def _pulled(
+        self, response: Response, pull: Float[Array, "outputs"], nudge: Nudge | Pin
+    ) -> tuple[Place, Bool[Array, ""], Bool[Array, ""], Int[Array, ""]]:
+        """(where the outputs settle, whether the free modes are finite, whether they are stable, steps).
 
-        def slope(settled: Settled) -> Array:
+        Every round looks at one place: the free one first, then where Newton's step leads, or half as far, and so on.
+        """
+        select, one = jax.lax.select, np.eye(pull.size, dtype=pull.dtype)
+        fine = 4 * float(jnp.finfo(pull.dtype).eps)
+        about = response.settled(pull).output if isinstance(nudge, Pin) else pull
+
+        def look(settled: Settled) -> Place:
             susceptibility = response.susceptibility(settled)
             if isinstance(nudge, Pin):
-                return susceptibility
-            one = jnp.eye(len(susceptibility), dtype=susceptibility.dtype)
-            return one + nudge.curvature(settled.output) @ susceptibility
-
-        fine = 4 * jnp.finfo(free.output.dtype).eps
-
-        def scale(settled: Settled) -> Array:
-            """What each imbalance is small against; forces and stiffnesses have units of their own."""
-            if isinstance(nudge, Pin):
-                sizes = jnp.abs(nudge.target) + jnp.abs(free.output)
+                missing, curvature, slope = settled.output - nudge.target, 0 * susceptibility, susceptibility
+                sizes = jnp.abs(nudge.target) + jnp.abs(about)
             else:
+                asked, curvature = nudge.pull(settled.output), nudge.curvature(settled.output)
+                missing, slope = settled.pull - asked, one + curvature @ susceptibility
                 # a pull that depends on outputs is rounded as they are
-                bends = jnp.abs(nudge.curvature(settled.output)) @ jnp.abs(settled.output)
-                sizes = jnp.abs(settled.pull) + jnp.abs(nudge.pull(settled.output)) + bends
-            return jnp.where(sizes > 0, sizes, 1.0)
+                sizes = jnp.abs(settled.pull) + jnp.abs(asked) + jnp.abs(curvature) @ jnp.abs(settled.output)
+            # what each is small against; forces and stiffnesses have units of their own
+            units = jnp.where(sizes > 0, sizes, 1.0)
+            return Place(settled, missing, units, -jnp.linalg.solve(slope, missing), susceptibility, curvature)
 
-        size = lambda settled, scale: jnp.max(jnp.abs(imbalance(settled)) / scale)
-
-        def running(carry):
-            settled, moving, step = carry
-            return moving & (step < self.max_steps) & (size(settled, scale(settled)) > fine)
+        def going(carry):
+            place, step, fraction, *_ = carry
+            return (step < self.max_steps) & (fraction > 1e-6) & ((step < 0) | (place.off(place.units) > fine))
 
         def advance(carry):
-            settled, _, step = carry
-            direction = -jnp.linalg.solve(slope(settled), imbalance(settled))
-            units = scale(settled)
-            at = lambda fraction: response.settled(settled.pull + fraction * direction)
+            here, step, fraction, known, stable = carry
+            first = step < 0
+            there = look(response.settled(here.settled.pull + fraction * here.direction))
+            holds = response.stable(there.settled)
+            better = there.off(here.units) < (1 - 1e-4 * fraction) * here.off(here.units)
+            accepted = first | (better & holds)
+            here = jax.tree.map(lambda new, old: select(accepted, new, old), there, here)
+            known, stable = select(first, response.known(here.settled), known), select(first, holds, stable)
+            fraction = select(accepted, jnp.ones_like(fraction), fraction / 2)
+            return here, step + accepted.astype(step.dtype), fraction, known, stable
 
-            def too_long(trial):
-                fraction, there = trial
-                better = size(there, units) < (1 - 1e-4 * fraction) * size(settled, units)
-                return ~(better & response.stable(there)) & (fraction > 1e-6)
-
-            one = jnp.ones((), settled.pull.dtype)
-            halve = lambda trial: (trial[0] / 2, at(trial[0] / 2))
-            fraction, there = jax.lax.while_loop(too_long, halve, (one, at(one)))
-            moving = fraction > 1e-6
-            return jax.tree.map(lambda new, old: jnp.where(moving, new, old), there, settled), moving, step + 1
-
-        first = (free, jnp.asarray(True), jnp.zeros((), jnp.int32))
-        settled, _, steps = jax.lax.while_loop(running, advance, first)
-        return settled, steps
+        nothing, no = jnp.zeros_like(one), jnp.asarray(False)
+        nowhere = Place(response.blank(pull), pull, pull + 1, pull, nothing, nothing)
+        first = (nowhere, jnp.full((), -1, jnp.int32), jnp.ones((), pull.dtype), no, no)
+        place, step, _, known, stable = jax.lax.while_loop(going, advance, first)
+        return place, known, stable, jnp.maximum(step, 1)
 
 
-def _is_minimum(response: Response, settled: Settled, nudge: Nudge) -> Bool[Array, ""]:
+class Place(NamedTuple):
+    """Outputs that settled under a pull, and how far the pull is from the nudge's.
+
+    Attributes:
+        settled: the outputs, and what carries them.
+        missing: the pull less what the nudge asks for there; of a pin the outputs less their targets.
+        units: what each part of it is small against.
+        direction: Newton's step of the pull.
+        susceptibility: of the outputs to the pull.
+        curvature: of the nudge.
+    """
+
+    settled: Settled
+    missing: Float[Array, "outputs"]
+    units: Float[Array, "outputs"]
+    direction: Float[Array, "outputs"]
+    susceptibility: Float[Array, "outputs outputs"]
+    curvature: Float[Array, "outputs outputs"]
+
+    def off(self, units: Float[Array, "outputs"]) -> Float[Array, ""]:
+        """The largest part that is missing."""
+        return jnp.max(jnp.abs(self.missing) / units)
+
+
+def _is_minimum(response: Response, place: Place) -> Bool[Array, ""]:
     """Whether the modes stay stable and X^-1 + beta C'' is positive definite, with X the susceptibility."""
-    asked = response.settled(nudge.pull(settled.output))
-    susceptibility = response.susceptibility(settled)
-    root = jnp.sqrt(jnp.maximum(jnp.diagonal(susceptibility), 0))  # means and second moments have units of their own
+    # means and second moments have units of their own
+    root = jnp.sqrt(jnp.maximum(diagonal_of(place.susceptibility), 0))
     safe = jnp.where(root > 0, root, 1.0)
-    sizes, vectors = in_turn(jnp.linalg.eigh)((susceptibility / safe[:, None]) / safe)
+    sizes, vectors = in_turn(jnp.linalg.eigh)((place.susceptibility / safe[:, None]) / safe)
     half = root[:, None] * vectors * jnp.sqrt(jnp.maximum(sizes, 0))
-    least = in_turn(jnp.linalg.eigvalsh)(half.T @ nudge.curvature(settled.output) @ half)[0]
-    return response.stable(asked) & (least > -1)
+    least = in_turn(jnp.linalg.eigvalsh)(half.T @ place.curvature @ half)[0]
+    return response.holds(place.settled.pull - place.missing) & (least > -1)
+
+
+def _judged(
+    response: Response,
+    state: GaussianState,
+    energy: Float[Array, ""],
+    x: PyTree,
+    nudge: Nudge | Pin | None,
+    curvature: Any,
+) -> tuple[Array, Array, Array]:
+    """(total energy, residual, tolerance) at a state with an energy, as the contract defines them."""
+    net, under = response.net, (state, response.stiffness, response.force)
+    if isinstance(nudge, Pin):
+        return energy, net.residual(state, x, nudge), tolerance(net, state, x, nudge)
+    force, scale = jnp.concatenate(net.force_under(*under)), jnp.concatenate(net.scale_under(*under))
+    limit = jnp.asarray(default_tolerance(force.dtype), force.dtype)
+    if nudge is not None:
+        output, transpose = jax.vjp(lambda state: net.read(state, x), state)
+        pull = nudge.pull(output)
+        size = jnp.abs(pull) + jnp.abs(curvature) @ jnp.abs(output)
+        pushed, brought = (jnp.concatenate(transpose(part)[0]) for part in (pull, size))
+        nudged = jnp.maximum(limit * left_over(pushed, scale), ROUNDINGS * float(jnp.finfo(force.dtype).eps))
+        limit = jax.lax.select(nudge.beta == 0, limit, nudged)
+        energy, force, scale = energy + nudge.energy(output), force + pushed, scale + jnp.abs(brought)
+    return energy, left_over(force, scale), limit
 
 
 class Oscillators(System, Protocol):
@@ -137,6 +197,9 @@ class Oscillators(System, Protocol):
     def single(self) -> SingleOscillator: ...
     def stiffness_matrix(self, x: PyTree) -> Inexact[Array, "n n"]: ...
     def total_bias(self, x: PyTree) -> Inexact[Array, "n"]: ...
+    def energy_under(self, pull: Array, output: Array, modes: Modes, balance: tuple, x: PyTree) -> Array: ...
+    def force_under(self, state: GaussianState, stiffness: Array, bias: Array) -> GaussianState: ...
+    def scale_under(self, state: GaussianState, stiffness: Array, bias: Array) -> GaussianState: ...
 
 
 class Settled(NamedTuple):
@@ -155,6 +218,11 @@ class Response(abc.ABC):
     def __init__(self, net: Oscillators, x: PyTree):
         self.net, self.nodes = net, np.asarray(net.outputs, int)
         self.force, self.stiffness = net.total_bias(x), net.stiffness_matrix(x)
+        self.rows: Any = np.eye(net.n, dtype=self.force.dtype)[self.nodes]
+
+    @abc.abstractmethod
+    def blank(self, pull: Float[Array, "outputs"]) -> Settled:
+        """What `settled` returns, with nothing in it."""
 
     @abc.abstractmethod
     def settled(self, pull: Float[Array, "outputs"]) -> Settled:
@@ -173,25 +241,20 @@ class Response(abc.ABC):
         """(stiffness, force, means) under a pull."""
 
     @abc.abstractmethod
-    def mean(self, settled: Settled) -> Float[Array, "n"]:
-        """The means under a pull."""
-
-    @abc.abstractmethod
     def susceptibility(self, settled: Settled) -> Float[Array, "outputs outputs"]:
         """doutput/dpull, symmetric and not negative."""
 
-    def stable(self, settled: Settled) -> Bool[Array, ""]:
+    @abc.abstractmethod
+    def holds(self, pull: Float[Array, "outputs"]) -> Bool[Array, ""]:
         """Whether the oscillators are held under a pull."""
+
+    def stable(self, settled: Settled) -> Bool[Array, ""]:
+        """Whether the oscillators are held."""
         return self.held(settled).definite
 
-    def blurred(self, settled: Settled) -> Bool[Array, ""]:
-        """Whether rounding moves the state by more than it may."""
-        blurred = self.held(settled).blurred(*self.balance(settled))
-        return blurred if self.net.single.sharp else blurred | self.modes(settled).blurred
-
-    def state(self, settled: Settled) -> GaussianState:
-        """The whole state under a pull."""
-        return GaussianState(self.mean(settled), self.modes(settled).factor(self.net.single))
+    def known(self, settled: Settled) -> Bool[Array, ""]:
+        """Whether the modes are finite."""
+        return jnp.all(jnp.isfinite(self.modes(settled).squared))
 
 
 class MeanResponse(Response):
@@ -202,11 +265,16 @@ class MeanResponse(Response):
         self.free_modes = in_turn(Modes.of)(self.stiffness, net.mass)
         self.free_held = in_turn(Compliance.of)(self.stiffness)
         self.free_mean = self.free_held.mean(self.stiffness, self.force)
-        arms = jnp.zeros((net.n, len(self.nodes)), self.force.dtype).at[self.nodes, jnp.arange(len(self.nodes))].set(1)
-        self.compliance = self.free_held(arms)[self.nodes]
+        self.compliance = self.rows @ self.free_held(self.rows.T)
+
+    def blank(self, pull: Float[Array, "outputs"]) -> Settled:
+        return Settled(pull, pull)
 
     def settled(self, pull: Float[Array, "outputs"]) -> Settled:
-        return Settled(pull, self.free_mean[self.nodes] + self.compliance @ pull)
+        return Settled(pull, taken(self.free_mean, self.nodes) + self.compliance @ pull)
+
+    def holds(self, pull: Float[Array, "outputs"]) -> Bool[Array, ""]:
+        return self.free_held.definite
 
     def modes(self, settled: Settled) -> Modes:
         return self.free_modes
@@ -215,11 +283,8 @@ class MeanResponse(Response):
         return self.free_held
 
     def balance(self, settled: Settled) -> tuple[Array, Array, Array]:
-        force = self.force.at[self.nodes].add(settled.pull)
+        force = self.force + settled.pull @ self.rows
         return self.stiffness, force, self.free_held.mean(self.stiffness, force)
-
-    def mean(self, settled: Settled) -> Float[Array, "n"]:
-        return self.balance(settled)[-1]
 
     def susceptibility(self, settled: Settled) -> Float[Array, "outputs outputs"]:
         return self.compliance
@@ -228,14 +293,21 @@ class MeanResponse(Response):
 class MomentResponse(Response):
     """Outputs (<x_o>, <x_o^2>): a pull (u, v) is a force f_o += u and a stiffness K_oo -= 2v."""
 
+    def blank(self, pull: Float[Array, "outputs"]) -> Settled:
+        none, square = jnp.zeros_like(self.force), jnp.zeros_like(self.stiffness)
+        return Settled(pull, pull, Modes(none, square, none), Compliance(none, square, jnp.asarray(False)), none)
+
+    def holds(self, pull: Float[Array, "outputs"]) -> Bool[Array, ""]:
+        return balanced(self._under(pull)[0])[-1]
+
     def settled(self, pull: Float[Array, "outputs"]) -> Settled:
         stiffness, force = self._under(pull)
         modes, held = in_turn(Modes.of)(stiffness, self.net.mass), in_turn(Compliance.of)(stiffness)
         mean = held.mean(stiffness, force)
-        shown = mean[self.nodes]
+        shown = taken(mean, self.nodes)
         second = shown**2
         if not self.net.single.sharp:
-            second += modes.shape[self.nodes] ** 2 @ self.net.single.variance(modes.frequency)
+            second += (self.rows @ modes.shape) ** 2 @ self.net.single.variance(modes.frequency)
         return Settled(pull, jnp.concatenate([shown, second]), modes, held, mean)
 
     def modes(self, settled: Settled) -> Modes:
@@ -247,21 +319,19 @@ class MomentResponse(Response):
         return settled.held
 
     def balance(self, settled: Settled) -> tuple[Array, Array, Array]:
-        return *self._under(settled.pull), self.mean(settled)
-
-    def mean(self, settled: Settled) -> Float[Array, "n"]:
         assert settled.mean is not None
-        return settled.mean
+        return *self._under(settled.pull), settled.mean
 
     def susceptibility(self, settled: Settled) -> Float[Array, "outputs outputs"]:
         mean = settled.output[: len(self.nodes)]
-        compliance = self.held(settled)(jnp.eye(self.net.n, dtype=mean.dtype)[:, self.nodes])[self.nodes]
+        compliance = self.rows @ self.held(settled)(self.rows.T)
         between = 2 * compliance * mean
         softening = self.modes(settled).softening(self.nodes, self.net.single)
         corner = 4 * mean[:, None] * compliance * mean + 2 * softening
-        return jnp.block([[compliance, between], [between.T, corner]])
+        return jnp.vstack([jnp.hstack([compliance, between]), jnp.hstack([between.T, corner])])
 
     def _under(self, pull: Float[Array, "outputs"]) -> tuple[Array, Array]:
         """(stiffness, force) under a pull."""
-        force, count = self.force.at[self.nodes].add(pull[: len(self.nodes)]), len(self.nodes)
-        return self.stiffness.at[self.nodes, self.nodes].add(-2 * pull[count:]), force
+        count = len(self.nodes)
+        softer = (self.rows.T * (2 * pull[count:])) @ self.rows
+        return self.stiffness - softer, self.force + pull[:count] @ self.rows

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import Any, NamedTuple
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Inexact
 
 from substrates.quantum.oscillator.thermal import SingleOscillator, divided_differences
 from substrates.solvers.certificate import inverse_of, rounding_of, state_tolerance
+from substrates.wiring import summed, taken
 
 
 class GaussianState(NamedTuple):
@@ -45,8 +48,8 @@ class Modes(eqx.Module):
     def of(cls, stiffness: Float[Array, "n n"], mass: Float[Array, "n"]) -> Modes:
         """The modes of a stiffness matrix K."""
         scale = 1 / jnp.sqrt(mass)
-        squared, vectors = jnp.linalg.eigh(scale[:, None] * stiffness * scale)
-        frequency = jnp.sqrt(jnp.where(squared >= 0, squared, jnp.nan))
+        vectors, squared = jax.lax.linalg.eigh(scale[:, None] * stiffness * scale, symmetrize_input=False)
+        frequency = jnp.sqrt(squared)  # NaN of a negative one
         return cls(frequency, scale[:, None] * vectors, squared)
 
     @property
@@ -75,14 +78,14 @@ class Modes(eqx.Module):
         if single.sharp:
             return jnp.zeros(0, self.squared.dtype)
         root = jnp.linalg.qr((self.shape * jnp.sqrt(single.variance(self.frequency))).T, mode="r")
-        return pack((jnp.sign(jnp.diagonal(root))[:, None] * root).T)
+        return pack((jnp.sign(diagonal_of(root))[:, None] * root).T)
 
     def softening(self, nodes: Any, single: SingleOscillator) -> Float[Array, "nodes nodes"]:
         """-dVar(x_a)/dk_b for on-site stiffnesses, among some oscillators: symmetric and not negative."""
         if single.sharp:
             return jnp.zeros((len(nodes), len(nodes)), self.squared.dtype)
         differences = divided_differences(lambda q: single.variance(jnp.sqrt(q)), single.variance_slope, self.squared)
-        rows = self.shape[nodes]
+        rows = taken(self.shape.T, nodes).T
         pairs = rows[:, None, :] * rows[None, :, :]
         return -jnp.einsum("abi,ij,abj->ab", pairs, differences, pairs)
 
@@ -103,13 +106,9 @@ class Compliance(eqx.Module):
     @classmethod
     def of(cls, stiffness: Float[Array, "n n"]) -> Compliance:
         """The inverse of a stiffness matrix K."""
-        own = jnp.diagonal(stiffness)
-        root = 1 / jnp.sqrt(jnp.where(own > 0, own, 1.0))
-        eye = jnp.eye(own.size, dtype=own.dtype)
-        zero = 2 * math.sqrt(own.size) * float(jnp.finfo(own.dtype).eps)  # what rounding makes of it
-        balanced = (root[:, None] * stiffness) * root
-        definite = jnp.all(own > 0) & jnp.all(jnp.isfinite(jnp.linalg.cholesky(balanced - zero * eye)))
-        return cls(root, inverse_of(jnp.linalg.cholesky(jnp.where(definite, balanced, eye))), definite)
+        root, matrix, definite = balanced(stiffness)
+        sound = jax.lax.select(definite, matrix, diagonal(jnp.ones_like(root)))
+        return cls(root, inverse_of(jax.lax.linalg.cholesky(sound, symmetrize_input=False)), definite)
 
     def __call__(self, force: Float[Array, "n *k"]) -> Float[Array, "n *k"]:
         """K^-1 f."""
@@ -131,12 +130,38 @@ class Compliance(eqx.Module):
         return ~(moved <= state_tolerance(mean.dtype))
 
 
-def pack(lower: Float[Array, "n n"]) -> Float[Array, "triangle"]:
+def balanced(stiffness: Float[Array, "n n"]) -> tuple[Float[Array, "n"], Float[Array, "n n"], Bool[Array, ""]]:
+    """(D, D K D, whether K is positive definite) with D^-2 the diagonal of K."""
+    own = diagonal_of(stiffness)
+    root = 1 / jnp.sqrt(jnp.where(own > 0, own, 1.0))
+    zero = 2 * math.sqrt(own.size) * float(jnp.finfo(own.dtype).eps)  # what rounding makes of it
+    matrix = (root[:, None] * stiffness) * root
+    shifted = matrix - diagonal(jnp.full_like(own, zero))
+    factor = jax.lax.linalg.cholesky(shifted, symmetrize_input=False)
+    return root, matrix, jnp.all(own > 0) & jnp.all(jnp.isfinite(factor))
+
+
+def pack(lower: Inexact[Array, "n n"]) -> Inexact[Array, "triangle"]:
     """The lower triangle of a matrix, row by row."""
-    return lower.ravel()[np.flatnonzero(np.tri(len(lower)))]
+    return taken(lower.ravel(), _triangle(len(lower)))
 
 
-def unpack(packed: Float[Array, "triangle"], n: int) -> Float[Array, "n n"]:
+def unpack(packed: Inexact[Array, "triangle"], n: int) -> Inexact[Array, "n n"]:
     """The lower triangular matrix of a packed triangle."""
-    row, column = jnp.arange(n)[:, None], jnp.arange(n)
-    return jnp.where(row >= column, packed[row * (row + 1) // 2 + jnp.minimum(row, column)], 0)
+    return summed(packed, _triangle(n), n * n, in_order=True).reshape(n, n)
+
+
+def diagonal(values: Inexact[Array, "n"]) -> Inexact[Array, "n n"]:
+    """The matrix with these numbers on its diagonal."""
+    n = len(values)
+    return summed(values, np.arange(n) * (n + 1), n * n, in_order=True).reshape(n, n)
+
+
+def diagonal_of(matrix: Inexact[Array, "n n"]) -> Inexact[Array, "n"]:
+    """The numbers on the diagonal of a matrix."""
+    return taken(matrix.ravel(), np.arange(len(matrix)) * (len(matrix) + 1))
+
+
+@functools.cache
+def _triangle(n: int) -> np.ndarray:
+    return np.flatnonzero(np.tri(n)).astype(np.int32)

@@ -5,23 +5,25 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Hashable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Inexact, PRNGKeyArray
+from jaxtyping import Array, Float, Inexact, PRNGKeyArray, PyTree
 
 from substrates import arguments
 from substrates.quantum.oscillator import build, pictures
 from substrates.quantum.oscillator.closed_form import ClosedForm
 from substrates.quantum.oscillator.fock import FockSpace, in_fock_space
-from substrates.quantum.oscillator.modes import GaussianState, Modes, pack, unpack
+from substrates.quantum.oscillator.modes import GaussianState, Modes, diagonal, diagonal_of, pack, unpack
 from substrates.quantum.oscillator.stability import nearest_stable, require_stable
-from substrates.quantum.oscillator.thermal import SingleOscillator, trace_of
-from substrates.substrate import Substrate, fixed
-from substrates.wiring import Bonds, Graph, lattice_edges
+from substrates.quantum.oscillator.thermal import SingleOscillator, matrix_function, trace_of
+from substrates.quantum.system import Contrasted
+from substrates.substrate import fixed
+from substrates.wiring import Bonds, Graph, lattice_edges, taken
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -30,7 +32,7 @@ Drive = Literal["force", "anchor", "stiffness"]
 Reading = Literal["mean", "moments"]
 
 
-class QuantumOscillatorNetwork(Substrate):
+class QuantumOscillatorNetwork(Contrasted):
     """Quantum harmonic oscillators joined by springs: a Gaussian ground state, or thermal state, in closed form.
 
         H = sum_i p_i^2 / 2m_i + x'Kx/2 - f'x,    x'Kx = sum_i k_i x_i^2 + sum_ij k_ij (x_i - x_j)^2,
@@ -97,8 +99,8 @@ class QuantumOscillatorNetwork(Substrate):
     hbar: float = eqx.field(static=True, default=1.0)
     temperature: float = eqx.field(static=True, default=0.0)
     gain: float = eqx.field(static=True, default=1.0)
-    stiffness_floor: float = eqx.field(static=True, default=0.0)
-    onsite_floor: float = eqx.field(static=True, default=0.0)
+    stiffness_floor: Float[Array, ""] = fixed(kw_only=True)
+    onsite_floor: Float[Array, ""] = fixed(kw_only=True)
     labels: tuple[Hashable, ...] | None = eqx.field(static=True, default=None)
 
     @property
@@ -114,38 +116,93 @@ class QuantumOscillatorNetwork(Substrate):
     # the energy
 
     def energy(self, state: GaussianState, x: Float[Array, "inputs"]) -> Inexact[Array, ""]:
-        mean, factor = state
-        onsite, force = self._onsite(x), self.total_bias(x)
-        i, j = self.graph.edges.T
-        energy = 0.5 * jnp.sum(self.stiffness * (mean[i] - mean[j]) ** 2) + 0.5 * jnp.sum(onsite * mean**2)
-        energy -= jnp.sum(force * mean)
+        energy = self._elastic(state, state, x) - jnp.sum(self.total_bias(x) * state[0])
         if self.drive == "anchor":
             energy += self._anchored(x)
-        return energy if self.single.sharp else energy + self._spread_energy(unpack(factor, self.n), onsite)
+        return energy if self.single.sharp else energy + self._rest(unpack(state[1], self.n))
 
-    def _spread_energy(self, factor: Inexact[Array, "n n"], onsite: Inexact[Array, "n"]) -> Inexact[Array, ""]:
-        """tr(K S)/2 and the energy of the momenta, for S = L L'."""
-        bonds = Bonds(self.stiffness, self.graph)
-        i, j = self.graph.edges.T
-        if bonds.dense:
-            whole = onsite.at[i].add(self.stiffness).at[j].add(self.stiffness)
-            energy = 0.5 * jnp.sum(whole * jnp.sum(factor**2, axis=1))
-            energy -= 0.5 * jnp.sum(factor * (bonds.matrix() @ factor))
-        else:
-            energy = 0.5 * jnp.sum(onsite * jnp.sum(factor**2, axis=1))
-            energy += 0.5 * jnp.sum(self.stiffness * jnp.sum((factor[i] - factor[j]) ** 2, axis=1))
+    def _elastic(self, first: GaussianState, second: GaussianState, x: Float[Array, "inputs"]) -> Inexact[Array, ""]:
+        """<x>'K<x>/2 + tr(K S)/2 of a state, as a bilinear form of two."""
+        onsite, edges = self._onsite(x), self.graph.edges
+
+        def form(one: Array, other: Array) -> Array:
+            """Of displacements of all oscillators, a row each."""
+            apart, others = (jnp.diff(taken(rows, edges))[..., 0] for rows in (one, other))
+            return jnp.sum(apart * others @ self.stiffness) + jnp.sum(one * other @ onsite)
+
+        if self.single.sharp:
+            return form(first[0][None], second[0][None]) / 2
+        factors = [unpack(packed, self.n).T for packed in (first[1], second[1])]
+        if len(edges) <= 4 * self.n:
+            return form(*(jnp.vstack([s[0], rows]) for s, rows in zip((first, second), factors, strict=True))) / 2
+        matrix = Bonds(self.stiffness, self.graph).matrix()
+        own = onsite + jnp.sum(matrix, axis=1)
+        spread = jnp.sum(factors[0] * factors[1] @ own) - jnp.sum(factors[0] * (factors[1] @ matrix))
+        return (form(first[0][None], second[0][None]) + spread) / 2
+
+    def _rest(self, factor: Inexact[Array, "n n"]) -> Inexact[Array, ""]:
+        """The energy of the momenta, less T times the entropy, of a covariance L L'."""
         if self.temperature == 0:
-            inverse = jax.scipy.linalg.solve_triangular(factor, jnp.diag(self.mass**-0.5), lower=True)
-            return energy + jnp.sum((self.hbar * inverse) ** 2) / 8
-        weighted = jnp.sqrt(self.mass)[:, None] * factor
-        single = self.single
-        return energy + trace_of(single.rest, single.rest_slope, single.rest_curvature, weighted @ weighted.T)
+            return jnp.sum((self.hbar * self._inverse(factor)) ** 2) / 8
+        weighted, single = jnp.sqrt(self.mass)[:, None] * factor, self.single
+        return trace_of(single.rest, single.rest_slope, single.rest_curvature, weighted @ weighted.T)
+
+    def _inverse(self, factor: Inexact[Array, "n n"]) -> Inexact[Array, "n n"]:
+        """L^-1 M^(-1/2)."""
+        mass = diagonal(self.mass**-0.5).astype(factor.dtype)
+        return jax.lax.linalg.triangular_solve(factor, mass, left_side=True, lower=True)
+
+    def force(self, state: GaussianState, x: Float[Array, "inputs"]) -> GaussianState:
+        return self.force_under(state, self.stiffness_matrix(x), self.total_bias(x))
+
+    def force_under(
+        self, state: GaussianState, stiffness: Inexact[Array, "n n"], bias: Inexact[Array, "n"]
+    ) -> GaussianState:
+        """The force for a stiffness matrix K and static forces f: f - K <x>, and -dE/dL."""
+        mean, packed = state
+        if self.single.sharp:
+            return GaussianState(bias - stiffness @ mean, packed)
+        factor = unpack(packed, self.n)
+        if self.temperature == 0:
+            inverse = self._inverse(factor)
+            turn = partial(jax.lax.linalg.triangular_solve, left_side=True, lower=True, transpose_a=True)
+            rest = (self.hbar**2 / 4) * turn(factor, inverse @ inverse.T)
+        else:
+            root = jnp.sqrt(self.mass)[:, None]
+            weighted = root * factor
+            slope = matrix_function(self.single.rest_slope, self.single.rest_curvature, weighted @ weighted.T)
+            rest = -2 * root * (slope @ weighted)
+        return GaussianState(bias - stiffness @ mean, pack(rest - stiffness @ factor))
+
+    def energy_under(
+        self,
+        pull: Float[Array, "outputs"],
+        output: Float[Array, "outputs"],
+        modes: Modes,
+        balance: tuple[Array, Array, Array],
+        x: Float[Array, "inputs"],
+    ) -> Float[Array, ""]:
+        """The energy of the equilibrium under a pull on the outputs, from its modes and its (stiffness, force, means).
+
+        With the potential -<pull, output> of the pull it is the free energy of the modes less f'K^-1 f / 2.
+        """
+        _, force, mean = balance
+        energy = pull @ output - 0.5 * force @ mean
+        if self.drive == "anchor":
+            energy += self._anchored(x)
+        return energy if self.single.sharp else energy + jnp.sum(self.single.free_energy(modes.frequency))
+
+    def apart(self, plus: GaussianState, minus: GaussianState, x: Float[Array, "inputs"]) -> PyTree:
+        return jax.tree.map(jnp.subtract, plus, minus), jax.tree.map(jnp.add, plus, minus)
+
+    def energy_apart(self, apart: PyTree, x: Float[Array, "inputs"]) -> Inexact[Array, ""]:
+        difference, both = apart
+        return self._elastic(difference, both, x) - jnp.sum(self.total_bias(x) * difference.mean)
 
     def stiffness_matrix(self, x: Float[Array, "inputs"]) -> Inexact[Array, "n n"]:
         """K, with inputs that are stiffnesses."""
-        i, j = self.graph.edges.T
-        onsite = self._onsite(x).at[i].add(self.stiffness).at[j].add(self.stiffness)
-        return jnp.diag(onsite) - Bonds(self.stiffness, self.graph).matrix()
+        matrix = Bonds(self.stiffness, self.graph).matrix()
+        return diagonal(self._onsite(x) + jnp.sum(matrix, axis=1)) - matrix
 
     def total_bias(self, x: Float[Array, "inputs"]) -> Inexact[Array, "n"]:
         """f, the static forces with those of the inputs."""
@@ -153,21 +210,26 @@ class QuantumOscillatorNetwork(Substrate):
         force = jnp.zeros_like(self.onsite_stiffness) if self.bias_force is None else self.bias_force
         if self.drive == "stiffness":
             return force
-        return force.at[self._driven].add(x if self.drive == "force" else self.onsite_stiffness[self._driven] * x)
+        return force + (x if self.drive == "force" else x * taken(self.onsite_stiffness, self._driven)) @ self._rows
 
     def _onsite(self, x: Float[Array, "inputs"]) -> Inexact[Array, "n"]:
         x = self._acting(x)
         if self.drive != "stiffness":
             return self.onsite_stiffness
-        return self.onsite_stiffness.at[self._driven].multiply(jnp.exp(x))
+        return self.onsite_stiffness * jnp.exp(x @ self._rows)
 
     def _anchored(self, x: Float[Array, "inputs"]) -> Inexact[Array, ""]:
         """What inputs that are anchors add to the energy: sum_a k_a g_a^2 / 2."""
-        return 0.5 * jnp.sum(self.onsite_stiffness[self._driven] * self._acting(x) ** 2)
+        return 0.5 * jnp.sum(taken(self.onsite_stiffness, self._driven) * self._acting(x) ** 2)
 
     @property
     def _driven(self) -> np.ndarray:
         return np.asarray(self.inputs, int)
+
+    @property
+    def _rows(self) -> Any:
+        """What puts numbers of the inputs at their oscillators."""
+        return np.eye(self.n, dtype=self.onsite_stiffness.dtype)[self._driven]
 
     def _acting(self, x: Any) -> Inexact[Array, "inputs"]:
         """The inputs as they act, with their gain."""
@@ -190,16 +252,16 @@ class QuantumOscillatorNetwork(Substrate):
         if self.single.sharp:
             self._acting(x)
             return GaussianState(mean, jnp.zeros(0, mean.dtype))
-        squared = (jnp.diagonal(self.stiffness_matrix(x)) / self.mass).real
+        squared = (diagonal_of(self.stiffness_matrix(x)) / self.mass).real
         frequency = jnp.sqrt(jnp.maximum(squared, jnp.finfo(mean.dtype).tiny))
-        return GaussianState(mean, pack(jnp.diag(jnp.sqrt(self.single.variance(frequency) / self.mass))))
+        return GaussianState(mean, pack(diagonal(jnp.sqrt(self.single.variance(frequency) / self.mass))))
 
     def read(self, state: GaussianState, x: Float[Array, "inputs"]) -> Inexact[Array, "outputs"]:
         nodes = np.asarray(self.outputs, int)
-        mean = state[0][nodes]
+        mean = taken(state[0], nodes)
         if self.reading == "mean":
             return mean
-        variance = 0 if self.single.sharp else jnp.sum(unpack(state[1], self.n)[nodes] ** 2, axis=1)
+        variance = 0 if self.single.sharp else jnp.sum(taken(unpack(state[1], self.n).T, nodes) ** 2, axis=0)
         return jnp.concatenate([mean, mean**2 + variance])
 
     why_not_holomorphic: ClassVar[str] = (
@@ -215,16 +277,20 @@ class QuantumOscillatorNetwork(Substrate):
         """The sizes of the forces that meet at each oscillator, those of the springs over the means and spreads; for
         the entries of a factor the forces at the oscillator of its row.
         """
+        return self.scale_under(state, self.stiffness_matrix(x), self.total_bias(x))
+
+    def scale_under(
+        self, state: GaussianState, stiffness: Inexact[Array, "n n"], bias: Inexact[Array, "n"]
+    ) -> GaussianState:
+        """`force_scale` for a stiffness matrix K and static forces f."""
+        meeting = lambda size: jnp.abs(stiffness) @ size + jnp.abs(bias)
         mean, factor = state
         size = jnp.abs(mean)
         if self.single.sharp:
-            return GaussianState(self._meeting(size, x), jnp.zeros(factor.shape, size.dtype))
+            return GaussianState(meeting(size), jnp.zeros(factor.shape, size.dtype))
         size += jnp.sqrt(jnp.sum(jnp.abs(unpack(factor, self.n)) ** 2, axis=1))
-        meeting = self._meeting(size, x)
-        return GaussianState(meeting, meeting[np.tril_indices(self.n)[0]])
-
-    def _meeting(self, size: Float[Array, "n"], x: Float[Array, "inputs"]) -> Float[Array, "n"]:
-        return jnp.abs(self.stiffness_matrix(x)) @ size + jnp.abs(self.total_bias(x))
+        at = meeting(size)
+        return GaussianState(at, taken(at, np.tril_indices(self.n)[0]))
 
     def constrained(self) -> Self:
         """The nearest network with stiffnesses at or above their floors whose matrix K is positive definite.

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
+
+from substrates.wiring import summed, taken
 
 _MOST_STEPS = 20_000
 
@@ -15,9 +18,9 @@ _MOST_STEPS = 20_000
 def nearest_stable(
     stiffness: Float[Array, "springs"],
     onsite: Float[Array, "n"],
-    edges: Int[np.ndarray, "springs 2"],
-    stiffness_floor: float,
-    onsite_floor: float,
+    edges: Int[Any, "springs 2"],
+    stiffness_floor: Float[Array, ""],
+    onsite_floor: Float[Array, ""],
     compliance: tuple[Float[Array, "springs"], Float[Array, "n"]] | None = None,
 ) -> tuple[Float[Array, "springs"], Float[Array, "n"]]:
     """The point nearest to (k_ij, k_i) with k_ij >= stiffness_floor and k_i >= onsite_floor + 2 sum_j max(0, -k_ij).
@@ -31,8 +34,8 @@ def nearest_stable(
     and the multipliers maximise a concave function whose gradient is what is missing, found by accelerated ascent
     (Nesterov 2004, "Introductory Lectures on Convex Optimization"). Nothing is done where nothing is missing.
     """
-    i, j = edges.T
-    degree = int(np.max(np.bincount(edges.ravel(), minlength=onsite.shape[0]), initial=0))
+    at_ends = lambda values: summed(jnp.repeat(values, 2), edges.ravel(), onsite.size)
+    degree = jnp.max(at_ends(jnp.ones_like(stiffness)))
     yields, sags = (jnp.ones_like(stiffness), jnp.ones_like(onsite)) if compliance is None else compliance
     least = jnp.min(sags, initial=jnp.inf)
     steepest = jnp.max(sags, initial=0) + 8 * degree * jnp.max(yields, initial=0)  # a bound on the Hessian
@@ -40,13 +43,13 @@ def nearest_stable(
     momentum = (root - 1) / (root + 1)
 
     def springs(multiplier):
-        given = 2 * yields * (multiplier[i] + multiplier[j])
+        given = 2 * yields * jnp.sum(taken(multiplier, edges), axis=1)
         pushed = jnp.where(stiffness < 0, jnp.minimum(stiffness + given, 0), stiffness)
         return jnp.maximum(pushed, stiffness_floor)
 
     def needed(springs):
         pushed = 2 * jnp.maximum(-springs, 0)
-        return jnp.full_like(onsite, onsite_floor).at[i].add(pushed).at[j].add(pushed)
+        return onsite_floor + at_ends(pushed)
 
     def advance(carry):
         multiplier, ahead, _, step = carry

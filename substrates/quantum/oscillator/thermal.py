@@ -67,9 +67,12 @@ class SingleOscillator:
             return self.hbar / (2 * variance)
         wanted = 4 * (self.temperature / self.hbar) * (variance / self.hbar)
         log_u = jnp.log((1 + jnp.sqrt(1 + 4 * wanted)) / (2 * wanted))
-        for _ in range(_NEWTON_STEPS):  # in log u, where the slope is between -2 and -1
+
+        def newton(_, log_u):  # where the slope is between -2 and -1
             u = jnp.exp(log_u)
-            log_u += (-jnp.log(jnp.tanh(u) * u) - jnp.log(wanted)) / self._steepness(u)
+            return log_u + (-jnp.log(jnp.tanh(u) * u) - jnp.log(wanted)) / self._steepness(u)
+
+        log_u = jax.lax.fori_loop(0, _NEWTON_STEPS, newton, log_u)
         return 2 * self.temperature / self.hbar * jnp.exp(log_u)
 
     def rest(self, variance: Float[Array, "..."]) -> Float[Array, "..."]:

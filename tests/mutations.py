@@ -369,16 +369,16 @@ MUTATIONS = (
     ),
     Mutation(
         "judge springs by newtons",
-        "substrates/classical/elastic/equilibrium.py",
-        "jnp.max(jnp.abs(gradient) / scale, initial=0.0) <= self.limit",
-        "jnp.max(jnp.abs(gradient), initial=0.0) <= self.limit",
+        "substrates/classical/elastic/balance.py",
+        "residual=left_over(force, meeting)",
+        "residual=jnp.max(jnp.abs(force))",
         f"{ELASTIC_UNITS}::test_all_stiffnesses_times_a_number_leave_the_state",
     ),
     Mutation(
         "judge weak springs by the forces of strong ones",
-        "substrates/classical/elastic/descent.py",
-        "return jnp.where(scale > 0, scale, 1.0)",
-        "return jnp.broadcast_to(jnp.max(scale), scale.shape)",
+        "substrates/classical/elastic/balance.py",
+        "scale = jnp.where(scale > 0, scale, 1.0)",
+        "scale = jnp.broadcast_to(jnp.max(scale), scale.shape)",
         f"{ELASTIC_UNITS}::test_a_part_twelve_decades_weaker_settles_beside_a_strong_one",
     ),
     Mutation(

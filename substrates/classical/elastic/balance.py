@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
@@ -11,7 +12,7 @@ from jaxtyping import Array, Float
 from substrates.classical.elastic.springs import SpringNetwork, Stretch
 from substrates.nudge import HeldBySprings, Nudge
 from substrates.solvers.solver import left_over
-from substrates.wiring import summed, taken
+from substrates.wiring import summed
 
 
 class Balance(eqx.Module):
@@ -78,16 +79,18 @@ class Objective(eqx.Module):
         energy, force, scale, meeting = found.energy, found.force, found.scale, found.scale
         pull = curvature = None
         if nudge is not None:
-            output = topology.shown(positions)
-            slopes, bend, felt = self.slopes(flat), nudge.curvature(output), nudge.pull(output)
+            output, slopes, apart = self.reading(positions)
+            bend, felt = nudge.curvature(output), nudge.pull(output)
             sizes = jnp.abs(felt) + jnp.abs(bend) @ jnp.abs(output)
             energy += nudge.energy(output)
             pull = self.spread(felt @ slopes)
             force += pull
             meeting += self.spread(jnp.abs(sizes @ slopes))
             curvature = slopes.T @ bend @ slopes
-            if topology.read_map is None:
-                curvature -= jax.hessian(lambda part: felt @ self._shown(flat, part))(taken(flat, self.read))
+            if apart is not None:
+                turns = topology.read_slopes.astype(flat.dtype)
+                blocks = dataclasses.replace(apart, tension=-felt).blocks(jnp.zeros_like(felt))
+                curvature += jnp.tensordot(turns, blocks @ turns, ((0, 1), (0, 1)))
         scale = jnp.where(scale > 0, scale, 1.0)
         spacing = jnp.mean(jnp.maximum(net.rest_length, found.springs.length))
         size = jnp.maximum(jnp.max(jnp.max(positions, axis=0) - jnp.min(positions, axis=0)), spacing)
@@ -108,12 +111,16 @@ class Objective(eqx.Module):
             extent=found.extent,
         )
 
-    def slopes(self, flat: Float[Array, "free"]) -> Float[Array, "outputs read"]:
-        """The derivatives of the outputs in the free coordinates that are read."""
+    def reading(
+        self, positions: Float[Array, "n dim"]
+    ) -> tuple[Float[Array, "outputs"], Float[Array, "outputs read"], Stretch | None]:
+        """The outputs, their derivatives in the free coordinates that are read, and for distances the pairs of nodes as
+        springs without tension.
+        """
         topology = self.net.topology
+        slopes = jnp.asarray(topology.read_slopes, positions.dtype)
         if topology.read_map is not None:
-            return jnp.asarray(topology.read_slopes, flat.dtype)
-        return jax.jacrev(lambda part: self._shown(flat, part))(taken(flat, self.read))
-
-    def _shown(self, flat: Float[Array, "free"], part: Float[Array, "read"]) -> Float[Array, "outputs"]:
-        return self.net.topology.shown(self.net.topology.placed(flat.at[self.read].set(part), self.prescribed))
+            return topology.shown(positions), slopes, None
+        none = jnp.zeros(topology.outputs, positions.dtype)
+        apart = Stretch.of(none, none, topology.vectors(positions, topology.pairs))
+        return apart.length, jnp.sum(apart.along[:, :, None] * slopes, axis=1), apart

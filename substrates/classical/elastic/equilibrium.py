@@ -89,7 +89,7 @@ class ElasticEquilibrium(Solver):
                 absolute_tolerance=self.absolute_tolerance, relative_tolerance=self.relative_tolerance
             )
             return generic(substrate, x, nudge, start, key)
-        settle = _pinned if isinstance(nudge, Pin) else _settled
+        settle: Any = _pinned if isinstance(nudge, Pin) else _settled
         flat = jnp.asarray(start).reshape(-1)
         given = (self, substrate, x, nudge, flat)
         return in_groups(GROUP, settle, *given) if flat.size <= self.dense_size else settle(*given)
@@ -186,7 +186,8 @@ def _pinned(
     limit = tolerance(net, start.reshape(shape), x, pin, solver.absolute_tolerance, solver.relative_tolerance)
     # how far a newton at an output would move it if it moved the nodes it reads alone
     held, free = net.topology.node_stiffness(net.stiffness), Objective(net, prescribed, None)
-    yields = jnp.sum(free.slopes(start) ** 2 / held[free.read], axis=1)
+    slopes = free.reading(net.topology.placed(start, prescribed))[1]
+    yields = jnp.sum(slopes**2 / held[free.read], axis=1)
     strength = 10 / jnp.where(yields > 0, yields, 1 / jnp.max(held))
 
     def loaded(carry):

@@ -100,8 +100,8 @@ class ElasticNetwork(Substrate):
 
     def prescribed(self, x: Float[Array, "inputs"]) -> Inexact[Array, "prescribed"]:
         """Where the prescribed coordinates stand, metres."""
-        topology = self.topology
-        return topology.reference.reshape(-1)[topology.prescribed].astype(self.stiffness.dtype) + self._displaced(x)
+        reference = self.reference.reshape(-1)[self.topology.prescribed].astype(self.stiffness.dtype)
+        return self._displaced(x) + reference
 
     def initial_state(self, x: Float[Array, "inputs"]) -> State:
         """The reference, carried along affinely with the prescribed displacements."""

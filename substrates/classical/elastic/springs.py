@@ -252,23 +252,31 @@ class Topology(HashedByContent):
         """The vectors at all nodes whose free and prescribed coordinates are given."""
         return taken(jnp.concatenate([free, prescribed]), self.gather.reshape(self.n, self.dim))
 
-    def vectors(self, positions: Inexact[Array, "n dim"]) -> Inexact[Array, "springs dim"]:
-        """The vector of each spring from its first node to its second, metres."""
-        return _rows(positions, self.edges[:, 1]) - _rows(positions, self.edges[:, 0])
+    def vectors(
+        self, positions: Inexact[Array, "n dim"], pairs: np.ndarray | None = None
+    ) -> Inexact[Array, "springs dim"]:
+        """The vector of each spring, or of other pairs of nodes, from its first node to its second, metres."""
+        pairs = self.edges if pairs is None else pairs
+        return _rows(positions, pairs[:, 1]) - _rows(positions, pairs[:, 0])
 
     def shown(self, positions: Inexact[Array, "n dim"]) -> Inexact[Array, "outputs"]:
         """What is read where the nodes stand so."""
         if self.read_map is None:
-            return length(_rows(positions, self.pairs[:, 1]) - _rows(positions, self.pairs[:, 0]))
+            return length(self.vectors(positions, self.pairs))
         if self.reading == "displacement":
             positions = positions - self.reference.astype(positions.real.dtype)
         return self.read_map(positions.reshape(-1))
 
     @functools.cached_property
     def read_slopes(self) -> np.ndarray:
-        """The derivatives of displacements or positions that are read in `read_coordinates`."""
-        assert self.read_map is not None
-        return self.read_map.to_scipy().tocsc()[:, self.free[self.read_coordinates]].toarray()
+        """The derivatives in `read_coordinates` of displacements or positions that are read, or of the vectors between
+        nodes whose distance is, shape (outputs, dim, read).
+        """
+        read = self.free[self.read_coordinates]
+        if self.read_map is not None:
+            return self.read_map.to_scipy().tocsc()[:, read].toarray()
+        ends = self.pairs[:, :, None] * self.dim + np.arange(self.dim)
+        return 1.0 * (ends[:, 1, :, None] == read) - (ends[:, 0, :, None] == read)
 
     def node_stiffness(self, stiffness: Float[Array, "springs"]) -> Float[Array, "free"]:
         """For every free coordinate the sum of the stiffnesses at its node; the largest where that is 0."""

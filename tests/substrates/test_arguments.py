@@ -67,7 +67,7 @@ def test_circuits_from_labels(graph):
         graph, inputs=["a"], outputs=[3, (5, 5)], rails={1: VALUE[1]}, conductance="strength"
     )
     assert net.labels == tuple(graph.nodes)
-    state = jnp.array([VALUE[label] for label in at(graph, net.topology.potentials)])
+    state = jnp.array([VALUE[label] for label in at(graph, net.topology.layout.potentials)])
     x = jnp.array([VALUE["a"]])
     expected = over_pairs(lambda a, b: 0.5 * (VALUE[a] - VALUE[b]) ** 2)
     np.testing.assert_allclose(net.energy(state, x), expected, rtol=1e-12)

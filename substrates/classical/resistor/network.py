@@ -54,6 +54,14 @@ def _of_layout(kind: str, doc: str) -> Any:
     return property(lambda self: getattr(self.topology.layout, kind), doc=doc)
 
 
+def _nodes_of_layout(kind: str, doc: str) -> Any:
+    def nodes(self: ResistorNetwork) -> Any:
+        found = getattr(self.topology.layout, kind)
+        return tuple(found.tolist()) if isinstance(found, np.ndarray) else found
+
+    return property(nodes, doc=doc)
+
+
 class ResistorNetwork(ResistorCircuit):
     """A network of resistors, sources and diodes on any graph, which settles to its operating point.
 
@@ -419,9 +427,9 @@ class ResistorNetwork(ResistorCircuit):
 
     n = property(lambda self: self.topology.n, doc="The number of nodes without ground.")
     edges = _of_layout("edges", "The two nodes of each resistor, shape (m, 2).")
-    inputs = _of_layout("inputs", "The nodes that the input clamps.")
-    outputs = _of_layout("outputs", "The nodes that are read.")
-    rails = _of_layout("rails", "The nodes at fixed voltages.")
+    inputs = _nodes_of_layout("inputs", "The nodes that the input clamps.")
+    outputs = _nodes_of_layout("outputs", "The nodes that are read.")
+    rails = _nodes_of_layout("rails", "The nodes at fixed voltages.")
     diodes = _of_layout("diodes", "(anode, cathode) of each diode, shape (k, 2).")
     current_sources = _of_layout("current_sources", "(from, to) of each current source, shape (k, 2).")
     voltage_sources = _of_layout("voltage_sources", "(plus, minus) of each two-node voltage source, shape (k, 2).")

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
+from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.flatten_util import ravel_pytree
-from jaxtyping import Array, Float, Inexact, PRNGKeyArray, PyTree
+from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from learning.contrastive import EquilibriumPropagation, Variant, estimate_by_contrast
 from learning.reference import response_gradient
 from substrates.nudge import batch_axes
+from substrates.parameters import cast
 from substrates.solvers.solver import default_tolerance, tolerance
 from substrates.substrate import (
     Cost,
@@ -28,6 +33,18 @@ from substrates.substrate import (
 from substrates.wrapper import Wrapper, overrides
 
 MOST_STATE_VARIABLES = 2000
+
+
+def on_host(tree: PyTree) -> PyTree:
+    """A tree with numpy arrays, on which arithmetic compiles nothing."""
+    plain = lambda leaf: eqx.is_array(leaf) and not jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+    return jax.tree.map(lambda leaf: np.asarray(leaf) if plain(leaf) else leaf, tree)
+
+
+def compiled(function: Callable) -> Callable:
+    """The function compiled, its results on the host."""
+    quick = eqx.filter_jit(function)
+    return functools.wraps(function)(lambda *arguments: on_host(quick(*arguments)))
 
 
 class Probe(eqx.Module):
@@ -54,7 +71,7 @@ class _Compiled(Wrapper):
         return relax(self.inner, x, nudge, start, key)
 
     def contrast(self, plus, minus, xs, nudges_plus=None, nudges_minus=None):
-        return self.outside(contrast(self.inner, plus, minus, xs, nudges_plus, nudges_minus))
+        return self.outside(_contrast(self.inner, plus, minus, xs, nudges_plus, nudges_minus))
 
 
 @eqx.filter_jit
@@ -63,45 +80,71 @@ def relax(substrate: Substrate, x: PyTree, nudge: Any, start: PyTree | None, key
     return substrate.relax(x, nudge, start, key=key)
 
 
-@eqx.filter_jit
+@compiled
+def relax_in_turn(substrate: Substrate, xs: PyTree, nudges: Any, starts: PyTree | None, keys: PRNGKeyArray):
+    """The equilibria of a batch, one after the other, which compiles sooner: for what is asked only once."""
+
+    def one(example):
+        x, target, start, key = example
+        nudge = None if nudges is None else dataclasses.replace(nudges, target=target)
+        return substrate.relax(x, nudge, start, key=key)
+
+    return jax.lax.map(one, (xs, None if nudges is None else nudges.target, starts, keys))
+
+
+@compiled
+def _begun(substrate: Substrate, xs: PyTree) -> PyTree:
+    dtype = parameter_dtype(substrate)
+    return jax.tree.map(lambda leaf: cast(leaf, dtype), jax.vmap(substrate.initial_state)(xs))
+
+
+@compiled
+def _bounds(substrate: Substrate, xs: PyTree) -> Any:
+    return jax.vmap(substrate.bounds)(xs)
+
+
+@compiled
 def measure(substrate: Substrate, states: PyTree, xs: PyTree, nudges: Nudge | None = None) -> PyTree:
     """The substrate's measure, compiled."""
     return substrate.measure(states, xs, nudges)
 
 
 @eqx.filter_jit
-def contrast(substrate: Substrate, plus: PyTree, minus: PyTree, xs: PyTree, nudges_plus=None, nudges_minus=None):
-    """The substrate's contrast, compiled."""
+def _contrast(substrate: Substrate, plus: PyTree, minus: PyTree, xs: PyTree, nudges_plus=None, nudges_minus=None):
     return substrate.contrast(plus, minus, xs, nudges_plus, nudges_minus)
 
 
-@eqx.filter_jit
+contrast = compiled(_contrast)
+"""The substrate's contrast, compiled."""
+
+
+@compiled
 def total_energies(substrate: Substrate, states: PyTree, xs: PyTree, nudges: Nudge | None = None) -> Array:
     """F = E + beta C of each example, shape (batch,)."""
     one = lambda s, x, n: substrate.total_energy(s, x, n)
     return jax.vmap(one, in_axes=(0, 0, batch_axes(nudges)))(states, xs, nudges)
 
 
-@eqx.filter_jit
+@compiled
 def outputs(substrate: Substrate, states: PyTree, xs: PyTree) -> Array:
     """What each example shows, shape (batch, outputs)."""
     return jax.vmap(substrate.read)(states, xs)
 
 
-@eqx.filter_jit
+@compiled
 def costs(cost: Cost, shown: Array, ys: PyTree) -> Array:
     """The cost of each example, shape (batch,)."""
     return jax.vmap(cost)(shown, ys)
 
 
-@eqx.filter_jit
+@compiled
 def limits(substrate: Substrate, states: PyTree, xs: PyTree, nudges: Nudge | None) -> Array:
     """The residual at which the contract counts each example as converged, shape (batch,)."""
     one = lambda s, x, n: tolerance(substrate, s, x, n)
     return jax.vmap(one, in_axes=(0, 0, batch_axes(nudges)))(states, xs, nudges)
 
 
-@eqx.filter_jit
+@compiled
 def _natural_strengths(substrate, states, xs, ys, cost):
     def one(state, x, y):
         flat, unravel = ravel_pytree(state)
@@ -122,6 +165,7 @@ class Case:
 
     Attributes:
         beta: a strength at which a nudge moves the outputs about as far as they move themselves, divided by four.
+        bounds: None, or those of every example.
         discrete: whether the substrate says that its states are.
         smooth: whether the free equilibria respond smoothly to a nudge.
     """
@@ -133,7 +177,14 @@ class Case:
         self.epsilon = float(jnp.finfo(self.dtype).eps)
         self.resolution = 30 * default_tolerance(self.dtype) ** (2 / 3)
         self.keys = jax.random.split(jax.random.fold_in(key, 0), self.size)
-        self.free = relax_batch(_Compiled(substrate), xs, keys=self.keys)
+        self.own_stationarity = overrides(substrate, "stationarity")
+        self.own_residual = overrides(substrate, "residual")
+        self.own_relaxation = overrides(substrate, "relax")
+        start = eqx.filter_eval_shape(_begun.__wrapped__, substrate, xs)
+        shown = eqx.filter_eval_shape(outputs.__wrapped__, substrate, start, xs)
+        self.ys = fit_target(ys, shown, cost, name="y", batched=True)
+        self.bare = Probe(cost, jnp.ones((), self.dtype), jnp.zeros(shown.shape[1], self.dtype))
+        self.free = self.settle_freely(substrate)
         variables = sum(leaf.size for leaf in jax.tree.leaves(self.free.state)) // self.size
         if variables > MOST_STATE_VARIABLES:
             raise ValueError(
@@ -141,29 +192,23 @@ class Case:
                 f"{variables}; check a smaller system of the same class"
             )
         self.variables = variables
-        self.own_stationarity = overrides(substrate, "stationarity")
-        self.own_residual = overrides(substrate, "residual")
-        self.own_relaxation = overrides(substrate, "relax")
         inexact = all(jnp.issubdtype(leaf.dtype, jnp.floating) for leaf in jax.tree.leaves(self.free.state))
         self.shown = outputs(substrate, self.free.state, xs)
-        self.ys = ys = fit_target(ys, self.shown, cost, name="y", batched=True)
-        self.bare = Probe(cost, jnp.ones((), self.dtype), jnp.zeros(self.shown.shape[1], self.dtype))
         self.reference, self.smooth = None, False
         if inexact:
-            transpose = substrate.conservative
-            self.reference, exists = eqx.filter_jit(response_gradient)(
-                substrate, self.free.state, xs, ys, cost, transpose=transpose
-            )
-            self.smooth = bool(jnp.all(exists))
+            gradient = compiled(functools.partial(response_gradient, transpose=substrate.conservative))
+            self.reference, exists = gradient(substrate, self.free.state, xs, self.ys, cost)
+            self.smooth = bool(np.all(exists))
         self.discrete = substrate.discrete
+        self.bounds = _bounds(substrate, xs)
         self.beta = self._strength() if beta is None else beta
 
     def _strength(self) -> float:
         if not self.smooth:
             return 0.5
         strengths = _natural_strengths(self.substrate, self.free.state, self.xs, self.ys, self.cost)
-        strengths = strengths[jnp.isfinite(strengths) & (strengths > 0)]
-        return float(jnp.min(strengths)) / 4 if strengths.size else 0.25
+        strengths = strengths[np.isfinite(strengths) & (strengths > 0)]
+        return float(np.min(strengths)) / 4 if strengths.size else 0.25
 
     def nudge(self, beta: float, *, weight: float = 1.0, direction: Array | None = None) -> Nudge:
         """beta * (weight * cost + <direction, output>) on every example."""
@@ -172,73 +217,86 @@ class Case:
             Probe(self.cost, jnp.asarray(weight, self.dtype), direction), self.ys, jnp.asarray(beta, self.dtype)
         )
 
+    def settle_freely(self, substrate: Substrate) -> Equilibrium:
+        """The free equilibria of a substrate. Where the contract relaxes, a free phase is a nudge of strength 0, and
+        the program that nudges serves; one free phase without a nudge is compared with its batch.
+        """
+        start, nudge = (None, None) if self.own_relaxation else (_begun(substrate, self.xs), self.nudge(0.0))
+        return on_host(relax_batch(_Compiled(substrate), self.xs, nudge, start, self.keys))
+
     def settle(self, nudge: Nudge | None = None, substrate: Substrate | None = None) -> Equilibrium:
         """The equilibria under a nudge, from the free states."""
         substrate = self.substrate if substrate is None else substrate
-        return relax_batch(_Compiled(substrate), self.xs, nudge, self.free.state, self.keys)
+        return on_host(relax_batch(_Compiled(substrate), self.xs, nudge, self.free.state, self.keys))
 
     def propagate(self, variant: Variant, beta: float, *, weight: float = 1.0) -> PyTree:
         """The gradient that equilibrium propagation itself estimates, with a cost multiplied by `weight`."""
         cost = Probe(self.cost, jnp.asarray(weight, self.dtype), self.bare.direction)
         rule = EquilibriumPropagation(jnp.asarray(beta, self.dtype), variant, cost, strict=False)  # type: ignore[arg-type]
-        return estimate_by_contrast(rule, _Compiled(self.substrate), self.xs, self.ys, self.key).gradient.inner
+        return on_host(estimate_by_contrast(rule, _Compiled(self.substrate), self.xs, self.ys, self.key).gradient.inner)
 
     def costs(self, states: PyTree) -> Array:
         """The cost of each example at given states."""
         return costs(self.cost, outputs(self.substrate, states, self.xs), self.ys)
 
+    def example(self, tree: PyTree, index: int) -> PyTree:
+        """One example of a batched tree."""
+        return jax.tree.map(lambda leaf: leaf[index], tree)
+
+    def draw(self, seed: int) -> np.random.Generator:
+        """A generator of its own for each seed."""
+        return np.random.default_rng([*np.ravel(jax.random.key_data(self.key)).tolist(), seed])
+
     def nearby(self, seed: int, distance: float = 0.1) -> PyTree:
         """States near the free ones and within bounds, displaced at random by `distance` of their own size."""
-        key = jax.random.fold_in(self.key, seed)
-        leaves, structure = jax.tree.flatten(self.free.state)
-        keys = jax.random.split(key, len(leaves))
-        size = lambda leaf: jnp.maximum(jnp.max(jnp.abs(leaf), initial=0.0), 0.1)
-        moved = [
-            s + distance * size(s) * jax.random.normal(k, s.shape, s.dtype) for s, k in zip(leaves, keys, strict=True)
-        ]
-        states = structure.unflatten(moved)
-        bounds = jax.vmap(self.substrate.bounds)(self.xs)
-        return states if bounds is None else jax.tree.map(jnp.clip, states, *bounds)
+        draw = self.draw(seed)
+        moved = lambda s: s + (distance * _size(s) * draw.normal(size=s.shape)).astype(s.dtype)
+        states = jax.tree.map(moved, self.free.state)
+        return states if self.bounds is None else jax.tree.map(np.clip, states, *self.bounds)
 
     def direction(self, seed: int) -> PyTree:
         """A random direction of the trainable parameters, each array of the size of the array that it moves."""
-        parameters, _ = split_parameters(self.substrate)
-        leaves, structure = jax.tree.flatten(parameters)
-        keys = jax.random.split(jax.random.fold_in(self.key, seed), max(len(leaves), 1))
-        size = lambda leaf: jnp.maximum(jnp.max(jnp.abs(leaf), initial=0.0), 0.1)
-        return structure.unflatten(
-            [size(p) * jax.random.normal(k, p.shape, p.dtype) for p, k in zip(leaves, keys, strict=False)]
-        )
+        draw = self.draw(seed)
+        towards = lambda p: (_size(p) * draw.normal(size=p.shape)).astype(p.dtype)
+        return jax.tree.map(towards, on_host(split_parameters(self.substrate)[0]))
 
     def shifted(self, direction: PyTree, step: float) -> Substrate:
         """The substrate with its parameters moved by step * direction."""
         parameters, rest = split_parameters(self.substrate)
-        return eqx.combine(jax.tree.map(lambda p, d: p + step * d, parameters, direction), rest)
+        return eqx.combine(
+            jax.tree.map(lambda p, d: jnp.asarray(np.asarray(p) + (step * d).astype(d.dtype)), parameters, direction),
+            rest,
+        )
 
 
-def flat(tree: PyTree) -> Inexact[Array, " n"]:
+def _size(leaf: np.ndarray) -> float:
+    return max(float(np.max(np.abs(leaf), initial=0.0)), 0.1)
+
+
+def flat(tree: PyTree) -> np.ndarray:
     """All numbers of a tree as one vector."""
-    return ravel_pytree(tree)[0]
+    leaves = [np.ravel(leaf) for leaf in jax.tree.leaves(tree)]
+    return np.concatenate(leaves) if leaves else np.zeros(0)
 
 
-def inner_product(first: PyTree, second: PyTree) -> Any:
+def inner_product(first: PyTree, second: PyTree) -> float:
     """The sum of the products of two trees, leaf by leaf."""
-    return jnp.vdot(flat(first), flat(second))
+    return float(np.vdot(flat(first), flat(second)))
 
 
 def relative(found: PyTree, wanted: PyTree) -> float:
     """|found - wanted| / |wanted|, in the 2-norm over all numbers."""
-    size = jnp.linalg.norm(flat(wanted))
-    return float(jnp.linalg.norm(flat(found) - flat(wanted)) / jnp.where(size > 0, size, 1.0))
+    size = np.linalg.norm(flat(wanted))
+    return float(np.linalg.norm(flat(found) - flat(wanted)) / (size if size > 0 else 1.0))
 
 
 def worst_leaf(found: PyTree, wanted: PyTree) -> float:
     """The largest max-norm of found - wanted over that of wanted, array by array."""
-    top = max((float(jnp.max(jnp.abs(w), initial=0.0)) for w in jax.tree.leaves(wanted)), default=0.0)
+    largest = lambda leaf: float(np.max(np.abs(np.asarray(leaf)), initial=0.0))
+    top = max((largest(w) for w in jax.tree.leaves(wanted)), default=0.0)
     worst = 0.0
     for f, w in zip(jax.tree.leaves(found), jax.tree.leaves(wanted), strict=True):
-        size = max(float(jnp.max(jnp.abs(w), initial=0.0)), 1e-3 * top)
-        gap = float(jnp.max(jnp.abs(f - w), initial=0.0))
+        size, gap = max(largest(w), 1e-3 * top), largest(np.asarray(f) - np.asarray(w))
         worst = max(worst, gap / size if size > 0 else gap)
         if gap != gap:
             return gap

@@ -2,31 +2,25 @@
 
 from __future__ import annotations
 
-import equinox as eqx
 import jax
-import jax.numpy as jnp
+import numpy as np
 from jaxtyping import PyTree
 
 from substrates.solvers.generic import DescendThenPolish, Newton
-from theory_checks.case import Case, flat, measure, relax, worst_leaf
+from theory_checks.case import Case, compiled, contrast, flat, measure, relax, worst_leaf
 from theory_checks.laws_of_equilibrium import DISCRETE
 from theory_checks.report import Law, at_most, does_not_apply
 
 
-def _example(tree: PyTree, index: int) -> PyTree:
-    return jax.tree.map(lambda leaf: leaf[index], tree)
-
-
 def _state_gap(found: PyTree, wanted: PyTree) -> float:
-    gap = jnp.max(jnp.abs(flat(found) - flat(wanted)), initial=0.0)
-    return float(gap / (1 + jnp.max(jnp.abs(flat(wanted)), initial=0.0)))
+    gap = np.max(np.abs(flat(found) - flat(wanted)), initial=0.0)
+    return float(gap / (1 + np.max(np.abs(flat(wanted)), initial=0.0)))
 
 
 def batches(case: Case) -> list[Law]:
     """A batch is its examples: relaxed one by one they settle alike, and measurements are the means of single ones."""
     last = case.size - 1
-    single = relax(case.substrate, _example(case.xs, last), None, None, case.keys[last])
-    gap = _state_gap(single.state, _example(case.free.state, last))
+    gap = _state_gap(_alone(case).state, case.example(case.free.state, last))
     laws = [at_most("batch = singles: equilibria", f"example {last} alone and in its batch", gap, case.resolution)]
     name = "batch = singles: measurements"
     if not case.substrate.conservative:
@@ -41,6 +35,15 @@ def batches(case: Case) -> list[Law]:
     return [*laws, at_most(name, compared, worst_leaf(whole, mean), 1e3 * case.epsilon)]
 
 
+def _alone(case: Case):
+    """The last example relaxed alone: compiled here, or by the contract's own `relax`."""
+    last = case.size - 1
+    x, key = case.example(case.xs, last), case.keys[last]
+    if case.own_relaxation:
+        return relax(case.substrate, x, None, None, key)
+    return case.substrate.relax(x, key=key)
+
+
 def _measure_slice(case: Case, part: slice) -> PyTree:
     pick = lambda tree: jax.tree.map(lambda leaf: leaf[part], tree)
     # off equilibrium, for some systems show nothing at rest
@@ -50,22 +53,21 @@ def _measure_slice(case: Case, part: slice) -> PyTree:
 
 def _contrast_slice(case: Case, part: slice) -> PyTree:
     pick = lambda tree: jax.tree.map(lambda leaf: leaf[part], tree)
-    return case.substrate.contrast(pick(case.nearby(40)), pick(case.free.state), pick(case.xs))
+    return contrast(case.substrate, pick(case.nearby(40)), pick(case.free.state), pick(case.xs))
 
 
 def compilation(case: Case) -> list[Law]:
     """Compiled and eager code say the same."""
     last = case.size - 1
-    x, key = _example(case.xs, last), case.keys[last]
-    compiled, eager = relax(case.substrate, x, None, None, key), case.substrate.relax(x, key=key)
-    gap = _state_gap(compiled.state, eager.state)
-    state = _example(case.free.state, last)
-    read = eqx.filter_jit(lambda s, state, x: s.read(state, x))
-    gap = max(gap, _state_gap(read(case.substrate, state, x), case.substrate.read(state, x)))
+    x, state = case.example(case.xs, last), case.example(case.free.state, last)
+    eager = case.substrate.relax(x, key=case.keys[last])
+    whole = _alone(case).state if case.own_relaxation else state
+    gap = _state_gap(whole, eager.state)
+    gap = max(gap, _state_gap(case.shown[last], case.substrate.read(state, x)))
     return [at_most("jit = eager", "relaxation and reading of one example", gap, case.resolution)]
 
 
-@eqx.filter_jit
+@compiled
 def _generic(substrate, states, xs, keys, solver):
     return jax.vmap(lambda s, x, k: solver(substrate, x, None, s, k))(states, xs, keys)
 
@@ -80,7 +82,7 @@ def solvers(case: Case) -> list[Law]:
     if not case.own_relaxation and isinstance(case.substrate.solver, DescendThenPolish):
         return [does_not_apply(name, "The class has no solver of its own: it settles by the generic one.")]
     start = case.nearby(41, 1e-3)
-    compared, bound, gap = "states found by a generic solver from a start 0.1 % away", 1e2 * case.resolution, jnp.inf
+    compared, bound, gap = "states found by a generic solver from a start 0.1 % away", 1e2 * case.resolution, float("inf")
     for solver in (DescendThenPolish(), Newton()):
         found = _generic(case.substrate, start, case.xs, case.keys, solver)
         gap = min(gap, _state_gap(found.state, case.free.state))

@@ -9,7 +9,7 @@ import numpy as np
 
 from substrates.parameters import as_complex
 from substrates.substrate import Nudge, NudgeRefusedError, Pin, relax_batch
-from theory_checks.case import Case, outputs
+from theory_checks.case import Case, outputs, relax_in_turn
 from theory_checks.report import Law, at_most, does_not_apply
 
 PHASES = 4
@@ -30,7 +30,7 @@ def continuation(case: Case) -> list[Law]:
     radius = case.beta / 8
     circle = [radius * np.exp(2j * np.pi * k / PHASES) for k in range(PHASES)]
     found = [_shown(case, case.nudge(1.0), beta) for beta in circle]
-    shown = np.asarray(case.shown)
+    shown = case.shown
     moved = float(np.max(np.abs(found[0] - shown)))
     gap = float(np.max(np.abs(sum(found) / PHASES - shown)))
     size = float(np.max(np.abs(shown))) + moved
@@ -41,8 +41,9 @@ def continuation(case: Case) -> list[Law]:
 
 def _shown(case: Case, nudge: Nudge, beta: complex):
     wide = jnp.asarray(beta, np.result_type(case.dtype, np.complex64))
-    found = relax_batch(case.substrate, case.xs, eqx.tree_at(lambda n: n.beta, nudge, wide), case.free.state, case.keys)
-    return np.asarray(outputs(as_complex(case.substrate), found.state, as_complex(case.xs)))
+    nudge = eqx.tree_at(lambda n: n.beta, nudge, wide)
+    found = relax_in_turn(case.substrate, case.xs, nudge, case.free.state, case.keys)
+    return outputs(as_complex(case.substrate), found.state, as_complex(case.xs))
 
 
 def _refused(case: Case, name: str, nudge: Nudge | Pin, beta: complex | None = None) -> Law:
@@ -65,11 +66,11 @@ def pinning(case: Case) -> list[Law]:
         return [_refused(case, name, Pin(case.shown))]
     nudged = case.settle(case.nudge(case.beta / 4))
     within = outputs(case.substrate, nudged.state, case.xs)
-    if not bool(jnp.all(nudged.usable)):
+    if not np.all(nudged.usable):
         return [does_not_apply(name, "No weak nudge settles, which would show what is within reach.")]
-    held = relax_batch(case.substrate, case.xs, Pin(within), case.free.state, case.keys)
-    gap = jnp.max(jnp.abs(outputs(case.substrate, held.state, case.xs) - within)) / jnp.max(jnp.abs(within))
-    worst = float(gap) if bool(jnp.all(held.usable)) else float("inf")
+    held = relax_in_turn(case.substrate, case.xs, Pin(within), case.free.state, case.keys)
+    gap = np.max(np.abs(outputs(case.substrate, held.state, case.xs) - within)) / np.max(np.abs(within))
+    worst = float(gap) if np.all(held.usable) else float("inf")
     return [at_most(name, "outputs held at what a weak nudge made them show", worst, case.resolution)]
 
 
@@ -77,9 +78,9 @@ def discreteness(case: Case) -> list[Law]:
     """States that are discrete stay as they are under a nudge too weak to flip anything; others follow it."""
     name = "discrete = said"
     weak = case.settle(case.nudge(1e-9 * case.beta))
-    same = all(bool(jnp.all(a == b)) for a, b in zip(*map(jax.tree.leaves, (weak.state, case.free.state)), strict=True))
+    same = all(bool(np.all(a == b)) for a, b in zip(*map(jax.tree.leaves, (weak.state, case.free.state)), strict=True))
     if case.substrate.discrete:
         return [at_most(name, "states that a nudge of 1e-9 of the natural strength moves", float(not same), 0.0)]
     leaves = jax.tree.leaves(case.free.state)
-    few = all(jnp.unique(jnp.abs(leaf)).size == 1 for leaf in leaves) and not case.smooth
+    few = all(np.unique(np.abs(leaf)).size == 1 for leaf in leaves) and not case.smooth
     return [at_most(name, "states of one magnitude without a response, of a class that says they are not", few, 0.0)]

@@ -7,12 +7,14 @@ import itertools
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Inexact, PyTree
 
 from substrates.solvers.generic import DescendThenPolish, Newton
-from substrates.substrate import Substrate, fixed, relax_batch, split_parameters
+from substrates.substrate import Substrate, fixed, split_parameters
 from substrates.wrapper import Wrapper
-from theory_checks.case import Case, flat
+from theory_checks.case import Case, compiled, relax_in_turn
 from theory_checks.report import Law, at_most, does_not_apply
 
 FACTORS = {8: (1e-15, 1e-9, 1e9), 4: (1e-9, 1e-5, 1e6)}
@@ -43,18 +45,21 @@ class InUnits(Wrapper):
         return self.inner.bounds(x)
 
 
-def _energies_or_forces(substrate: Substrate, states: PyTree, xs: PyTree) -> Array:
+def _shown(substrate: Substrate, states: PyTree, xs: PyTree) -> Array:
     if substrate.conservative:
         return jax.vmap(substrate.energy)(states, xs)
-    return flat(jax.vmap(lambda s, x: substrate.force(s, x))(states, xs))
+    return ravel_pytree(jax.vmap(lambda s, x: substrate.force(s, x))(states, xs))[0]
 
 
-@eqx.filter_jit
+_energies_or_forces = compiled(_shown)
+
+
+@compiled
 def _shares(substrate: Substrate, states: PyTree, xs: PyTree) -> tuple[Array, Array]:
     """What each parameter contributes by Euler's theorem, <theta, d/dtheta>, of the energies or forces; and these."""
     parameters, rest = split_parameters(substrate)
     leaves, structure = jax.tree.flatten(parameters)
-    shown = lambda leaves: _energies_or_forces(eqx.combine(structure.unflatten(leaves), rest), states, xs)
+    shown = lambda leaves: _shown(eqx.combine(structure.unflatten(leaves), rest), states, xs)
     alone = lambda k: [leaf if j == k else jnp.zeros_like(leaf) for j, leaf in enumerate(leaves)]
     shares = [jax.jvp(shown, (leaves,), (alone(k),))[1] for k in range(len(leaves))]
     return jnp.stack(shares) if shares else jnp.zeros((0, 1)), shown(leaves)
@@ -64,7 +69,10 @@ def _multiplied(substrate: Substrate, chosen: tuple[int, ...], factor: float) ->
     """The system with some of its parameters, by their numbers, times a factor."""
     parameters, rest = split_parameters(substrate)
     leaves, structure = jax.tree.flatten(parameters)
-    moved = [leaf * jnp.asarray(factor, leaf.dtype) if k in chosen else leaf for k, leaf in enumerate(leaves)]
+    moved = [
+        jnp.asarray(np.asarray(leaf) * leaf.dtype.type(factor)) if k in chosen else leaf
+        for k, leaf in enumerate(leaves)
+    ]
     return eqx.combine(structure.unflatten(moved), rest)
 
 
@@ -72,19 +80,19 @@ def _carriers(case: Case) -> tuple[int, ...] | None:
     """The numbers of parameters, as many as can be, in which energies (or forces) are homogeneous of degree one."""
     states = case.free.state if case.discrete else case.nearby(11)
     shares, whole = _shares(case.substrate, states, case.xs)
-    equal = lambda found: float(jnp.max(jnp.abs(found - whole))) <= 1e3 * case.epsilon * float(jnp.max(jnp.abs(whole)))
+    equal = lambda found: float(np.max(np.abs(found - whole))) <= 1e3 * case.epsilon * float(np.max(np.abs(whole)))
     most = len(shares) if len(shares) <= MOST_PARAMETERS else 0
     for count in range(most, 0, -1):
         for chosen in itertools.combinations(range(len(shares)), count):
             doubled = lambda c=chosen: _energies_or_forces(_multiplied(case.substrate, c, 2.0), states, case.xs)
-            if equal(jnp.sum(shares[jnp.asarray(chosen)], axis=0)) and equal(doubled() / 2):
+            if equal(np.sum(shares[list(chosen)], axis=0)) and equal(doubled() / 2):
                 return chosen
     return None
 
 
 def units(case: Case) -> list[Law]:
     """Energies in another unit lead to the same equilibrium, and no relaxation there is converged and elsewhere."""
-    if not bool(jnp.all(case.free.converged)):
+    if not np.all(case.free.converged):
         return [does_not_apply(NAME, "The free phase does not settle to one state: it is truncated, or did not end.")]
     substrate, carriers = case.substrate, _carriers(case)
     generic = not case.own_relaxation and isinstance(substrate.solver, DescendThenPolish | Newton)
@@ -93,15 +101,16 @@ def units(case: Case) -> list[Law]:
         return [does_not_apply(NAME, reason)]
     worst = 0.0
     for factor in FACTORS[case.dtype.itemsize]:
-        wrapped = lambda factor=factor: InUnits(substrate, jnp.asarray(factor, case.dtype))
-        scaled = wrapped() if carriers is None else _multiplied(substrate, carriers, factor)
-        found = relax_batch(scaled, case.xs, keys=case.keys)
+        if carriers is None:
+            scaled = InUnits(substrate, jnp.asarray(factor, case.dtype))
+            found = relax_in_turn(scaled, case.xs, None, None, case.keys)
+        else:
+            found = case.settle_freely(_multiplied(substrate, carriers, factor))
         states = (case.free.state, found.state)
         if case.discrete:  # of several states of the same energy any may be found
             states = tuple(_energies_or_forces(case.substrate, state, case.xs) for state in states)
         for here, there in zip(*map(jax.tree.leaves, states), strict=True):
-            largest = jnp.max(jnp.abs(here))
-            gap = jnp.max(jnp.abs(here - there)) / jnp.where(largest > 0, largest, 1)
-            worst = max(worst, float(gap) if bool(jnp.all(found.usable)) else float("inf"))
+            gap = np.max(np.abs(here - there)) / (np.max(np.abs(here)) or 1.0)
+            worst = max(worst, float(gap) if np.all(found.usable) else float("inf"))
     bound = 0.5 * case.epsilon**0.375
     return [at_most(NAME, "free states with energies times 1e-9, 1e9, ... against those at hand", worst, bound)]

@@ -76,10 +76,8 @@ def _descend(solver: CoordinateDescent, net: Circuit, x: Array, nudge: Nudge | N
         return jax.lax.fori_loop(0, colours, settle, u)
 
     if solver.sweeps is not None:
-        steps, view = (
-            jnp.asarray(solver.sweeps, jnp.int32),
-            circuit.view(jax.lax.fori_loop(0, solver.sweeps, sweep, start)),
-        )
+        steps = jnp.asarray(solver.sweeps, jnp.int32)
+        view = circuit.view(jax.lax.fori_loop(0, solver.sweeps, sweep, start))
     else:
 
         def running(carry):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple, Self, cast
 
 import equinox as eqx
 import jax
@@ -14,7 +14,7 @@ from substrates.classical.resistor.linear_solve import DENSE_SIZE, Solve, Solved
 from substrates.classical.resistor.topology import Circuit, Flow
 from substrates.nudge import Nudge
 from substrates.solvers.certificate import state_tolerance
-from substrates.solvers.solver import Equilibrium, allowed, judge, judged, left_over, reach
+from substrates.solvers.solver import Equilibrium, allowed, default_tolerance, judge, judged, left_over, reach
 
 
 class Penalty(eqx.Module):
@@ -111,8 +111,7 @@ class NewtonCircuit(eqx.Module):
         ceiling = None if net.diode is None else net.current_ceiling(x)
         solve = conductance_solver(net.topology, net.conductance.dtype, dense_size)
         exact = companion or net.topology.size > dense_size
-        sides: Any = net.bounds(x)
-        bounds = (*sides, net.conductance_scale()) if bounded else None  # pyright: ignore[reportGeneralTypeIssues]
+        bounds: Any = (*cast(Any, net.bounds(x)), net.conductance_scale()) if bounded else None
         return cls(net, x, straightened(net.diode, ceiling), nudge, ceiling, solve, companion, exact, bounds)
 
     def within(self, potentials: Array) -> Array:
@@ -123,8 +122,7 @@ class NewtonCircuit(eqx.Module):
 
     def infeasible(self, view: View) -> Array | np.bool_:
         """Whether bounds cross or voltage sources force a diode, by more than rounding."""
-        small = float(jnp.finfo(view.potentials.dtype).eps) ** 0.5
-        found = np.False_
+        small, found = default_tolerance(view.potentials.dtype), np.False_
         if self.bounds is not None:
             lower, upper, _ = self.bounds
             found = jnp.any(lower - upper > small * jnp.maximum(jnp.abs(lower), jnp.abs(upper)))

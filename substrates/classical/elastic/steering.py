@@ -18,10 +18,10 @@ from substrates.classical.elastic.springs import Topology, zero_mode_threshold
 from substrates.solvers.batching import in_turn
 from substrates.solvers.certificate import inverse_of, rounding_of, state_tolerance
 from substrates.solvers.solver import Equilibrium, Status
+from substrates.wiring import taken
 
 DENSE_SIZE = 400
 """Up to so many free coordinates matrices are dense, unless a solver is told otherwise."""
-
 
 ENOUGH = 0.05
 """Conjugate gradients stop where so small a part of the forces is left."""
@@ -158,7 +158,7 @@ def by_sparse_factor(
         felt = -topology.meet(jnp.sum(blocks * moved[:, None, :], axis=2))[0]
         if at.curvature is None:
             return felt
-        return felt + objective.spread(at.curvature @ way[objective.read])
+        return felt + objective.spread(at.curvature @ taken(way, objective.read))
 
     there = balanced & (last <= state_tolerance(at.energy.dtype) / 4 * at.size)
     direction, count = truncated_newton(product, solve, at, wanted & ~there)

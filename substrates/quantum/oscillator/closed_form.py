@@ -71,7 +71,7 @@ class ClosedForm(Solver):
         indifferent = jnp.abs(modes.squared[0]) <= modes.threshold
         fallen = Status.where(indifferent, Status.zero_mode, Status.unstable)
         status = Status.where(stable & held, status, fallen)
-        known &= jnp.all(jnp.isfinite(response.force))
+        known &= jnp.all(jnp.isfinite(response.force)) & jnp.isfinite(residual)
         return Equilibrium(state, energy, residual, steps, Status.where(known, status, Status.not_finite))
 
     def _pulled(

@@ -82,7 +82,7 @@ def solvers(case: Case) -> list[Law]:
     if not case.own_relaxation and isinstance(case.substrate.solver, DescendThenPolish):
         return [does_not_apply(name, "The class has no solver of its own: it settles by the generic one.")]
     start = case.nearby(41, 1e-3)
-    compared, bound, gap = "states found by a generic solver from a start 0.1 % away", 1e2 * case.resolution, float("inf")
+    compared, bound, gap = "states found by a generic solver from a start 0.1 % away", 1e2 * case.resolution, np.inf
     for solver in (DescendThenPolish(), Newton()):
         found = _generic(case.substrate, start, case.xs, case.keys, solver)
         gap = min(gap, _state_gap(found.state, case.free.state))

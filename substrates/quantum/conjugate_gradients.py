@@ -51,8 +51,7 @@ def lowest_eigenvector(
     Args:
         operator: v -> H v, real and symmetric.
         start: where to begin; not orthogonal to what is sought.
-        below: orthonormal eigenvectors to keep out, the first `count` of them; where that is no run-time number, what
-            rounding leaves of them is not looked at again.
+        below: orthonormal eigenvectors to keep out, the first `count` of them.
         enough: whether it may end here.
         checked: whether an end must be confirmed afresh.
         watched: the energy at which `growth` is looked at.
@@ -65,7 +64,7 @@ def lowest_eigenvector(
     zero, one, none = jnp.zeros((), dtype), jnp.ones((), dtype), jnp.zeros((), jnp.int32)
     tiny, epsilon = float(jnp.finfo(dtype).tiny), float(jnp.finfo(dtype).eps)
 
-    def outside(v: Array, count: Int[Array, ""] | int) -> Array:
+    def outside(v: Array) -> Array:
         if isinstance(count, int):
             for u in below[:count]:
                 v = v - dot(u, v) * u
@@ -75,8 +74,6 @@ def lowest_eigenvector(
     def advance(carry):
         (x, hx, g, p), (along, beta, square, share, pushed), found, fresh, starts, _ = carry
         p = select(fresh, x, beta * (p - along * x) - g)
-        if not isinstance(count, int):
-            p = outside(p, select(fresh, count, none))
         pushed = select(fresh, share, beta * (pushed - along * share) - (watched - found.energy) * share)
         hp = operator(p)
         length = jnp.sqrt(dot(p, p) + tiny)
@@ -89,7 +86,7 @@ def lowest_eigenvector(
         x, hx = cosine * x + (sine / length) * p, cosine * hx + (sine / length) * hp
         share = cosine * share + (sine / length) * pushed
         energy = found.energy + 2 * sine * (half * sine + across * cosine)
-        g = outside(hx - energy * x, count)
+        g = outside(hx - energy * x)
         square = dot(g, g)
         # z = p - along x of the new x, and <z|H - e|z> from the upper level of the span
         curvature = 2 * jnp.hypot(half, across) * (cosine * length) ** 2
@@ -102,8 +99,7 @@ def lowest_eigenvector(
         starts += again.astype(starts.dtype)
         return (x, hx, g, p), (along, beta, square, share, pushed), found, again, starts, over
 
-    start = outside(start, count) if isinstance(count, int) else start
-    vectors, numbers = (start, *[jnp.zeros_like(start)] * 3), (zero, zero, zero, one, zero)
+    vectors, numbers = (outside(start), *[jnp.zeros_like(start)] * 3), (zero, zero, zero, one, zero)
     first = (vectors, numbers, Search(zero, zero, none, zero), jnp.asarray(True), none, jnp.asarray(False))
     (x, hx, _, _), _, found, *_ = jax.lax.while_loop(lambda carry: ~carry[-1], advance, first)
     return found, x, hx

@@ -65,6 +65,7 @@ class ClosedForm(Solver):
         energy = substrate.energy_under(settled.pull, settled.output, modes, balance, x)
         energy, residual, limit = _judged(response, state, energy, x, nudge, curvature)
         status = Status.where(residual <= limit, Status.converged, Status.out_of_steps)
+        status = Status.where(jnp.isfinite(residual), status, Status.not_finite)
         blurred = response.held(settled).blurred(*balance)
         blurred = blurred if substrate.single.sharp else blurred | modes.blurred
         status = Status.where(blurred, Status.ill_conditioned, status)

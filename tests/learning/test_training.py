@@ -130,8 +130,7 @@ def test_an_epoch_compiles_each_phase_once(examples, key, monkeypatch):
     PHASES.clear()
     train(1)
     first = list(PHASES)
-    assert first.count("free") == 1
-    assert 1 <= first.count("nudged") <= 2  # both signs of beta may share one trace
+    assert len(first) == 1  # one program serves the free phase and both nudged ones
     monkeypatch.setattr(training, "_CHUNK_SECONDS", 0.0)  # other chunks, other lengths: nothing new
     train(3)
     assert first == PHASES

@@ -14,6 +14,9 @@ from substrates import Nudge
 MOST_EQUATIONS = dict.fromkeys(SYSTEMS, 600) | {"resistors": 1000}
 """Of one relaxation: circuits with ideal diodes between free nodes may have more."""
 
+MOST_TIMES = dict.fromkeys(SYSTEMS, 2.0) | {"quantum spins at a temperature": 2.1}
+"""So many times a relaxation may a centred gradient have; density matrices are measured by a function of their root."""
+
 
 def nudged(net, x, target, beta):
     return net.relax(x, Nudge(SquaredError(), target, beta), key=KEY)
@@ -29,4 +32,4 @@ def test_one_program_of_a_few_hundred_equations_serves_all_phases(name):
     assert equations(lambda net, x: net.relax(x, key=KEY), net, x) <= relaxation <= MOST_EQUATIONS[name]
     batch = jax.tree.map(lambda leaf: jnp.stack([leaf, leaf]), (x, target))
     rule = EquilibriumPropagation(0.01, "centered", strict=False)
-    assert equations(estimate_by_contrast, rule, net, *batch, KEY) <= 2 * relaxation
+    assert equations(estimate_by_contrast, rule, net, *batch, KEY) <= MOST_TIMES[name] * relaxation

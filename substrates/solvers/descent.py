@@ -72,7 +72,7 @@ def _descend(
         )
         fraction = choose(taken, jnp.ones_like(value), now.fraction / 2)
         tried = state + fraction * turn(memory, state, slope)
-        step = now.step + (True if count_all else taken & ~opening)
+        step = now.step + (1 if count_all else (taken & ~opening).astype(jnp.int32))
         return _Look(state, value, slope, tried, fraction, memory, step, ~rest & (fraction > SHORTEST))
 
     infinite, one = jnp.full((), jnp.inf, start.dtype), jnp.ones((), start.dtype)

@@ -323,7 +323,7 @@ def _flow(
         growth = jnp.minimum(jnp.maximum(2 * before / left, 0.5), 10.0)
         dt = dt * jnp.where(step > 0, growth, 1.0)
         going = (left > limit) & jnp.isfinite(left)
-        return jnp.where(going, state + solved(dt), state), dt, left, step + going, going
+        return jnp.where(going, state + solved(dt), state), dt, left, step + going.astype(jnp.int32), going
 
     zero = jnp.zeros((), flat.dtype)
     first = (flat, 1 / _units(force, along, size)[0], zero, jnp.zeros((), jnp.int32), jnp.asarray(True))

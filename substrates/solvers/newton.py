@@ -256,7 +256,7 @@ def settle_by_newton(
             start_residual=start_residual,
             limit=limit,
             descended=descended,
-            steps=now.steps + going,
+            steps=now.steps + going.astype(jnp.int32),
             fresh=no,
             fallen=falling,
             moving=stepped | falling | back,

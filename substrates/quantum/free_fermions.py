@@ -79,7 +79,7 @@ class FreeFermionChain(Contrasted):
 
     def _off(self, state: Float[Array, "spins spins"]) -> Float[Array, ""]:
         """|Q'Q - 1|^2 / 4: zero at every equilibrium."""
-        return 0.25 * jnp.sum((state.T @ state - np.eye(self.size, dtype=state.dtype)) ** 2)
+        return 0.25 * jnp.sum((state.T @ state - jnp.eye(self.size, dtype=state.dtype)) ** 2)
 
     def residual(self, state: PyTree, x: PyTree, nudge: Nudge | Pin | None = None) -> Float[Array, ""]:
         """The largest entry of (B'Q - Q'B)/|B| and of Q'Q - 1: zero where Q is orthogonal and Q'B symmetric."""
@@ -89,7 +89,7 @@ class FreeFermionChain(Contrasted):
     def imbalance(self, state: Array, matrix: Array, scale: Float[Array, ""]) -> Float[Array, ""]:
         """The residual of a state for B with the operators of a nudge, its entries measured against a scale."""
         product = state.T @ matrix / jnp.where(scale > 0, scale, 1)
-        off = state.T @ state - np.eye(self.size, dtype=state.dtype)
+        off = state.T @ state - jnp.eye(self.size, dtype=state.dtype)
         return jnp.max(jnp.abs(jnp.stack([product - product.T, off])))
 
     def apart(self, plus: PyTree, minus: PyTree, x: PyTree) -> PyTree:

@@ -50,7 +50,7 @@ class GibbsWeights(Solver):
                 mean = jnp.einsum("...ii,i->...", inner, p)[..., None, None]
                 return -vectors @ (slopes * (inner - mean * one)) @ vectors.T
 
-            one = np.eye(len(p), dtype=dtype)
+            one = jnp.eye(len(p), dtype=dtype)
             force, meeting, own, limit = forces(matrix @ vectors + vectors * (temperature * log_p)), scale, None, free
             if nudge is not None:
                 rows = vectors.T

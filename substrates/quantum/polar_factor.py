@@ -6,7 +6,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from substrates.nudge import Nudge
@@ -33,7 +32,7 @@ class PolarFactor(Solver):
         def look(weights, start, target):
             matrix = substrate.matrix(x, weights)
             # LAPACK may never return from a matrix that is not finite; the residual tells
-            sound = jnp.where(jnp.all(jnp.isfinite(matrix)), matrix, np.eye(substrate.size, dtype=matrix.dtype))
+            sound = jnp.where(jnp.all(jnp.isfinite(matrix)), matrix, jnp.eye(substrate.size, dtype=matrix.dtype))
             left, singular, right = jnp.linalg.svd(sound)
             # one small singular value leaves a sign to be decided, two a rotation between their vectors
             part = float(jnp.finfo(start.dtype).eps) ** 0.5

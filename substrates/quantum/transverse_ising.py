@@ -21,7 +21,7 @@ from substrates.quantum.gibbs import GibbsEnsemble, gibbs_ensemble
 from substrates.quantum.measurement import spin_means
 from substrates.quantum.observables import Observables, PauliString, apply_string, over_labels
 from substrates.quantum.system import QuantumSubstrate
-from substrates.wiring import Bonds, Graph, lattice_edges, taken
+from substrates.wiring import Bonds, Graph, lattice_edges, summed, taken
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -147,20 +147,24 @@ class TransverseFieldIsing(QuantumSubstrate):
         if self.entry == "fields":
             field = self._with_input(field, x)
         elif self.inputs:
-            held = x @ self._columns(self.inputs)
+            held = self._placed(x)
             felt, free = coupling @ held, self._columns(self.free)
             offset = -held @ (felt / 2 + field)
             coupling, field = free @ coupling @ free.T, free @ (field + felt)
         operator = SpinHamiltonian(ising_diagonal(coupling, field, offset), self._of_free(self.transverse_field))
         return operator if weights is None else operator.with_operators(self.outputs, weights)
 
+    def _placed(self, x: Float[Array, "inputs"]) -> Float[Array, "spins"]:
+        """An input at its spins."""
+        return summed(x, np.asarray(self.inputs, int), self.n)
+
     def _columns(self, spins: Any) -> Any:
-        """The matrix that takes the numbers of some spins from those of all, and its transpose puts back."""
+        """The matrix that takes the numbers of some spins from those of all."""
         return np.eye(self.n, dtype=self.coupling.dtype)[np.asarray(spins, int)]
 
     def _with_input(self, field: Float[Array, "spins"], x: Float[Array, "inputs"]) -> Float[Array, "spins"]:
         """The fields with those of an input that is one."""
-        return field + x @ self._columns(self.inputs) if self.entry == "fields" and self.inputs else field
+        return field + self._placed(x) if self.entry == "fields" and self.inputs else field
 
     def _of_free(self, values: Float[Array, "spins"]) -> Float[Array, "free"]:
         """The numbers of the free spins out of those of all."""
@@ -178,7 +182,7 @@ class TransverseFieldIsing(QuantumSubstrate):
         if self.entry == "clamps" and self.inputs:
             # 1 of a free spin and 0 of a clamped one; 1 of a free spin and 2 |x| of a clamped one
             moves = np.isin(np.arange(self.n), self.free).astype(x.dtype)
-            size = moves + 2 * x @ self._columns(self.inputs)
+            size = moves + 2 * self._placed(x)
             ends = taken(size, self.graph.edges) * taken(jnp.asarray(moves), self.graph.edges[:, ::-1])
             weight, x = weight * jnp.sum(ends, axis=1) / 2, x[:0]
         fields = self._of_free(self.longitudinal_field), self._of_free(self.transverse_field)

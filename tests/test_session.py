@@ -22,16 +22,16 @@ ROOT = Path(__file__).parent.parent
 VALUES = [math.sin(1.0) / k for k in (1, 2, 3)]
 
 
-def begin(cache, *options, before=None, **surroundings):
+def begin(cache, *options, before="pass", **surroundings):
+    script = f"{before}\nimport runpy, sys\ndel sys.argv[0]\nrunpy.run_path(sys.argv[0], run_name='__main__')"
     names = ("JAX_COMPILATION_CACHE_DIR", "JAX_ENABLE_COMPILATION_CACHE", "GROUNDSTATE_CACHE")
     kept = {name: value for name, value in os.environ.items() if name not in names}
     return subprocess.Popen(
-        [sys.executable, "-W", "error", ROOT / "tests" / "helpers" / "compiling.py", *options],
+        [sys.executable, "-W", "error", "-c", script, ROOT / "tests" / "helpers" / "compiling.py", *options],
         env=kept | {"PYTHONPATH": str(ROOT), "GROUNDSTATE_CACHE": str(cache)} | surroundings,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        preexec_fn=before,
     )
 
 
@@ -134,8 +134,8 @@ def test_a_read_only_folder_is_read(filled):
 
 
 def test_a_full_disk_costs_nothing_but_time(tmp_path):
-    resource = pytest.importorskip("resource")
-    limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))
+    pytest.importorskip("resource")
+    limit = "import resource\nresource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))"
     found = compiled(tmp_path / "compiled", before=limit)
     assert found["hits"] == 0
     assert all("Error writing persistent compilation cache entry" in one for one in found["rejected"])

@@ -181,9 +181,9 @@ class TransverseFieldIsing(QuantumSubstrate):
         x, weight = jnp.abs(self._checked(x)), jnp.abs(self.coupling)
         if self.entry == "clamps" and self.inputs:
             # 1 of a free spin and 0 of a clamped one; 1 of a free spin and 2 |x| of a clamped one
-            moves = np.isin(np.arange(self.n), self.free).astype(x.dtype)
+            moves = jnp.asarray(np.isin(np.arange(self.n), self.free), x.dtype)
             size = moves + 2 * self._placed(x)
-            ends = taken(size, self.graph.edges) * taken(jnp.asarray(moves), self.graph.edges[:, ::-1])
+            ends = taken(size, self.graph.edges) * taken(moves, self.graph.edges[:, ::-1])
             weight, x = weight * jnp.sum(ends, axis=1) / 2, x[:0]
         fields = self._of_free(self.longitudinal_field), self._of_free(self.transverse_field)
         return jnp.sum(jnp.abs(jnp.concatenate([weight, *fields, x])))

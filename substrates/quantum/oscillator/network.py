@@ -254,7 +254,8 @@ class QuantumOscillatorNetwork(Contrasted):
             return GaussianState(mean, jnp.zeros(0, mean.dtype))
         squared = (diagonal_of(self.stiffness_matrix(x)) / self.mass).real
         frequency = jnp.sqrt(jnp.maximum(squared, jnp.finfo(mean.dtype).tiny))
-        return GaussianState(mean, pack(diagonal(jnp.sqrt(self.single.variance(frequency) / self.mass))))
+        spread = jnp.sqrt(self.single.variance(frequency) / self.mass.real)
+        return GaussianState(mean, pack(diagonal(spread.astype(mean.dtype))))
 
     def read(self, state: GaussianState, x: Float[Array, "inputs"]) -> Inexact[Array, "outputs"]:
         nodes = np.asarray(self.outputs, int)

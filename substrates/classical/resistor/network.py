@@ -55,11 +55,7 @@ def _of_layout(kind: str, doc: str) -> Any:
 
 
 def _nodes_of_layout(kind: str, doc: str) -> Any:
-    def nodes(self: ResistorNetwork) -> Any:
-        found = getattr(self.topology.layout, kind)
-        return tuple(found.tolist()) if isinstance(found, np.ndarray) else found
-
-    return property(nodes, doc=doc)
+    return property(lambda self: tuple(getattr(self.topology.layout, kind).tolist()), doc=doc)
 
 
 class ResistorNetwork(ResistorCircuit):

@@ -15,9 +15,9 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from learning.contrastive import EquilibriumPropagation, Variant, estimate_by_contrast
+from learning.examples import outputs_at_start
 from learning.reference import response_gradient
 from substrates.nudge import batch_axes
-from substrates.parameters import cast
 from substrates.solvers.solver import default_tolerance, tolerance
 from substrates.substrate import (
     Cost,
@@ -27,6 +27,7 @@ from substrates.substrate import (
     fit_target,
     parameter_dtype,
     relax_batch,
+    relax_phases,
     split_parameters,
     takes_own_targets,
 )
@@ -42,8 +43,9 @@ def on_host(tree: PyTree) -> PyTree:
 
 
 def compiled(function: Callable) -> Callable:
-    """The function compiled, its results on the host."""
-    quick = eqx.filter_jit(function)
+    """The function compiled in a hurry, for it runs a few times only; its results on the host."""
+    hurried = {"xla_backend_optimization_level": 0}
+    quick = eqx.filter_jit(function, compiler_options=hurried)  # type: ignore[call-overload]
     return functools.wraps(function)(lambda *arguments: on_host(quick(*arguments)))
 
 
@@ -90,12 +92,6 @@ def relax_in_turn(substrate: Substrate, xs: PyTree, nudges: Any, starts: PyTree 
         return substrate.relax(x, nudge, start, key=key)
 
     return jax.lax.map(one, (xs, None if nudges is None else nudges.target, starts, keys))
-
-
-@compiled
-def _begun(substrate: Substrate, xs: PyTree) -> PyTree:
-    dtype = parameter_dtype(substrate)
-    return jax.tree.map(lambda leaf: cast(leaf, dtype), jax.vmap(substrate.initial_state)(xs))
 
 
 @compiled
@@ -180,11 +176,10 @@ class Case:
         self.own_stationarity = overrides(substrate, "stationarity")
         self.own_residual = overrides(substrate, "residual")
         self.own_relaxation = overrides(substrate, "relax")
-        start = eqx.filter_eval_shape(_begun.__wrapped__, substrate, xs)
-        shown = eqx.filter_eval_shape(outputs.__wrapped__, substrate, start, xs)
+        shown = eqx.filter_eval_shape(outputs_at_start, substrate, xs, self.keys)
         self.ys = fit_target(ys, shown, cost, name="y", batched=True)
         self.bare = Probe(cost, jnp.ones((), self.dtype), jnp.zeros(shown.shape[1], self.dtype))
-        self.free = self.settle_freely(substrate)
+        self.free = self.settle()
         variables = sum(leaf.size for leaf in jax.tree.leaves(self.free.state)) // self.size
         if variables > MOST_STATE_VARIABLES:
             raise ValueError(
@@ -217,17 +212,19 @@ class Case:
             Probe(self.cost, jnp.asarray(weight, self.dtype), direction), self.ys, jnp.asarray(beta, self.dtype)
         )
 
-    def settle_freely(self, substrate: Substrate) -> Equilibrium:
-        """The free equilibria of a substrate. Where the contract relaxes, a free phase is a nudge of strength 0, and
-        the program that nudges serves; one free phase without a nudge is compared with its batch.
-        """
-        start, nudge = (None, None) if self.own_relaxation else (_begun(substrate, self.xs), self.nudge(0.0))
-        return on_host(relax_batch(_Compiled(substrate), self.xs, nudge, start, self.keys))
-
     def settle(self, nudge: Nudge | None = None, substrate: Substrate | None = None) -> Equilibrium:
-        """The equilibria under a nudge, from the free states."""
-        substrate = self.substrate if substrate is None else substrate
-        return on_host(relax_batch(_Compiled(substrate), self.xs, nudge, self.free.state, self.keys))
+        """The equilibria under a nudge, from the free states; without one the free equilibria.
+
+        By the program that the centred rule compiles: three phases, the first free. Where the class relaxes in a way of
+        its own, it is left alone with its free phase.
+        """
+        system = _Compiled(self.substrate if substrate is None else substrate)
+        if nudge is None and self.own_relaxation:
+            return on_host(relax_batch(system, self.xs, keys=self.keys))
+        nudge = self.nudge(0.0) if nudge is None else nudge
+        strengths = jnp.asarray(np.asarray([0.0, nudge.beta, nudge.beta]), self.dtype)
+        found = on_host(relax_phases(system, self.xs, dataclasses.replace(nudge, beta=strengths), self.keys, False))
+        return jax.tree.map(lambda leaf: leaf[1], found)
 
     def propagate(self, variant: Variant, beta: float, *, weight: float = 1.0) -> PyTree:
         """The gradient that equilibrium propagation itself estimates, with a cost multiplied by `weight`."""

@@ -105,7 +105,7 @@ def units(case: Case) -> list[Law]:
             scaled = InUnits(substrate, jnp.asarray(factor, case.dtype))
             found = relax_in_turn(scaled, case.xs, None, None, case.keys)
         else:
-            found = case.settle_freely(_multiplied(substrate, carriers, factor))
+            found = case.settle(substrate=_multiplied(substrate, carriers, factor))
         states = (case.free.state, found.state)
         if case.discrete:  # of several states of the same energy any may be found
             states = tuple(_energies_or_forces(case.substrate, state, case.xs) for state in states)

@@ -31,8 +31,8 @@ def fit_target(
     """The target in the shape of the outputs, which alone is compared with them number by number.
 
     Looks at shapes and dtypes only, so that it costs nothing in compiled code. For a single output the axis of outputs
-    may be missing; whole numbers become those of the outputs. A target that is no array (a tuple, say), and whatever
-    is meant for a cost with `own_targets`, is the cost's own business.
+    may be missing; numbers become those of the outputs, in their precision. A target that is no array (a tuple, say),
+    and whatever is meant for a cost with `own_targets`, is the cost's own business.
 
     Args:
         target: an array, or anything.
@@ -58,7 +58,7 @@ def fit_target(
             f"{name}: wanted shape {wanted}, like the outputs, {got}; give one number for each output (labels "
             "one-hot), or let a cost that takes other targets say so by own_targets = True"
         )
-    return (array.astype(output.dtype) if whole else array).reshape(output.shape)
+    return array.astype(output.dtype).reshape(output.shape)
 
 
 def check_finite(name: str, target: Any) -> None:
@@ -197,18 +197,24 @@ class Nudge(eqx.Module):
         return jax.grad(self.cost, holomorphic=jnp.iscomplexobj(output))(output, target)
 
 
+def _product(beta: Inexact[Array, ""], value: Inexact[Array, "..."]) -> Inexact[Array, "..."]:
+    """beta value in the precision of the value, complex where beta is."""
+    dtype = jnp.result_type(value)
+    return jnp.asarray(beta, np.result_type(dtype, np.complex64) if jnp.iscomplexobj(beta) else dtype) * value
+
+
 @jax.custom_jvp
 def _times(beta: Inexact[Array, ""], value: Inexact[Array, "..."]) -> Inexact[Array, "..."]:
     """beta value, and 0 where beta is 0, whatever the value."""
-    product = beta * value
+    product = _product(beta, value)
     return jax.lax.select(jnp.equal(beta, 0), jnp.zeros_like(product), product)
 
 
 def _times_along(primals: tuple[Any, Any], tangents: tuple[Any, Any]) -> tuple[Array, Any]:
     (beta, value), (of_beta, of_value) = primals, tangents
     still = jax.custom_derivatives.SymbolicZero
-    moved = jnp.zeros_like(beta * value) if isinstance(of_value, still) else _times(beta, of_value)
-    return _times(beta, value), moved if isinstance(of_beta, still) else moved + of_beta * value
+    moved = jnp.zeros_like(_product(beta, value)) if isinstance(of_value, still) else _times(beta, of_value)
+    return _times(beta, value), moved if isinstance(of_beta, still) else moved + _product(of_beta, value)
 
 
 _times.defjvp(_times_along, symbolic_zeros=True)

@@ -127,7 +127,7 @@ class GibbsEnsemble(Contrasted):
         """The state of infinite temperature."""
         self.model.initial_state(x)
         size = self.model.dimension
-        return -np.log(size) * jnp.eye(size, dtype=self.temperature.dtype)
+        return -float(np.log(size)) * jnp.eye(size, dtype=self.temperature.dtype)
 
     def read(self, state: Float[Array, "amplitudes amplitudes"], x: PyTree) -> Float[Array, "outputs"]:
         root = self._root(state)

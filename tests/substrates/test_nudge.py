@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from every_system import KEY, SYSTEMS, input_size
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -136,3 +137,16 @@ def test_derivatives_in_the_strength_are_right_at_zero(about):
     np.testing.assert_allclose(jax.jacfwd(pull)(0.0), pull(1.0), rtol=1e-14)
     np.testing.assert_allclose(jax.jacrev(pull)(0.0), pull(1.0), rtol=1e-14)
     np.testing.assert_allclose(jax.grad(energy)(0.0), energy(1.0), rtol=1e-14)
+
+
+@pytest.mark.parametrize("name", SYSTEMS)
+def test_a_target_and_a_strength_of_64_bits_leave_a_system_of_32_as_it_is(name):
+    single = {np.dtype("f8"): np.dtype("f4"), np.dtype("c16"): np.dtype("c8")}
+    narrow = lambda leaf: leaf.astype(single.get(leaf.dtype, leaf.dtype)) if eqx.is_inexact_array(leaf) else leaf
+    net = jax.tree.map(narrow, SYSTEMS[name]())
+    x = jnp.linspace(0.3, 0.8, input_size(net), dtype=jnp.float32)
+    shown = eqx.filter_eval_shape(lambda net, x: net.read(net.start(x, KEY), x), net, x)
+    assert shown.dtype == jnp.float32
+    nudge = Nudge(SquaredError(), jnp.zeros(shown.shape), jnp.asarray(0.01))
+    found = eqx.filter_eval_shape(lambda net, x, nudge: net.relax(x, nudge, key=KEY), net, x, nudge)
+    assert {leaf.dtype for leaf in jax.tree.leaves(found) if leaf.dtype.kind in "fc"} <= set(single.values())

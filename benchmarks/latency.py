@@ -6,7 +6,8 @@
 
 Every figure is the time of whole processes, start and end included, in interleaved rounds; medians. The floor is a
 process that imports jax, equinox and optimistix and nothing else. Cold: what gets compiled is kept in a folder that was
-empty. Warm: in a folder that a process with the same question has filled. Numbers have 64 bits.
+empty. Warm: in a folder that a process with the same question has filled. Python keeps the bytecode of modules, as it
+does by default. Numbers have 64 bits.
 """
 
 import json
@@ -119,7 +120,7 @@ def ask_system(name):
     """Seconds of the import, of building the system, of its first relaxation and of its first centred gradient."""
     began = time.perf_counter()
     import jax
-    import jax.numpy as jnp
+    import numpy as np
 
     from learning import EquilibriumPropagation  # noqa: F401
     from substrates import start_session
@@ -127,11 +128,11 @@ def ask_system(name):
     start_session()
     imported = time.perf_counter()
     net = SYSTEMS[name]()
-    x = jnp.linspace(0.3, 0.8, (net.model if hasattr(net, "model") else net).input_size)
+    x = np.linspace(0.3, 0.8, (net.model if hasattr(net, "model") else net).input_size)
     built = time.perf_counter()
     settled = jax.block_until_ready(net.relax(x, key=jax.random.key(0)))
     relaxed = time.perf_counter()
-    gradient(name, net, x, 0.9 * net.read(settled.state, x) + 0.05)
+    gradient(name, net, x, np.full(jax.eval_shape(net.read, settled.state, x).shape, 0.1))
     ended = time.perf_counter()
     return [imported - began, built - imported, relaxed - built, ended - relaxed]
 
@@ -315,7 +316,7 @@ def main():
     def run(kind, name, folder):
         """Seconds of a whole process, and what it says about its parts."""
         program = ["-c", imports[name]] if kind == "imports" else [__file__, "ask", kind, name]
-        surroundings = os.environ | {"GROUNDSTATE_CACHE": str(folder)}
+        surroundings = os.environ | {"GROUNDSTATE_CACHE": str(folder), "PYTHONDONTWRITEBYTECODE": ""}
         began = time.perf_counter()
         done = subprocess.run([sys.executable, *program], capture_output=True, text=True, env=surroundings, check=False)
         taken = time.perf_counter() - began

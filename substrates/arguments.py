@@ -41,8 +41,7 @@ def real_array(name: str, values: Any, *, dtype: Any = None, owner: str = "netwo
     kind = _real_kind(name, values, hint)
     if jnp.issubdtype(kind, jnp.integer):
         values = np.asarray(values, float)
-    array = jnp.asarray(values)
-    return array if dtype is None else array.astype(dtype)
+    return jnp.asarray(values, dtype)
 
 
 def one_each(
@@ -66,7 +65,7 @@ def one_each(
         raise ValueError(f"{name}: wanted one number or shape ({count},), one per {each}, got shape {array.shape}")
     if finite:
         refuse_not_finite(name, array)
-    return jnp.broadcast_to(array, (count,))
+    return array if array.ndim else jnp.asarray(np.full(count, array))  # by NumPy, which compiles nothing
 
 
 def real_floats(name: str, values: Any, hint: str = "") -> np.ndarray:

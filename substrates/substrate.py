@@ -274,10 +274,9 @@ class Substrate(eqx.Module):
             nudge = Pin(fit_target(nudge.target, shown))
         if isinstance(nudge, Nudge) and jnp.iscomplexobj(nudge.beta):
             system, x, nudge, start = as_complex(self), as_complex(x), as_complex(nudge), as_complex(start)
-        state = system.start(x, key) if start is None else start
-        state = jax.tree.map(lambda leaf: cast(leaf, parameter_dtype(system)), state)
-        nudge = jax.tree.map(jnp.asarray, nudge)
-        return _settle(chosen, system, x, nudge, state, key)
+        start = _start(system, x, key) if start is None else start
+        nudge, start = jax.tree.map(jnp.asarray, (nudge, start))
+        return _settle(chosen, system, x, nudge, start, key)
 
     # what averages over a batch, or is shared by it
 
@@ -468,9 +467,15 @@ def _along_pin(
 
 
 @eqx.filter_jit
+def _start(system: Substrate, x: PyTree, key: PRNGKeyArray | None) -> PyTree:
+    return system.start(x, key)
+
+
+@eqx.filter_jit
 def _settle(
     solver: Solver, system: Substrate, x: PyTree, nudge: Nudge | Pin | None, start: PyTree, key: PRNGKeyArray | None
 ) -> Equilibrium:
+    start = jax.tree.map(lambda leaf: cast(leaf, parameter_dtype(system)), start)
     found = solver(system, x, nudge, start, key)
     finite = [jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(x) if eqx.is_inexact_array(leaf)]
     if not finite:

@@ -10,6 +10,7 @@ from jaxtyping import Float
 
 from substrates.spice.deck import GROUND, Element, node_number
 from substrates.spice.live import Roles
+from substrates.wiring import connected_parts
 
 Array = np.ndarray
 
@@ -72,9 +73,7 @@ class Stability:
     def _movable(sources: list[Element], names: Iterable[str]) -> Array:
         """For each node, ground last, the number of what moves with it, or -1."""
         count = 1 + max(map(node_number, names))
-        ends = _ends(sources) % (count + 1)
-        graph = scipy.sparse.coo_array((np.ones(len(ends)), (ends[:, 0], ends[:, 1])), shape=(count + 1, count + 1))
-        group = scipy.sparse.csgraph.connected_components(graph, directed=False)[1]
+        group = connected_parts(count + 1, _ends(sources) % (count + 1))
         still = group[-1]
         numbers = np.cumsum(np.arange(group.max() + 1) != still) - 1
         return np.where(group == still, -1, numbers[group])

@@ -132,25 +132,40 @@ def connected_parts(n: int, edges: np.ndarray) -> np.ndarray:
         n: how many nodes.
         edges: shape (m, 2), integers from 0 to n - 1; in any direction, loops and repetitions allowed.
     """
-    import scipy.sparse
-    import scipy.sparse.csgraph
-
-    matrix = scipy.sparse.coo_array((np.ones(len(edges)), (edges[:, 0], edges[:, 1])), shape=(n, n))
-    return scipy.sparse.csgraph.connected_components(matrix, directed=False)[1]
+    first, second = edges.T
+    part = np.arange(n)
+    while np.any(part[first] != part[second]):
+        ends = part[first], part[second]
+        np.minimum.at(part, np.maximum(*ends), np.minimum(*ends))
+        while np.any(part[part] != part):
+            part = part[part]
+    return np.unique(part, return_inverse=True)[1]
 
 
 def colour_classes(n: int, edges: np.ndarray) -> tuple[np.ndarray, ...]:
-    """Classes of n nodes, none joined to another of its class, few of them: greedily; two for a bipartite graph.
+    """Classes of n nodes, none joined to another of its class, few of them: greedily in the order of a search in
+    breadth, so two for a bipartite graph.
 
     Args:
         n: how many nodes.
         edges: shape (m, 2), integers from 0 to n - 1, without loops.
     """
-    import networkx as nx
-
-    graph = nx.empty_graph(n)
-    graph.add_edges_from(edges.tolist())
-    colour = nx.coloring.greedy_color(graph, strategy="connected_sequential_bfs")
+    neighbours: list[list[int]] = [[] for _ in range(n)]
+    for first, second in edges.tolist():
+        neighbours[first].append(second)
+        neighbours[second].append(first)
+    colour: dict[int, int] = {}
+    seen: set[int] = set()
+    for first in range(n):
+        queue = [] if first in seen else [first]
+        for node in queue:
+            taken = {colour.get(other) for other in neighbours[node]}
+            colour[node] = next(c for c in range(n) if c not in taken)
+            seen.add(node)
+            for other in neighbours[node]:
+                if other not in seen:
+                    seen.add(other)
+                    queue.append(other)
     found = np.asarray([colour[node] for node in range(n)], int)
     return tuple(np.flatnonzero(found == c) for c in range(found.max(initial=-1) + 1))
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, PRNGKeyArray
+from jaxtyping import Array, Float, PRNGKeyArray
 
 from substrates import arguments
 
@@ -48,6 +49,23 @@ def floating(dtype: Any) -> jnp.dtype:
     if not jnp.issubdtype(found, jnp.floating):
         raise ValueError(f"dtype: wanted a real floating-point type, got {found}")
     return found
+
+
+@functools.partial(jax.jit, static_argnames=("shapes", "dtype"))
+def uniform_each(
+    key: PRNGKeyArray,
+    shapes: tuple[tuple[int, ...], ...],
+    bounds: Float[np.ndarray, "arrays"],
+    dtype: jnp.dtype,
+    least: float = -np.inf,
+) -> tuple[Array, ...]:
+    """Arrays of numbers uniform between -bound and bound, each with its bound and a key of its own, in one program.
+
+    Numbers below `least` are raised to it.
+    """
+    drawn = zip(jax.random.split(key, len(shapes)), shapes, bounds.astype(dtype), strict=True)
+    raised = lambda numbers: jnp.maximum(numbers, jnp.asarray(least, dtype))
+    return tuple(raised(jax.random.uniform(k, shape, dtype, -bound, bound)) for k, shape, bound in drawn)
 
 
 def uniform(key: PRNGKeyArray, shape: tuple[int, ...], fan: int, gain: float, dtype: jnp.dtype) -> Array:

@@ -13,7 +13,7 @@ import scipy
 from substrates import arguments
 from substrates.classical.elastic import sparse_factor
 from substrates.classical.elastic.springs import Topology
-from substrates.wiring import SparseMap
+from substrates.wiring import SparseMap, connected_parts
 
 READINGS = ("displacement", "position", "distance")
 
@@ -261,7 +261,7 @@ def _numbers(name: str, values: Any, count: int, unit: str, dtype: Any = None) -
 
 
 def _floor(name: str, floor: float | None, values: jax.Array) -> float:
-    least = float(jnp.min(values))
+    least = float(np.min(values))
     if floor is None:
         return 1e-3 * least
     arguments.refuse_complex(name, floor)
@@ -285,9 +285,7 @@ def _loads(loads: Mapping[int, Any] | None, n: int, dim: int, dtype: Any) -> jax
 
 
 def _refuse_loose_parts(topology: Topology) -> None:
-    joined = np.ones(len(topology.edges)), tuple(topology.edges.T)
-    graph: Any = scipy.sparse.coo_array(joined, shape=(topology.n, topology.n))
-    part = scipy.sparse.csgraph.connected_components(graph, directed=False)[1]
+    part = connected_parts(topology.n, topology.edges)
     holding = np.bincount(part[topology.prescribed // topology.dim], minlength=part.max() + 1)
     loose = np.flatnonzero(holding[part] == 0)
     if loose.size:

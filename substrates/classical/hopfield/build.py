@@ -13,7 +13,14 @@ from jaxtyping import Array, PRNGKeyArray
 
 from substrates import arguments
 from substrates.wiring import Convolution, Dense, Pooling, chain_of_groups
-from substrates.wiring.random_layers import floating, image_shape, positive_gains, positive_integers, uniform
+from substrates.wiring.random_layers import (
+    floating,
+    image_shape,
+    positive_gains,
+    positive_integers,
+    uniform,
+    uniform_each,
+)
 
 
 def layered_fields(
@@ -22,8 +29,8 @@ def layered_fields(
     """The fields of `HopfieldNetwork.layered`."""
     sizes, dtype = positive_integers("sizes", sizes, 2), floating(dtype)
     gains = positive_gains(gain, len(sizes) - 1)
-    drawn = zip(jax.random.split(key, len(gains)), itertools.pairwise(sizes), gains, strict=True)
-    coupling = tuple(Dense(uniform(k, pair, pair[0], g, dtype)) for k, pair, g in drawn)
+    bounds = gains / np.asarray(sizes[:-1]) ** 0.5
+    coupling = tuple(map(Dense, uniform_each(key, tuple(itertools.pairwise(sizes)), bounds, dtype)))
     return {"coupling": coupling, "bias": _no_bias(sizes[1:], dtype), "input_shape": sizes[:1]}
 
 

@@ -15,6 +15,7 @@ from jaxtyping import PRNGKeyArray
 from substrates import arguments
 from substrates.classical.oscillator.phases import Readout
 from substrates.wiring import Bonds, CompiledRoles, Dense, Graph, Roles, chain_of_groups
+from substrates.wiring.random_layers import uniform_each
 
 # graphs
 
@@ -120,8 +121,7 @@ def random_couplings(
         )
     dtype = jnp.zeros(()).dtype if dtype is None else jnp.dtype(dtype)
     bounds = np.broadcast_to(gains, len(pairs)) * [(6 / sum(pair)) ** 0.5 for pair in pairs]
-    drawn = zip(jax.random.split(key, len(pairs)), pairs, bounds, strict=True)
-    return [jax.random.uniform(k, pair, dtype, -bound, bound) for k, pair, bound in drawn]
+    return list(uniform_each(key, tuple(pairs), bounds, dtype))
 
 
 def layer_fields(

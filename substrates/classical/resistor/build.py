@@ -15,6 +15,7 @@ from substrates import arguments
 from substrates.classical.resistor.elements import GROUND, Shockley
 from substrates.classical.resistor.linear_solve import conductance_solver
 from substrates.classical.resistor.topology import Layout, Topology, check_sources, floating_nodes, incidence
+from substrates.wiring.random_layers import uniform_each
 
 NO_IMPEDANCES = "conductances here are real: this class has no impedances"
 
@@ -153,18 +154,13 @@ def layered_fields(
     _check_floor(floor)
     dtype = jnp.zeros(()).dtype if dtype is None else jnp.dtype(dtype)
     before, after = (2 * sizes[0], *sizes[1:-1]), sizes[1:]
-    keys = jax.random.split(key, 2 * len(after))
-
-    def draw(key, shape, fan_in):
-        bound = weight_gain / fan_in**0.5
-        return jnp.maximum(jax.random.uniform(key, shape, dtype, -bound, bound), jnp.asarray(floor, dtype))
-
+    shapes = tuple(shape for m, n in zip(before, after, strict=True) for shape in ((m, n), (len(rails), n)))
+    bounds = weight_gain / np.repeat(before, 2) ** 0.5
+    drawn = uniform_each(key, shapes, bounds, dtype, floor)
     return {
-        "conductance": tuple(draw(k, (m, n), m) for k, m, n in zip(keys[::2], before, after, strict=True)),
+        "conductance": drawn[::2],
         "bias_current": tuple(jnp.zeros(n, dtype) for n in after),
-        "rail_conductance": tuple(
-            draw(k, (len(rails), n), m) for k, m, n in zip(keys[1::2], before, after, strict=True)
-        ),
+        "rail_conductance": drawn[1::2],
         "rail_voltage": jnp.asarray(rails, dtype),
         "gain": jnp.asarray([pair[0] for pair in amplifiers], dtype),
         "reverse_gain": jnp.asarray([pair[1] for pair in amplifiers], dtype),

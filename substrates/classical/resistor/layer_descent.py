@@ -36,7 +36,7 @@ class Layers(System, Protocol):
     def weights(self) -> Array: ...
     def column_sums(self, layer: int, /) -> Array: ...
     def input_voltages(self, x: Array, /) -> Array: ...
-    def input_current(self, x: Array, /) -> Array: ...
+    def first_layer(self, x: Array, /) -> tuple[Array, Array]: ...
     def meeting_currents(self, state: State, x: Array, columns: Sequence[Array], rows: Sequence[Array], /) -> State: ...
 
 
@@ -139,10 +139,9 @@ class _Nodes:
         self.rows = [jnp.sum(g, axis=1) for g in net.conductance[1:]]
         for layer, (rails, bias) in enumerate(zip(net.rail_conductance, net.bias_current, strict=True)):
             source = bias + net.rail_voltage @ rails
-            if layer == 0:
-                source += net.input_current(x)
-            self.columns.append(net.column_sums(layer))
-            total = self.columns[layer]
+            delivered, total = net.first_layer(x) if layer == 0 else (0, net.column_sums(layer))
+            self.columns.append(total)
+            source += delivered
             if layer < self.last:
                 total += self.gain[layer] * self.reverse_gain[layer] * self.rows[layer]
             self.source.append(source)

@@ -9,6 +9,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.custom_batching import custom_vmap
 from jaxtyping import Array, Float
 
 from substrates import arguments
@@ -210,10 +211,11 @@ class LayeredNetwork(ResistorCircuit, Generic[Network]):
         driven = self.input_gain * x.astype(self.input_gain.dtype)
         return jnp.concatenate([driven, -driven], axis=-1)
 
-    def input_current(self, x: Float[Array, "*batch inputs"]) -> Float[Array, "*batch nodes"]:
-        """What the input nodes deliver into a first layer at 0 V: input_gain x (g_+ - g_-), half the products."""
-        g = self.conductance[0]
-        return self.input_gain * (x.astype(g.dtype) @ (g[: self.sizes[0]] - g[self.sizes[0] :]))
+    def first_layer(self, x: Float[Array, "inputs"]) -> tuple[Float[Array, "nodes"], Float[Array, "nodes"]]:
+        """What the input nodes deliver into a first layer at 0 V, input_gain x (g_+ - g_-), and `column_sums(0)`."""
+        g, rails = self.conductance[0], self.rail_conductance[0]
+        delivered, total = _delivered_and_total(g, x.astype(g.dtype))
+        return self.input_gain * delivered, total + jnp.sum(rails, axis=0)
 
     def column_sums(self, layer: int) -> Float[Array, "nodes"]:
         """The total conductance of each node of a layer towards the layer before it and the rails."""
@@ -273,12 +275,44 @@ class LayeredNetwork(ResistorCircuit, Generic[Network]):
         return eqx.tree_at(fields, empty, (tuple(conductance), tuple(bias), tuple(rail)), is_leaf=lambda x: x is None)
 
 
+AT_MOST_A_FEW = 16
+"""Examples for which it is quicker to read the conductances of the inputs once than to halve the products with them."""
+
+
+@custom_vmap
+def _delivered_and_total(g: Float[Array, "doubled nodes"], x: Float[Array, "inputs"]) -> tuple[Array, Array]:
+    """x (g_+ - g_-) and the column sums of g = (g_+, g_-)."""
+    delivered, total = _for_a_few(g, x[None])
+    return delivered[0], total
+
+
+@_delivered_and_total.def_vmap
+def _for_a_batch(size: int, batched: list[bool], g: Array, xs: Array) -> tuple[tuple[Array, Array], tuple[bool, bool]]:
+    if batched[0]:
+        return jax.vmap(_for_one, in_axes=(0, 0 if batched[1] else None))(g, xs), (True, True)
+    return (_for_a_few if size <= AT_MOST_A_FEW else _for_many)(g, xs), (True, False)
+
+
+def _for_one(g: Float[Array, "doubled nodes"], x: Float[Array, "inputs"]) -> tuple[Array, Array]:
+    return x @ (g[: x.size] - g[x.size :]), jnp.sum(g, axis=0)
+
+
+def _for_a_few(g: Float[Array, "doubled nodes"], xs: Float[Array, "batch inputs"]) -> tuple[Array, Array]:
+    rows = jnp.concatenate([jnp.concatenate([xs, -xs], axis=1), jnp.ones((1, len(g)), g.dtype)])
+    products = jnp.matmul(rows, g, precision="highest")
+    return products[:-1], products[-1]
+
+
+def _for_many(g: Float[Array, "doubled nodes"], xs: Float[Array, "batch inputs"]) -> tuple[Array, Array]:
+    half = xs.shape[1]
+    return xs @ (g[:half] - g[half:]), _batch_sum(g)
+
+
 def _batch_sum(values: Float[Array, "batch nodes"]) -> Float[Array, "nodes"]:
-    """The sum over the batch by halves, which compilers turn into whole-row additions; a plain sum walks columns."""
-    while values.shape[0] > 1:
-        half = values.shape[0] // 2
-        values = jnp.concatenate([values[:half] + values[half : 2 * half], values[2 * half :]])
-    return values[0]
+    """The sum over the batch, as a product of matrices, which compilers do once; a plain sum, or a product with one
+    row, they do slowly, or again for every conductance that a node has.
+    """
+    return jnp.matmul(jnp.ones((2, len(values)), values.dtype), values, precision="highest")[0]
 
 
 def _pair_content(g: Float[Array, "before after"], u: Float[Array, "before"], v: Float[Array, "after"]):

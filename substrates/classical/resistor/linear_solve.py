@@ -18,7 +18,7 @@ from substrates.classical.resistor.star_mesh import star_mesh, with_held
 from substrates.classical.resistor.topology import Layout, Topology
 from substrates.solvers.batching import in_turn
 from substrates.solvers.certificate import state_tolerance
-from substrates.wiring import summed
+from substrates.wiring import connected_parts, summed
 
 DENSE_SIZE = 128
 """Up to so many potentials the nodes of a circuit are eliminated one by one."""
@@ -279,6 +279,5 @@ def _is_positive(factors: Any, symmetric: bool) -> bool:
 
 def _is_odd(permutation: np.ndarray) -> bool:
     size = len(permutation)
-    graph = scipy.sparse.coo_array((np.ones(size), (np.arange(size), permutation)), shape=(size, size))
-    cycles = scipy.sparse.csgraph.connected_components(graph, directed=False)[0]
-    return bool((size - cycles) % 2)
+    last_cycle = connected_parts(size, np.stack([np.arange(size), permutation], axis=1)).max(initial=-1)
+    return bool((size - 1 - last_cycle) % 2)

@@ -18,7 +18,7 @@ from jaxtyping import Array, Float, Inexact, Int, PyTree
 
 from substrates.classical.resistor.elements import GROUND, Shockley
 from substrates.solvers.solver import System
-from substrates.wiring import HashedByContent, SparseMap, colour_classes, taken
+from substrates.wiring import HashedByContent, SparseMap, colour_classes, connected_parts, taken
 from substrates.wiring.graphs import MOST_NODES_AT_RUN_TIME
 
 WIDTHS = {
@@ -539,6 +539,9 @@ def check_sources(layout: Layout, values: Sequence[float | None]) -> None:
     Args:
         values: volts of every source, None for inputs and controlled sources.
     """
+    pairs = layout.source_pairs % (layout.n + 1)  # ground, -1, becomes the last node
+    if len(pairs) == layout.n - connected_parts(layout.n + 1, pairs).max():
+        return
     import networkx as nx
 
     forest: Any = nx.Graph()
@@ -573,9 +576,8 @@ def floating_nodes(layout: Layout, conductance: np.ndarray) -> list[int]:
     if not layout.ideal_diodes:
         joined.append(layout.diodes)
     pairs = np.concatenate(joined) % (layout.n + 1)  # ground, -1, becomes the last node
-    graph = scipy.sparse.coo_array((np.ones(len(pairs)), (pairs[:, 0], pairs[:, 1])), shape=(layout.n + 1,) * 2)
-    label = scipy.sparse.csgraph.connected_components(graph, directed=False)[1]
-    return np.flatnonzero(label[:-1] != label[-1]).tolist()
+    part = connected_parts(layout.n + 1, pairs)
+    return np.flatnonzero(part[:-1] != part[-1]).tolist()
 
 
 def potentials_of(state: Any) -> Any:

@@ -35,8 +35,8 @@ def parameters(graph: Graph, stiffness: Any, onsite_stiffness: Any, bias_force: 
     onsite = arguments.one_each("onsite_stiffness", onsite_stiffness, graph.n, "oscillator")
     masses = arguments.one_each("mass", mass, graph.n, "oscillator")
     dtype = jnp.result_type(springs.dtype, onsite.dtype)
-    if float(jnp.min(masses)) <= 0:
-        raise ValueError(f"mass: wanted positive numbers, got {float(jnp.min(masses))} at {int(jnp.argmin(masses))}")
+    if np.min(masses) <= 0:
+        raise ValueError(f"mass: wanted positive numbers, got {np.min(masses)} at {np.argmin(masses)}")
     if bias_force is not None:
         bias_force = arguments.one_each("bias_force", bias_force, graph.n, "oscillator", dtype=dtype)
     given = {"stiffness": springs.astype(dtype), "onsite_stiffness": onsite.astype(dtype), "mass": masses.astype(dtype)}
@@ -87,7 +87,7 @@ def floor_of(name: str, floor: float | None, values: jax.Array) -> jax.Array:
 
     None is the lowest number that there is, so that every floor is finite.
     """
-    least = float(jnp.min(values, initial=math.inf))
+    least = float(np.min(values, initial=math.inf))
     lowest = float(jnp.finfo(values.dtype).min)
     if floor is None:
         positive = max(least, 0.0) / 1000 if least < math.inf else 0.0

@@ -371,7 +371,7 @@ class QuantumOscillatorNetwork(Contrasted):
         )
         if not net.outputs:
             raise ValueError("outputs: wanted at least one oscillator to read, got none")
-        require_stable(np.asarray(net.stiffness_matrix(net._input_or_rest(None)), float))
+        require_stable(np.asarray(_stiffness_at_rest(net), float))
         return net
 
     @classmethod
@@ -577,3 +577,8 @@ class QuantumOscillatorNetwork(Contrasted):
 
     def _input_or_rest(self, x: Any) -> Any:
         return jnp.zeros(len(self.inputs), self.onsite_stiffness.dtype) if x is None else x
+
+
+@eqx.filter_jit
+def _stiffness_at_rest(net: QuantumOscillatorNetwork) -> Inexact[Array, "n n"]:
+    return net.stiffness_matrix(net._input_or_rest(None))

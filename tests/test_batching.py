@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from substrates.solvers.batching import in_turn, only_where
+from substrates.solvers.batching import if_any, in_turn, only_where
 
 pytestmark = pytest.mark.skipif(jax.default_backend() != "cpu", reason="other devices take a batch at once")
 
@@ -31,3 +31,17 @@ def test_a_stage_runs_only_for_the_examples_that_need_it():
     jax.effects_barrier()
     assert found.tolist() == [0.0, 1.0, 20.0, 30.0]
     assert sorted(seen) == [2.0, 3.0]
+
+
+@pytest.mark.parametrize(("least", "runs"), [(1.0, 1), (5.0, 0)])
+def test_a_stage_runs_for_all_examples_only_if_one_needs_it(least, runs):
+    seen = []
+
+    def stage(x, factor):
+        jax.debug.callback(lambda values: seen.append(values), factor)
+        return factor * x
+
+    found = jax.jit(jax.vmap(lambda x: if_any(x > least, stage, x, jnp.asarray(10.0))))(jnp.arange(4.0))
+    jax.effects_barrier()
+    assert found.tolist() == [10 * x if x > least else x for x in range(4)]
+    assert len(seen) in (runs, 4 * runs)

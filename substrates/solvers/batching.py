@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import equinox as eqx
 import jax
@@ -14,8 +14,13 @@ from jaxtyping import Array, Bool, PRNGKeyArray, PyTree
 from substrates.nudge import Nudge, Pin, batch_axes
 from substrates.solvers.solver import Equilibrium
 
+T = TypeVar("T")
+
 AT_ONCE = 1e5
 """A batch goes to LAPACK at once while its number times the cube of its size stays below: jaxlib uses one thread."""
+
+WORTH_A_COPY = 2e6
+"""Parameters times examples from which on every phase of a rule has a copy of the program of a relaxation."""
 
 
 def in_turn(factorise: Callable[..., Any]) -> Callable[..., Any]:
@@ -65,6 +70,20 @@ def only_where(needed: Bool[Array, ""], stage: Callable[..., PyTree], *arguments
     """
     chosen = lambda needed, *given: jax.lax.cond(needed, lambda: stage(*given), lambda: given[-1])
     return in_groups(1, chosen, needed, *arguments)
+
+
+def if_any(needed: Bool[Array, ""], stage: Callable[..., T], value: T, *numbers: Array) -> T:
+    """stage(value, *numbers) where it is needed, else the value; a batch does it for all, but only if one needs it.
+
+    The compiler takes what always comes out the same out of loops, and would do it whether it is needed or not. So the
+    numbers, of which the costly part of the stage is made, are hidden from it.
+    """
+
+    def once(carry):
+        now, value = carry
+        return jnp.zeros_like(now), stage(value, *(jnp.where(now, number, 0) for number in numbers))
+
+    return jax.lax.while_loop(lambda carry: carry[0], once, (needed, value))[1]
 
 
 class Settles(Protocol):
@@ -117,7 +136,9 @@ def relax_phases(
 ) -> Equilibrium:
     """The free phase of every example of a batch, and then nudged phases from its free state: one program for all.
 
-    A free phase is a nudge of strength 0, so that phases are rounds of one loop.
+    A free phase is a nudge of strength 0, so that phases are rounds of one loop. Where much is to be computed each has
+    a copy of the program, which takes longer to compile: the nudged ones run beside each other, and what two have in
+    common is computed once.
 
     Args:
         substrate: what settles.
@@ -130,7 +151,7 @@ def relax_phases(
     start = jax.vmap(substrate.start, in_axes=(0, None if keys is None else 0))(xs, keys)
     read = jax.vmap(substrate.read)
 
-    def settled(nudge: Nudge, state: PyTree) -> Equilibrium:
+    def settled(nudge: Nudge | None, state: PyTree) -> Equilibrium:
         axes = (0, batch_axes(nudge), 0, None if keys is None else 0)
         return jax.vmap(lambda x, n, s, k: substrate.relax(x, n, s, key=k), in_axes=axes)(xs, nudge, state, keys)
 
@@ -141,6 +162,11 @@ def relax_phases(
         about = None if about is None else choose(read(found.state, xs), about)
         return (jax.tree.map(choose, found.state, state), about, jnp.zeros_like(free)), found
 
+    if len(jax.tree.leaves(xs)[0]) * sum(map(jnp.size, jax.tree.leaves(substrate))) >= WORTH_A_COPY:
+        free = settled(None, start)
+        about = read(free.state, xs) if tangent else None
+        nudged = (settled(Nudge(nudges.cost, nudges.target, beta, about), free.state) for beta in nudges.beta[1:])
+        return jax.tree.map(lambda *phases: jnp.stack(phases), free, *nudged)
     first = start, read(start, xs) if tangent else None, jnp.ones((), bool)
     return jax.lax.scan(phase, first, nudges.beta)[1]
 

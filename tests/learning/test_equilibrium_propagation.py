@@ -9,9 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from learning import CrossEntropy, EquilibriumPropagation, SquaredError
+from learning.contrastive import estimate_by_contrast
 from learning.reference import ImplicitGradient
 from learning.rule import ConvergenceError
 from substrates import Nudge, Status, Substrate
+from substrates.solvers import batching
 from substrates.solvers.solver import Solver, judge, tolerance
 from substrates.substrate import relax_batch
 
@@ -291,3 +293,15 @@ def test_nudged_phases_start_from_the_free_state(variant):
 
     found = EquilibriumPropagation(0.1, variant)(Watched(SYSTEM.stiffness, SYSTEM.hardness), X, Y)
     assert float(found.residual) < 1e-12
+
+
+@pytest.mark.parametrize("linearised", [False, True])
+@pytest.mark.parametrize("variant", [*VARIANTS, "random"])
+def test_a_copy_of_the_program_for_each_phase_gives_the_same(variant, linearised, monkeypatch):
+    rule = EquilibriumPropagation(0.1, variant, linearised=linearised)
+    phases = lambda: eqx.filter_jit(lambda: estimate_by_contrast(rule, SYSTEM, X, Y, jax.random.key(0)))()
+    rolled = phases()
+    monkeypatch.setattr(batching, "WORTH_A_COPY", 0)
+    jax.clear_caches()
+    for found, wanted in zip(jax.tree.leaves(phases()), jax.tree.leaves(rolled), strict=True):
+        np.testing.assert_allclose(found, wanted, rtol=1e-12, atol=1e-14)

@@ -23,6 +23,7 @@ from substrates.classical.hopfield.layers import (
     restless,
 )
 from substrates.nudge import Nudge, Pin
+from substrates.solvers.batching import if_any
 from substrates.solvers.solver import Equilibrium, Solver, Status, left_over, tolerance
 from substrates.wiring import Convolution, Dense, Strength, sweep_layers
 from substrates.wiring.layers import feed
@@ -126,8 +127,7 @@ class BlockDescent(Solver):
         def again(outer):
             (carry, _, moves, step, change), aside = outer
             push = aside & ~moves
-            pushed = layers.pushed(carry, rough, key, step)
-            carry = jax.tree.map(lambda new, old: jnp.where(push, new, old), pushed, carry)
+            carry = if_any(push, lambda carry, step: layers.pushed(carry, rough, key, step), carry, step)
             still = aside & moves
             change = jnp.where(push, endless, change)
             return settle(carry, step, change, jnp.where(still, rough, limit)), still

@@ -49,24 +49,35 @@ class ErrorSweep(Solver):
         if nudge is None:
             return judge(substrate, substrate.predict(x), x, None, 1, tolerance(substrate, start, x, None))
         limit = tolerance(substrate, start, x, nudge)
+        free = nudge.beta == 0 if isinstance(nudge, Nudge) else jnp.asarray(False)
+        first = substrate.drive(1, (), x)
         if self.sweeps is not None:
             state, steps, moving = start, jnp.asarray(self.sweeps, jnp.int32), jnp.asarray(False)
             for _ in range(self.sweeps):
-                state = _forward(substrate, x, nudge, _feedbacks(substrate, x, nudge, state))
+                feedback = _feedbacks(substrate, x, nudge, state, _drives(substrate, state, x, first))
+                state, _ = _forward(substrate, x, nudge, feedback, first)
         else:
-            state, steps, moving = self._converge(substrate, x, nudge, start)
+            still = tuple(map(jnp.zeros_like, start))
+            passed = lambda: (
+                _forward(substrate, x, nudge, still, first)[0],
+                jnp.ones((), jnp.int32),
+                jnp.zeros((), bool),
+            )
+            state, steps, moving = jax.lax.cond(free, passed, lambda: self._converge(substrate, x, nudge, start, first))
         found = judge(substrate, state, x, nudge, steps, limit)
         status = Status.where(found.converged & moving, Status.out_of_steps, found.status)
         if self.sweeps is not None:
-            free = nudge.beta == 0 if isinstance(nudge, Nudge) else jnp.asarray(False)
             status = Status.where(free | (status == Status.not_finite), status, Status.truncated)
         if isinstance(nudge, Nudge):
             held = jnp.all(1 + nudge.stiffness(state[-1]) > 0)
             status = Status.where(held, status, Status.unstable)
         return Equilibrium(state, found.energy, found.residual, found.steps, status)
 
-    def _converge(self, net: Predicting, x: Array, nudge: Nudge | Pin, start: State):
-        dtype = start[-1].dtype
+    def _converge(
+        self, net: Predicting, x: Array, nudge: Nudge | Pin, start: State, first: Array
+    ) -> tuple[State, Array, Array]:
+        """(state, sweeps, whether it still moves); the inputs drive the first layer once and for all."""
+        drives, dtype = _drives(net, start, x, first), start[-1].dtype
         part = default_tolerance(dtype) / 8
         eps = float(jnp.finfo(dtype).eps)
 
@@ -75,22 +86,23 @@ class ErrorSweep(Solver):
             return moving & (sweep < self.max_sweeps)
 
         def advance(carry):
-            state, feedback, old, rate, _, sweep = carry
-            step = tuple(w - d for w, d in zip(_feedbacks(net, x, nudge, state), feedback, strict=True))
+            state, drives, feedback, old, rate, _, sweep = carry
+            wanted = _feedbacks(net, x, nudge, state, drives)
+            step = tuple(w - d for w, d in zip(wanted, feedback, strict=True))
             # step and old are minus the gradients of |eps|^2 / 2 + beta C now and before: the rate of Barzilai, Borwein
             turned = _product(old, old) - _product(old, step)
             secant = rate * _product(old, old) / jnp.where(turned > 0, turned, 1)
             rate = jnp.where((sweep > 0) & (turned > 0), jnp.clip(secant, 1 / 16, 4), 1)
             feedback = tuple(d + rate * s for d, s in zip(feedback, step, strict=True))
-            state = _forward(net, x, nudge, feedback)
+            state, drives = _forward(net, x, nudge, feedback, first)
             layers = zip(step, feedback, state, strict=True)
             enough = lambda d, h: jnp.maximum(part * jnp.abs(d), eps * jnp.max(jnp.abs(h)))
             moving = jnp.any(jnp.stack([jnp.any(jnp.abs(s) > enough(d, h)) for s, d, h in layers]))
-            return state, feedback, step, rate, moving, sweep + 1
+            return state, drives, feedback, step, rate, moving, sweep + 1
 
         still = tuple(jnp.zeros_like(h) for h in start)
-        first = (start, still, still, jnp.ones((), dtype), jnp.asarray(True), jnp.zeros((), jnp.int32))
-        state, *_, moving, sweeps = jax.lax.while_loop(running, advance, first)
+        carry = (start, drives, still, still, jnp.ones((), dtype), jnp.asarray(True), jnp.zeros((), jnp.int32))
+        state, *_, moving, sweeps = jax.lax.while_loop(running, advance, carry)
         return state, sweeps, moving
 
 
@@ -98,9 +110,12 @@ def _product(left: State, right: State) -> Float[Array, ""]:
     return jnp.sum(jnp.stack([jnp.sum(a * b) for a, b in zip(left, right, strict=True)]))
 
 
-def _feedbacks(net: Predicting, x: Array, nudge: Nudge | Pin, state: State) -> State:
+def _drives(net: Predicting, state: State, x: Array, first: Array) -> State:
+    return (first, *(net.drive(k, state, x) for k in range(2, len(state) + 1)))
+
+
+def _feedbacks(net: Predicting, x: Array, nudge: Nudge | Pin, state: State, drives: State) -> State:
     """What pulls on every layer from above, from the outputs back."""
-    drives = net.drives(state, x)
     last = len(state) - 1
     feedback = [_output_error(nudge, state[last], drives[last])] * len(state)
     errors = list(feedback)
@@ -110,14 +125,16 @@ def _feedbacks(net: Predicting, x: Array, nudge: Nudge | Pin, state: State) -> S
     return tuple(feedback)
 
 
-def _forward(net: Predicting, x: Array, nudge: Nudge | Pin, feedback: State) -> State:
-    """The activities under a given feedback, from the inputs forward."""
+def _forward(net: Predicting, x: Array, nudge: Nudge | Pin, feedback: State, first: Array) -> tuple[State, State]:
+    """The activities under a given feedback, from the first layer's drive forward, and what drives all layers."""
     state: list[Array] = []
+    drives: list[Array] = []
     for k, pull in enumerate(feedback, 1):
-        state.append(net.settled(k, net.drive(k, state, x), pull))
+        drives.append(net.drive(k, state, x) if k > 1 else first)
+        state.append(net.settled(k, drives[-1], pull))
     if isinstance(nudge, Pin):
         state[-1] = jnp.asarray(nudge.target, state[-1].dtype)
-    return tuple(state)
+    return tuple(state), tuple(drives)
 
 
 def _output_error(nudge: Nudge | Pin, output: Float[Array, "outputs"], drive: Float[Array, "outputs"]) -> Array:

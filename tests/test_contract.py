@@ -584,6 +584,19 @@ class Displaced(AnalyticWells):
         return (state[:1] + 2 * state[1:]) + 0.0 * x[:1]
 
 
+class Shares(AnalyticWells):
+    """The same wells in a unit of energy, read as two shares, which add up to 1."""
+
+    unit: jax.Array
+
+    def energy(self, state, x):
+        return self.unit * super().energy(state, x)
+
+    def read(self, state, x):
+        first = jax.nn.sigmoid(state[0] + 2 * state[1])
+        return jnp.stack([first, 1 - first])
+
+
 class Squared(AnalyticWells):
     """The same wells, read as a nonlinear function of the state."""
 
@@ -608,6 +621,18 @@ def test_a_pin_holds_the_outputs_exactly_and_gives_the_contrastive_pair(kind):
 
     np.testing.assert_allclose(contrast, (held.state**2 - free.state**2) / 2, rtol=1e-12, atol=1e-15)
     np.testing.assert_allclose(contrast, slope(gap, system.stiffness), rtol=1e-6)
+
+
+@pytest.mark.parametrize("unit", [1.0, 1e-20])
+def test_a_pin_holds_outputs_of_which_one_follows_from_the_others(unit):
+    """Such targets are reached where they agree, and missed with a word where they do not."""
+    alone, x, share = Displaced(jnp.array([1.0, 1.5])), jnp.array([0.8, -0.5]), 0.7
+    shares = Shares(alone.stiffness, jnp.asarray(unit))
+    held = shares.relax(x, Pin(jnp.array([share, 1 - share])))
+    assert held.converged
+    wanted = alone.relax(x, Pin(jnp.array([np.log(share / (1 - share))])))
+    np.testing.assert_allclose(held.state, wanted.state, rtol=1e-9)
+    assert not shares.relax(x, Pin(jnp.array([share, share]))).usable
 
 
 def test_a_status_is_a_sentence():

@@ -24,6 +24,7 @@ from substrates.substrate import (
     Equilibrium,
     Nudge,
     Substrate,
+    as_tree,
     fit_target,
     parameter_dtype,
     relax_batch,
@@ -52,7 +53,7 @@ def compiled(function: Callable) -> Callable:
 class Probe(eqx.Module):
     """C = weight * cost(output, target) + <direction, output>: one compiled experiment serves every nudge."""
 
-    cost: Cost
+    cost: Cost = eqx.field(converter=as_tree)
     weight: Float[Array, ""]
     direction: Float[Array, "outputs"]
 

@@ -25,8 +25,8 @@ class FreeFermionChain(Contrasted):
     With B the bidiagonal matrix of h on and J above its diagonal and B = U S V' its singular values, the ground energy
     is -sum S, the gap 2 min S, and the state Q = U V' holds the correlators: <X_i> = Q_ii and
     <Z_i Z_(i+1)> = Q_(i,i+1). It minimises E = -tr(Q' B) over orthogonal matrices, any signs of J and h. Away from
-    equilibrium Q stands for its orthogonal polar factor, and |B| |Q'Q - 1|^2 / 4 is added, with |B| the largest entry
-    of B, which draws it there and changes no equilibrium. The gradient of equilibrium propagation costs one
+    equilibrium Q stands for its orthogonal polar factor, and |B| |Q'Q - 1|^2 / 4 is added, with |B| the root mean
+    square row of B, which draws it there and changes no equilibrium. The gradient of equilibrium propagation costs one
     decomposition per phase, O(N^3).
 
     Inputs add to h at chosen spins. Outputs are "Xi" or "Zi Zi+1". Energies and fields have one common unit.
@@ -75,7 +75,7 @@ class FreeFermionChain(Contrasted):
 
     def energy(self, state: Float[Array, "spins spins"], x: Float[Array, "inputs"]) -> Float[Array, ""]:
         matrix = self.matrix(x)
-        return -jnp.vdot(polar_factor(state), matrix) + jnp.max(jnp.abs(matrix)) * self._off(state)
+        return -jnp.vdot(polar_factor(state), matrix) + _size(matrix) * self._off(state)
 
     def _off(self, state: Float[Array, "spins spins"]) -> Float[Array, ""]:
         """|Q'Q - 1|^2 / 4: zero at every equilibrium."""
@@ -97,7 +97,7 @@ class FreeFermionChain(Contrasted):
 
     def energy_apart(self, apart: PyTree, x: PyTree) -> Float[Array, ""]:
         matrix = self.matrix(x)
-        return jnp.max(jnp.abs(matrix)) * apart[1] - jnp.vdot(apart[0], matrix)
+        return _size(matrix) * apart[1] - jnp.vdot(apart[0], matrix)
 
     def force_scale(self, state: PyTree, x: PyTree) -> PyTree:
         """The largest entry of B."""
@@ -178,6 +178,12 @@ class FreeFermionChain(Contrasted):
     def spectrum(self, x: Float[Array, "inputs"]) -> Float[Array, "spins"]:
         """The energies 2 S of the fermions, descending; the last is the gap."""
         return 2 * jnp.linalg.svd(self.matrix(x), compute_uv=False)
+
+
+def _size(matrix: Float[Array, "spins spins"]) -> Float[Array, ""]:
+    """|B| by the mean square of its rows: smooth where the largest entry is not, between equal ones."""
+    square = jnp.sum(matrix**2) / len(matrix)
+    return jnp.where(square > 0, jnp.sqrt(jnp.where(square > 0, square, 1)), 0)
 
 
 def ring_energy(n: int, coupling: float = 1.0, field: float = 1.0, *, odd: bool = False) -> float:

@@ -392,8 +392,7 @@ def _held_by_springs(
         springs, free = HeldBySprings(pin.target, multiplier, strength), round_ == 0
         nudge = Nudge(lambda output, _: springs.energy(output), pin.target, jnp.where(free, 0.0, jnp.ones_like(close)))
         found = solver(substrate, x, nudge, state, None)
-        output, transpose = jax.vjp(lambda s: substrate.read(s, x), found.state)
-        ways = jax.vmap(lambda e: ravel_pytree(transpose(e)[0])[0])(jnp.asarray(np.eye(output.size), output.dtype))
+        output, ways = _ways(substrate, found.state, x)
         shares = jnp.sum(ways**2, axis=1)
         stiffness = max_norm(substrate.bound_stiffness(found.state, x))
         apart = output - pin.target
@@ -413,6 +412,27 @@ def _held_by_springs(
     return jnp.concatenate([ravel_pytree(state)[0], -multiplier]), steps
 
 
+def _ways(substrate: System, state: PyTree, x: PyTree) -> tuple[Array, Inexact[Array, "outputs n"]]:
+    """The outputs, and the derivative of each in the state."""
+    output, transpose = jax.vjp(lambda s: substrate.read(s, x), state)
+    one = jnp.asarray(np.eye(output.size), output.dtype)
+    return output, jax.vmap(lambda e: ravel_pytree(transpose(e)[0])[0])(one)
+
+
+def _redundant(substrate: System, state: PyTree, x: PyTree) -> Inexact[Array, "outputs outputs"]:
+    """What yields to the forces at a pin that no state feels, where the other outputs decide what one shows; else 0.
+
+    Shares that add up to 1 are an example. Nothing decides such forces: they are asked to vanish, in units of a
+    stiffness as large as the system's, with a softness of the order of the outputs' own.
+    """
+    output, ways = _ways(substrate, state, x)
+    root = jnp.sqrt(jnp.sum(jnp.abs(ways) ** 2, axis=1))
+    unit = ways / jnp.where(root > 0, root, 1.0).astype(ways.dtype)[:, None]
+    values, vectors = jnp.linalg.eigh(unit @ unit.conj().T)
+    unfelt = jnp.where(values <= ROUNDINGS * output.size * float(jnp.finfo(output.dtype).eps), vectors, 0)
+    return (unfelt @ vectors.conj().T) * jnp.outer(root, root).astype(output.dtype)
+
+
 def _pinned(
     solver: DescendThenPolish | Newton, substrate: System, x: PyTree, pin: Pin, start: PyTree, most: Most
 ) -> Equilibrium:
@@ -427,15 +447,19 @@ def _pinned(
     else:
         unknowns, steps = _held_by_springs(solver, substrate, x, pin, start)
     n = ravel_pytree(start)[0].size
+    begin = unravel(unknowns[:n])
+    redundant, stiffness = _redundant(substrate, begin, x), max_norm(substrate.bound_stiffness(begin, x))
+    stiffness = jnp.where(stiffness > 0, stiffness, 1.0).astype(unknowns.dtype)
+    unknowns = unknowns.at[n:].divide(stiffness)
 
     def root(unknowns):
-        state, multiplier = unravel(unknowns[:n]), unknowns[n:]
+        state, multiplier = unravel(unknowns[:n]), stiffness * unknowns[n:]
         shown, transpose = jax.vjp(lambda s: substrate.read(s, x), state)
         balance = ravel_pytree(jax.tree.map(jnp.add, substrate.total_force(state, x), transpose(multiplier)[0]))[0]
         if lower is not None:
             wall = ravel_pytree(substrate.bound_stiffness(state, x))[0]
             balance = unbalanced(example, unknowns[:n], balance, wall)
-        return jnp.concatenate([balance, shown - pin.target])
+        return jnp.concatenate([balance, shown - pin.target + redundant @ unknowns[n:]])
 
     def within(unknowns):
         found = unknowns[:n]

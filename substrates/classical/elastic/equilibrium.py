@@ -14,6 +14,7 @@ from substrates.classical.elastic.balance import Balance, Objective
 from substrates.classical.elastic.springs import SpringNetwork, State
 from substrates.classical.elastic.steering import (
     DENSE_SIZE,
+    LEAST,
     Anchor,
     Stability,
     by_dense_factor,
@@ -115,6 +116,8 @@ class Walk(eqx.Module):
         residual, limit: what is left over of the forces, and what may be.
         farthest: how large a coordinate may become.
         stability: of the state.
+        least: how soft a motion may count where the Hessian is not definite: less and less while it leads where it was
+            expected to, or it would take a hundred steps from a saddle that is nearly flat.
         steps, escapes: how many were taken, and how many of them from saddles.
         anchor: of the sparse factor.
         finished: whether no step is left to try.
@@ -131,6 +134,7 @@ class Walk(eqx.Module):
     limit: Float[Array, ""]
     farthest: Float[Array, ""]
     stability: Stability
+    least: Float[Array, ""]
     steps: Int[Array, ""]
     escapes: Int[Array, ""]
     anchor: Anchor | None
@@ -153,6 +157,7 @@ class Walk(eqx.Module):
             limit=zero,
             farthest=infinite,
             stability=Stability(infinite, zero, zero),
+            least=number(LEAST),
             steps=count - 1,
             escapes=count,
             anchor=anchor,
@@ -234,8 +239,10 @@ def _walked(
         accepted = (falls | flattens) & jnp.isfinite(at.energy)
         # whoever judges may add up the same forces in another order
         balanced = at.residual <= 0.9 * most
+        led = (walk.fraction == 1) & jnp.isfinite(walk.stability.eigenvalue)
+        least = jnp.where(led, walk.least / 4, LEAST)
         if walk.anchor is None:
-            outlook = by_dense_factor(objective, at, accepted)
+            outlook = by_dense_factor(objective, at, accepted, least)
         else:
             last = jnp.where(walk.steps < 0, jnp.inf, jnp.max(jnp.abs(walk.direction), initial=0.0))
             outlook = by_sparse_factor(objective, at, walk.anchor, accepted, balanced, last)
@@ -266,6 +273,7 @@ def _walked(
             limit=most,
             farthest=farthest,
             stability=stability,
+            least=least,
             steps=steps,
             escapes=escapes,
             anchor=anchor,

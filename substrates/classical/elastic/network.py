@@ -84,7 +84,8 @@ class ElasticNetwork(Substrate):
         """Energy, forces and what they are small against, in one go."""
         topology, springs = self.topology, self._stretch(positions)
         extent = jnp.max(jnp.abs(positions), initial=0.0)
-        sizes = self.stiffness * jnp.maximum(jnp.maximum(jnp.abs(springs.length), self.rest_length), extent / 32)
+        longest = jnp.maximum(jnp.maximum(jnp.abs(springs.length), jnp.abs(self.rest_length)), extent / 32)
+        sizes = jnp.abs(self.stiffness) * longest
         force, at_nodes = topology.meet(springs.pulls, sizes[:, None].astype(springs.pulls.dtype))
         assert at_nodes is not None
         at_nodes = at_nodes[:, 0].real

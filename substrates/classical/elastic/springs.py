@@ -231,9 +231,10 @@ class Topology(HashedByContent):
         if self.incidence is not None:
             incidence = self.incidence.astype(pulls.dtype)
             forces = jnp.matmul(incidence, pulls, precision="highest")
-            return self.free_of(forces), None if sizes is None else jnp.matmul(
-                abs(incidence), sizes, precision="highest"
-            )
+            if sizes is None:
+                return self.free_of(forces), None
+            at_nodes = jnp.matmul(abs(incidence).astype(sizes.dtype), sizes, precision="highest")
+            return self.free_of(forces), at_nodes
         first = pulls if sizes is None else jnp.concatenate([pulls, sizes], axis=1)
         signs = np.where(np.arange(first.shape[1]) < self.dim, -1.0, 1.0).astype(pulls.dtype)
         if self.springs_at_free is None:
@@ -264,7 +265,7 @@ class Topology(HashedByContent):
         if self.read_map is None:
             return length(self.vectors(positions, self.pairs))
         if self.reading == "displacement":
-            positions = positions - self.reference.astype(positions.real.dtype)
+            positions = positions - self.reference.astype(positions.dtype)
         return self.read_map(positions.reshape(-1))
 
     @functools.cached_property

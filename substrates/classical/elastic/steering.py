@@ -27,8 +27,8 @@ ENOUGH = 0.05
 """Conjugate gradients stop where so small a part of the forces is left."""
 
 LEAST = 0.03
-"""Where the Hessian is not definite no motion counts as softer than that, in units of the stiffnesses at the nodes: nor
-is it known how far it leads.
+"""Where the Hessian is not definite no motion counts as softer than that at first, in units of the stiffnesses at the
+nodes: nor is it known how far it leads.
 """
 
 
@@ -82,7 +82,9 @@ class Stability(eqx.Module):
         precise = self.step + self.rounding <= state_tolerance(self.step.dtype)
         status = Status.where(found.converged & ~precise, Status.ill_conditioned, found.status)
         status = Status.where(self.zero, Status.zero_mode, status)
-        status = Status.where(self.negative, Status.unstable, status)
+        # elsewhere than at a balance, or after a coordinate ran away, the curvature tells nothing
+        known = found.converged | (self.eigenvalue == -jnp.inf)
+        status = Status.where(self.negative & known, Status.unstable, status)
         status = Status.where(found.status == Status.not_finite, Status.not_finite, status)
         return eqx.tree_at(lambda e: e.status, found, status)
 
@@ -106,8 +108,12 @@ def held_by(objective: Objective, at: Balance) -> Float[Array, "free"]:
     return at_nodes if at.curvature is None else at_nodes + objective.spread(jnp.sum(jnp.abs(at.curvature), axis=1))
 
 
-def by_dense_factor(objective: Objective, at: Balance, wanted: Bool[Array, ""]) -> Outlook:
-    """By Cholesky; where that fails and it is `wanted`, by all modes, with |H| in place of H."""
+def by_dense_factor(
+    objective: Objective, at: Balance, wanted: Bool[Array, ""], least: Float[Array, ""] | float = LEAST
+) -> Outlook:
+    """By Cholesky; where that fails and it is `wanted`, by all modes, with |H| in place of H and no mode softer than
+    `least`.
+    """
     topology, size = objective.net.topology, objective.net.topology.free.size
     threshold = zero_mode_threshold(at.energy.dtype)
     root = 1 / jnp.sqrt(held_by(objective, at))
@@ -122,7 +128,7 @@ def by_dense_factor(objective: Objective, at: Balance, wanted: Bool[Array, ""]) 
     # a loop rather than a conditional: under vmap it runs only while some example needs it
     def decomposed(carry):
         values, modes = in_turn(jnp.linalg.eigh)(carry[0])
-        inverse = (modes / jnp.maximum(jnp.abs(values), LEAST)) @ modes.T
+        inverse = (modes / jnp.maximum(jnp.maximum(jnp.abs(values), least), threshold)) @ modes.T
         return inverse, values[0], modes[:, 0], jnp.asarray(True)
 
     known = definite | ~wanted

@@ -121,6 +121,8 @@ def test_a_group_that_is_held_weakly_is_right_or_said_to_be_undecided(dtype):
         refused.append(not bool(found.converged))
     assert not refused[0]
     assert refused[-1] or dtype is np.float64
+    blurred = Wells(jnp.ones(8, dtype), jnp.full(5, {np.float64: 1e-10, np.float32: 1e-4}[dtype], dtype))
+    assert relax(blurred, x, None, elsewhere).status == Status.ill_conditioned
 
 
 def test_a_saddle_is_left():
@@ -291,6 +293,9 @@ def test_layers_that_drift_are_not_said_to_have_arrived(dtype):
     assert relax(net, x).converged
     start = tuple(jnp.full_like(layer, 0.05) for layer in net.initial_state(x))
     assert relax(weak, x, None, start).status in (Status.ill_conditioned, Status.out_of_steps)
+    held = {np.float64: 1e-5, np.float32: 1e-3}[dtype]  # so well that currents balance where the sweeps stop
+    less = eqx.tree_at(lambda n: n.conductance, net, (held * (0.1 + net.conductance[0]), 0.1 + net.conductance[1]))
+    assert relax(less, x, None, start).status == Status.ill_conditioned
 
 
 def test_a_node_that_nothing_holds_is_a_zero_mode():

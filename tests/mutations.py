@@ -378,9 +378,9 @@ MUTATIONS = (
     Mutation(
         "forget the unit of a sparse factor",
         "substrates/classical/elastic/sparse_factor.py",
-        "found._replace(unit=unit).solve(np.vstack",
-        "found.solve(np.vstack",
-        f"{ELASTIC_UNITS}::test_so_do_sparse_factors_and_inertia",
+        "np.asarray(springs[0], float)[:, None, None] / unit * (outer",
+        "np.asarray(springs[0], float)[:, None, None] * (outer",
+        f"{ELASTIC_UNITS}::test_and_what_a_factor_tells_of_a_state",
     ),
     Mutation(
         "trust every frequency",

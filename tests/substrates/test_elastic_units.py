@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from learning import EquilibriumPropagation, SquaredError
 from substrates import ElasticNetwork, Nudge, Pin, Status
 from substrates.classical.elastic import FIRE, ElasticEquilibrium
+from substrates.classical.elastic.sparse_factor import softest
 
 PRECISIONS = {jnp.float64: 1e-6, jnp.float32: 1e-3}
 X = jnp.array([0.3, -0.1])
@@ -76,6 +77,23 @@ def test_so_do_sparse_factors_and_inertia(solver):
         found = relax(scaled(NET, factor, jnp.float64), X, None, None, solver)
         assert_same(found, FREE, jnp.float64)
         assert abs(int(found.steps) - steps) <= 0.05 * steps
+
+
+@pytest.mark.parametrize("compression", [1.0, 0.6])
+def test_and_what_a_factor_tells_of_a_state(compression):
+    """Of a minimum, and of a saddle."""
+    positions = compression * np.asarray(NET.positions(FREE, X))
+    force = np.random.default_rng(1).standard_normal(NET.topology.free.size)
+
+    def told(factor):
+        springs = factor * np.asarray(NET.stiffness), np.asarray(NET.rest_length), positions
+        return softest(NET.topology, springs, None, 1e-14, forces=(factor * force, 1e-16 * factor * abs(force)))
+
+    wanted = told(1.0)
+    assert (wanted.eigenvalue < 0) == (compression < 1)
+    for factor in (1e-24, 1e15):
+        for found, own in zip(told(factor), wanted, strict=True):
+            np.testing.assert_allclose(found, own, rtol=1e-4)
 
 
 @pytest.mark.slow

@@ -135,6 +135,12 @@ class Substrate(eqx.Module):
         """Where a free phase starts, in the dtype of the parameters: the initial state, or one drawn from the key."""
         return jax.tree.map(lambda leaf: cast(leaf, parameter_dtype(self)), self.initial_state(x))
 
+    def check_input(self, x: PyTree) -> None:
+        """Raises ValueError for an input that means nothing to the system, before anything is compiled for it: here for
+        a complex x while the parameters are real, whose imaginary part would be dropped.
+        """
+        arguments.refuse_complex_input(x, parameter_dtype(self))
+
     @property
     def input_size(self) -> int | None:
         """How many numbers x holds, where it is a vector and the class knows; None otherwise."""
@@ -255,8 +261,8 @@ class Substrate(eqx.Module):
             key: randomness, for systems that use it.
             solver: replaces the solver of the class.
 
-        Raises ValueError for a complex x while the parameters are real, whose imaginary part would be dropped; a system
-        whose inputs are complex by nature takes their real and imaginary parts, or has complex parameters.
+        Raises ValueError for what `check_input` refuses; a system whose inputs are complex by nature takes their real
+        and imaginary parts, or has complex parameters.
 
         Never raises for lack of convergence: `Equilibrium.status` says how it ended, `not_finite` wherever x holds NaN
         or infinity. A complex beta continues the
@@ -266,7 +272,7 @@ class Substrate(eqx.Module):
         system or the solver cannot do: a complex beta where nothing is `holomorphic`, a pin where none can be held.
         """
         chosen: Solver = self.solver if solver is None else solver
-        arguments.refuse_complex_input(x, parameter_dtype(self))
+        self.check_input(x)
         _refuse_nudge(self, chosen, nudge)
         system: Substrate = self
         if isinstance(nudge, Pin):

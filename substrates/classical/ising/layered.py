@@ -113,7 +113,7 @@ class LayeredSpins(Spins):
         return self.sizes[0]
 
     def initial_state(self, x: Float[Array, "inputs"]) -> State:
-        self.check_input(x, "per input")
+        self.check_shape(x, "per input")
         return tuple(jnp.zeros_like(field) for field in self.field)
 
     def output_spins(self, state: State) -> Float[Array, "outputs copies"]:

@@ -88,7 +88,7 @@ class IsingModel(Spins):
         return taken(jnp.concatenate([state, x.astype(state.dtype)]), self.roles.place)
 
     def initial_state(self, x: Float[Array, "inputs"]) -> Float[Array, "free"]:
-        self.check_input(x, "for each spin that is held")
+        self.check_shape(x, "for each spin that is held")
         return jnp.zeros(self.size, self.field.dtype)
 
     def output_spins(self, state: Float[Array, "free"]) -> Float[Array, "outputs 1"]:

@@ -81,7 +81,7 @@ class Spins(Substrate):
 
     # the contract
 
-    def check_input(self, x: Any, each: str) -> None:
+    def check_shape(self, x: Any, each: str) -> None:
         """Raises ValueError for complex numbers, and for other than one number per input."""
         arguments.refuse_complex_input(x, parameter_dtype(self))
         if jnp.shape(x) != (self.input_size,):

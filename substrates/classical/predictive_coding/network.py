@@ -92,11 +92,15 @@ class PredictiveCodingNetwork(Substrate):
     def input_size(self) -> int:
         return int(np.prod(self.shape))
 
-    def initial_state(self, x: Float[Array, "inputs"]) -> State:
-        """The forward pass, which is the free equilibrium."""
-        arguments.refuse_complex_input(x, parameter_dtype(self))
+    def check_input(self, x: Float[Array, "inputs"]) -> None:
+        """Raises ValueError for complex numbers and, where they are known, for NaN and infinity."""
+        super().check_input(x)
         if not _finite_if_known(x):
             raise ValueError("x: wanted finite inputs, got NaN or infinity")
+
+    def initial_state(self, x: Float[Array, "inputs"]) -> State:
+        """The forward pass, which is the free equilibrium."""
+        self.check_input(x)
         return self.predict(x)
 
     def read(self, state: State, x: Float[Array, "inputs"]) -> Float[Array, "outputs"]:

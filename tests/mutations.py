@@ -313,6 +313,13 @@ MUTATIONS = (
         f"{UNITS}::test_conductances_in_series_divide_the_voltage",
     ),
     Mutation(
+        "diodes that do not feel how a nudge holds their ends",
+        "substrates/classical/resistor/network.py",
+        "else self.conductance_scale() + held",
+        "else self.conductance_scale() + 0 * held",
+        f"{UNITS}::test_a_diode_between_outputs_that_a_strong_nudge_parts_has_no_drop",
+    ),
+    Mutation(
         "layers that arrive when they stop",
         "substrates/classical/resistor/layer_descent.py",
         "return worst <= state_tolerance(dtype) * size",

@@ -298,6 +298,20 @@ def test_layers_that_drift_are_not_said_to_have_arrived(dtype):
     assert relax(less, x, None, start).status == Status.ill_conditioned
 
 
+@precisions
+def test_a_diode_between_outputs_that_a_strong_nudge_parts_has_no_drop(dtype):
+    net = ResistorNetwork.from_edges(
+        [(2, 0), (3, 1), (0, 1)], 4, inputs=[2, 3], outputs=[0, 1], conductance=jnp.asarray([1e-3, 1e-3, 1e-5], dtype),
+        diodes=[(0, 1)],
+    )  # fmt: skip
+    x, target = jnp.asarray([1.0, -1.0], dtype), jnp.asarray([0.8, 0.3], dtype)
+    for strength in (1e-2, 1.0, 1e2, 1e4):
+        found = relax(net, x, Nudge(SquaredError(), target, jnp.asarray(strength, dtype)))
+        wanted = 1.1 * strength / (2 * strength + 2e-3)  # the inputs drive as much in as out
+        assert found.converged
+        np.testing.assert_allclose(net.read(found.state, x), [wanted] * 2, rtol=CLOSE[np.dtype(dtype)])
+
+
 def test_a_node_that_nothing_holds_is_a_zero_mode():
     net = chain([1.0, 1.0, 1.0], np.float64)
     cut = eqx.tree_at(lambda n: n.conductance, net, jnp.asarray([0.0, 1.0, 0.0]))

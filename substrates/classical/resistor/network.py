@@ -183,9 +183,10 @@ class ResistorNetwork(ResistorCircuit):
         """What each law of `stationarity` leaves over, and the currents that meet there."""
         topology, maps, flow = self.topology, self.topology.maps, self._flow_of(state, x)
         balance, meeting = self.leaving(flow), self.meeting_at(flow, self._ceiling(x))
-        laws = []
+        laws, held = [], None
         if isinstance(nudge, Nudge):
             output = self.read(state, x)
+            held = self.held_by(nudge, output)
             brought = lambda current: maps.read.transpose(current)[: topology.size]
             pull = nudge.pull(output)
             balance -= brought(pull)
@@ -201,10 +202,10 @@ class ResistorNetwork(ResistorCircuit):
             (lower, upper), scale = cast(Any, self.bounds(x)), self.conductance_scale()
             balance = -left_by_bounds(cast(Any, state), -balance, scale, lower, upper)
         if isinstance(state, tuple):
-            scale = self.diode_scale()
+            scale = self.diode_scale(held)
             laws.append((jnp.minimum(state[1], -scale * flow.diode_drops), self._diode_meeting(state, flow, scale)))
         elif maps.held.size:
-            scale = taken(self.diode_scale(), maps.held)
+            scale = taken(self.diode_scale(held), maps.held)
             drop, span = self.across_sources(flow)
             laws.append((scale * jnp.maximum(drop, 0.0), scale * span))
         return [(balance, meeting), *laws]
@@ -584,9 +585,13 @@ class ResistorNetwork(ResistorCircuit):
         highest = jnp.max(jnp.abs(self.voltages(jnp.zeros(self.topology.size, self.conductance.dtype), x)), initial=0.0)
         return 2 * highest * jnp.sum(jnp.abs(self.conductance)) + jnp.sum(jnp.abs(self.source_current))
 
-    def diode_scale(self) -> Float[Array, "diodes"]:
-        """The smaller of the total conductances at the two ends of each diode, siemens."""
-        scale = self.conductance_scale()
+    def held_by(self, nudge: Nudge, output: Float[Array, "outputs"]) -> Float[Array, "potentials"]:
+        """The conductances by which a nudge holds the potentials, siemens."""
+        return self.topology.maps.read.transpose(jnp.abs(nudge.stiffness(output)))[: self.topology.size]
+
+    def diode_scale(self, held: Float[Array, "potentials"] | None = None) -> Float[Array, "diodes"]:
+        """The smaller of the total conductances at the two ends of each diode, with those of a nudge, siemens."""
+        scale = self.conductance_scale() if held is None else self.conductance_scale() + held
         smaller = least(self.topology.maps.diode, scale)
         return jnp.where(jnp.isfinite(smaller), smaller, jnp.max(scale, initial=1.0 if scale.size == 0 else 0.0))
 

@@ -89,7 +89,9 @@ def _multipliers(solver: OperatingPoint, free: NewtonCircuit, start: PyTree) -> 
     net, x, nudge, maps = free.net, free.x, free.hold, free.net.topology.maps
     dtype, ideal, pinned = net.conductance.dtype, net.topology.bounded, isinstance(nudge, Pin)
     epsilon = float(jnp.finfo(dtype).eps)
-    diode_strength = PENALTY * net.diode_scale() if ideal else jnp.zeros(0, dtype)
+    begun = start[0] if isinstance(start, tuple) else start
+    held = net.held_by(nudge, net.read(begun, x)) if isinstance(nudge, Nudge) else None
+    diode_strength = PENALTY * net.diode_scale(held) if ideal else jnp.zeros(0, dtype)
     pin_strength = PENALTY * net.output_scale() if pinned else jnp.zeros(0, dtype)
     target = jnp.asarray(nudge.target, dtype) if pinned else jnp.zeros(0, dtype)
     at_rest = jnp.zeros(net.topology.size, dtype)

@@ -18,9 +18,9 @@ def _steps(weights, xs, products):
                     before = jnp.maximum(after, 0) @ weight.T
                 else:
                     after = before @ weight
-            outer = sum(b[:, None] * a for b, a in zip(before, after, strict=True))
-            if len(x) > 4:  # a product of matrices is quicker than so many outer products
-                outer = before.T @ after
+            pairs = zip(before, after, strict=True)
+            # a product of matrices is quicker than many outer products
+            outer = sum(b[:, None] * a for b, a in pairs) if len(x) <= 4 else before.T @ after
             moved.append(jnp.maximum(weight - 1e-6 * outer, 0))
             x = jnp.maximum(after, 0)
         return moved, None

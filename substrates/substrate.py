@@ -40,7 +40,7 @@ from substrates.parameters import (
 from substrates.solvers.batching import relax_batch, relax_phases, same_batch
 from substrates.solvers.generic import DescendThenPolish
 from substrates.solvers.joint import Control, JointEquilibrium, relax_alternately
-from substrates.solvers.meeting import meeting_forces, or_largest, products, row_sizes
+from substrates.solvers.meeting import meeting_forces, or_largest, products, row_sizes, shown
 from substrates.solvers.solver import (
     FAILURES,
     Equilibrium,
@@ -197,12 +197,11 @@ class Substrate(eqx.Module):
         """
         force, bounds = self.total_force(state, x, nudge), self.bounds(x)
         if isinstance(nudge, Pin):
-            output, transpose = jax.vjp(lambda s: self.read(s, x), state)
-            flat_force, unravel = ravel_pytree(force)
-            directions = jax.vmap(lambda e: ravel_pytree(transpose(e)[0])[0])(jnp.eye(output.size, dtype=output.dtype))
+            flat, unravel = ravel_pytree(state)
+            output, directions = shown(lambda s: self.read(unravel(s), x), flat)
             flat_side = lambda side: ravel_pytree(cast_like(side, state))[0]
             sides = None if bounds is None else (flat_side(bounds[0]), flat_side(bounds[1]))
-            force = unravel(_along_pin(flat_force, directions, ravel_pytree(state)[0], sides))
+            force = unravel(_along_pin(ravel_pytree(force)[0], directions, flat, sides))
         if bounds is not None:
             force = jax.tree.map(left_by_bounds, state, force, self.bound_stiffness(state, x), *bounds)
         balance = jax.tree.map(jnp.negative, force)

@@ -151,13 +151,16 @@ def relax_phases(
     start = jax.vmap(substrate.start, in_axes=(0, None if keys is None else 0))(xs, keys)
     read = jax.vmap(substrate.read)
 
+    def nudge(beta: Array, about: Any) -> Nudge:
+        return Nudge(nudges.cost, nudges.target, beta, about)
+
     def settled(nudge: Nudge | None, state: PyTree) -> Equilibrium:
         axes = (0, batch_axes(nudge), 0, None if keys is None else 0)
         return jax.vmap(lambda x, n, s, k: substrate.relax(x, n, s, key=k), in_axes=axes)(xs, nudge, state, keys)
 
     def phase(carry: tuple[PyTree, Any, Array], beta: Array) -> tuple[Any, Equilibrium]:
         state, about, free = carry
-        found = settled(Nudge(nudges.cost, nudges.target, beta, about), state)
+        found = settled(nudge(beta, about), state)
         choose = lambda new, old: jnp.where(free, new, old)
         about = None if about is None else choose(read(found.state, xs), about)
         return (jax.tree.map(choose, found.state, state), about, jnp.zeros_like(free)), found
@@ -165,7 +168,7 @@ def relax_phases(
     if len(jax.tree.leaves(xs)[0]) * sum(map(jnp.size, jax.tree.leaves(substrate))) >= WORTH_A_COPY:
         free = settled(None, start)
         about = read(free.state, xs) if tangent else None
-        nudged = (settled(Nudge(nudges.cost, nudges.target, beta, about), free.state) for beta in nudges.beta[1:])
+        nudged = (settled(nudge(beta, about), free.state) for beta in nudges.beta[1:])
         return jax.tree.map(lambda *phases: jnp.stack(phases), free, *nudged)
     first = start, read(start, xs) if tangent else None, jnp.ones((), bool)
     return jax.lax.scan(phase, first, nudges.beta)[1]

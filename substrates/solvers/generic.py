@@ -10,14 +10,22 @@ from typing import Self
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Inexact, Int, PRNGKeyArray, PyTree
 
 from substrates.nudge import HeldBySprings, Nudge, Pin
 from substrates.solvers.descent import projected_gradient, quasi_newton
 from substrates.solvers.krylov import Kind, newton_krylov, solve
-from substrates.solvers.meeting import Products, meeting_forces, of_matrix, or_largest, products, row_sizes, slopes
+from substrates.solvers.meeting import (
+    Products,
+    meeting_forces,
+    of_matrix,
+    or_largest,
+    products,
+    row_sizes,
+    shown,
+    slopes,
+)
 from substrates.solvers.newton import Forces, settle_by_newton, unbalanced
 from substrates.solvers.solver import (
     ROUNDINGS,
@@ -379,9 +387,9 @@ def _held_by_springs(
     """The state within its bounds that springs hold at a pin, and their forces: where Newton's method knows which
     bounds hold; and the steps of the free phase, which is the first round, without springs.
     """
-    shown = jax.eval_shape(substrate.read, start, x)
-    epsilon = float(jnp.finfo(shown.dtype).eps)
-    none, infinite = jnp.zeros(shown.shape, shown.dtype), jnp.full((), jnp.inf, shown.dtype)
+    like, unravel = jax.eval_shape(substrate.read, start, x), ravel_pytree(start)[1]
+    epsilon = float(jnp.finfo(like.dtype).eps)
+    none, infinite = jnp.zeros(like.shape, like.dtype), jnp.full((), jnp.inf, like.dtype)
 
     def going(carry):
         *_, gap, close, _, round_ = carry
@@ -392,7 +400,7 @@ def _held_by_springs(
         springs, free = HeldBySprings(pin.target, multiplier, strength), round_ == 0
         nudge = Nudge(lambda output, _: springs.energy(output), pin.target, jnp.where(free, 0.0, jnp.ones_like(close)))
         found = solver(substrate, x, nudge, state, None)
-        output, ways = _ways(substrate, found.state, x)
+        output, ways = shown(lambda s: substrate.read(unravel(s), x), ravel_pytree(found.state)[0])
         shares = jnp.sum(ways**2, axis=1)
         stiffness = max_norm(substrate.bound_stiffness(found.state, x))
         apart = output - pin.target
@@ -412,25 +420,20 @@ def _held_by_springs(
     return jnp.concatenate([ravel_pytree(state)[0], -multiplier]), steps
 
 
-def _ways(substrate: System, state: PyTree, x: PyTree) -> tuple[Array, Inexact[Array, "outputs n"]]:
-    """The outputs, and the derivative of each in the state."""
-    output, transpose = jax.vjp(lambda s: substrate.read(s, x), state)
-    one = jnp.asarray(np.eye(output.size), output.dtype)
-    return output, jax.vmap(lambda e: ravel_pytree(transpose(e)[0])[0])(one)
-
-
-def _redundant(substrate: System, state: PyTree, x: PyTree) -> Inexact[Array, "outputs outputs"]:
+def _redundant(ways: Inexact[Array, "outputs n"]) -> Inexact[Array, "outputs outputs"]:
     """What yields to the forces at a pin that no state feels, where the other outputs decide what one shows; else 0.
 
     Shares that add up to 1 are an example. Nothing decides such forces: they are asked to vanish, in units of a
     stiffness as large as the system's, with a softness of the order of the outputs' own.
+
+    Args:
+        ways: the derivative of each output in the state.
     """
-    output, ways = _ways(substrate, state, x)
     root = jnp.sqrt(jnp.sum(jnp.abs(ways) ** 2, axis=1))
     unit = ways / jnp.where(root > 0, root, 1.0).astype(ways.dtype)[:, None]
     values, vectors = jnp.linalg.eigh(unit @ unit.conj().T)
-    unfelt = jnp.where(values <= ROUNDINGS * output.size * float(jnp.finfo(output.dtype).eps), vectors, 0)
-    return (unfelt @ vectors.conj().T) * jnp.outer(root, root).astype(output.dtype)
+    unfelt = jnp.where(values <= ROUNDINGS * root.size * float(jnp.finfo(ways.dtype).eps), vectors, 0)
+    return (unfelt @ vectors.conj().T) * jnp.outer(root, root).astype(ways.dtype)
 
 
 def _pinned(
@@ -447,19 +450,19 @@ def _pinned(
     else:
         unknowns, steps = _held_by_springs(solver, substrate, x, pin, start)
     n = ravel_pytree(start)[0].size
-    begin = unravel(unknowns[:n])
-    redundant, stiffness = _redundant(substrate, begin, x), max_norm(substrate.bound_stiffness(begin, x))
+    redundant = _redundant(shown(lambda s: substrate.read(unravel(s), x), unknowns[:n])[1])
+    stiffness = max_norm(substrate.bound_stiffness(unravel(unknowns[:n]), x))
     stiffness = jnp.where(stiffness > 0, stiffness, 1.0).astype(unknowns.dtype)
     unknowns = unknowns.at[n:].divide(stiffness)
 
     def root(unknowns):
         state, multiplier = unravel(unknowns[:n]), stiffness * unknowns[n:]
-        shown, transpose = jax.vjp(lambda s: substrate.read(s, x), state)
+        output, transpose = jax.vjp(lambda s: substrate.read(s, x), state)
         balance = ravel_pytree(jax.tree.map(jnp.add, substrate.total_force(state, x), transpose(multiplier)[0]))[0]
         if lower is not None:
             wall = ravel_pytree(substrate.bound_stiffness(state, x))[0]
             balance = unbalanced(example, unknowns[:n], balance, wall)
-        return jnp.concatenate([balance, shown - pin.target + redundant @ unknowns[n:]])
+        return jnp.concatenate([balance, output - pin.target + redundant @ unknowns[n:]])
 
     def within(unknowns):
         found = unknowns[:n]

@@ -31,6 +31,12 @@ def slopes(force: Field, state: Inexact[Array, " n"]) -> tuple[Inexact[Array, " 
     return value, along(jnp.asarray(np.eye(state.size), state.dtype)).T
 
 
+def shown(read: Field, state: Inexact[Array, " n"]) -> tuple[Inexact[Array, " m"], Inexact[Array, "m n"]]:
+    """The same of what is read, for a few outputs of many variables: one product with the transpose for each."""
+    output, transpose = jax.vjp(read, state)
+    return output, jax.vmap(lambda e: transpose(e)[0])(jnp.asarray(np.eye(output.size), output.dtype))
+
+
 def of_matrix(matrix: Inexact[Array, "n n"]) -> Products:
     """J d of directions, where J is at hand."""
     return lambda directions: directions @ matrix.T

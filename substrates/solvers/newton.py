@@ -9,12 +9,11 @@ from typing import Any, Protocol
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Bool, Float, Inexact, Int
 
 from substrates.solvers.backtracking import backtrack
 from substrates.solvers.certificate import Balanced, Certificate, state_tolerance
-from substrates.solvers.meeting import of_matrix, slopes
+from substrates.solvers.meeting import of_matrix, shown, slopes
 from substrates.solvers.solver import left_by_bounds, left_over
 
 
@@ -281,9 +280,7 @@ def settle_by_newton(
         residual=zero,
     )
     end = jax.lax.while_loop(lambda now: now.moving, advance, begin)
-    output, transpose = jax.vjp(land.show, end.state)
-    shown = jax.vmap(lambda e: transpose(e)[0])(jnp.asarray(np.eye(output.size), output.dtype))
-    certificate = end.stiffness.certificate(end.left, land.sizes(end.state), shown)
+    certificate = end.stiffness.certificate(end.left, land.sizes(end.state), shown(land.show, end.state)[1])
     return Found(end.state, end.energy, end.residual, end.descended + end.steps, end.limit, certificate)
 
 

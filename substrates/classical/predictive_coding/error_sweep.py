@@ -52,10 +52,10 @@ class ErrorSweep(Solver):
         free = nudge.beta == 0 if isinstance(nudge, Nudge) else jnp.asarray(False)
         first = substrate.drive(1, (), x)
         if self.sweeps is not None:
-            state, steps, moving = start, jnp.asarray(self.sweeps, jnp.int32), jnp.asarray(False)
+            state, drives = start, _drives(substrate, start, x, first)
             for _ in range(self.sweeps):
-                feedback = _feedbacks(substrate, x, nudge, state, _drives(substrate, state, x, first))
-                state, _ = _forward(substrate, x, nudge, feedback, first)
+                state, drives = _forward(substrate, x, nudge, _feedbacks(substrate, x, nudge, state, drives), first)
+            steps, moving = jnp.asarray(self.sweeps, jnp.int32), jnp.asarray(False)
         else:
             still = tuple(map(jnp.zeros_like, start))
             passed = lambda: (

@@ -279,11 +279,13 @@ AT_MOST_A_FEW = 16
 """Examples for which it is quicker to read the conductances of the inputs once than to halve the products with them."""
 
 
-@custom_vmap
-def _delivered_and_total(g: Float[Array, "doubled nodes"], x: Float[Array, "inputs"]) -> tuple[Array, Array]:
+def _for_one(g: Float[Array, "doubled nodes"], x: Float[Array, "inputs"]) -> tuple[Array, Array]:
     """x (g_+ - g_-) and the column sums of g = (g_+, g_-)."""
     delivered, total = _for_a_few(g, x[None])
     return delivered[0], total
+
+
+_delivered_and_total = custom_vmap(_for_one)
 
 
 @_delivered_and_total.def_vmap
@@ -291,10 +293,6 @@ def _for_a_batch(size: int, batched: list[bool], g: Array, xs: Array) -> tuple[t
     if batched[0]:
         return jax.vmap(_for_one, in_axes=(0, 0 if batched[1] else None))(g, xs), (True, True)
     return (_for_a_few if size <= AT_MOST_A_FEW else _for_many)(g, xs), (True, False)
-
-
-def _for_one(g: Float[Array, "doubled nodes"], x: Float[Array, "inputs"]) -> tuple[Array, Array]:
-    return x @ (g[: x.size] - g[x.size :]), jnp.sum(g, axis=0)
 
 
 def _for_a_few(g: Float[Array, "doubled nodes"], xs: Float[Array, "batch inputs"]) -> tuple[Array, Array]:

@@ -187,10 +187,9 @@ class ResistorNetwork(ResistorCircuit):
         if isinstance(nudge, Nudge):
             output = self.read(state, x)
             held = self.held_by(nudge, output)
-            brought = lambda current: maps.read.transpose(current)[: topology.size]
             pull = nudge.pull(output)
-            balance -= brought(pull)
-            meeting += jnp.abs(brought(nudge.size(output, pull)))
+            balance -= self._brought(pull)
+            meeting += jnp.abs(self._brought(nudge.size(output, pull)))
         if isinstance(nudge, Pin):
             projection = jnp.asarray(maps.pin_projection, balance.dtype)
             balance -= maps.read_test.transpose(projection @ maps.read_test(balance))
@@ -587,7 +586,10 @@ class ResistorNetwork(ResistorCircuit):
 
     def held_by(self, nudge: Nudge, output: Float[Array, "outputs"]) -> Float[Array, "potentials"]:
         """The conductances by which a nudge holds the potentials, siemens."""
-        return self.topology.maps.read.transpose(jnp.abs(nudge.stiffness(output)))[: self.topology.size]
+        return self._brought(jnp.abs(nudge.stiffness(output)))
+
+    def _brought(self, at_outputs: Inexact[Array, "outputs"]) -> Inexact[Array, "potentials"]:
+        return self.topology.maps.read.transpose(at_outputs)[: self.topology.size]
 
     def diode_scale(self, held: Float[Array, "potentials"] | None = None) -> Float[Array, "diodes"]:
         """The smaller of the total conductances at the two ends of each diode, with those of a nudge, siemens."""

@@ -89,8 +89,7 @@ def _multipliers(solver: OperatingPoint, free: NewtonCircuit, start: PyTree) -> 
     net, x, nudge, maps = free.net, free.x, free.hold, free.net.topology.maps
     dtype, ideal, pinned = net.conductance.dtype, net.topology.bounded, isinstance(nudge, Pin)
     epsilon = float(jnp.finfo(dtype).eps)
-    begun = start[0] if isinstance(start, tuple) else start
-    held = net.held_by(nudge, net.read(begun, x)) if isinstance(nudge, Nudge) else None
+    held = net.held_by(nudge, net.read(start, x)) if isinstance(nudge, Nudge) else None
     diode_strength = PENALTY * net.diode_scale(held) if ideal else jnp.zeros(0, dtype)
     pin_strength = PENALTY * net.output_scale() if pinned else jnp.zeros(0, dtype)
     target = jnp.asarray(nudge.target, dtype) if pinned else jnp.zeros(0, dtype)
@@ -175,8 +174,8 @@ def _multipliers(solver: OperatingPoint, free: NewtonCircuit, start: PyTree) -> 
     first = (u, diode_current, jnp.zeros_like(target), jnp.asarray(jnp.inf, diode_strength.dtype), np.False_, Ending())
     u, diode_current, _, residual, infeasible, ending = jax.lax.while_loop(running, round_, first)
     if isinstance(nudge, Nudge):
-        held = free.solve(net.conductance, at_rest, nudge.curvature(net.read(u, x))).positive
-        ending = ending._replace(stable=ending.stable & (held | (nudge.beta == 0)))
+        positive = free.solve(net.conductance, at_rest, nudge.curvature(net.read(u, x))).positive
+        ending = ending._replace(stable=ending.stable & (positive | (nudge.beta == 0)))
     state = state_of(u, diode_current)
     energy = net.total_energy(state, x, nudge) if net.conservative else None
     return judged(state, energy, residual, ending.steps, jnp.maximum(limit, limit_at(state))), infeasible, ending

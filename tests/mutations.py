@@ -189,8 +189,8 @@ MUTATIONS = (
     Mutation(
         "pin to minus the target",
         "substrates/solvers/generic.py",
-        "shown - pin.target",
-        "shown + pin.target",
+        "output - pin.target",
+        "output + pin.target",
         f"{SOLVER}::test_pins_hold_outputs_and_leave_the_rest_free",
     ),
     Mutation(

@@ -189,8 +189,8 @@ MUTATIONS = (
     Mutation(
         "pin to minus the target",
         "substrates/solvers/generic.py",
-        "output - pin.target",
-        "output + pin.target",
+        "output - pin.target + redundant",
+        "output + pin.target + redundant",
         f"{SOLVER}::test_pins_hold_outputs_and_leave_the_rest_free",
     ),
     Mutation(

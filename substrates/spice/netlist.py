@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from jaxtyping import Float
@@ -50,7 +50,46 @@ class Described(NamedTuple):
             raise NetlistError(f"netlist: nodes {_abridged(self.names)}: {problem}") from problem
 
 
-def write_netlist(circuit: Any, x: Any) -> str:
+class Elements(Protocol):
+    """The elements of a circuit; `ResistorNetwork` says what each of it is."""
+
+    @property
+    def n(self) -> int: ...
+    @property
+    def labels(self) -> Any: ...
+    @property
+    def inputs(self) -> tuple[int, ...]: ...
+    @property
+    def outputs(self) -> tuple[int, ...]: ...
+    @property
+    def rails(self) -> tuple[int, ...]: ...
+    @property
+    def edges(self) -> Any: ...
+    @property
+    def diodes(self) -> Any: ...
+    @property
+    def voltage_sources(self) -> Any: ...
+    @property
+    def current_sources(self) -> Any: ...
+    @property
+    def controlled_sources(self) -> Any: ...
+    @property
+    def conductance(self) -> Any: ...
+    @property
+    def rail_voltage(self) -> Any: ...
+    @property
+    def source_voltage(self) -> Any: ...
+    @property
+    def source_current(self) -> Any: ...
+    @property
+    def gain(self) -> Any: ...
+    @property
+    def reverse_gain(self) -> Any: ...
+    @property
+    def diode(self) -> Any: ...
+
+
+def write_netlist(circuit: Elements, x: Any) -> str:
     """A circuit at the input x of shape (inputs,) volts, as a complete SPICE deck.
 
     Node k is called n<k>. Every number has all its digits (up to 17); comments carry what SPICE has no word for
@@ -60,7 +99,7 @@ def write_netlist(circuit: Any, x: Any) -> str:
     and blocking it leaks Is. A bidirectional amplifier is an E, a source of 0 V that senses its current, and an F.
 
     Args:
-        circuit: with the elements of a `ResistorNetwork`, by the same names.
+        circuit: its elements.
         x: volts of the inputs.
 
     Raises ValueError for an x of the wrong shape or not finite.

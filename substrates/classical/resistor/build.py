@@ -13,8 +13,9 @@ from jaxtyping import PRNGKeyArray
 
 from substrates import arguments
 from substrates.classical.resistor.elements import GROUND, Shockley
+from substrates.classical.resistor.layout import Layout, check_sources, floating_nodes, incidence
 from substrates.classical.resistor.linear_solve import conductance_solver
-from substrates.classical.resistor.topology import Layout, Topology, check_sources, floating_nodes, incidence
+from substrates.classical.resistor.topology import Topology
 from substrates.wiring.random_layers import uniform_each
 
 NO_IMPEDANCES = "conductances here are real: this class has no impedances"

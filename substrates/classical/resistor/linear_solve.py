@@ -14,8 +14,9 @@ import numpy as np
 import scipy
 from jaxtyping import Array, Bool, Inexact
 
+from substrates.classical.resistor.layout import Layout
 from substrates.classical.resistor.star_mesh import star_mesh, with_held
-from substrates.classical.resistor.topology import Layout, Topology
+from substrates.classical.resistor.topology import Topology
 from substrates.solvers.batching import in_turn
 from substrates.solvers.certificate import state_tolerance
 from substrates.wiring import connected_parts, summed

@@ -421,7 +421,11 @@ class ResistorNetwork(ResistorCircuit):
 
     # what it is made of
 
-    n = property(lambda self: self.topology.n, doc="The number of nodes without ground.")
+    @property
+    def n(self) -> int:
+        """The number of nodes without ground."""
+        return self.topology.n
+
     edges = _of_layout("edges", "The two nodes of each resistor, shape (m, 2).")
     inputs = _nodes_of_layout("inputs", "The nodes that the input clamps.")
     outputs = _nodes_of_layout("outputs", "The nodes that are read.")

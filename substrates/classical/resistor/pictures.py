@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +10,7 @@ import numpy as np
 
 from substrates.classical.resistor.schematic import Schematic, draw_symbols
 from substrates.columns import activities
+from substrates.spice.netlist import Elements
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -17,13 +18,33 @@ if TYPE_CHECKING:
 INPUT, OUTPUT, RAIL = "#0072B2", "#D55E00", "#009E73"  # Okabe and Ito's colours, apart to every kind of eye
 
 
-def network(net: Any, state: Any = None, x: Any = None, ax: Axes | None = None) -> Axes:
+class Settled(Protocol):
+    """What pictures ask of a network at equilibrium; `ResistorCircuit` says what each of it is."""
+
+    @property
+    def conductance(self) -> Any: ...
+    def relax(self, x: Any, /) -> Any: ...
+    def voltages(self, state: Any, x: Any, /) -> Any: ...
+    def currents(self, state: Any, x: Any, /) -> Any: ...
+
+
+class Drawn(Settled, Protocol):
+    """A network that draws itself."""
+
+    def draw(self, state: Any, x: Any, ax: Any, /) -> Any: ...
+
+
+class Circuit(Elements, Settled, Protocol):
+    """A circuit of single elements."""
+
+
+def network(net: Drawn, state: Any = None, x: Any = None, ax: Axes | None = None) -> Axes:
     """Draws a network as its kind is drawn best: `layers` for a layered one, `circuit` for any other."""
     return net.draw(state, x, ax)
 
 
 def circuit(
-    net: Any,
+    net: Circuit,
     state: Any = None,
     x: Any = None,
     ax: Axes | None = None,
@@ -104,7 +125,7 @@ def circuit(
     return ax
 
 
-def layers(net: Any, state: Any = None, x: Any = None, ax: Axes | None = None) -> Axes:
+def layers(net: Settled, state: Any = None, x: Any = None, ax: Axes | None = None) -> Axes:
     """Draws a layered network: a column of voltages per layer, and the strongest conductances between layers.
 
     Small layers are columns of nodes, large ones strips with one cell per node. Each layer has colours of its own
@@ -139,7 +160,7 @@ def layers(net: Any, state: Any = None, x: Any = None, ax: Axes | None = None) -
     return ax
 
 
-def voltages(net: Any, state: Any, x: Any, ax: Axes | None = None) -> Axes:
+def voltages(net: Settled | Circuit, state: Any, x: Any, ax: Axes | None = None) -> Axes:
     """Plots the voltage of every node: by number in a circuit, sorted within each layer in a layered network.
 
     Args:
@@ -168,9 +189,17 @@ def voltages(net: Any, state: Any, x: Any, ax: Axes | None = None) -> Axes:
         ax.set_xlabel("nodes, sorted by voltage within each layer")
         return ax
     volts = np.asarray(shown, dtype=float)
-    ax.vlines(np.arange(net.n), 0.0, volts, color="0.75", linewidth=0.8 if net.n <= 60 else 0.3, zorder=1)
-    ax.plot(np.arange(net.n), volts, "o", color="0.25", markersize=4 if net.n <= 60 else 2, label="all nodes", zorder=2)
-    for label, members, marker, colour in _terminals(net):
+    ax.vlines(np.arange(volts.size), 0.0, volts, color="0.75", linewidth=0.8 if volts.size <= 60 else 0.3, zorder=1)
+    ax.plot(
+        np.arange(volts.size),
+        volts,
+        "o",
+        color="0.25",
+        markersize=4 if volts.size <= 60 else 2,
+        label="all nodes",
+        zorder=2,
+    )
+    for label, members, marker, colour in _terminals(cast(Circuit, net)):
         if members:
             ax.plot(
                 list(members), volts[list(members)], marker, color=colour, fillstyle="none", markersize=9, label=label
@@ -187,17 +216,17 @@ def grid_positions(rows: int, columns: int) -> np.ndarray:
     return np.stack([column, -row], axis=1).astype(float)
 
 
-def _settled(net: Any, state: Any, x: Any) -> Any:
+def _settled(net: Settled, state: Any, x: Any) -> Any:
     if state is not None and x is None:
         raise ValueError("x: wanted the input that belongs to the state, got None")
     return state if state is not None or x is None else net.relax(_as_input(net, x)).state
 
 
-def _as_input(net: Any, x: Any) -> Any:
+def _as_input(net: Settled, x: Any) -> Any:
     return jnp.asarray(x, jax.tree.leaves(net.conductance)[0].dtype)
 
 
-def _terminals(net: Any) -> list[tuple[str, tuple[int, ...], str, str]]:
+def _terminals(net: Elements) -> list[tuple[str, tuple[int, ...], str, str]]:
     return [
         ("inputs", tuple(net.inputs), "s", INPUT),
         ("outputs", tuple(net.outputs), "o", OUTPUT),
@@ -205,7 +234,7 @@ def _terminals(net: Any) -> list[tuple[str, tuple[int, ...], str, str]]:
     ]
 
 
-def _layout(net: Any) -> np.ndarray:
+def _layout(net: Elements) -> np.ndarray:
     """Places by networkx: exact graph distances (Kamada-Kawai) up to 150 nodes, springs from eigenvectors above."""
     import networkx as nx
 
@@ -220,7 +249,7 @@ def _layout(net: Any) -> np.ndarray:
     return np.array([places[node] for node in range(net.n)])
 
 
-def _number_nodes(ax: Axes, net: Any, schematic: Schematic, nodes: Any, diameter: float) -> None:
+def _number_nodes(ax: Axes, net: Elements, schematic: Schematic, nodes: Any, diameter: float) -> None:
     for node, (place, colour) in enumerate(zip(schematic.places, _facecolours(nodes, net.n), strict=True)):
         dark = colour[:3] @ np.array([0.299, 0.587, 0.114]) < 0.5
         ax.annotate(

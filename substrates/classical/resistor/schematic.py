@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+from substrates.spice.netlist import Elements
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -31,7 +33,7 @@ class Schematic:
         symbol: half the size of a symbol, smaller where nodes crowd.
     """
 
-    def __init__(self, net: Any, places: np.ndarray):
+    def __init__(self, net: Elements, places: np.ndarray):
         pairs = {
             "resistor": np.asarray(net.edges),
             "diode": np.asarray(net.diodes),

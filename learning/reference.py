@@ -12,6 +12,7 @@ from jaxtyping import Array, Bool, PRNGKeyArray, PyTree
 from learning.costs import SquaredError
 from learning.examples import free_phase, ready_targets
 from learning.rule import ConvergenceError, Estimate, Estimator, require_usable
+from substrates.solvers.implicit import is_symmetric, response
 from substrates.substrate import Cost, Substrate, as_tree, fit_target, split_parameters
 
 
@@ -25,13 +26,12 @@ class ImplicitGradient(Estimator):
     energy.
 
     This rule looks inside: it differentiates the force and reads the whole state, which no experimenter can. It
-    exists to judge rules that do not. It factorises J: O(n^3) time and O(n^2) memory for n state variables.
+    exists to judge rules that do not. It factorises J up to 512 state variables, and iterates without a matrix above.
 
     Attributes:
         cost: a callable (output, target) -> scalar.
         strict: raise `ConvergenceError` for an equilibrium that did not converge, that is no root of G, or whose
             response to the cost does not exist (J singular along dC/dstate).
-        max_size: the most state variables that it accepts; more raise ValueError.
 
     Source: Scellier and Bengio 2017, arXiv 1602.05179, for its equality with equilibrium propagation; Almeida 1987 and
     Pineda 1987 for the multiplier.
@@ -39,12 +39,11 @@ class ImplicitGradient(Estimator):
 
     cost: Cost = eqx.field(default_factory=SquaredError, converter=as_tree)
     strict: bool = eqx.field(static=True, default=True)
-    max_size: int = eqx.field(static=True, default=4096)
 
     def __call__(self, substrate: Substrate, x: PyTree, y: PyTree, *, key: PRNGKeyArray | None = None) -> Estimate:
         y = ready_targets(substrate, x, y, self.cost, key)
         free, output, _ = free_phase(substrate, x, key)
-        _check_state(free.state, len(output), self.max_size)
+        _check_state(free.state)
         y = fit_target(y, output, self.cost, name="y", batched=True)
         cost = jnp.mean(jax.vmap(self.cost)(output, y))
         gradient, exists = response_gradient(substrate, free.state, x, y, self.cost)
@@ -66,16 +65,10 @@ def response_gradient(
         state, x, y = example
         flat, unravel = ravel_pytree(state)
         root = lambda s: ravel_pytree(substrate.stationarity(unravel(s), x))[0]
-        jacobian = jax.jacfwd(root)(flat)
         slope = jax.grad(lambda s: cost(substrate.read(unravel(s), x), y))(flat)
-        matrix = jacobian.T if transpose else jacobian
-        found = jnp.linalg.lstsq(matrix, slope)[0]
-        sloppy = float(jnp.finfo(flat.dtype).eps) ** 0.5
-        size = lambda v: jnp.max(jnp.abs(v), initial=0.0)
-        solved = size(matrix @ found - slope) <= sloppy * size(slope)
-        at_play = size(jacobian) * size(flat) + size(ravel_pytree(substrate.force_scale(state, x))[0])
-        is_root = size(root(flat)) <= sloppy * at_play
-        return found, solved & is_root
+        answer = response(root, flat, is_symmetric(substrate, x))
+        found, solved = answer.transposed(slope) if transpose else answer.solve(slope)
+        return found, solved & (substrate.residual(state, x) <= float(jnp.finfo(flat.dtype).eps) ** 0.5)
 
     multipliers, exists = jax.lax.map(multiplier, (states, xs, ys))
     parameters, rest = split_parameters(substrate)
@@ -105,17 +98,11 @@ def _require_response(estimate: Estimate, exists: Bool[Array, ""]) -> Estimate:
     return estimate
 
 
-def _check_state(states: PyTree, batch: int, max_size: int) -> None:
+def _check_state(states: PyTree) -> None:
     leaves = jax.tree.leaves(states)
     if not all(jnp.issubdtype(leaf.dtype, jnp.floating) for leaf in leaves):
         kinds = ", ".join(str(leaf.dtype) for leaf in leaves)
         raise TypeError(
             f"ImplicitGradient: wanted a state of real floating-point numbers, which can be differentiated, "
             f"got {kinds}; for discrete or complex states compare with finite differences of the cost"
-        )
-    size = sum(leaf.size for leaf in leaves) // batch
-    if size > max_size:
-        raise ValueError(
-            f"ImplicitGradient: the state has {size} variables and its Jacobian {size}^2 entries, more than "
-            f"max_size={max_size} allows; compare on a smaller system, or raise max_size"
         )

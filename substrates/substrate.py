@@ -39,6 +39,7 @@ from substrates.parameters import (
 )
 from substrates.solvers.batching import relax_batch, relax_phases, same_batch
 from substrates.solvers.generic import DescendThenPolish
+from substrates.solvers.implicit import equilibrium
 from substrates.solvers.joint import Control, JointEquilibrium, relax_alternately
 from substrates.solvers.meeting import meeting_forces, or_largest, products, row_sizes, shown
 from substrates.solvers.solver import (
@@ -264,8 +265,10 @@ class Substrate(eqx.Module):
         and imaginary parts, or has complex parameters.
 
         Never raises for lack of convergence: `Equilibrium.status` says how it ended, `not_finite` wherever x holds NaN
-        or infinity. A complex beta continues the
-        whole system, its input and its target analytically.
+        or infinity. A complex beta continues the whole system, its input and its target analytically.
+
+        State and energy can be differentiated in the parameters, the input and the nudge, forward and reverse, by the
+        implicit function theorem (`solvers.implicit.equilibrium`): a substrate is a layer of any JAX program.
 
         Raises ValueError for a target that does not have the shape of the outputs (see `Nudge`), and for what the
         system or the solver cannot do: a complex beta where nothing is `holomorphic`, a pin where none can be held.
@@ -481,7 +484,7 @@ def _settle(
     solver: Solver, system: Substrate, x: PyTree, nudge: Nudge | Pin | None, start: PyTree, key: PRNGKeyArray | None
 ) -> Equilibrium:
     start = jax.tree.map(lambda leaf: cast(leaf, parameter_dtype(system)), start)
-    found = solver(system, x, nudge, start, key)
+    found = equilibrium(solver, system, x, nudge, start, key)
     finite = [jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(x) if eqx.is_inexact_array(leaf)]
     if not finite:
         return found

@@ -109,6 +109,7 @@ def ready_targets(substrate: Substrate, x: PyTree, y: PyTree, cost: Cost | None,
     Raises ValueError.
     """
     same_batch(x=x, y=y)
+    make_room(substrate, x, y)
     if takes_own_targets(cost):
         return y
     check_finite("y", y)

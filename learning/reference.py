@@ -12,8 +12,7 @@ from jaxtyping import Array, Bool, PRNGKeyArray, PyTree
 from learning.costs import SquaredError
 from learning.examples import free_phase, ready_targets
 from learning.rule import ConvergenceError, Estimate, Estimator, require_usable
-from substrates.solvers.implicit import is_symmetric, response
-from substrates.substrate import Cost, Substrate, as_tree, fit_target, split_parameters
+from substrates.substrate import Cost, Substrate, as_tree, fit_target, is_symmetric, response, split_parameters
 
 
 class ImplicitGradient(Estimator):

@@ -37,9 +37,10 @@ from substrates.parameters import (
     parameter_dtype,
     split_parameters,
 )
+from substrates.room import make_room
 from substrates.solvers.batching import relax_batch, relax_phases, same_batch
 from substrates.solvers.generic import DescendThenPolish
-from substrates.solvers.implicit import equilibrium
+from substrates.solvers.implicit import equilibrium, is_symmetric, response
 from substrates.solvers.joint import Control, JointEquilibrium, relax_alternately
 from substrates.solvers.meeting import meeting_forces, or_largest, products, row_sizes, shown
 from substrates.solvers.solver import (
@@ -68,10 +69,13 @@ __all__ = [
     "check_finite",
     "fit_target",
     "fixed",
+    "is_symmetric",
+    "make_room",
     "match_paths",
     "parameter_dtype",
     "relax_batch",
     "relax_phases",
+    "response",
     "same_batch",
     "split_parameters",
     "takes_own_targets",
@@ -273,6 +277,7 @@ class Substrate(eqx.Module):
         Raises ValueError for a target that does not have the shape of the outputs (see `Nudge`), and for what the
         system or the solver cannot do: a complex beta where nothing is `holomorphic`, a pin where none can be held.
         """
+        make_room(self, x, nudge, start)
         chosen: Solver = self.solver if solver is None else solver
         self.check_input(x)
         _refuse_nudge(self, chosen, nudge)

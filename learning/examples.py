@@ -17,6 +17,7 @@ from substrates.substrate import (
     Equilibrium,
     Substrate,
     check_finite,
+    make_room,
     parameter_dtype,
     relax_batch,
     same_batch,

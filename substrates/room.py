@@ -26,7 +26,7 @@ class _Count:
         self.unseen = self.kept = 0
         jax.monitoring.register_event_duration_secs_listener(self.compiled)
 
-    def compiled(self, event: str, _: float, **__: Any) -> None:
+    def compiled(self, event: str, duration_secs: float, **kwargs: Any) -> None:
         if event == _PROGRAM:
             self.unseen += 1
             self.kept += 1

@@ -47,7 +47,7 @@ class ImplicitGradient(Estimator):
         cost = jnp.mean(jax.vmap(self.cost)(output, y))
         gradient, exists = response_gradient(substrate, free.state, x, y, self.cost)
         estimate = Estimate(gradient, cost, output, (free,), relaxations=1)
-        return _require_response(require_usable(estimate), jnp.all(exists)) if self.strict else estimate
+        return _require_response(require_usable(estimate, substrate), jnp.all(exists)) if self.strict else estimate
 
 
 def response_gradient(

@@ -391,6 +391,12 @@ class Substrate(eqx.Module):
             "for_task(n_inputs, n_outputs, *, sizes=None, key)"
         )
 
+    def undecided(self) -> str:
+        """A sentence on what these parameters leave undecided, for the errors of whoever trained them; "" for nothing
+        that is known. It is asked outside compiled code.
+        """
+        return ""
+
     def training_defaults(self) -> dict[str, Any]:
         """What the command trains this system with where nothing else is asked for: any of these.
 

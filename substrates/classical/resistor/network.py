@@ -17,6 +17,7 @@ from substrates.classical.resistor.build import NO_IMPEDANCES, circuit_fields, l
 from substrates.classical.resistor.circuit import ResistorCircuit
 from substrates.classical.resistor.elements import Shockley
 from substrates.classical.resistor.layered import LayeredNetwork
+from substrates.classical.resistor.layout import floating_nodes
 from substrates.classical.resistor.linear_solve import conductance_solver
 from substrates.classical.resistor.operating_point import OperatingPoint
 from substrates.classical.resistor.relu import relu_fields
@@ -228,6 +229,17 @@ class ResistorNetwork(ResistorCircuit):
     def constrained(self) -> Self:
         """The circuit with every conductance at or above the floor."""
         return eqx.tree_at(lambda net: net.conductance, self, jnp.maximum(self.conductance, self.floor))
+
+    def undecided(self) -> str:
+        """Which nodes no conductance holds any more."""
+        floating = floating_nodes(self.topology.layout, np.asarray(self.conductance))
+        if not floating:
+            return ""
+        names = arguments.abridged([node if self.labels is None else self.labels[node] for node in floating])
+        return (
+            f"Nodes {names} float: every resistor on a path from them to an input, a rail or ground has come to a "
+            "conductance of 0. Give the circuit a floor that training may not go below"
+        )
 
     # how to build one
 

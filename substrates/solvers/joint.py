@@ -34,8 +34,10 @@ class Control(eqx.Module):
         """The knobs at which the control balances dE/dtheta = `force` at these parameters."""
 
     @abc.abstractmethod
-    def yielding(self, knobs: PyTree, parameters: PyTree, force: PyTree) -> PyTree:
-        """Where the parameters go under a constant dE/dtheta = `force`; exact for a quadratic U, else Newton's step."""
+    def yielding(self, knobs: PyTree, parameters: PyTree, force: PyTree, held: PyTree) -> PyTree:
+        """Where the parameters go under a constant dE/dtheta = `force`, those that are not `held` by a limit (a tree of
+        booleans, None where each yields by itself); exact for a quadratic U, else Newton's step.
+        """
 
     def within_limits(self, system: Any) -> Any:
         """The system with its parameters where physical limits stop them: those of `constrained`, at plain distance."""
@@ -59,8 +61,8 @@ class SpringControl(Control):
         """u = theta + epsilon dE/dtheta."""
         return self._map(lambda e, t, f: t + e * f, parameters, force)
 
-    def yielding(self, knobs: PyTree, parameters: PyTree, force: PyTree) -> PyTree:
-        """theta = u - epsilon dE/dtheta."""
+    def yielding(self, knobs: PyTree, parameters: PyTree, force: PyTree, held: PyTree) -> PyTree:
+        """theta = u - epsilon dE/dtheta, each by itself, whatever limits hold."""
         return self._map(lambda e, u, f: u - e * f, knobs, force)
 
     def within_limits(self, system: Any) -> Any:
@@ -110,12 +112,14 @@ class PotentialControl(Control):
         first = (theta, jnp.asarray(jnp.inf, theta.dtype), jnp.zeros((), jnp.int32))
         return unravel(jax.lax.while_loop(going, advance, first)[0])
 
-    def yielding(self, knobs: PyTree, parameters: PyTree, force: PyTree) -> PyTree:
+    def yielding(self, knobs: PyTree, parameters: PyTree, force: PyTree, held: PyTree) -> PyTree:
         u = ravel_pytree(knobs)[0]
         theta, unravel = ravel_pytree(parameters)
         slope = jax.grad(self.potential, argnums=1)(u, theta) + self.epsilon * ravel_pytree(force)[0]
         metric = jax.hessian(self.potential, argnums=1)(u, theta)
-        return unravel(theta - jnp.linalg.solve(metric, slope))
+        free = jnp.where(ravel_pytree(held)[0], 0, jnp.ones_like(theta))
+        metric = free[None] * metric * free[:, None] + jnp.diag(1 - free)
+        return unravel(theta - jnp.linalg.solve(metric, free * slope))
 
 
 class JointEquilibrium(eqx.Module):
@@ -148,18 +152,26 @@ def relax_alternately(
 
     The states settle at fixed parameters; then the parameters yield to dF/dtheta at fixed states, in one step where F
     is linear in theta and U quadratic, by a step that is halved until the energy does not rise elsewhere. Physical
-    limits are those of `Control.within_limits`. No round raises the energy. It ends when parameters at rest have
-    yielded once more, by less than `rest_threshold`.
+    limits are those of `Control.within_limits`; what a limit holds against the forces does not bend the steps of the
+    others (Bertsekas 1982, "Projected Newton methods"). No round raises the energy. It ends when parameters at rest
+    have yielded once more, by less than `rest_threshold`.
     """
     theta, rest = split_parameters(system)
     dtype = parameter_dtype(system)
     with_parameters = lambda parameters: eqx.combine(parameters, rest)
     physical = lambda parameters: split_parameters(control.within_limits(with_parameters(parameters)))[0]
 
+    def held_by_limits(parameters: PyTree, force: PyTree) -> PyTree:
+        slope = jax.tree.map(jnp.add, jax.grad(control.energy, argnums=1)(knobs, parameters), force)
+        tiny = float(jnp.finfo(dtype).eps) ** 0.5 * jnp.maximum(max_norm(parameters), max_norm(knobs)).astype(dtype)
+        pushed = physical(jax.tree.map(lambda p, s: p - tiny * jnp.sign(s), parameters, slope))
+        return jax.tree.map(lambda p, q, s: (p == q) & (s != 0), parameters, pushed, slope)
+
     def yielded(parameters: PyTree, states: PyTree) -> PyTree:
         net = with_parameters(parameters)
         force = split_parameters(net.measure(states, xs, nudges))[0]
-        goal = control.yielding(knobs, parameters, force)
+        held = None if isinstance(control, SpringControl) else held_by_limits(parameters, force)
+        goal = control.yielding(knobs, parameters, force, held)
         if system.linear_in_parameters and isinstance(control, SpringControl):
             return physical(goal)
 

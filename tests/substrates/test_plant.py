@@ -188,6 +188,33 @@ def test_the_step_is_riemannian_under_a_general_control_energy(homeostat):
     assert np.linalg.norm(step - slope) > 0.1 * np.linalg.norm(slope)
 
 
+def test_a_general_control_energy_within_limits_comes_to_the_joint_minimum():
+    """Against SciPy, with three stiffnesses at their limit, which bend the steps of the others in a metric that couples
+    them.
+    """
+    epsilon = 0.05
+    knobs = np.array([0.05, 0.9, -0.1, 0.1, 0.3, -0.2, 0.1, 0.0])
+    plant = Plant(CHAIN, control=PotentialControl(sinh_well, epsilon))
+    plant.set_knobs(knobs)
+    plant.clamp(X)
+    plant.settle()
+    found = plant.read().parameters
+
+    @jax.jit
+    def joint(z):
+        theta, state = z[:8], z[8:]
+        net = eqx.tree_at(lambda c: (c.stiffness, c.rest), CHAIN, (theta[:4], theta[4:]))
+        return sinh_well(jnp.asarray(knobs), theta) / epsilon + net.energy(state, jnp.asarray(X))
+
+    bounds = [(0.2, None)] * 4 + [(None, None)] * 7
+    start = np.concatenate([found + 0.1, np.zeros(3)])
+    best = scipy.optimize.minimize(
+        joint, start, jac=jax.jit(jax.grad(joint)), bounds=bounds, method="L-BFGS-B", options={"ftol": 0, "gtol": 1e-10}
+    )
+    assert np.sum(best.x[:4] == 0.2) == 3
+    np.testing.assert_allclose(found, best.x[:8], atol=1e-6)
+
+
 # the verbs
 
 

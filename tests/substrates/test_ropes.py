@@ -11,6 +11,7 @@ from scipy.optimize import minimize
 
 from learning import EquilibriumPropagation, ImplicitGradient
 from substrates import ElasticNetwork, Nudge, Status
+from substrates.classical.elastic.equilibrium import ElasticEquilibrium
 from substrates.substrate import SquaredError
 
 PLACES = [[0.0, 0.0], [2.0, 0.0], [0.0, 2.0], [1.0, 0.7], [1.2, 1.1]]
@@ -148,6 +149,19 @@ def test_springs_and_ropes_are_told_apart():
     tensions = np.asarray(mixed.tensions(found.state, x))
     assert tensions[0] < 0
     assert np.all(tensions[1:] >= 0)
+
+
+def test_a_large_net_of_ropes_settles_as_the_dense_solver_does_and_says_when_all_is_slack():
+    options = {"inputs": [], "outputs": [70], "clamped": ["left", "right"], "disorder": 0.05, "tension_only": True}
+    net = ElasticNetwork.lattice("triangular", (12, 12), key=jax.random.key(0), **options)
+    x = jnp.zeros(0)
+    scaled = lambda by: eqx.tree_at(lambda net: net.rest_length, net, net.rest_length * by)
+    tight, loose = scaled(0.9), scaled(1.05)
+    sparse, dense = (tight.relax(x, solver=ElasticEquilibrium(dense_size=size)) for size in (0, 400))
+    assert bool(sparse.converged & dense.converged)
+    np.testing.assert_allclose(sparse.state, dense.state, atol=1e-8)
+    assert np.sum(np.asarray(tight.tensions(sparse.state, x)) == 0) > 5
+    assert bool(loose.relax(x, solver=ElasticEquilibrium(dense_size=0)).status == Status.zero_mode)
 
 
 @pytest.mark.parametrize("wrong", [np.array([True, False]), 1.0, "all"])

@@ -142,7 +142,8 @@ def loss(topology: Topology, anchor: Springs, springs: Springs) -> float:
     (before, across, p), (now, across_now, q) = parts(anchor), parts(springs)
     turned = 1 - np.einsum("ij,ij->i", before, now) ** 2
     largest = (p - q + np.sqrt((p - q) ** 2 + 4 * p * q * np.maximum(turned, 0))) / 2
-    return float(np.max((across - across_now + largest) / anchor[0]))
+    held = np.asarray(anchor[0]) > 0  # what is slack has nothing to lose
+    return float(np.max((across - across_now + largest)[held] / anchor[0][held], initial=0.0))
 
 
 def verdict(
@@ -210,9 +211,9 @@ def _factorise_anchor(topology: Topology, springs: Springs, wide: bool) -> Facto
 
 
 def node_stiffness(topology: Topology, stiffness: np.ndarray) -> np.ndarray:
-    """For every free coordinate the sum of the stiffnesses at its node; the largest where that is 0."""
+    """For every free coordinate the sum of the stiffnesses at its node; the largest where that is 0, or else 1."""
     at_nodes = np.bincount(topology.edges.ravel(), np.repeat(stiffness, 2), topology.n)[topology.free // topology.dim]
-    return np.where(at_nodes == 0, at_nodes.max(initial=0.0), at_nodes)
+    return np.where(at_nodes == 0, at_nodes.max(initial=0.0) or 1.0, at_nodes)
 
 
 def spring_parts(topology: Topology, springs: Springs) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

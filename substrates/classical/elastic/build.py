@@ -82,7 +82,7 @@ def fields(
     k = _numbers("stiffness", stiffness, m, "newtons per metre")
     lengths = _apart(topology.reference, topology.edges) if rest_length is None else rest_length
     lengths = _numbers("rest_length", lengths, m, "metres", k.dtype, zero=True)
-    ideal = np.asarray(lengths) == 0
+    ideal = (np.asarray(lengths) == 0) & (rest_length is not None)
     _refuse_no_direction(topology, ideal)
     built = {
         "stiffness": k,

@@ -79,7 +79,10 @@ def contents(folder):
 
 def test_the_folder_holds_the_run(done):
     found = sorted(str(path.relative_to(done)) for path in done.rglob("*") if path.is_file())
-    assert found == ["checkpoint.npz", "config.json", "figures/learning_curve.png", "metrics.jsonl", "summary.json"]
+    assert found == [
+        "checkpoint.npz", "config.json", "data.npz", "figures/learning_curve.png", "metrics.jsonl", "summary.json",
+        "system.npz", "times.json",
+    ]  # fmt: skip
     summary = json.loads((done / "summary.json").read_text())
     assert summary["epochs"] == 2
     assert summary["seconds"] > 0

@@ -110,6 +110,31 @@ def test_seconds_add_up(tmp_path):
     np.testing.assert_array_equal(second.epoch_seconds[:2], first.epoch_seconds)
 
 
+def test_equal_runs_write_equal_files(done, tmp_path):
+    train(tmp_path / "run")
+    for name in ("checkpoint.npz", "config.json", "system.npz", "data.npz"):
+        assert (tmp_path / "run" / name).read_bytes() == (done / name).read_bytes()
+
+
+def test_the_seconds_may_be_lost_but_not_damaged(tmp_path):
+    train(tmp_path / "run")
+    (tmp_path / "run" / "times.json").write_text('{"epoch_seconds": 3}')
+    with pytest.raises(CheckpointError, match=r"times\.json: damaged .* remove this file"):
+        train(tmp_path / "run", resume=True, epochs=3)
+    (tmp_path / "run" / "times.json").unlink()
+    run = train(tmp_path / "run", resume=True, epochs=3)
+    assert np.isnan(run.epoch_seconds).tolist() == [True, True, False]
+    rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert [row["seconds"] is None for row in rows] == [True, True, False]
+
+
+def test_another_version_may_resume(tmp_path, monkeypatch):
+    train(tmp_path / "run")
+    monkeypatch.setattr("learning.training.version", lambda: "9.9")
+    train(tmp_path / "run", resume=True, epochs=3)
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["groundstate"] == "9.9"
+
+
 def test_an_existing_run_is_not_overwritten(done):
     before = contents(done)
     with pytest.raises(RunFolderError, match="already holds a run"):

@@ -357,7 +357,7 @@ def test_errors_in_a_history_are_those_of_free_outputs(variant, homeostat, key, 
     """In the first phase all outputs but those of the optimistic variant show another label."""
     net = LinearResponse(jnp.eye(2), jnp.asarray([0.0, 0.1]))
     x, labels = np.array([[0.6, 0.4], [0.5, 0.5], [0.65, 0.4], [0.45, 0.5]]), np.array([0, 1, 0, 1])
-    distance = x + [0.0, 0.1] - np.eye(2)[labels]
+    distance = x + np.array([0.0, 0.1]) - np.eye(2)[labels]
     run = fit(
         Plant(net, 1e-6, inputs=2), AgnosticEP(0.4, variant, homeostat), (x, labels), epochs=1, key=key,
         progress=False, out=tmp_path / "run",

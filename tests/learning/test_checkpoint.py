@@ -69,11 +69,10 @@ def test_every_flipped_byte_of_data_is_noticed(tmp_path):
 
 
 def outcome(path, tree):
-    """Whether a file loads; if it does, it gives what was saved, and if not, the error is the clear one."""
+    """Whether a file loads, and then as what was saved; any error but the clear one comes through."""
     try:
         loaded, facts = load_checkpoint(path, tree)
-    except CheckpointError as error:
-        assert str(path) in str(error)
+    except CheckpointError:
         return False
     assert facts == {"epoch": 1}
     np.testing.assert_array_equal(loaded["a"], tree["a"])

@@ -303,6 +303,11 @@ def _fingerprint(data: Data) -> list[float]:
 
 
 def _require_same(path: Path, recorded: dict[str, Any], config: dict[str, Any]) -> None:
+    if "groundstate" in config and "groundstate" not in recorded:
+        raise RunFolderError(
+            f"resume: {path} was written by an earlier version of groundstate, in another format; resume it with that "
+            "version, or name another folder"
+        )
     for name in [*config, *recorded]:
         if name not in _MAY_CHANGE and recorded.get(name) != _as_json(config.get(name)):
             raise RunFolderError(

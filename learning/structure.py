@@ -168,35 +168,44 @@ def _cached(kind: type) -> set[str]:
 def _findable(thing: Any, place: str) -> str:
     name = name_of(thing)
     try:
-        same = _find(name) is thing
+        if not any(found is thing for found in _all(name)):
+            raise StructureError(f"{name} is another thing by now")
     except StructureError as error:
         raise StructureError(f"{place}: {error}") from error
-    if not same:
-        raise StructureError(f"{place}: {name} is another thing by now")
     return name
 
 
 def _find(name: str) -> Any:
     """What a name means here."""
+    return _all(name)[0]
+
+
+def _all(name: str) -> list[Any]:
+    """What a name means here, in a module that was imported and in one that the catalogue read from a file."""
     module, _, path = name.partition(":")
     top = module.partition(".")[0]
     if top in sys.stdlib_module_names and top != "__main__":
         raise StructureError(f"{name} is a name of Python itself, which no system needs")
-    place = sys.modules.get(module) or sys.modules.get(_FROM_FILE + module)
-    if place is None and top in {*_OWN, *_plug_ins()}:
+    if module not in sys.modules and top in {*_OWN, *_plug_ins()}:
         try:
-            place = import_module(module)
+            import_module(module)
         except ImportError as error:
             raise StructureError(f"{name} cannot be imported ({error})") from error
-    if place is None:
+    places = [sys.modules[each] for each in (module, _FROM_FILE + module) if each in sys.modules]
+    if not places:
         raise StructureError(f"{name}: the module {module} is not imported here; import it first")
-    found: Any = place
-    for part in path.split("."):
-        found = getattr(found, part, None)
-    if not getattr(found, "__qualname__", None) or name_of(found) != name:
+    found = [_inside(place, path) for place in places]
+    found = [thing for thing in found if getattr(thing, "__qualname__", None) and name_of(thing) == name]
+    if not found:
         where = "inside a function" if "<locals>" in path else f"not in {module} here"
         raise StructureError(f"{name} is {where}; a system is built from classes that their modules show by name")
     return found
+
+
+def _inside(place: Any, path: str) -> Any:
+    for part in path.split("."):
+        place = getattr(place, part, None)
+    return place
 
 
 def _plug_ins() -> set[str]:

@@ -135,6 +135,15 @@ def test_another_version_may_resume(tmp_path, monkeypatch):
     assert json.loads((tmp_path / "run" / "config.json").read_text())["groundstate"] == "9.9"
 
 
+def test_a_folder_of_an_earlier_version_is_refused_by_name(tmp_path):
+    train(tmp_path / "run")
+    path = tmp_path / "run" / "config.json"
+    old = {name: value for name, value in json.loads(path.read_text()).items() if name not in ("groundstate", "class")}
+    path.write_text(json.dumps(old))
+    with pytest.raises(RunFolderError, match="was written by an earlier version of groundstate"):
+        train(tmp_path / "run", resume=True)
+
+
 def test_an_existing_run_is_not_overwritten(done):
     before = contents(done)
     with pytest.raises(RunFolderError, match="already holds a run"):

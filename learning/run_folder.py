@@ -133,18 +133,23 @@ class RunFolder:
             structure, arrays = write_down(system)
         except StructureError as error:
             reason = str(error)
-        leaves = jax.tree.leaves(tuple(data) if isinstance(data, Split) else (data.train, data.validation, data.test))
-        size = sum(leaf.nbytes for leaf in leaves)
-        where: dict[str, Any] = {"bytes": size}
-        if isinstance(data, Data) and data.name in DATA_SETS:
-            where["set"] = {"name": data.name, "seed": data.seed, "validation": data.validation_part}
-            where["fingerprint"] = _fingerprint(data)
-        elif size <= _MOST_DATA:
-            described, kept = write_down(data)
-            where["kept"] = described
-            save_checkpoint(self.path / DATA, kept, {})
-        facts = {"structure": structure, "reason": reason, "classes": classes, "data": where}
+        facts = {"structure": structure, "reason": reason, "classes": classes, "data": self._keep(data)}
         save_checkpoint(self.path / SYSTEM, arrays, facts)
+
+    def _keep(self, data: Data | Split) -> dict[str, Any]:
+        """Where the data can be had again; keeps them if need be."""
+        if isinstance(data, Data) and data.name in DATA_SETS:
+            asked = {"name": data.name, "seed": data.seed, "validation": data.validation_part}
+            return {"set": asked, "fingerprint": _fingerprint(data)}
+        try:
+            structure, arrays = write_down(data if isinstance(data, Data) else _in_numpy(data))
+        except StructureError as error:
+            return {"reason": f"{error}, which is not kept"}
+        size = sum(array.nbytes for array in arrays)
+        if size > _MOST_DATA:
+            return {"reason": f"they take {size / 2**20:,.0f} MB, and up to {_MOST_DATA // 2**20} MB are kept"}
+        save_checkpoint(self.path / DATA, arrays, {})
+        return {"kept": structure}
 
     def begin(self, rows: list[dict[str, Any]]) -> None:
         """Writes the config, and the metrics of the epochs that are done in place of whatever the file held."""
@@ -240,17 +245,14 @@ def read_data(path: Path) -> Data | Split:
     DataError if a data set cannot be had.
     """
     where = read_checkpoint(path / SYSTEM)[1]["data"]
-    if "set" in where:
-        data = load_data(**where["set"])
-        if not np.allclose(_fingerprint(data), where["fingerprint"], rtol=1e-6):
-            raise RunFolderError(f"data: {data.name} has other examples here than the run in {path} learned")
-        return data
     if "kept" in where:
         return build(where["kept"], dict(enumerate(read_checkpoint(path / DATA)[0].values())))
-    raise RunFolderError(
-        f"data: {path} does not hold its examples, which take {where['bytes'] / 2**20:,.0f} MB; of your own data up to "
-        f"{_MOST_DATA // 2**20} MB are kept"
-    )
+    if "reason" in where:
+        raise RunFolderError(f"data: {path} does not hold its examples: {where['reason']}")
+    data = load_data(**where["set"])
+    if not np.allclose(_fingerprint(data), where["fingerprint"], rtol=1e-6):
+        raise RunFolderError(f"data: {data.name} has other examples here than the run in {path} learned")
+    return data
 
 
 def version() -> str:
@@ -294,6 +296,15 @@ def _version_of(package: str) -> str:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
         return "not installed"
+
+
+def _in_numpy(split: Split) -> Split:
+    """The examples as arrays of numpy, whatever they were; a list of numbers is an array too."""
+
+    def converted(part: Any) -> Any:
+        return np.asarray(part) if isinstance(part, list) else jax.tree.map(np.asarray, part)
+
+    return Split(*(None if pair is None else tuple(map(converted, pair)) for pair in split))
 
 
 def _fingerprint(data: Data) -> list[float]:

@@ -81,6 +81,8 @@ def _written(node: Any, place: str, static: bool, arrays: list[Any]) -> Any:
     kind = type(node)
     if node is None or kind in (bool, int, float, str):
         return node
+    if kind is np.str_:
+        return str(node)
     if kind is complex:
         return {"complex": [node.real, node.imag]}
     if isinstance(node, jax.Array | np.ndarray | np.generic):
@@ -112,8 +114,8 @@ def _written(node: Any, place: str, static: bool, arrays: list[Any]) -> Any:
 
 
 def _counted(node: Any, place: str, static: bool, arrays: list[Any]) -> dict[str, Any]:
-    if isinstance(node, np.ndarray) and node.dtype.hasobject:
-        raise StructureError(f"{place} is an array of Python objects")
+    if isinstance(node, np.ndarray | np.generic) and node.dtype.kind in "OUSMm":
+        raise StructureError(f"{place} is an array of {node.dtype}, not of numbers")
     arrays.append(node)
     at = len(arrays) - 1
     if isinstance(node, np.generic):

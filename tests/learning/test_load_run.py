@@ -129,7 +129,8 @@ def test_keys_and_short_numbers_come_back():
         (os.system, "a name of Python itself"),
         (object(), "no dataclass"),
         ({1, 2}, "no dataclass"),
-        (np.array([{}]), "an array of Python objects"),
+        (np.array([{}]), "an array of object, not of numbers"),
+        (np.array(["a"]), "an array of <U1, not of numbers"),
     ],
 )
 def test_what_cannot_be_written_down_is_named(value, words):
@@ -227,7 +228,7 @@ def test_data_that_take_much_room_are_not_kept(tmp_path, monkeypatch):
     assert not (tmp_path / "run" / "data.npz").exists()
     assert isinstance(run.data, Split)
     again = load_run(tmp_path / "run")
-    with pytest.raises(RunFolderError, match=r"data: .* does not hold its examples, which take 0 MB"):
+    with pytest.raises(RunFolderError, match=r"data: .* does not hold its examples: they take 0 MB, and up to 0 MB"):
         again.data  # noqa: B018
 
 
@@ -291,6 +292,49 @@ print(load_run("run").epochs)
     assert "holds a linear_response:LinearResponse, written by groundstate" in first
     assert "the module linear_response is not imported here; import it first; give like=" in first
     assert second == "4"
+
+
+def test_a_class_of_a_script_is_found_in_a_script_that_defines_it(tmp_path):
+    define = """
+import sys, jax.numpy as jnp, numpy as np, optax
+from learning import EquilibriumPropagation, fit, load_run
+from linear_response import LinearResponse
+class Mine(LinearResponse):
+    pass
+"""
+    write = """
+net = Mine(jnp.zeros((3, 3)), jnp.zeros(3))
+fit(net, EquilibriumPropagation(0.5), (np.eye(3), np.arange(3)), optimiser=optax.sgd(0.1), epochs=1,
+    key=jax.random.key(0), progress=False, out="run")
+"""
+    program(define + write, tmp_path)
+    assert program(define + "print(type(load_run('run').substrate) is Mine)", tmp_path) == "True\n"
+    with pytest.raises(RunFolderError, match=r"__main__:Mine is not in __main__ here; .* give like="):
+        load_run(tmp_path / "run")
+
+
+class Box:
+    """Examples in a container of somebody's own."""
+
+    def __init__(self, values):
+        self.values = values
+
+
+jax.tree_util.register_pytree_node(Box, lambda box: ((box.values,), None), lambda _, values: Box(*values))
+
+
+def test_data_of_jax_come_back_as_numpy_and_strange_ones_are_named(tmp_path):
+    x, labels, _ = flowers()
+    trained(tmp_path / "a", (jnp.asarray(x), jnp.asarray(labels)))
+    loaded = load_run(tmp_path / "a").data.train
+    assert [type(part) for part in loaded] == [np.ndarray, np.ndarray]
+    np.testing.assert_array_equal(loaded[0], x)
+    split = Split((Box(x), labels))
+    folder = run_folder.RunFolder(tmp_path / "b", {}, resume=False)
+    folder.describe(None, None, split)
+    folder.close()
+    with pytest.raises(RunFolderError, match=r"does not hold its examples: .*Box, which is no dataclass, which is not"):
+        run_folder.read_data(tmp_path / "b")
 
 
 def local_class():

@@ -101,7 +101,9 @@ def number_names(parts: Split) -> tuple[Split, tuple[str, ...] | None]:
         if pair is not None:
             found = names[part]
             if found is None:
-                raise ValueError(f"{part}: wanted names as labels, like the training examples, got {type(pair[1])}")
+                raise ValueError(
+                    f"{part}: wanted names as labels, like the training examples, got {np.asarray(pair[1]).dtype}"
+                )
             unknown = sorted(set(found.tolist()) - set(classes.tolist()))
             if unknown:
                 raise ValueError(f"{part}: {unknown[0]!r} is a label of no training example")

@@ -50,7 +50,7 @@ def predict(
 
     Args:
         substrate: the system, in simulation or on the bench.
-        x: inputs with a leading axis of n examples, (n, inputs) or a tree.
+        x: inputs with a leading axis of n examples, (n, inputs), a list of rows, or a tree.
         classes: what each output stands for, one for each; None for outputs that stand for no classes.
         batch_size: how many examples settle together, by default all up to 1000; a physical system has its copies.
         homeostat: holds the parameters of a physical system, by default `IntegralControl`; of no use to a substrate.
@@ -66,6 +66,8 @@ def predict(
         raise ValueError(f"batch_size: wanted {wanted}, got {batch_size}")
     if homeostat is not None and not on_bench:
         raise ValueError(f"homeostat: {type(substrate).__name__} holds its parameters itself; leave it out")
+    if isinstance(x, list):
+        x = _rows(x)
     _require_batch(substrate, x)
     shape = (substrate.spec.outputs.size,) if on_bench else output_shape(substrate, jax.tree.map(np.asarray, x))
     if classes is not None and (len(classes),) != tuple(shape):
@@ -81,6 +83,13 @@ def predict(
         converged = np.concatenate([batch.converged for batch in batches])
     labels = None if classes is None else np.asarray(classes)[np.argmax(outputs, axis=-1)]
     return Prediction(outputs, labels, converged)
+
+
+def _rows(x: list) -> np.ndarray:
+    try:
+        return np.asarray(x, float)
+    except (TypeError, ValueError):
+        raise ValueError("x: wanted as many numbers for each example, got a list of rows that differ") from None
 
 
 def _require_batch(substrate: Substrate | PhysicalSystem, x: PyTree) -> None:

@@ -32,6 +32,7 @@ from learning.data import DATA_SETS, Data, Split, load_data
 from learning.lock import FolderLock, LockedError
 from learning.pictures import learning_curve
 from learning.structure import StructureError, build, write_down
+from substrates.laboratory.system import PhysicalSystem
 from substrates.substrate import Substrate
 
 CONFIG, METRICS, CHECKPOINT, SUMMARY = "config.json", "metrics.jsonl", "checkpoint.npz", "summary.json"
@@ -47,7 +48,7 @@ class RunFolderError(ValueError):
 
 
 @runtime_checkable
-class Simulation(Protocol):
+class Simulation(PhysicalSystem, Protocol):
     """A physical system that is simulated, by a substrate that anybody may look at."""
 
     @property

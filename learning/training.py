@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, PRNGKeyArray, PyTree
 from tqdm import tqdm
 
@@ -40,7 +41,7 @@ from learning.run_folder import (
 from learning.steps import BenchTrainer, Epochs, Trainer
 from learning.structure import name_of
 from substrates.laboratory.system import PhysicalSystem
-from substrates.substrate import FAILURES, Status, Substrate
+from substrates.substrate import FAILURES, Status, Substrate, split_parameters
 
 _CHUNK_SECONDS = 0.5
 _GROWTH = 8
@@ -178,7 +179,7 @@ def fit(
         test: examples evaluated once, at the very end.
         strict: raise TrainingError at the first batch with an unusable equilibrium, rather than count it in the
             history and learn from it all the same; by default what the rule says. A mover sees to it itself.
-        out: a folder that the run is saved in (see `RunFolder`), or None.
+        out: a folder that the run is saved in (see `RunFolder`; `load_run` opens it again), or None.
         resume: go on from the checkpoint in `out`, given the same arguments as at the start; bit for bit what an
             uninterrupted run would have given. More epochs may be asked for. Without a checkpoint the run starts.
         progress: show a bar with cost, error, residual and unconverged equilibria.
@@ -208,9 +209,8 @@ def fit(
     usual = (substrate.spec.copies or 1) if on_bench else min(32, examples.size)
     size = usual if batch_size is None else batch_size
     strict = bool(getattr(rule, "strict", True)) if strict is None else strict
-    run = Run(
-        substrate, {}, 0, 0.0, np.zeros(0), classes=classes, homeostat=getattr(rule, "homeostat", None), given=given
-    )
+    homeostat = getattr(rule, "homeostat", None) if on_bench else None
+    run = Run(substrate, {}, 0, 0.0, np.zeros(0), classes=classes, homeostat=homeostat, given=given)
     if out is None:
         folder = None
     else:
@@ -462,10 +462,14 @@ def _classes(named: tuple[Any, ...] | None, examples: Examples) -> tuple[Any, ..
 
 
 def _simulated(system: Any) -> Any:
-    """The substrate that a file can describe: the system itself, or the one that a physical system simulates."""
+    """The substrate that a file can describe: the system, or the one whose parameters a physical system shows."""
     if isinstance(system, Substrate):
         return system
-    return system.substrate if isinstance(system, Simulation) else None
+    if isinstance(system, Simulation):
+        parameters = ravel_pytree(split_parameters(system.substrate)[0])[0]
+        if np.array_equal(parameters, system.read().parameters):
+            return system.substrate
+    return None
 
 
 def _check_arguments(substrate, rule, optimiser, epochs, batch_size, out, about_folder) -> None:

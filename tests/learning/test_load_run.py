@@ -469,6 +469,7 @@ def test_predictions_are_the_free_outputs_and_their_labels():
         assert found.converged.all()
         assert found.converged.shape == (30,)
     assert predict(net, x).labels is None
+    np.testing.assert_array_equal(predict(net, x.tolist()).outputs, predict(net, x).outputs)
     assert str(found) == "outputs and labels of 30 examples, 0 unconverged"
 
 
@@ -487,6 +488,9 @@ def test_what_did_not_settle_is_marked():
         (1.0, {}, "x: wanted inputs with a leading axis"),
         (None, {}, "x: wanted inputs with a leading axis"),
         (np.full((1, 2), np.nan), {}, "x: wanted finite numbers"),
+        ([[1.0, 2.0], [3.0]], {}, "x: wanted as many numbers for each example"),
+        ([[1.0, "b"]], {}, "x: wanted as many numbers for each example"),
+        ([1.0, 2.0], {}, "add a leading axis to a single example"),
         (np.zeros((1, 2)), {"classes": ["a", "b"]}, "classes: wanted one for each output, 1, got 2"),
         (np.zeros((1, 2)), {"batch_size": 0}, "batch_size: wanted at least 1"),
         (np.zeros((1, 2)), {"homeostat": AgnosticEP(0.1).homeostat}, "homeostat: ResistorNetwork holds its param"),

@@ -36,7 +36,8 @@ def load_run(folder: str | os.PathLike, *, like: Any = None) -> Run:
             defined in a function, a field that is neither numbers nor text, a physical system). Of a substrate its
             trainable arrays are replaced, in its own precision; a physical system is put where the run left it.
 
-    Returns a `Run` whose evaluations are None: `evaluate(run.substrate, run.data.test)`, `run.predict(x)`.
+    Returns a `Run` as of its last checkpoint, `seconds` too. Its evaluations are None: make them by
+    `evaluate(run.substrate, run.data.test)`, or ask `run.predict(x)`.
 
     Raises:
         RunFolderError: no run is there, it has no checkpoint yet, or the substrate cannot be built; says why.

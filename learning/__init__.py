@@ -14,6 +14,8 @@ if TYPE_CHECKING:  # the same names for those who read without running
     from learning.evaluation import Evaluation, evaluate
     from learning.fluctuations import FluctuationResponse
     from learning.homeostat import IntegralControl, SelfControl
+    from learning.loading import load_run
+    from learning.prediction import Prediction, predict
     from learning.reference import ImplicitGradient
     from learning.training import Run, fit
 
@@ -27,6 +29,8 @@ _HOMES = {
     "learning.evaluation": "Evaluation evaluate",
     "learning.fluctuations": "FluctuationResponse",
     "learning.homeostat": "IntegralControl SelfControl",
+    "learning.loading": "load_run",
+    "learning.prediction": "Prediction predict",
     "learning.reference": "ImplicitGradient",
     "learning.training": "Run fit",
 }

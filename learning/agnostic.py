@@ -40,7 +40,9 @@ STEPS_AT_ONCE = 16
 
 
 class _Step(NamedTuple):
-    """The outputs when held, how far a parameter was from where it should be then, and how many phases failed."""
+    """The free outputs, as both phases tell of them, how far a held parameter was from where it should be, and how
+    many phases failed.
+    """
 
     outputs: Array
     error: float
@@ -67,6 +69,14 @@ class AgnosticEP(Mover):
     | "optimistic" | 0 | beta |
     | "pessimistic" | -beta | 0 |
     | "centered" | -beta/2 | beta/2 |
+
+    The outputs that a step reports, and with them `cost` and `error` of a history, are free ones only where b1 = 0, in
+    the optimistic variant. The others settle under nudges and after the step only, and report the line through both
+    phases at no nudge,
+
+        o_0 = (b2 o_b1 - b1 o_b2) / (b2 - b1) + O(beta^2) + O(epsilon beta), pessimistic O(epsilon beta),
+
+    an estimate that costs no settling: what it finds wrong is `estimated_error` in a history, not `error`.
 
     It uses the five verbs of a `PhysicalSystem` and knows no energy, no derivative and no state. A parameter at its
     physical limit would be held there by any knob beyond it and never move again; it is held a little inside.
@@ -112,6 +122,16 @@ class AgnosticEP(Mover):
         """(b1, b2), the nudges of the homeostatic and of the clamped phase."""
         beta = float(self.beta)
         return {"optimistic": (0.0, beta), "pessimistic": (-beta, 0.0), "centered": (-beta / 2, beta / 2)}[self.variant]
+
+    @property
+    def estimates(self) -> bool:
+        return self.variant != "optimistic"
+
+    @property
+    def _shares(self) -> Array:
+        """Of the outputs of both phases in the free ones."""
+        first, second = self.nudges
+        return np.array([second, -first]) / (second - first)
 
     def step(self, system: PhysicalSystem, x: Any, y: Any, *, key: PRNGKeyArray | None = None) -> Moved:
         """One step for each example, or for as many examples as the system has copies, one step after another.
@@ -164,7 +184,14 @@ class AgnosticEP(Mover):
         filled = [np.pad(part, ((0, STEPS_AT_ONCE - count), (0, 0), (0, 0))) for part in (inputs, targets)]
         betas = tuple(None if beta == 0 else np.asarray(beta, dtype) for beta in self.nudges)
         make = lambda most: _make_steps(
-            simulation, parameters, filled, betas, np.array([met, most], np.int32), self.margin, self.strict
+            simulation,
+            parameters,
+            filled,
+            betas,
+            self._shares.astype(dtype),
+            np.array([met, most], np.int32),
+            self.margin,
+            self.strict,
         )
         made, seen, last, good, kept = make(count)
         made, (outputs, calm) = jax.device_get((made, seen))
@@ -197,7 +224,8 @@ class AgnosticEP(Mover):
                 raise HomeostasisError(f"homeostatic phase: {describe(held)}")
             system.nudge(None if second == 0 else y, second)
             status = system.settle()
-            moved = checked_reading(system.spec, system.read()).parameters
+            after = checked_reading(system.spec, system.read())
+            moved = after.parameters
             if held.at_noise or not held.settled or attempt == _ATTEMPTS:
                 break
             # how finely the parameters must be held is known once the nudge has shown how far it moves them
@@ -209,7 +237,8 @@ class AgnosticEP(Mover):
         settled = bool(at_rest(status))
         if not settled and self.strict:
             raise HomeostasisError(f"clamped phase: {unsettled(status)}")
-        return _Step(held.reading.outputs, held.error, [held.settled, settled].count(False))
+        outputs = _between(self._shares, held.reading.outputs, after.outputs)
+        return _Step(outputs, held.error, [held.settled, settled].count(False))
 
 
 @eqx.filter_jit
@@ -218,6 +247,7 @@ def _make_steps(
     first: PyTree,
     examples: Sequence[Any],
     betas: Sequence[Any],
+    shares: Any,
     counts: Any,
     margin: float,
     strict: bool,
@@ -230,10 +260,11 @@ def _make_steps(
         simulation, first: of the system, and its parameters.
         examples: inputs and targets, shape (steps, copies, ...).
         betas: of both phases, None for none.
+        shares: of the outputs of both phases in the free ones.
         counts: (how many examples there were before, how many of these to take).
         margin, strict: of the rule.
 
-    Returns (how many steps were made; the outputs of each homeostatic phase, and whether both phases came to rest; how
+    Returns (how many steps were made; the free outputs of each, and whether both phases came to rest; how
     those of the last step ended; whether that step is good; parameters, knobs and states at its end).
     """
 
@@ -246,7 +277,8 @@ def _make_steps(
         nudge, stronger = (simulation.nudge(target, beta) for beta in betas)
         knobs, states, held = simulation.hold(theta, x, nudge, None, keys)
         moved, settled, status = simulation.settle(theta, knobs, x, stronger, states, keys)
-        seen = simulation.read(theta, states, x), jnp.stack([at_rest(held), at_rest(status)])
+        outputs = _between(shares, simulation.read(theta, states, x), simulation.read(moved, settled, x))
+        seen = outputs, jnp.stack([at_rest(held), at_rest(status)])
         return seen, (held, status), (moved, knobs, settled)
 
     def advance(carry):
@@ -264,6 +296,11 @@ def _make_steps(
     going = lambda carry: carry[-1] & (carry[0] < counts[1])
     made, kept, seen, last, good = jax.lax.while_loop(going, advance, start)
     return made, seen, last, good, kept
+
+
+def _between(shares: Any, first: Any, second: Any) -> Any:
+    """The line through what both phases show, where no nudge acts."""
+    return shares[0] * first + shares[1] * second
 
 
 def _mean_cost(cost: Cost, outputs: Array, targets: Array) -> float:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import zipfile
-import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
@@ -18,7 +16,7 @@ import numpy as np
 T = TypeVar("T")
 
 _PREFIX = ".unfinished-"
-_FORMAT = 1
+_FORMAT = 2
 _HEADER = "header"
 
 
@@ -59,7 +57,7 @@ def require_writable(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     probe = folder / f"{_PREFIX}{os.getpid()}-probe"
     probe.touch()
-    probe.unlink()
+    probe.unlink(missing_ok=True)
 
 
 def remove_unfinished(folder: Path) -> None:
@@ -69,14 +67,15 @@ def remove_unfinished(folder: Path) -> None:
 
 
 def save_checkpoint(path: Path, tree: Any, facts: dict[str, Any]) -> None:
-    """Writes the arrays of a tree and a dict of JSON facts to one file, atomically.
+    """Writes the arrays of a tree and a dict of JSON facts to one file, atomically. What is equal is written as equal
+    bytes.
 
     Args:
         path: the file to write, an npz file that holds no pickled objects.
         tree: any pytree; leaves that are no arrays, of JAX or numpy, are not saved.
         facts: what to save beside the arrays.
     """
-    arrays = {name: np.asarray(leaf) for name, leaf in _named_arrays(tree).items()}
+    arrays = {name: np.asarray(leaf) for name, leaf in named_arrays(tree).items()}
     header = {
         "format": _FORMAT,
         "facts": facts,
@@ -85,6 +84,34 @@ def save_checkpoint(path: Path, tree: Any, facts: dict[str, Any]) -> None:
     members = {f"array{i}": _as_bytes(array) for i, array in enumerate(arrays.values())}
     members[_HEADER] = np.frombuffer(json.dumps(header).encode(), np.uint8)
     write_atomically(path, lambda file: np.savez(file, **members))  # pyright: ignore[reportArgumentType]
+
+
+def read_checkpoint(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """The arrays of a checkpoint by the names that they have in its tree, and the facts; random keys are numbers.
+
+    Raises CheckpointError if the file is truncated, damaged, no checkpoint, or of another format.
+    """
+    try:
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
+            header = json.loads(archive[_HEADER].tobytes())
+            if header["format"] != _FORMAT:
+                raise CheckpointError(
+                    f"{path}: wanted format {_FORMAT}, got {header['format']}; another version of groundstate wrote "
+                    "it: read it with that version"
+                )
+            arrays = {
+                name: archive[f"array{i}"].view(np.dtype(dtype)).reshape(shape)
+                for i, (name, dtype, shape) in enumerate(header["arrays"])
+            }
+            return arrays, dict(header["facts"])
+    except (CheckpointError, MemoryError):
+        raise
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{path}: there is no such checkpoint") from error
+    except Exception as error:  # damaged bytes can lead a reader of zip files anywhere
+        raise CheckpointError(
+            f"{path}: truncated or damaged, or no checkpoint ({error}); remove this file to start the run again"
+        ) from error
 
 
 def load_checkpoint(path: Path, like: T) -> tuple[T, dict[str, Any]]:
@@ -97,64 +124,49 @@ def load_checkpoint(path: Path, like: T) -> tuple[T, dict[str, Any]]:
     Raises CheckpointError if the file is truncated, damaged, no checkpoint, or if its arrays are not those of `like`
     by name, shape and dtype.
     """
-    header, members = _read(path)
-    wanted = {name: (leaf.dtype.name, tuple(leaf.shape)) for name, leaf in _named_arrays(like).items()}
-    found = {name: (dtype, tuple(shape)) for name, dtype, shape in header["arrays"]}
+    arrays, facts = read_checkpoint(path)
+    wanted = {name: _signature(leaf) for name, leaf in named_arrays(like).items()}
+    found = {name: _signature(array) for name, array in arrays.items()}
     for name in [*wanted, *found]:
         if wanted.get(name) != found.get(name):
             raise CheckpointError(
                 f"{path}: belongs to another system or optimiser: {name} is {_describe(wanted.get(name))} here and "
                 f"{_describe(found.get(name))} in the file; give what the run was started with, or another folder"
             )
-    leaves, structure = jax.tree_util.tree_flatten(like)
-    saved = iter(members)
-    for i, leaf in enumerate(leaves):
+    return replace_arrays(like, arrays), facts
+
+
+def replace_arrays(tree: T, arrays: Mapping[str, np.ndarray]) -> T:
+    """A tree with other numbers in its arrays, of JAX or numpy, in the dtype that they have there.
+
+    Args:
+        tree: any pytree.
+        arrays: numbers of the shapes that are there, by `named_arrays`; where there are none the tree's own remain.
+    """
+
+    def replaced(path: tuple, leaf: Any) -> Any:
+        name = jax.tree_util.keystr(path)
+        if not _is_array(leaf) or name not in arrays:
+            return leaf
+        numbers = arrays[name]
+        if _is_key(leaf):
+            return jax.random.wrap_key_data(jnp.asarray(numbers), impl=jax.random.key_impl(leaf))
         if isinstance(leaf, np.ndarray):
-            leaves[i] = next(saved).view(leaf.dtype).reshape(leaf.shape)
-        elif eqx.is_array(leaf):
-            like_saved = raw(leaf)
-            array = jnp.asarray(next(saved).view(like_saved.dtype).reshape(like_saved.shape))
-            leaves[i] = jax.random.wrap_key_data(array, impl=jax.random.key_impl(leaf)) if _is_key(leaf) else array
-    return jax.tree_util.tree_unflatten(structure, leaves), header["facts"]
+            return numbers.astype(leaf.dtype)
+        return jnp.asarray(numbers, leaf.dtype)
+
+    return jax.tree_util.tree_map_with_path(replaced, tree)
+
+
+def named_arrays(tree: Any) -> dict[str, Any]:
+    """The arrays of a tree, of JAX or numpy, by their paths in it; random keys as numbers."""
+    leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
+    return {jax.tree_util.keystr(path): raw(leaf) for path, leaf in leaves if _is_array(leaf)}
 
 
 def raw(leaf: Any) -> Any:
     """An array as it can be stored: the numbers of a random key."""
     return jax.random.key_data(leaf) if _is_key(leaf) else leaf
-
-
-def _read(path: Path) -> tuple[dict[str, Any], list[np.ndarray]]:
-    try:
-        with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
-            header = json.loads(archive[_HEADER].tobytes())
-            if header["format"] != _FORMAT:
-                raise CheckpointError(
-                    f"{path}: wanted format {_FORMAT}, got {header['format']}; written by another version"
-                )
-            members = [archive[f"array{i}"] for i in range(len(header["arrays"]))]
-    except CheckpointError:
-        raise
-    except FileNotFoundError as error:
-        raise CheckpointError(f"{path}: there is no such checkpoint") from error
-    except (
-        OSError,
-        EOFError,
-        ValueError,
-        KeyError,
-        TypeError,
-        AttributeError,
-        zipfile.BadZipFile,
-        zlib.error,
-    ) as error:
-        raise CheckpointError(
-            f"{path}: truncated or damaged, or no checkpoint ({error}); remove this file to start the run again"
-        ) from error
-    return header, members
-
-
-def _named_arrays(tree: Any) -> dict[str, Any]:
-    leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
-    return {jax.tree_util.keystr(path): raw(leaf) for path, leaf in leaves if _is_array(leaf)}
 
 
 def _is_array(leaf: Any) -> bool:
@@ -167,6 +179,10 @@ def _is_key(leaf: Any) -> bool:
 
 def _as_bytes(array: np.ndarray) -> np.ndarray:
     return np.frombuffer(array.tobytes(), np.uint8)
+
+
+def _signature(array: Any) -> tuple[str, tuple[int, ...]]:
+    return array.dtype.name, tuple(array.shape)
 
 
 def _describe(signature: tuple[str, tuple[int, ...]] | None) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -42,6 +42,7 @@ class Data:
         test: what to judge by at the very end, and never to choose by.
         classes: what each label means.
         scaling: how the inputs were scaled, a sentence.
+        seed, validation_part: what `load_data` was given.
     """
 
     name: str
@@ -50,6 +51,8 @@ class Data:
     test: Examples
     classes: tuple[str, ...]
     scaling: str
+    seed: int = 0
+    validation_part: float | int = 0.1
 
     @property
     def n_inputs(self) -> int:
@@ -70,6 +73,43 @@ class Data:
             f"{self.name}: {self.n_inputs} inputs, {self.n_outputs} classes; examples: {', '.join(sizes)}. "
             f"{self.scaling}"
         )
+
+
+class Split(NamedTuple):
+    """Examples in parts, as `fit` was given them: pairs (X, Y), None where there were none."""
+
+    train: Any
+    validation: Any = None
+    test: Any = None
+
+
+def number_names(parts: Split) -> tuple[Split, tuple[str, ...] | None]:
+    """Labels that are names as whole numbers, and the names in their order; None where labels are no names.
+
+    The classes are the names of the training examples in alphabetical order. Raises ValueError for a label of another
+    part that is none of them.
+    """
+    names = {part: _names(pair) for part, pair in parts._asdict().items()}
+    if names["train"] is None:
+        strange = [part for part, found in names.items() if found is not None]
+        if strange:
+            raise ValueError(f"{strange[0]}: wanted labels like those of the training examples, got names")
+        return parts, None
+    classes = np.unique(names["train"])
+    numbered = []
+    for part, pair in parts._asdict().items():
+        if pair is not None:
+            found = names[part]
+            if found is None:
+                raise ValueError(
+                    f"{part}: wanted names as labels, like the training examples, got {np.asarray(pair[1]).dtype}"
+                )
+            unknown = sorted(set(found.tolist()) - set(classes.tolist()))
+            if unknown:
+                raise ValueError(f"{part}: {unknown[0]!r} is a label of no training example")
+            pair = (pair[0], np.searchsorted(classes, found).astype(np.int32))
+        numbered.append(pair)
+    return Split(*numbered), tuple(classes.tolist())
 
 
 def load_data(name: str = "digits", *, seed: int = 0, validation: float | int = 0.1) -> Data:
@@ -112,7 +152,22 @@ def load_data(name: str = "digits", *, seed: int = 0, validation: float | int = 
         deviation[deviation == 0] = 1  # a feature that never varies becomes 0
         parts = [(((x - mean) / deviation).astype(np.float32), y) for x, y in parts]
         scaling = "Inputs are standardised by the training examples."
-    return Data(name, parts[0], parts[1] if held.any() else None, parts[2], classes, scaling)
+    part = validation if isinstance(validation, float) else int(validation)
+    return Data(name, parts[0], parts[1] if held.any() else None, parts[2], classes, scaling, int(seed), part)
+
+
+def _names(pair: Any) -> np.ndarray | None:
+    """The labels of a pair (X, Y) where they are names."""
+    if not isinstance(pair, tuple | list) or len(pair) != 2:
+        return None
+    labels = pair[1]
+    if isinstance(labels, list | tuple) and not (labels and all(isinstance(label, str) for label in labels)):
+        return None
+    if not isinstance(labels, list | tuple) and getattr(getattr(labels, "dtype", None), "kind", "") not in ("U", "O"):
+        return None
+    labels = np.asarray(labels)
+    named = labels.ndim == 1 and all(isinstance(label, str) for label in labels.tolist())
+    return labels.astype(str) if named else None
 
 
 def _bundled(name: str) -> Any:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float, PRNGKeyArray
+from jaxtyping import Bool, Float, PRNGKeyArray
 
 from learning.costs import SquaredError
 from learning.examples import Examples, free_phase, prepare
@@ -103,19 +104,13 @@ def evaluate_examples(
 ) -> Evaluation:
     """`evaluate` for examples that are ready."""
     total, wrong, unconverged, residual, shown = 0.0, 0, 0, 0.0, []
-    for batch, start in enumerate(range(0, examples.size, batch_size)):
-        index = np.arange(start, start + batch_size)
-        counted = index < examples.size
-        x, y = jax.tree.map(lambda leaf, i=index: jnp.asarray(leaf[i % examples.size]), (examples.x, examples.y))
-        batch_key = None if key is None else jax.random.fold_in(key, batch)
-        found = jax.device_get(_show(substrate, cost, x, y, batch_key))
-        output, costs, residuals, converged, misses = jax.tree.map(lambda leaf, c=counted: leaf[c], found)
-        total += float(np.sum(costs, dtype=np.float64))
-        wrong += int(np.sum(misses))
-        unconverged += int(np.sum(~converged))
-        residual = float(np.maximum(residual, np.max(residuals)))
+    for found in settle_examples(substrate, examples, cost, batch_size, key):
+        total += float(np.sum(found.cost, dtype=np.float64))
+        wrong += int(np.sum(found.wrong))
+        unconverged += int(np.sum(~found.converged))
+        residual = float(np.maximum(residual, np.max(found.residual)))
         if outputs:
-            shown.append(output)
+            shown.append(found.output)
     return Evaluation(
         cost=total / examples.size,
         error=wrong / examples.size if examples.labelled else None,
@@ -124,6 +119,43 @@ def evaluate_examples(
         size=examples.size,
         output=np.concatenate(shown) if outputs else None,
     )
+
+
+class Shown(NamedTuple):
+    """What each example of a batch shows: outputs, cost, residual, whether it converged, whether it is wrong."""
+
+    output: Any
+    cost: Any
+    residual: Any
+    converged: Any
+    wrong: Any
+
+
+def settle_examples(
+    substrate: Substrate, examples: Examples, cost: Cost, batch_size: int, key: PRNGKeyArray | None
+) -> Iterator[Shown]:
+    """What a substrate shows for examples, batch after batch, as numpy arrays."""
+    for batch, start in enumerate(range(0, examples.size, batch_size)):
+        index = np.arange(start, start + batch_size)
+        counted = index < examples.size
+        x, y = jax.tree.map(lambda leaf, i=index: jnp.asarray(leaf[i % examples.size]), (examples.x, examples.y))
+        batch_key = None if key is None else jax.random.fold_in(key, batch)
+        found = jax.device_get(_show(substrate, cost, x, y, batch_key))
+        yield jax.tree.map(lambda leaf, c=counted: leaf[c], found)
+
+
+class Held(NamedTuple):
+    """What a physical system shows for examples.
+
+    Attributes:
+        output: shape (n, outputs).
+        settled: whether each came to rest with its parameters held, shape (n,).
+        error: the farthest that a parameter was from where it should be.
+    """
+
+    output: Float[np.ndarray, "n outputs"]
+    settled: Bool[np.ndarray, "n"]
+    error: float
 
 
 def evaluate_on_bench(
@@ -138,10 +170,26 @@ def evaluate_on_bench(
         homeostat: holds the parameters where they are on every example; None lets them yield to each.
         outputs: keep what every example shows.
     """
+    found = settle_on_bench(system, examples, homeostat)
+    costs = jax.vmap(cost)(jnp.asarray(found.output), jnp.asarray(examples.y))
+    wrong = count_misses(found.output, examples.y)
+    width = system.spec.copies or 1
+    return Evaluation(
+        cost=float(jnp.mean(costs)),
+        error=float(jnp.mean(wrong)) if examples.labelled else None,
+        unconverged=int(np.sum(~found.settled[::width])),
+        residual=found.error,
+        size=examples.size,
+        output=found.output if outputs else None,
+    )
+
+
+def settle_on_bench(system: PhysicalSystem, examples: Examples, homeostat: Homeostat | None) -> Held:
+    """What a physical system shows for examples; see `evaluate_on_bench`."""
     width = system.spec.copies or 1
     theta = system.read().parameters
     system.nudge(None, 0.0)
-    shown, errors, unsettled = [], [0.0], 0
+    shown, errors, settled = [], [0.0], []
     for start in range(0, examples.size, width):
         index = np.arange(start, start + width) % examples.size
         x = examples.x[index]
@@ -153,19 +201,10 @@ def evaluate_on_bench(
             held = homeostat.hold(system, theta)
             reading = held.reading
             errors.append(held.error)
-        unsettled += int(held is not None and not held.settled)
+        settled += [held is None or held.settled] * width
         shown.append(reading.outputs.reshape(width, -1))
     output = np.concatenate(shown)[: examples.size]
-    costs = jax.vmap(cost)(jnp.asarray(output), jnp.asarray(examples.y))
-    wrong = count_misses(output, examples.y)
-    return Evaluation(
-        cost=float(jnp.mean(costs)),
-        error=float(jnp.mean(wrong)) if examples.labelled else None,
-        unconverged=unsettled,
-        residual=max(errors),
-        size=examples.size,
-        output=output if outputs else None,
-    )
+    return Held(output, np.asarray(settled)[: examples.size], max(errors))
 
 
 def count_misses(output: Any, target: Any) -> Any:
@@ -178,4 +217,4 @@ def _show(substrate, cost, x, y, key):
     free, output, _ = free_phase(substrate, x, key)
     comparable = eqx.is_array(y) and y.shape == output.shape
     misses = count_misses(output, y) if comparable else jnp.zeros(len(output), bool)
-    return output, jax.vmap(cost)(output, y), free.residual, free.converged, misses
+    return Shown(output, jax.vmap(cost)(output, y), free.residual, free.converged, misses)

@@ -68,7 +68,7 @@ class Moved(eqx.Module):
     Attributes:
         system: with its parameters already moved; a physical system is the very same object.
         cost: the mean cost of the outputs before the step.
-        output: those outputs, shape (batch, outputs).
+        output: those outputs, free of any nudge, shape (batch, outputs); of a mover that `estimates`, an estimate.
         residual: how far from equilibrium the worst phase of the step was; for a physical system, how far its
             parameters were from where they should have been held.
         unconverged: how many phases did not come to rest.
@@ -88,6 +88,11 @@ class Mover(eqx.Module):
     """
 
     on_bench: ClassVar[bool] = False
+
+    @property
+    def estimates(self) -> bool:
+        """Whether the free outputs that a step reports are an estimate, for want of a free phase."""
+        return False
 
     @abc.abstractmethod
     def step(self, system: Any, x: PyTree, y: PyTree, *, key: PRNGKeyArray | None = None) -> Moved: ...

@@ -4,37 +4,55 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import platform
 import re
 import sys
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, Self, runtime_checkable
 
 import equinox as eqx
 import jax
 import numpy as np
 
 from learning.checkpoint import (
+    CheckpointError,
     load_checkpoint,
     raw,
+    read_checkpoint,
     remove_unfinished,
     require_writable,
     save_checkpoint,
     write_atomically,
     write_json,
 )
+from learning.data import DATA_SETS, Data, Split, load_data
+from learning.lock import FolderLock, LockedError
 from learning.pictures import learning_curve
+from learning.structure import StructureError, build, write_down
+from substrates.laboratory.system import PhysicalSystem
+from substrates.substrate import Substrate
 
 CONFIG, METRICS, CHECKPOINT, SUMMARY = "config.json", "metrics.jsonl", "checkpoint.npz", "summary.json"
+SYSTEM, DATA, TIMES = "system.npz", "data.npz", "times.json"
 FIGURE = Path("figures") / "learning_curve.png"
 
-_MAY_CHANGE = ("epochs",)
+_MAY_CHANGE = ("epochs", "groundstate")
+_MOST_DATA = 64 * 2**20
 
 
 class RunFolderError(ValueError):
     """A folder cannot hold the run that was asked for."""
+
+
+@runtime_checkable
+class Simulation(PhysicalSystem, Protocol):
+    """A physical system that is simulated, by a substrate that anybody may look at."""
+
+    @property
+    def substrate(self) -> Substrate: ...
 
 
 class RunFolder:
@@ -42,40 +60,97 @@ class RunFolder:
 
     | file | content |
     |---|---|
-    | config.json | what was run; a resumed run must agree with it |
+    | config.json | what was run, and which class and version ran it; a resumed run must agree with it |
+    | system.npz | the system before training, to build it again; what its labels mean and which data it learned |
+    | data.npz | the data, where they are no set of `load_data` and take at most 64 MB |
     | metrics.jsonl | one line per epoch |
-    | checkpoint.npz | parameters, optimiser state and position, without pickle |
+    | checkpoint.npz | parameters, optimiser state and position, equal bytes for equal runs |
+    | times.json | the seconds that belong to the checkpoint |
     | summary.json | how it ended: accuracies, seconds, seed, versions, hardware |
     | figures/learning_curve.png | the learning curve |
 
-    Everything but metrics.jsonl, which grows line by line, is written atomically.
+    Everything but metrics.jsonl, which grows line by line, is written atomically; nothing is pickled. The folder is
+    locked until `close`, or until the process ends.
     """
 
     def __init__(self, path: str | os.PathLike, config: dict[str, Any], *, resume: bool):
         """Makes the folder, or opens an existing one to resume its run.
 
         Raises RunFolderError, with nothing changed, if the folder cannot be written, holds other files or a run that
-        is not to be resumed, or was started with another config.
+        is not to be resumed, was started with another config, or is being written by another run.
         """
         self.path, self.config = Path(path), config
         claim(self.path, resume=resume)
-        remove_unfinished(self.path)
-        recorded = read_config(self.path)
-        if recorded is not None:
-            _require_same(self.path, recorded, config)
+        try:
+            self._lock = FolderLock(self.path)
+        except LockedError as error:
+            raise RunFolderError(str(error)) from error
+        try:
+            claim(self.path, resume=resume)  # another run may have ended before the lock was had
+            remove_unfinished(self.path)
+            recorded = read_config(self.path)
+            if recorded is not None:
+                _require_same(self.path, recorded, config)
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Lets other runs have the folder."""
+        self._lock.release()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *problem: object) -> None:
+        self.close()
 
     @property
     def has_checkpoint(self) -> bool:
         """Whether there is something to go on from."""
         return (self.path / CHECKPOINT).exists()
 
-    def save(self, tree: Any, facts: dict[str, Any]) -> None:
-        """Writes the checkpoint."""
+    def save(self, tree: Any, facts: dict[str, Any], times: dict[str, Any]) -> None:
+        """Writes the times, and then the checkpoint, in which no time stands."""
+        write_json(self.path / TIMES, times)
         save_checkpoint(self.path / CHECKPOINT, tree, facts)
 
     def load(self, like: Any) -> tuple[Any, dict[str, Any]]:
         """Reads the checkpoint; raises CheckpointError."""
         return load_checkpoint(self.path / CHECKPOINT, like)
+
+    def describe(self, system: Any, classes: tuple[Any, ...] | None, data: Data | Split) -> None:
+        """Writes what it takes to use the trained system, unless the folder has it already.
+
+        Args:
+            system: a substrate before training, or None for a physical system, which nobody can build from a file.
+            classes: what each label means, or None.
+            data: the examples, kept where they are few and nowhere else to be had.
+        """
+        if (self.path / SYSTEM).exists():
+            return
+        structure, arrays, reason = None, [], None
+        try:
+            structure, arrays = write_down(system)
+        except StructureError as error:
+            reason = str(error)
+        facts = {"structure": structure, "reason": reason, "classes": classes, "data": self._keep(data)}
+        save_checkpoint(self.path / SYSTEM, arrays, facts)
+
+    def _keep(self, data: Data | Split) -> dict[str, Any]:
+        """Where the data can be had again; keeps them if need be."""
+        if isinstance(data, Data) and data.name in DATA_SETS:
+            asked = {"name": data.name, "seed": data.seed, "validation": data.validation_part}
+            return {"set": asked, "fingerprint": _fingerprint(data)}
+        try:
+            structure, arrays = write_down(data if isinstance(data, Data) else _in_numpy(data))
+        except StructureError as error:
+            return {"reason": f"{error}, which is not kept"}
+        size = sum(array.nbytes for array in arrays)
+        if size > _MOST_DATA:
+            return {"reason": f"they take {size / 2**20:,.0f} MB, and up to {_MOST_DATA // 2**20} MB are kept"}
+        save_checkpoint(self.path / DATA, arrays, {})
+        return {"kept": structure}
 
     def begin(self, rows: list[dict[str, Any]]) -> None:
         """Writes the config, and the metrics of the epochs that are done in place of whatever the file held."""
@@ -132,6 +207,60 @@ def read_config(path: Path) -> dict[str, Any] | None:
         raise RunFolderError(f"{path / CONFIG}: cannot be read ({error}); start the run again elsewhere") from error
 
 
+def read_times(path: Path, epochs: int) -> tuple[list[float], float, float]:
+    """(the seconds of each of the epochs that are done, those of the one that is not, those of all training).
+
+    Without the file they are NaN and 0. Raises CheckpointError if it is damaged.
+    """
+    try:
+        times = json.loads((path / TIMES).read_text())
+        each, partial, total = times["epoch_seconds"], times["partial_seconds"], times["seconds"]
+        known = [float(seconds) for seconds in each[:epochs]]
+        return known + [math.nan] * (epochs - len(known)), float(partial), float(total)
+    except FileNotFoundError:
+        return [math.nan] * epochs, 0.0, 0.0
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(
+            f"{path / TIMES}: damaged ({error}); remove this file to go on without the seconds so far"
+        ) from error
+
+
+def read_system(path: Path) -> tuple[Any, str | None, dict[str, Any]]:
+    """(the system of a run before training, why there is none, what else `describe` wrote).
+
+    Raises CheckpointError if the file is damaged or absent.
+    """
+    arrays, facts = read_checkpoint(path / SYSTEM)
+    if facts["structure"] is None:
+        return None, facts["reason"] or "it stands on a bench, and no file can build it", facts
+    try:
+        return build(facts["structure"], dict(enumerate(arrays.values()))), None, facts
+    except StructureError as error:
+        return None, str(error), facts
+
+
+def read_data(path: Path) -> Data | Split:
+    """The data that a run learned.
+
+    Raises RunFolderError if the folder does not hold them and nothing else does, CheckpointError if a file is damaged,
+    DataError if a data set cannot be had.
+    """
+    where = read_checkpoint(path / SYSTEM)[1]["data"]
+    if "kept" in where:
+        return build(where["kept"], dict(enumerate(read_checkpoint(path / DATA)[0].values())))
+    if "reason" in where:
+        raise RunFolderError(f"data: {path} does not hold its examples: {where['reason']}")
+    data = load_data(**where["set"])
+    if not np.allclose(_fingerprint(data), where["fingerprint"], rtol=1e-6):
+        raise RunFolderError(f"data: {data.name} has other examples here than the run in {path} learned")
+    return data
+
+
+def version() -> str:
+    """The version of this library."""
+    return _version_of("groundstate")
+
+
 def describe_tree(tree: Any) -> str:
     """The structure and settings of a tree as text, the same in every process."""
     return re.sub(r" at 0x[0-9a-f]+", "", eqx.tree_pformat(tree, short_arrays=True))
@@ -151,12 +280,7 @@ def digest(tree: Any) -> str:
 def surroundings() -> dict[str, Any]:
     """The versions and the hardware that a summary records."""
     packages = ("groundstate", "jax", "jaxlib", "equinox", "optax", "numpy", "scipy", "scikit-learn")
-    versions = {"python": platform.python_version()}
-    for package in packages:
-        try:
-            versions[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            versions[package] = "not installed"
+    versions = {"python": platform.python_version(), **{package: _version_of(package) for package in packages}}
     device = jax.devices()[0]
     hardware = {
         "device": device.device_kind,
@@ -168,7 +292,34 @@ def surroundings() -> dict[str, Any]:
     return {"versions": versions, "hardware": hardware, "command": " ".join(sys.argv)}
 
 
+def _version_of(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "not installed"
+
+
+def _in_numpy(split: Split) -> Split:
+    """The examples as arrays of numpy, whatever they were; a list of numbers is an array too."""
+
+    def converted(part: Any) -> Any:
+        return np.asarray(part) if isinstance(part, list) else jax.tree.map(np.asarray, part)
+
+    return Split(*(None if pair is None else tuple(map(converted, pair)) for pair in split))
+
+
+def _fingerprint(data: Data) -> list[float]:
+    """A number for each part of a data set, which tells other examples from rounding."""
+    parts = [part for part in (data.train, data.validation, data.test) if part is not None]
+    return [float(np.abs(x).sum(axis=1, dtype=float) @ np.arange(len(x)) + y.sum()) for x, y in parts]
+
+
 def _require_same(path: Path, recorded: dict[str, Any], config: dict[str, Any]) -> None:
+    if "groundstate" in config and "groundstate" not in recorded:
+        raise RunFolderError(
+            f"resume: {path} was written by an earlier version of groundstate, in another format; resume it with that "
+            "version, or name another folder"
+        )
     for name in [*config, *recorded]:
         if name not in _MAY_CHANGE and recorded.get(name) != _as_json(config.get(name)):
             raise RunFolderError(

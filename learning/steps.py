@@ -158,6 +158,11 @@ class Epochs(abc.ABC):
         self.initial: Any = self._begin(system, optimiser)
 
     @property
+    def estimates(self) -> bool:
+        """Whether the outputs that a step reports are estimated; see `Mover`."""
+        return isinstance(self.rule, Mover) and self.rule.estimates
+
+    @property
     def batches(self) -> int:
         """Steps per epoch."""
         return math.ceil(self.examples.size / self.batch_size)

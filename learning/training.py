@@ -8,7 +8,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -17,17 +17,31 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Array, PRNGKeyArray
+from jax.flatten_util import ravel_pytree
+from jaxtyping import Array, PRNGKeyArray, PyTree
 from tqdm import tqdm
 
 from learning.checkpoint import raw
+from learning.data import Data, Split, number_names
 from learning.evaluation import Evaluation
 from learning.examples import Examples, prepare
+from learning.homeostat import Homeostat
+from learning.prediction import Prediction, predict
 from learning.rule import ConvergenceError, Estimator, Mover
-from learning.run_folder import RunFolder, describe_tree, digest, surroundings
+from learning.run_folder import (
+    RunFolder,
+    Simulation,
+    describe_tree,
+    digest,
+    read_data,
+    read_times,
+    surroundings,
+    version,
+)
 from learning.steps import BenchTrainer, Epochs, Trainer
+from learning.structure import name_of
 from substrates.laboratory.system import PhysicalSystem
-from substrates.substrate import FAILURES, Status, Substrate
+from substrates.substrate import FAILURES, Status, Substrate, split_parameters
 
 _CHUNK_SECONDS = 0.5
 _GROWTH = 8
@@ -43,13 +57,19 @@ class Run:
         history: an array per quantity with one entry per whole epoch: `cost` (mean over the epoch's batches, each
             before its step), `error` (with labels; the part of wrong answers), `residual` (the largest), `unconverged`
             (equilibria, or phases of a mover), and with validation examples `validation_cost`, `validation_error`,
-            `validation_unconverged`.
+            `validation_unconverged`. Costs and errors are those of free outputs. Where a rule on the bench never
+            settles freely (`AgnosticEP`, centred and pessimistic), `estimated_error` stands in place of `error`, and
+            `cost` is estimated in the same way: see `AgnosticEP`.
         epochs: how many whole epochs are done.
         seconds: wall time of all the training that is in the result, over resumes; compilation is included.
         epoch_seconds: wall time of each epoch.
         interrupted: whether Ctrl-C ended it before the epochs that were asked for.
         train, validation, test: evaluations of the trained system, where they were asked for.
         folder: where it was saved, or None.
+        classes: what each output stands for: the names of a data set's classes, the names or the whole numbers that
+            were the labels; None without labels.
+        homeostat: what holds the parameters of a physical system, or None.
+        given: the data, or None while they are in the folder only; see `data`.
     """
 
     substrate: Any
@@ -62,11 +82,43 @@ class Run:
     validation: Evaluation | None = None
     test: Evaluation | None = None
     folder: Path | None = None
+    classes: tuple[Any, ...] | None = None
+    homeostat: Homeostat | None = None
+    given: Data | Split | None = None
+
+    @property
+    def data(self) -> Data | Split:
+        """The data that it learned, in the parts `train`, `validation` and `test`, each a pair (X, Y) or None.
+
+        Labels that were given as names are whole numbers, the places of the names in `classes`. Of a loaded run the
+        data are fetched when first asked for: by `load_data`, or from the folder.
+
+        Raises RunFolderError if the folder does not hold them (see `RunFolder`), DataError if a set cannot be had.
+        """
+        if self.given is None:
+            if self.folder is None:
+                raise ValueError("data: this run knows neither its data nor a folder that holds them")
+            self.given = read_data(self.folder)
+        return self.given
+
+    def predict(self, x: PyTree, *, batch_size: int | None = None, key: PRNGKeyArray | None = None) -> Prediction:
+        """The outputs of the trained system for a batch of inputs, and the `classes` that they stand for.
+
+        Args:
+            x: inputs with a leading axis of n examples, scaled as those that it learned.
+            batch_size, key: as in `learning.predict`.
+
+        Raises ValueError for inputs that do not fit the system.
+        """
+        return predict(
+            self.substrate, x, classes=self.classes, batch_size=batch_size, homeostat=self.homeostat, key=key
+        )
 
     def __repr__(self) -> str:
         ended = ", interrupted" if self.interrupted else ""
         lines = [f"{type(self.substrate).__name__}: {self.epochs} epochs in {self.seconds:.1f} s{ended}"]
-        for name, scale, unit in (("cost", 1, ""), ("error", 100, " %"), ("validation_error", 100, " %")):
+        shown = [("cost", 1, "")] + [(name, 100, " %") for name in ("error", "estimated_error", "validation_error")]
+        for name, scale, unit in shown:
             values = self.history.get(name, np.zeros(0))
             if len(values):
                 label = name.replace("_", " ")
@@ -89,7 +141,7 @@ class TrainingError(ConvergenceError):
 def fit(
     substrate: Any,
     rule: Estimator | Mover,
-    data: tuple[Any, Any],
+    data: tuple[Any, Any] | Data,
     *,
     optimiser: optax.GradientTransformation | None = None,
     epochs: int,
@@ -116,7 +168,8 @@ def fit(
         substrate: the system to train; a `Substrate` is not changed, a `PhysicalSystem` is the one that learns.
         rule: an estimator, which needs an optimiser, or a mover, which must not have one.
         data: (X, Y) with a leading axis of n examples. Y is either integer labels of shape (n,), encoded one-hot to
-            the outputs, or real targets of shape (n, outputs).
+            the outputs, or names of shape (n,), whose classes in alphabetical order are the outputs, or real targets
+            of shape (n, outputs). Or a `Data` of `load_data`, which brings its own validation and test examples.
         optimiser: an optax transformation of the trainable parameters (a tree like the substrate).
         epochs: how many times every example is visited, those of a resumed run included.
         key: all randomness: the order of the examples and what the substrate and the rule draw.
@@ -126,7 +179,7 @@ def fit(
         test: examples evaluated once, at the very end.
         strict: raise TrainingError at the first batch with an unusable equilibrium, rather than count it in the
             history and learn from it all the same; by default what the rule says. A mover sees to it itself.
-        out: a folder that the run is saved in (see `RunFolder`), or None.
+        out: a folder that the run is saved in (see `RunFolder`; `load_run` opens it again), or None.
         resume: go on from the checkpoint in `out`, given the same arguments as at the start; bit for bit what an
             uninterrupted run would have given. More epochs may be asked for. Without a checkpoint the run starts.
         progress: show a bar with cost, error, residual and unconverged equilibria.
@@ -145,18 +198,25 @@ def fit(
     began = time.monotonic()
     _check_arguments(substrate, rule, optimiser, epochs, batch_size, out, resume or config or summary)
     cost = getattr(rule, "cost", None)
-    examples = prepare(substrate, data, cost=cost)
-    validated = None if validation is None else prepare(substrate, validation, "validation", cost)
-    tested = None if test is None else prepare(substrate, test, "test", cost)
+    given, classes = _parts(data, validation, test)
+    examples = prepare(substrate, given.train, cost=cost)
+    validated = None if given.validation is None else prepare(substrate, given.validation, "validation", cost)
+    tested = None if given.test is None else prepare(substrate, given.test, "test", cost)
+    classes = _classes(classes, examples)
     if batch_size is not None and batch_size > examples.size:
         raise ValueError(f"batch_size: wanted at most the {examples.size} examples there are, got {batch_size}")
     on_bench = not isinstance(substrate, Substrate)
     usual = (substrate.spec.copies or 1) if on_bench else min(32, examples.size)
     size = usual if batch_size is None else batch_size
     strict = bool(getattr(rule, "strict", True)) if strict is None else strict
-    folder = None
-    if out is not None:
+    homeostat = getattr(rule, "homeostat", None) if on_bench else None
+    run = Run(substrate, {}, 0, 0.0, np.zeros(0), classes=classes, homeostat=homeostat, given=given)
+    if out is None:
+        folder = None
+    else:
         facts = {
+            "groundstate": version(),
+            "class": name_of(type(substrate)),
             "substrate": describe_tree(substrate),
             "initial_arrays": digest(substrate.read().parameters if on_bench else substrate),
             "rule": eqx.tree_pformat(rule, short_arrays=False),
@@ -169,11 +229,12 @@ def fit(
             **(config or {}),
         }
         folder = RunFolder(out, facts, resume=resume)
-    trainer = (BenchTrainer if on_bench else Trainer)(substrate, rule, optimiser, examples, size, key, strict)
-    session = _Session(trainer, validated, tested, folder, epochs, checkpoint_every, began, summary or {})
-    if resume and folder is not None and folder.has_checkpoint:
-        session.restore()
-    return session.run(progress)
+    with folder or contextlib.nullcontext():
+        trainer = (BenchTrainer if on_bench else Trainer)(substrate, rule, optimiser, examples, size, key, strict)
+        session = _Session(trainer, validated, tested, folder, epochs, checkpoint_every, began, summary or {}, run)
+        if resume and folder is not None and folder.has_checkpoint:
+            session.restore()
+        return session.run(progress)
 
 
 @dataclass
@@ -188,6 +249,7 @@ class _Session:
     checkpoint_every: float
     began: float
     noted: dict[str, Any]
+    outset: Run
     epoch: int = 0
     batch: int = 0
     rows: list[dict[str, Any]] = field(default_factory=list)
@@ -204,8 +266,8 @@ class _Session:
         saved, facts = self.folder.load(self.moving)
         self.moving = self.trainer.restore(saved)
         self.epoch, self.batch, self.rows = facts["epoch"], facts["batch"], facts["rows"]
-        self.epoch_seconds, self.partial_seconds = facts["epoch_seconds"], facts["partial_seconds"]
-        self.seconds_before = facts["seconds"]
+        times = read_times(self.folder.path, self.epoch)
+        self.epoch_seconds, self.partial_seconds, self.seconds_before = times
         if self.epoch + (self.batch > 0) > self.epochs:
             raise ValueError(
                 f"epochs: {self.folder.path} has already done {self.epoch} epochs and {self.batch} batches; ask for "
@@ -215,15 +277,13 @@ class _Session:
     def save(self) -> None:
         if self.folder is None:
             return
-        facts = {
-            "epoch": self.epoch,
-            "batch": self.batch,
-            "rows": self.rows,
+        facts = {"epoch": self.epoch, "batch": self.batch, "rows": self.rows}
+        times = {
             "epoch_seconds": self.epoch_seconds,
             "partial_seconds": self.partial_seconds,
             "seconds": self.seconds,
         }
-        self.folder.save(self.moving, facts)
+        self.folder.save(self.moving, facts, times)
         self.saved = time.monotonic()
 
     @property
@@ -233,6 +293,7 @@ class _Session:
     def run(self, progress: bool) -> Run:
         if self.folder is not None:
             self.folder.begin([self._metrics(i) for i in range(len(self.rows))])
+            self.folder.describe(_simulated(self.outset.substrate), self.outset.classes, self.outset.data)
         with _catch_interrupt() as interrupted, _bar(self, progress) as bar:
             chunk = 1
             while self.epoch < self.epochs and not interrupted.is_set():
@@ -288,12 +349,13 @@ class _Session:
         tally = jax.device_get(self.moving.tally)
         row: dict[str, Any] = {"cost": float(tally.cost) / batches}
         if self.trainer.examples.labelled:
-            row["error"] = int(tally.wrong) / (batches * self.trainer.batch_size)
+            name = "estimated_error" if self.trainer.estimates else "error"
+            row[name] = int(tally.wrong) / (batches * self.trainer.batch_size)
         row |= {"residual": float(tally.residual), "unconverged": int(tally.unconverged)}
         return row
 
     def _metrics(self, epoch: int) -> dict[str, Any]:
-        return {"epoch": epoch + 1, **self.rows[epoch], "seconds": round(self.epoch_seconds[epoch], 4)}
+        return {"epoch": epoch + 1, **self.rows[epoch], "seconds": _known(self.epoch_seconds[epoch])}
 
     def _save_if_due(self) -> None:
         if self.folder is not None and time.monotonic() - self.saved >= self.checkpoint_every:
@@ -336,10 +398,10 @@ class _Session:
         return self.trainer.evaluate(self.moving, examples, jax.random.fold_in(self.trainer.key, _EVALUATION))
 
     def _result(self, interrupted: bool) -> Run:
-        names = dict.fromkeys(name for row in self.rows for name in row)
-        return Run(
+        return replace(
+            self.outset,
             substrate=_copy(self.trainer.system(self.moving)),
-            history={name: np.asarray([row[name] for row in self.rows]) for name in names},
+            history=as_history(self.rows),
             epochs=self.epoch,
             seconds=self.seconds,
             epoch_seconds=np.asarray(self.epoch_seconds),
@@ -377,6 +439,42 @@ class _Session:
         }
 
 
+def as_history(rows: list[dict[str, Any]]) -> dict[str, np.ndarray]:
+    """What the epochs came to, an array for each quantity."""
+    names = dict.fromkeys(name for row in rows for name in row)
+    return {name: np.asarray([row[name] for row in rows]) for name in names}
+
+
+def _parts(data: Any, validation: Any, test: Any) -> tuple[Data | Split, tuple[Any, ...] | None]:
+    """The examples in their parts, labels as numbers, and the classes as far as the data name them."""
+    if isinstance(data, Data):
+        if validation is not None or test is not None:
+            raise ValueError(f"validation, test: the data set {data.name} brings its own; leave them out")
+        return data, data.classes
+    return number_names(Split(data, validation, test))
+
+
+def _classes(named: tuple[Any, ...] | None, examples: Examples) -> tuple[Any, ...] | None:
+    """What each output stands for."""
+    if not examples.labelled:
+        return None
+    outputs = examples.y.shape[1]
+    if named is not None and len(named) != outputs:
+        raise ValueError(f"data: {len(named)} classes want as many outputs, and the system has {outputs}")
+    return tuple(range(outputs)) if named is None else named
+
+
+def _simulated(system: Any) -> Any:
+    """The substrate that a file can describe: the system, or the one whose parameters a physical system shows."""
+    if isinstance(system, Substrate):
+        return system
+    if isinstance(system, Simulation):
+        parameters = ravel_pytree(split_parameters(system.substrate)[0])[0]
+        if np.array_equal(parameters, system.read().parameters):
+            return system.substrate
+    return None
+
+
 def _check_arguments(substrate, rule, optimiser, epochs, batch_size, out, about_folder) -> None:
     if not isinstance(rule, Estimator | Mover):
         raise TypeError(f"rule: wanted an Estimator or a Mover, got {type(rule).__name__}")
@@ -404,6 +502,10 @@ def _check_arguments(substrate, rule, optimiser, epochs, batch_size, out, about_
         raise ValueError(f"batch_size: wanted a whole number, at least 1, got {batch_size!r}")
     if out is None and about_folder:
         raise ValueError("resume, config, summary: they are about the folder of the run; give out=")
+
+
+def _known(seconds: float) -> float | None:
+    return round(seconds, 4) if np.isfinite(seconds) else None
 
 
 def _copy(tree: Any) -> Any:

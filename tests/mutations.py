@@ -210,8 +210,8 @@ MUTATIONS = (
     Mutation(
         "take the vector field for the gradient",
         "learning/reference.py",
-        "matrix = jacobian.T if transpose else jacobian",
-        "matrix = jacobian",
+        "answer.transposed(slope) if transpose else answer.solve(slope)",
+        "answer.solve(slope)",
         f"{CONTRACT}::test_a_vector_field_without_an_energy",
     ),
     Mutation(

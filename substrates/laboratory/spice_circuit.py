@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import re
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
 from typing import Any, Self
 
 import numpy as np
 from jaxtyping import Float
 
 from substrates.classical.resistor.circuit import ResistorCircuit
+from substrates.classical.resistor.network import ResistorNetwork
 from substrates.laboratory.system import (
     LaboratoryError,
     Reading,
@@ -21,7 +24,7 @@ from substrates.laboratory.system import (
     checked_nudge,
 )
 from substrates.solvers.solver import Status
-from substrates.spice.deck import node_number
+from substrates.spice.deck import NetlistError, node_number
 from substrates.spice.live import STOP, LiveDeck, assign_roles
 from substrates.spice.ngspice import LINES_OF_A_LIFE, SpiceEndedError, SpiceProcess
 from substrates.spice.stability import Stability
@@ -51,6 +54,9 @@ class SpiceCircuit:
 
     Every settling starts from scratch, so that the operating point depends on knobs, inputs and nudge alone. When
     ngspice dies it is started anew with everything as it was. Use it in a `with` block, or `close` it.
+
+    There is one circuit, and it holds one input and one nudge at a time: a verb from another thread, while one is at
+    work, raises LaboratoryError; `close` waits. Give each thread a circuit of its own.
 
     Attributes:
         spec: sizes and ranges; knobs and parameters in siemens, inputs and outputs in volts.
@@ -88,7 +94,7 @@ class SpiceCircuit:
         Raises:
             ValueError: for a netlist, a name or a number that makes no such circuit.
             FileNotFoundError: ngspice is not installed.
-            LaboratoryError: ngspice finds no operating point.
+            LaboratoryError: ngspice finds no operating point; says why where the netlist tells (a loop of sources).
         """
         if not (math.isfinite(epsilon) and epsilon >= 0):
             raise ValueError(f"epsilon: wanted a compliance of at least 0 S/V^2, got {epsilon}")
@@ -114,6 +120,7 @@ class SpiceCircuit:
         self._ends = np.array([[node_number(name) for name in resistor.nodes] for resistor in roles.trainable])
         self._output_nodes = np.array([node_number(name) for name in roles.outputs])
         self._nodes = 1 + max(node_number(name) for element in roles.deck.elements for name in element.nodes)
+        self._at_work, self._worker = threading.RLock(), ""
         self._process: SpiceProcess | None = None
         self._sent: Array | None = None
         self._voltages: Array | None = None
@@ -121,7 +128,12 @@ class SpiceCircuit:
         self.status = self.settle()
         if self._voltages is None:
             self.close()
-            raise LaboratoryError("ngspice finds no operating point of the netlist with its inputs at 0 V")
+            failed = "ngspice finds no operating point of the netlist with its inputs at 0 V"
+            try:
+                ResistorNetwork.from_netlist(netlist, inputs=inputs, outputs=outputs)
+            except NetlistError as cause:
+                raise LaboratoryError(f"{failed}: {cause}") from cause
+            raise LaboratoryError(failed)
 
     @classmethod
     def from_netlist(cls, text: str, **options: Any) -> Self:
@@ -143,16 +155,76 @@ class SpiceCircuit:
     # the five verbs
 
     def set_knobs(self, u: Float[Array, "knobs"]) -> None:
-        self._knobs = checked_knobs(self.spec, u)
+        with self._alone("set_knobs"):
+            self._knobs = checked_knobs(self.spec, u)
 
     def clamp(self, x: Float[Array, "inputs"] | None) -> None:
-        self._x = checked_input(self.spec, x)
+        with self._alone("clamp"):
+            self._x = checked_input(self.spec, x)
 
     def nudge(self, target: Float[Array, "outputs"] | None, beta: float) -> None:
-        self._target, self._beta = checked_nudge(self.spec, target, beta)
+        with self._alone("nudge"):
+            self._target, self._beta = checked_nudge(self.spec, target, beta)
 
     def settle(self) -> Status:
         """Waits for the operating point. Raises LaboratoryError, with everything kept, where ngspice fails twice."""
+        with self._alone("settle"):
+            return self._settle()
+
+    def read(self) -> Reading:
+        """What the meters showed when the circuit settled last. Raises LaboratoryError where it did not."""
+        with self._alone("read"):
+            voltages = self._settled_voltages()
+            return Reading(voltages[self._output_nodes], self._parameters.copy(), self._knobs.copy())
+
+    # what a circuit can do besides
+
+    def read_conjugate(self) -> Float[Array, "parameters"]:
+        """dv^2/2 of every trained resistor, V^2: the power of one siemens, halved."""
+        with self._alone("read_conjugate"):
+            voltages = np.append(self._settled_voltages(), 0.0)
+        return (voltages[self._ends[:, 0]] - voltages[self._ends[:, 1]]) ** 2 / 2
+
+    @property
+    def pid(self) -> int | None:
+        """The number of the ngspice process that is alive, None after `close`."""
+        return self._process.pid if self._process is not None and self._process.alive else None
+
+    def close(self) -> None:
+        """Ends ngspice, when it has answered; another `settle` would start it again."""
+        with self._at_work:
+            if self._process is not None:
+                self._process.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *problem: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        spec = self.spec
+        return (
+            f"{type(self).__name__}({spec.knobs.size} knobs, {spec.inputs.size} inputs, {spec.outputs.size} outputs, "
+            f"{self._nodes} nodes, epsilon={self.epsilon:g})"
+        )
+
+    @contextlib.contextmanager
+    def _alone(self, verb: str) -> Iterator[None]:
+        """Refuses a verb while another thread is at one: what it set would be settled under the other's conditions."""
+        name = threading.current_thread().name
+        if not self._at_work.acquire(blocking=False):
+            raise LaboratoryError(
+                f"{verb}: {self._worker} is at work on this circuit, and this is {name}; give each thread a circuit of "
+                "its own, or let one wait for the other"
+            )
+        try:
+            self._worker = name
+            yield
+        finally:
+            self._at_work.release()
+
+    def _settle(self) -> Status:
         values = self._values()
         try:
             report = self._measure(values)
@@ -171,41 +243,6 @@ class SpiceCircuit:
         else:
             self.status = Status.converged if self._is_minimum() else Status.unstable
         return self.status
-
-    def read(self) -> Reading:
-        """What the meters showed when the circuit settled last. Raises LaboratoryError where it did not."""
-        voltages = self._settled_voltages()
-        return Reading(voltages[self._output_nodes], self._parameters.copy(), self._knobs.copy())
-
-    # what a circuit can do besides
-
-    def read_conjugate(self) -> Float[Array, "parameters"]:
-        """dv^2/2 of every trained resistor, V^2: the power of one siemens, halved."""
-        voltages = np.append(self._settled_voltages(), 0.0)
-        return (voltages[self._ends[:, 0]] - voltages[self._ends[:, 1]]) ** 2 / 2
-
-    @property
-    def pid(self) -> int | None:
-        """The number of the ngspice process that is alive, None after `close`."""
-        return self._process.pid if self._process is not None and self._process.alive else None
-
-    def close(self) -> None:
-        """Ends ngspice; another `settle` would start it again."""
-        if self._process is not None:
-            self._process.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *problem: object) -> None:
-        self.close()
-
-    def __repr__(self) -> str:
-        spec = self.spec
-        return (
-            f"{type(self).__name__}({spec.knobs.size} knobs, {spec.inputs.size} inputs, {spec.outputs.size} outputs, "
-            f"{self._nodes} nodes, epsilon={self.epsilon:g})"
-        )
 
     def _values(self) -> Float[Array, "settings"]:
         """The settings of the live deck: inputs, knobs, nudge conductances, nudge currents."""

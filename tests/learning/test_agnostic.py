@@ -1,6 +1,7 @@
 """Agnostic equilibrium propagation: against closed forms, finite differences and its own theorems."""
 
 import itertools
+import json
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -9,6 +10,7 @@ import pytest
 from black_boxes import SpringScale
 from hypothesis import given
 from hypothesis import strategies as st
+from linear_response import LinearResponse
 
 from learning import AgnosticEP, EquilibriumPropagation, IntegralControl, SelfControl, fit
 from learning.agnostic import inside
@@ -318,3 +320,55 @@ def test_all_variants_use_different_nudges():
     assert found == {"optimistic": (0.0, 0.4), "pessimistic": (-0.4, 0.0), "centered": (-0.2, 0.2)}
     assert all(np.isclose(b - a, 0.4) for a, b in found.values())
     assert len(set(itertools.chain(found.values()))) == 3
+
+
+# what a history says of free outputs
+
+
+def free_outputs(rule, x, y, epsilon=1e-4):
+    """What every step reports as free outputs, and the free outputs before it, exactly, of linear springs."""
+    system, told, exact = scale(epsilon), [], []
+    for one, target in zip(x, y, strict=True):
+        exact.append(one @ system.read().parameters)
+        told.append(rule.step(system, one[None], target[None]).output[0, 0])
+    return np.array(told), np.array(exact)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_reported_outputs_are_the_free_ones(variant):
+    x, y = line(12)
+    errors = []
+    for beta in (0.4, 0.2):
+        told, exact = free_outputs(AgnosticEP(beta, variant, precision=1e-4), x, y)
+        errors.append(np.max(np.abs(told - exact)))
+    if variant == "optimistic":  # settled without a nudge
+        np.testing.assert_allclose(errors, 0, atol=1e-5)
+    elif variant == "pessimistic":  # after the step, which falls with beta
+        assert errors[0] < 1e-2
+        np.testing.assert_allclose(errors[1] / errors[0], 1 / 2, atol=0.1)
+    else:  # between two nudges, a parabola
+        assert errors[0] < 0.1
+        np.testing.assert_allclose(errors[1] / errors[0], 1 / 4, atol=0.05)
+
+
+@pytest.mark.parametrize("homeostat", [SelfControl(), IntegralControl()], ids=["compiled", "by verbs"])
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_errors_in_a_history_are_those_of_free_outputs(variant, homeostat, key, tmp_path):
+    """In the first phase all outputs but those of the optimistic variant show another label."""
+    net = LinearResponse(jnp.eye(2), jnp.asarray([0.0, 0.1]))
+    x, labels = np.array([[0.6, 0.4], [0.5, 0.5], [0.65, 0.4], [0.45, 0.5]]), np.array([0, 1, 0, 1])
+    distance = x + np.array([0.0, 0.1]) - np.eye(2)[labels]
+    run = fit(
+        Plant(net, 1e-6, inputs=2), AgnosticEP(0.4, variant, homeostat), (x, labels), epochs=1, key=key,
+        progress=False, out=tmp_path / "run",
+    )  # fmt: skip
+    name, other = ("error", "estimated_error") if variant == "optimistic" else ("estimated_error", "error")
+    assert other not in run.history
+    np.testing.assert_array_equal(run.history[name], [0.0])
+    # the line through (f - b y) / (1 - b) and (f + b y) / (1 + b), b = beta / 2, at no nudge
+    factor = 1 / (1 - 0.2**2) ** 2 if variant == "centered" else 1.0
+    np.testing.assert_allclose(run.history["cost"], factor * np.sum(distance**2) / 2 / len(x), rtol=1e-4)
+    assert name.replace("_", " ") in repr(run)
+    row = json.loads((tmp_path / "run" / "metrics.jsonl").read_text())
+    assert name in row
+    assert other not in row

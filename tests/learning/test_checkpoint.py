@@ -68,6 +68,78 @@ def test_every_flipped_byte_of_data_is_noticed(tmp_path):
             load_checkpoint(path, tree)
 
 
+def outcome(path, tree):
+    """Whether a file loads, and then as what was saved; any error but the clear one comes through."""
+    try:
+        loaded, facts = load_checkpoint(path, tree)
+    except CheckpointError:
+        return False
+    assert facts == {"epoch": 1}
+    np.testing.assert_array_equal(loaded["a"], tree["a"])
+    return True
+
+
+@pytest.mark.filterwarnings("ignore")  # of numpy and zipfile, about what they read
+def test_no_damaged_byte_ends_in_another_error_or_in_other_numbers(tmp_path):
+    path, tree = tmp_path / "c.npz", {"a": jnp.arange(1.0, 4.0)}
+    save_checkpoint(path, tree, {"epoch": 1})
+    content, loads = path.read_bytes(), []
+    for at in range(len(content)):
+        for flip in (0x01, 0xFF):
+            path.write_bytes(content[:at] + bytes([content[at] ^ flip]) + content[at + 1 :])
+            loads.append(outcome(path, tree))
+    assert 0.5 < np.mean(np.logical_not(loads)) < 1  # some bytes, such as dates, mean nothing
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    ("record", "at", "_what"),
+    [
+        (b"PK\x03\x04", 6, "flags"), (b"PK\x03\x04", 8, "compression"), (b"PK\x01\x02", 6, "version"),
+        (b"PK\x01\x02", 8, "flags"), (b"PK\x01\x02", 10, "compression"), (b"PK\x01\x02", 42, "offset"),
+        (b"PK\x05\x06", 10, "entries"), (b"\x93NUMPY", 6, "version"), (b"\x93NUMPY", 8, "length"),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_every_value_of_a_field_of_the_archive_is_survived(tmp_path, record, at, _what):
+    path, tree = tmp_path / "c.npz", {"a": jnp.arange(1.0, 4.0)}
+    save_checkpoint(path, tree, {"epoch": 1})
+    content = path.read_bytes()
+    place = content.index(record) + at
+    loads = []
+    for value in range(256):
+        path.write_bytes(content[:place] + bytes([value]) + content[place + 1 :])
+        loads.append(outcome(path, tree))
+    assert loads[content[place]]
+
+
+@pytest.mark.parametrize("what", ["compression", "encryption"])
+def test_what_zipfile_cannot_read_is_said_like_any_damage(tmp_path, what):
+    path, tree = tmp_path / "c.npz", {"a": jnp.arange(20.0)}
+    save_checkpoint(path, tree, {})
+    content = bytearray(path.read_bytes())
+    directory = content.index(b"PK\x01\x02")
+    content[directory + (10 if what == "compression" else 8)] = 99 if what == "compression" else 1
+    path.write_bytes(content)
+    with pytest.raises(CheckpointError, match=r"c\.npz: truncated or damaged, or no checkpoint .*remove this file"):
+        load_checkpoint(path, tree)
+
+
+def test_equal_trees_are_equal_bytes(tmp_path, monkeypatch):
+    save_checkpoint(tmp_path / "a.npz", TREE, {"epoch": 1})
+    monkeypatch.setattr("time.time", lambda: 2e9)
+    save_checkpoint(tmp_path / "b.npz", TREE, {"epoch": 1})
+    assert (tmp_path / "a.npz").read_bytes() == (tmp_path / "b.npz").read_bytes()
+
+
+def test_another_format_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr("learning.checkpoint._FORMAT", 1)
+    save_checkpoint(tmp_path / "c.npz", TREE, {})
+    monkeypatch.undo()
+    with pytest.raises(CheckpointError, match="wanted format 2, got 1; another version of groundstate wrote it"):
+        load_checkpoint(tmp_path / "c.npz", TREE)
+
+
 def test_pickles_are_refused(tmp_path):
     path = tmp_path / "c.npz"
     np.savez(path, header=np.array([{"a": 1}], dtype=object))

@@ -13,8 +13,9 @@ import jax
 import numpy as np
 import pytest
 
-from learning import catalogue, cli, fit
-from substrates import Plant
+from learning import catalogue, cli, evaluate, fit, load_data, load_run
+from learning.lock import FolderLock
+from substrates import HopfieldNetwork, Plant
 
 PLUGIN = f"{Path(__file__).parent.parent / 'helpers' / 'linear_response.py'}:LinearResponse"
 
@@ -118,6 +119,36 @@ def test_resume(command):
     code, _, err = train(command, "--out", "parts")
     assert code == 2
     assert "already holds a run" in err
+
+
+def test_what_it_trained_can_be_used(command):
+    assert train(command, "--out", "run", "--seed", 3, "--validation", 20)[0] == 0
+    run = load_run("run")
+    data = load_data("iris", seed=3, validation=20)
+    assert run.classes == data.classes
+    np.testing.assert_array_equal(run.data.validation[0], data.validation[0])
+    summary = json.loads(Path("run", "summary.json").read_text())
+    right = np.mean(run.predict(data.test[0]).labels == np.asarray(data.classes)[data.test[1]])
+    np.testing.assert_allclose(right, summary["test_accuracy"])
+    assert summary["versions"]["groundstate"] == json.loads(Path("run", "config.json").read_text())["groundstate"]
+
+
+def test_what_it_trained_on_the_bench_can_be_used(command):
+    arguments = ("--rule", "agnostic", "--data", "iris", "--epochs", 1, "--out", "run")
+    assert command("train", "hopfield", *arguments)[0] == 0
+    run = load_run("run")
+    assert isinstance(run.substrate, HopfieldNetwork)
+    summary = json.loads(Path("run", "summary.json").read_text())
+    found = evaluate(run.substrate, run.data.test)
+    np.testing.assert_allclose(found.accuracy, summary["test_accuracy"], atol=0.05)
+
+
+def test_a_folder_that_is_being_written_is_refused(command, tmp_path):
+    held = FolderLock(tmp_path)
+    code, _, err = train(command, "--out", tmp_path)
+    assert code == 2
+    assert f"groundstate: error: out: {tmp_path} is being written by process {os.getpid()}" in err
+    held.release()
 
 
 @pytest.mark.parametrize(

@@ -79,7 +79,10 @@ def contents(folder):
 
 def test_the_folder_holds_the_run(done):
     found = sorted(str(path.relative_to(done)) for path in done.rglob("*") if path.is_file())
-    assert found == ["checkpoint.npz", "config.json", "figures/learning_curve.png", "metrics.jsonl", "summary.json"]
+    assert found == [
+        "checkpoint.npz", "config.json", "data.npz", "figures/learning_curve.png", "metrics.jsonl", "summary.json",
+        "system.npz", "times.json",
+    ]  # fmt: skip
     summary = json.loads((done / "summary.json").read_text())
     assert summary["epochs"] == 2
     assert summary["seconds"] > 0
@@ -105,6 +108,40 @@ def test_seconds_add_up(tmp_path):
     second = train(tmp_path / "run", resume=True, epochs=3)
     assert second.seconds > first.seconds - 1.0  # the figure is drawn after the last checkpoint
     np.testing.assert_array_equal(second.epoch_seconds[:2], first.epoch_seconds)
+
+
+def test_equal_runs_write_equal_files(done, tmp_path):
+    train(tmp_path / "run")
+    for name in ("checkpoint.npz", "config.json", "system.npz", "data.npz"):
+        assert (tmp_path / "run" / name).read_bytes() == (done / name).read_bytes()
+
+
+def test_the_seconds_may_be_lost_but_not_damaged(tmp_path):
+    train(tmp_path / "run")
+    (tmp_path / "run" / "times.json").write_text('{"epoch_seconds": 3}')
+    with pytest.raises(CheckpointError, match=r"times\.json: damaged .* remove this file"):
+        train(tmp_path / "run", resume=True, epochs=3)
+    (tmp_path / "run" / "times.json").unlink()
+    run = train(tmp_path / "run", resume=True, epochs=3)
+    assert np.isnan(run.epoch_seconds).tolist() == [True, True, False]
+    rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert [row["seconds"] is None for row in rows] == [True, True, False]
+
+
+def test_another_version_may_resume(tmp_path, monkeypatch):
+    train(tmp_path / "run")
+    monkeypatch.setattr("learning.training.version", lambda: "9.9")
+    train(tmp_path / "run", resume=True, epochs=3)
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["groundstate"] == "9.9"
+
+
+def test_a_folder_of_an_earlier_version_is_refused_by_name(tmp_path):
+    train(tmp_path / "run")
+    path = tmp_path / "run" / "config.json"
+    old = {name: value for name, value in json.loads(path.read_text()).items() if name not in ("groundstate", "class")}
+    path.write_text(json.dumps(old))
+    with pytest.raises(RunFolderError, match="was written by an earlier version of groundstate"):
+        train(tmp_path / "run", resume=True)
 
 
 def test_an_existing_run_is_not_overwritten(done):

@@ -13,8 +13,11 @@ from spice_circuits import KINDS, circuit
 from substrates.classical.resistor import ResistorCircuit
 from substrates.classical.resistor.elements import Shockley
 from substrates.classical.resistor.network import ResistorNetwork
-from substrates.spice import deck as deck_module
-from substrates.spice.deck import NetlistError, parse_deck, parse_number, write_deck
+from substrates.spice import lines as lines_module, reader as reader_module
+from substrates.spice.deck import write_deck
+from substrates.spice.expression import parse_number
+from substrates.spice.lines import NetlistError
+from substrates.spice.reader import parse_deck
 
 from_netlist, read_netlist = ResistorNetwork.from_netlist, ResistorNetwork.read_netlist
 to_netlist = ResistorCircuit.to_netlist

@@ -8,6 +8,7 @@ one that shows its current; a negative resistor is an E onto a positive one whos
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import Collection, Sequence
 from typing import Any, NamedTuple
@@ -125,7 +126,7 @@ def _with_ammeters(
         chain = [minus, *ends[1:], ends[0]]
     else:
         chain, left = [at(plus), *ends], source._replace(nodes=(ends[-1], at(minus)))
-    for user, start, end in zip(users, chain, chain[1:], strict=True):
+    for user, (start, end) in zip(users, itertools.pairwise(chain), strict=True):
         control, gain = (user.nodes, user.value) if user.kind == "f" else ((GROUND, f"{user.name}#ohms"), 1.0)
         controlled.append(Controlled((end, start, *control), 0.0, gain))
     return left

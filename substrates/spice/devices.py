@@ -170,8 +170,8 @@ def _sheet(line: Line, model: Model | None, numbers: dict[str, float]) -> float:
         if math.isnan(flat):
             raise line.error("its model does not determine its resistance; give ohms, or R, or RSH with l and w")
         return flat
-    width = numbers.get("w", model.number("defw", 1e-5)) - model.number("narrow", 0.0)
-    length = numbers["l"] - model.number("short", 0.0)
+    width = numbers.get("w", model.number("defw", 1e-5)) - 2 * model.number("narrow", 0.0)
+    length = numbers["l"] - 2 * model.number("short", 0.0)
     if width <= 0 or length <= 0:
         raise line.error("wanted a length and a width that are left positive by SHORT and NARROW")
     return sheet * length / width

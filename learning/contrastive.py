@@ -62,7 +62,7 @@ class EquilibriumPropagation(Estimator):
     def __call__(self, substrate: Substrate, x: PyTree, y: PyTree, *, key: PRNGKeyArray | None = None) -> Estimate:
         y = ready_targets(substrate, x, y, self.cost, key)
         estimate = _compiled(jax.tree.map(jnp.asarray, self), substrate, x, y, key)
-        return require_usable(estimate) if self.strict else estimate
+        return require_usable(estimate, substrate) if self.strict else estimate
 
 
 def estimate_by_contrast(

@@ -17,6 +17,7 @@ from substrates.substrate import (
     Equilibrium,
     Substrate,
     check_finite,
+    make_room,
     parameter_dtype,
     relax_batch,
     same_batch,
@@ -109,6 +110,7 @@ def ready_targets(substrate: Substrate, x: PyTree, y: PyTree, cost: Cost | None,
     Raises ValueError.
     """
     same_batch(x=x, y=y)
+    make_room(substrate, x, y)
     if takes_own_targets(cost):
         return y
     check_finite("y", y)

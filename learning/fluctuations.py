@@ -48,7 +48,7 @@ class FluctuationResponse(Estimator):
             raise ValueError("key: wanted a key, which draws the thermal samples, got None")
         y = ready_targets(substrate, x, y, self.cost, key)
         estimate = _compiled(jax.tree.map(jnp.asarray, self), substrate, x, y, key)
-        return require_usable(estimate) if self.strict else estimate
+        return require_usable(estimate, substrate) if self.strict else estimate
 
 
 @eqx.filter_jit

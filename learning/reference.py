@@ -12,8 +12,7 @@ from jaxtyping import Array, Bool, PRNGKeyArray, PyTree
 from learning.costs import SquaredError
 from learning.examples import free_phase, ready_targets
 from learning.rule import ConvergenceError, Estimate, Estimator, require_usable
-from substrates.solvers.implicit import is_symmetric, response
-from substrates.substrate import Cost, Substrate, as_tree, fit_target, split_parameters
+from substrates.substrate import Cost, Substrate, as_tree, fit_target, is_symmetric, response, split_parameters
 
 
 class ImplicitGradient(Estimator):
@@ -48,7 +47,7 @@ class ImplicitGradient(Estimator):
         cost = jnp.mean(jax.vmap(self.cost)(output, y))
         gradient, exists = response_gradient(substrate, free.state, x, y, self.cost)
         estimate = Estimate(gradient, cost, output, (free,), relaxations=1)
-        return _require_response(require_usable(estimate), jnp.all(exists)) if self.strict else estimate
+        return _require_response(require_usable(estimate, substrate), jnp.all(exists)) if self.strict else estimate
 
 
 def response_gradient(

@@ -97,7 +97,7 @@ class Mover(eqx.Module):
         return False
 
 
-def require_usable(estimate: Estimate) -> Estimate:
+def require_usable(estimate: Estimate, substrate: Substrate) -> Estimate:
     """The same estimate, unless one of its equilibria is unusable: then ConvergenceError, also from compiled code."""
     bad = estimate.unusable
     if isinstance(bad, Tracer):
@@ -108,7 +108,7 @@ def require_usable(estimate: Estimate) -> Estimate:
             "or learn from it all the same with strict=False",
         )
     if bad > 0:
-        raise ConvergenceError(describe_failure(estimate))
+        raise ConvergenceError(f"{describe_failure(estimate)} {substrate.undecided()}".strip())
     return estimate
 
 

@@ -315,7 +315,10 @@ class _Session:
             if kinds
             else f"the cost is {float(tally.cost)}. Choose a smaller learning rate or beta"
         )
-        self._raise(f"epoch {self.epoch + 1}, batch {reached} of {self.trainer.batches}: {what}.", before)
+        system = self.trainer.system(self.moving)
+        undecided = system.undecided() if kinds and isinstance(system, Substrate) else ""
+        where = f"epoch {self.epoch + 1}, batch {reached} of {self.trainer.batches}"
+        self._raise(f"{where}: {what}. {undecided}{'.' if undecided else ''}".strip(), before)
 
     def _raise(self, what: str, before: Any, cause: Exception | None = None) -> NoReturn:
         """Raises with the system as it was before the bad batch, or before the chunk if it is no longer finite."""

@@ -303,6 +303,11 @@ def explained(labels: Sequence[Hashable]) -> Iterator[None]:
         raise ValueError(f"{error} (nodes are numbered in the order of the graph: {first}{more})") from None
 
 
+def abridged(names: Sequence[Any]) -> str:
+    """The first eight of some names, and how many more there are."""
+    return ", ".join(map(str, names[:8])) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
+
+
 def number_of_node(name: str, node: Any, n: int, labels: Sequence[Hashable] | None, *, ground: bool = False) -> int:
     """The number of a node that is given as the network was built: by its label, or else by its number.
 

@@ -37,9 +37,10 @@ from substrates.parameters import (
     parameter_dtype,
     split_parameters,
 )
+from substrates.room import make_room
 from substrates.solvers.batching import relax_batch, relax_phases, same_batch
 from substrates.solvers.generic import DescendThenPolish
-from substrates.solvers.implicit import equilibrium
+from substrates.solvers.implicit import equilibrium, is_symmetric, response
 from substrates.solvers.joint import Control, JointEquilibrium, relax_alternately
 from substrates.solvers.meeting import meeting_forces, or_largest, products, row_sizes, shown
 from substrates.solvers.solver import (
@@ -68,10 +69,13 @@ __all__ = [
     "check_finite",
     "fit_target",
     "fixed",
+    "is_symmetric",
+    "make_room",
     "match_paths",
     "parameter_dtype",
     "relax_batch",
     "relax_phases",
+    "response",
     "same_batch",
     "split_parameters",
     "takes_own_targets",
@@ -273,6 +277,7 @@ class Substrate(eqx.Module):
         Raises ValueError for a target that does not have the shape of the outputs (see `Nudge`), and for what the
         system or the solver cannot do: a complex beta where nothing is `holomorphic`, a pin where none can be held.
         """
+        make_room(self, x, nudge, start)
         chosen: Solver = self.solver if solver is None else solver
         self.check_input(x)
         _refuse_nudge(self, chosen, nudge)
@@ -385,6 +390,12 @@ class Substrate(eqx.Module):
             f"{cls.__name__} does not say how to build itself for a data set: define "
             "for_task(n_inputs, n_outputs, *, sizes=None, key)"
         )
+
+    def undecided(self) -> str:
+        """A sentence on what these parameters leave undecided, for the errors of whoever trained them; "" for nothing
+        that is known. It is asked outside compiled code.
+        """
+        return ""
 
     def training_defaults(self) -> dict[str, Any]:
         """What the command trains this system with where nothing else is asked for: any of these.

@@ -8,9 +8,10 @@ os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 
 import jax
 import pytest
-from compile_times import CompileTimes, memory_maps
+from compile_times import CompileTimes
 from hypothesis import HealthCheck, settings
 
+from substrates import room
 from substrates.session import keep_compiled
 
 with warnings.catch_warnings(action="always"):  # without the folder the tests take longer, and that is all
@@ -48,11 +49,10 @@ def _room_for_programs():
 def crowded():
     """Whether compiled programs take an eighth of the memory, or a third of the memory maps that Linux allows.
 
-    A program takes some fifty maps, so that a thousand fill a process. Without /proc there is no telling.
+    Without /proc there is no telling.
     """
     try:
-        limit = int(Path("/proc/sys/vm/max_map_count").read_text())
         pages = int(Path("/proc/self/statm").read_text().split()[1])
     except OSError:
         return True
-    return memory_maps() > limit / 3 or pages > os.sysconf("SC_PHYS_PAGES") / 8
+    return room.crowded() or pages > os.sysconf("SC_PHYS_PAGES") / 8

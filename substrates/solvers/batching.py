@@ -12,6 +12,7 @@ from jax.custom_batching import custom_vmap
 from jaxtyping import Array, Bool, PRNGKeyArray, PyTree
 
 from substrates.nudge import Nudge, Pin, batch_axes
+from substrates.room import make_room
 from substrates.solvers.solver import Equilibrium
 
 T = TypeVar("T")
@@ -112,6 +113,7 @@ def relax_batch(
     if isinstance(nudges, Nudge):
         acting |= {"about": nudges.about, "beta": nudges.beta if jnp.ndim(nudges.beta) == 1 else None}
     same_batch(xs=xs, **acting, starts=starts, keys=keys)
+    make_room(substrate, xs, nudges, starts)
     return _settle_batch(substrate, xs, jax.tree.map(jnp.asarray, nudges), starts, keys)
 
 

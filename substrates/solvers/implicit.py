@@ -25,9 +25,9 @@ RANK = 100
 """Pivots below so many rounding errors per variable are none."""
 
 NO_ANSWER = (
-    "relax: the equilibrium does not move smoothly with what was differentiated: it did not converge, or the Jacobian of "
-    "its stationarity is singular along the change. Look at its status; a state that is tied, indifferent or at a corner "
-    "has no derivative"
+    "relax: the equilibrium does not move smoothly with what was differentiated: it did not converge, or the Jacobian "
+    "of its stationarity is singular along the change. Look at its status; a state that is tied, indifferent or at a "
+    "corner has no derivative"
 )
 
 Field = Callable[[Inexact[Array, " n"]], Inexact[Array, " m"]]

@@ -4,11 +4,12 @@
 """
 
 import collections
-import contextlib
 import time
 
 import jax
 import pytest
+
+from substrates.room import memory_maps
 
 KINDS = {
     "/jax/core/compile/jaxpr_trace_duration": "tracing",
@@ -17,13 +18,6 @@ KINDS = {
     "/jax/compilation_cache/cache_retrieval_time_sec": "loading",
 }
 COLUMNS = ("seconds", *KINDS.values(), "programs", "kept", "maps")
-
-
-def memory_maps():
-    """How many memory maps this process has; 0 where there is no /proc that tells."""
-    with contextlib.suppress(OSError), open("/proc/self/maps") as lines:
-        return sum(1 for _ in lines)
-    return 0
 
 
 class CompileTimes:

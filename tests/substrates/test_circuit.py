@@ -314,3 +314,29 @@ def test_networks_on_graphs_and_in_layers_stand_on_one_base():
     assert jax.tree.structure(layered) == jax.tree.structure(
         ResistorNetwork.layered((2, 3, 1), key=jax.random.key(1))
     )  # so that both run in one compiled program
+
+
+def test_resistance_distances_are_those_of_networkx():
+    club = nx.karate_club_graph()
+    for edge in club.edges.values():
+        edge["conductance"] = float(edge["weight"])
+    net = ResistorNetwork.from_networkx(club, inputs=[0, 33], outputs=[5])
+    wanted = nx.resistance_distance(club, weight="conductance", invert_weight=False)
+    wanted = np.array([[wanted[a][b] for b in club] for a in club])
+    np.testing.assert_allclose(net.resistance_distances(), wanted, rtol=1e-12, atol=1e-12)
+    # between driven nodes an ohmmeter sees the sources alone
+    assert float(net.effective_resistance(0, 33)) == 0.0
+
+
+@given(g=st.lists(st.floats(-12, 12), min_size=4, max_size=4).map(lambda powers: 10.0 ** np.array(powers)))
+def test_resistance_distances_of_a_chain_add_up(g):
+    net = ResistorNetwork.from_edges([(0, 1), (1, 2), (3, -1), (4, -1)], inputs=[0], outputs=[1], conductance=g)
+    found = np.asarray(net.resistance_distances())
+    apart = 1 / g[:1] + 1 / g[1:2]
+    np.testing.assert_allclose([found[0, 1], found[0, 2], found[3, 4]], [1 / g[0], *apart, 1 / g[2] + 1 / g[3]], 1e-12)
+    assert np.all(np.isinf(found[:3, 3:]))
+
+
+def test_resistance_distances_know_a_resistor_that_does_not_conduct():
+    net = ResistorNetwork.from_edges([(0, 1), (1, 2)], inputs=[0, 2], outputs=[1], conductance=np.array([1.0, 0.0]))
+    np.testing.assert_array_equal(net.resistance_distances()[0], [0.0, 1.0, np.inf])

@@ -77,9 +77,9 @@ def test_a_pinned_state_answers_to_its_pin_and_its_input(derivative):
     pinned = jnp.array([0.3])
     for given in (0, 1):
         found = derivative(state, given)(x, pinned)
-        wanted = np.empty(found.shape)
-        for k in range(wanted.shape[1]):
-            shift = STEP * jnp.eye(wanted.shape[1])[k]
+        wanted, size = np.empty(found.shape), (x, pinned)[given].size
+        for k in range(size):
+            shift = STEP * jnp.eye(size)[k]
             ends = [(x + s * shift, pinned) if given == 0 else (x, pinned + s * shift) for s in (1, -1)]
             wanted[:, k] = (state(*ends[0]) - state(*ends[1])) / (2 * STEP)
         np.testing.assert_allclose(found, wanted, atol=1e-9)

@@ -89,7 +89,7 @@ class Objective(eqx.Module):
             curvature = slopes.T @ bend @ slopes
             if apart is not None:
                 turns = topology.read_slopes.astype(flat.dtype)
-                blocks = dataclasses.replace(apart, tension=-felt).blocks(jnp.zeros_like(felt))
+                blocks = dataclasses.replace(apart, tension=-felt).blocks
                 curvature += jnp.tensordot(turns, blocks @ turns, ((0, 1), (0, 1)))
         scale = jnp.where(scale > 0, scale, 1.0)
         spacing = jnp.mean(jnp.maximum(net.rest_length, found.springs.length))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
@@ -39,13 +40,6 @@ def connected(
     pairs = _pairs("edges", edges, count)
     if not len(pairs):
         raise ValueError("edges: wanted at least one spring, got none")
-    least = _LEAST_LENGTH * np.max(np.ptp(places, axis=0))
-    short = np.flatnonzero(_apart(places, pairs) <= least)
-    if short.size:
-        raise ValueError(
-            f"positions: wanted joined nodes apart, got nodes {pairs[short[0]].tolist()} of spring {short[0]} at the "
-            "same place, where a spring has no direction: move one of them"
-        )
     coordinate = _Coordinates(count, dim)
     held = coordinate.several("clamped", clamped)
     moves = coordinate.weighted("inputs", inputs, whole=True)
@@ -64,7 +58,7 @@ def connected(
         raise ValueError("outputs: wanted at least one, got none")
     if reading == "distance":
         read_map, read_pairs = None, _pairs("outputs", outputs, count)
-        if np.any(_apart(places, read_pairs) <= least):
+        if np.any(_apart(places, read_pairs) <= _least_length(places)):
             raise ValueError("outputs: wanted nodes apart for a distance, got two at the same place: move one of them")
     else:
         reads = coordinate.weighted("outputs", outputs, whole=False)
@@ -79,24 +73,28 @@ def fields(
     loads: Mapping[int, Any] | None,
     stiffness_floor: float | None,
     rest_length_floor: float | None,
+    tension_only: Any,
     floppy: bool,
 ) -> dict[str, Any]:
     """The fields of an `ElasticNetwork`; see `ElasticNetwork.from_edges`."""
     m = len(topology.edges)
+    topology = dataclasses.replace(topology, ropes=_ropes(tension_only, m))
     k = _numbers("stiffness", stiffness, m, "newtons per metre")
     lengths = _apart(topology.reference, topology.edges) if rest_length is None else rest_length
-    lengths = _numbers("rest_length", lengths, m, "metres", k.dtype)
+    lengths = _numbers("rest_length", lengths, m, "metres", k.dtype, zero=True)
+    ideal = np.asarray(lengths) == 0
+    _refuse_no_direction(topology, ideal)
     built = {
         "stiffness": k,
         "rest_length": lengths,
         "topology": topology,
         "load": _loads(loads, topology.n, topology.dim, k.dtype),
         "stiffness_floor": _floor("stiffness_floor", stiffness_floor, k),
-        "rest_length_floor": _floor("rest_length_floor", rest_length_floor, lengths),
+        "rest_length_floor": _floor("rest_length_floor", rest_length_floor, lengths, zero=True),
     }
     if not floppy:
         _refuse_loose_parts(topology)
-        _refuse_floppy(topology)
+        _refuse_floppy(topology, ideal)
     return built
 
 
@@ -249,25 +247,51 @@ def _pairs(name: str, pairs: Any, n: int) -> np.ndarray:
     return array.astype(int)
 
 
-def _numbers(name: str, values: Any, count: int, unit: str, dtype: Any = None) -> jax.Array:
+def _numbers(name: str, values: Any, count: int, unit: str, dtype: Any = None, zero: bool = False) -> jax.Array:
     array = arguments.one_each(name, values, count, "spring", dtype=dtype, finite=False)
-    wrong = np.flatnonzero(~(np.isfinite(np.asarray(array)) & (np.asarray(array) > 0)))
+    numbers = np.asarray(array)
+    wrong = np.flatnonzero(~(np.isfinite(numbers) & ((numbers >= 0) if zero else (numbers > 0))))
     if wrong.size:
+        wanted = "finite numbers, none negative," if zero else "positive finite numbers"
         raise ValueError(
-            f"{name}: wanted positive finite numbers of {unit}, got {np.asarray(array)[wrong[:5]].tolist()} on springs "
+            f"{name}: wanted {wanted} of {unit}, got {numbers[wrong[:5]].tolist()} on springs "
             f"{wrong[:5].tolist()}: raise them or remove the springs"
         )
     return array
 
 
-def _floor(name: str, floor: float | None, values: jax.Array) -> float:
+def _floor(name: str, floor: float | None, values: jax.Array, zero: bool = False) -> float:
     least = float(np.min(values))
     if floor is None:
         return 1e-3 * least
     arguments.refuse_complex(name, floor)
-    if not (np.isfinite(floor) and 0 < floor <= least * (1 + 1e-6)):
-        raise ValueError(f"{name}: wanted a positive number not above the smallest value, {least:g}, got {floor}")
+    if not (np.isfinite(floor) and (floor > 0 or (zero and floor == 0)) and floor <= least * (1 + 1e-6)):
+        wanted = "0 or a positive number" if zero else "a positive number"
+        raise ValueError(f"{name}: wanted {wanted} not above the smallest value, {least:g}, got {floor}")
     return float(floor)
+
+
+def _least_length(places: np.ndarray) -> float:
+    return _LEAST_LENGTH * float(np.max(np.ptp(places, axis=0)))
+
+
+def _refuse_no_direction(topology: Topology, ideal: np.ndarray) -> None:
+    short = np.flatnonzero((_apart(topology.reference, topology.edges) <= _least_length(topology.reference)) & ~ideal)
+    if short.size:
+        raise ValueError(
+            f"positions: wanted joined nodes apart, got nodes {topology.edges[short[0]].tolist()} of spring {short[0]} "
+            "at the same place, where a spring has no direction: move one of them, or give it the rest length 0"
+        )
+
+
+def _ropes(tension_only: Any, m: int) -> np.ndarray | None:
+    chosen = np.asarray(tension_only)
+    if chosen.dtype != bool or chosen.shape not in ((), (m,)):
+        raise ValueError(
+            f"tension_only: wanted True or False, or one of them for each of the {m} springs, got {chosen.dtype} of "
+            f"shape {chosen.shape}"
+        )
+    return np.broadcast_to(chosen, (m,)).copy() if chosen.any() else None
 
 
 def _loads(loads: Mapping[int, Any] | None, n: int, dim: int, dtype: Any) -> jax.Array | None:
@@ -296,11 +320,14 @@ def _refuse_loose_parts(topology: Topology) -> None:
         )
 
 
-def _refuse_floppy(topology: Topology) -> None:
-    """Refuses a network whose springs, without pre-stress, leave some motion free."""
+def _refuse_floppy(topology: Topology, ideal: np.ndarray) -> None:
+    """Refuses a network whose springs, without pre-stress, leave some motion free; those without a rest length hold
+    every way.
+    """
     # whether a motion stretches a spring is a matter of directions alone
     one = np.ones(len(topology.edges))
-    outer, _, _ = sparse_factor.spring_parts(topology, (one, one, topology.reference))
+    outer, identity, _ = sparse_factor.spring_parts(topology, (one, one, topology.reference))
+    outer = np.where(ideal[:, None, None], identity, outer)
     shift = -_LEAST_STRETCH * sparse_factor.node_stiffness(topology, one)
     if sparse_factor.positive_factor(topology, outer, shift, np.float64) is not None:
         return

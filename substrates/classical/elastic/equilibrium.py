@@ -259,7 +259,7 @@ def _walked(
         spent = gone | (steps >= solver.max_steps) | (escapes > ESCAPES)
         anchor = None
         if walk.anchor is not None and outlook.count is not None:
-            here, stale = Anchor(net.stiffness, net.rest_length, at.positions), outlook.count > patience
+            here, stale = Anchor(at.springs.stiffness, net.rest_length, at.positions), outlook.count > patience
             anchor = jax.tree.map(lambda new, old: jnp.where(stale, new, old), here, walk.anchor)
         taken = Walk(
             flat=flat,

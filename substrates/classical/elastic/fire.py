@@ -80,5 +80,5 @@ class FIRE(Solver):
         at = objective.balance(flat)
         if flat.size <= DENSE_SIZE:
             return by_dense_factor(objective, at, found.converged).stability.judged(found)
-        anchor = Anchor(substrate.stiffness, substrate.rest_length, at.positions)
+        anchor = Anchor(at.springs.stiffness, substrate.rest_length, at.positions)
         return by_sparse_factor(objective, at, anchor, found.converged, found.converged).stability.judged(found)

@@ -32,7 +32,9 @@ class ElasticNetwork(Substrate):
 
         E = sum_ij 1/2 k_ij (r_ij - l_ij)^2 - sum_i f_i . x_i,    r_ij = |x_i - x_j|,
 
-    exactly, at any displacement: springs turn, stretch, go slack into compression and buckle. The inputs prescribe
+    exactly, at any displacement: springs turn, stretch, go into compression and buckle; ropes (`tension_only`) only
+    pull, and store nothing where r < l. A spring without a rest length, E = k r^2/2, pulls like a linear one however it
+    turns, and may join nodes at one place. The inputs prescribe
     displacements of chosen nodes or coordinates; other nodes may be clamped. The outputs are displacements, positions,
     or distances between nodes. Stiffnesses and rest lengths are trainable. Build one by `from_edges`, `from_networkx`,
     `lattice`, `packing`, `layered` or `for_task`.
@@ -63,6 +65,11 @@ class ElasticNetwork(Substrate):
 
     solver: ClassVar[Solver] = ElasticEquilibrium()
     training_precision: ClassVar[int] = 64
+
+    @property
+    def holomorphic(self) -> bool:  # type: ignore[override]
+        """Whether no rope can go slack."""
+        return self.topology.ropes is None
 
     def energy(self, state: State, x: Float[Array, "inputs"]) -> Inexact[Array, ""]:
         positions = self.positions(state, x)
@@ -120,8 +127,8 @@ class ElasticNetwork(Substrate):
         return self.topology.inputs
 
     def measure(self, states: State, xs: Float[Array, "batch inputs"], nudges: Nudge | Pin | None = None) -> Self:
-        """dE/dk = (r - l)^2/2 and dE/dl = -k (r - l) of every spring, averaged over the batch."""
-        extensions = jax.vmap(self.extensions)(states, xs)
+        """dE/dk = (r - l)^2/2 and dE/dl = -k (r - l) of every spring that is not slack, averaged over the batch."""
+        extensions = jax.vmap(lambda state, x: self._taut(self.lengths(state, x)))(states, xs)
         return self._observable(jnp.mean(extensions**2, axis=0) / 2, -self.stiffness * jnp.mean(extensions, axis=0))
 
     def contrast(
@@ -143,7 +150,12 @@ class ElasticNetwork(Substrate):
             none = total == 0
             work = jnp.sum((d_plus - d_minus) * (d_plus + d_minus), axis=-1)
             difference = jnp.where(none, 0.0, work / jnp.where(none, 1.0, total))
-            return difference * (total / 2 - self.rest_length), -self.stiffness * difference
+            e_plus, e_minus = (self._taut(length(d)) for d in (d_plus, d_minus))
+            if self.topology.ropes is not None:
+                # where either is slack the extensions are far apart, or both 0
+                slack = self.topology.ropes & ((e_plus == 0) | (e_minus == 0))
+                difference = jnp.where(slack, e_plus - e_minus, difference)
+            return difference * ((e_plus + e_minus) / 2), -self.stiffness * difference
 
         by_stiffness, by_rest_length = jax.vmap(one)(plus, minus, xs)
         return self._observable(jnp.mean(by_stiffness, axis=0), jnp.mean(by_rest_length, axis=0))
@@ -167,12 +179,12 @@ class ElasticNetwork(Substrate):
         return self.lengths(state, x) - self.rest_length
 
     def tensions(self, state: State, x: Float[Array, "inputs"]) -> Inexact[Array, "springs"]:
-        """k (r - l) of each spring, newtons; negative under compression."""
-        return self.stiffness * self.extensions(state, x)
+        """k (r - l) of each spring, newtons; negative under compression, 0 for a slack rope."""
+        return self.stiffness * self._taut(self.lengths(state, x))
 
     def stored_energy(self, state: State, x: Float[Array, "inputs"]) -> Inexact[Array, "springs"]:
-        """k (r - l)^2/2 of each spring, joules."""
-        return 0.5 * self.stiffness * self.extensions(state, x) ** 2
+        """k (r - l)^2/2 of each spring, joules; 0 for a slack rope."""
+        return 0.5 * self.stiffness * self._taut(self.lengths(state, x)) ** 2
 
     def stress_tensor(
         self, state: State, x: Float[Array, "inputs"], volume: float | None = None
@@ -201,7 +213,7 @@ class ElasticNetwork(Substrate):
 
     def hessian(self, state: State, x: Float[Array, "inputs"]) -> Float[Array, "free free"]:
         """d2E/dstate2, the stiffness against motions of the free coordinates, newtons per metre."""
-        return self.topology.hessian(self._stretch(self.positions(state, x)).blocks(self.stiffness))
+        return self.topology.hessian(self._stretch(self.positions(state, x)).blocks)
 
     def rigidity(self, x: Float[Array, "inputs"] | None = None, state: State | None = None) -> Rigidity:
         """Zero modes, states of self-stress and the Maxwell count, to first order and with pre-stress; see `Rigidity`.
@@ -221,7 +233,9 @@ class ElasticNetwork(Substrate):
             if bool((found.status == Status.out_of_steps) | (found.status == Status.not_finite)):
                 raise ValueError(f"x: wanted an input with an equilibrium, got {found}; give a state to look at that")
             state = jnp.asarray(found.state)
-        return analyse(self.topology, self.stiffness, self.positions(state, x), self.hessian(state, x))
+        positions = self.positions(state, x)
+        acting = self._stretch(positions).stiffness
+        return analyse(self.topology, acting, positions, self.hessian(state, x), self.rest_length)
 
     def draw(
         self,
@@ -316,6 +330,7 @@ class ElasticNetwork(Substrate):
         loads: Mapping[int, Any] | None = None,
         stiffness_floor: float | None = None,
         rest_length_floor: float | None = None,
+        tension_only: Any = False,
         floppy: bool = False,
     ) -> Self:
         """A network on any graph.
@@ -331,11 +346,13 @@ class ElasticNetwork(Substrate):
                 weights, which are summed; for `reading="distance"` pairs of nodes.
             clamped: nodes, or pairs (node, axis), that stay where they are.
             stiffness: of each spring, newtons per metre, shape (m,) or one number; trainable.
-            rest_length: of each spring, metres; by default the distance of its nodes, so that nothing is stressed.
+            rest_length: of each spring, metres; by default the distance of its nodes, so that nothing is stressed. With
+                0 a spring may join nodes at one place.
             reading: "displacement" (from `positions`), "position" or "distance", all in metres.
             loads: {node: force}, dead loads in newtons.
             stiffness_floor, rest_length_floor: the least that training may reach; by default a thousandth of the
                 smallest.
+            tension_only: whether a spring is a rope, which only pulls: True, False, or one of them for each.
             floppy: accept a network whose springs do not hold it rigid to first order, because pre-stress will, or
                 because its zero modes are wanted; relaxations report the zero modes that are left.
 
@@ -344,7 +361,7 @@ class ElasticNetwork(Substrate):
         """
         topology = build.connected(edges, n, positions, inputs, outputs, clamped, reading)
         floors = stiffness_floor, rest_length_floor
-        return cls(**build.fields(topology, stiffness, rest_length, loads, *floors, floppy))
+        return cls(**build.fields(topology, stiffness, rest_length, loads, *floors, tension_only, floppy))
 
     @classmethod
     def from_networkx(
@@ -502,7 +519,12 @@ class ElasticNetwork(Substrate):
         return drive(x.astype(dtype))
 
     def _stretch(self, positions: Inexact[Array, "n dim"]) -> Stretch:
-        return Stretch.of(self.stiffness, self.rest_length, self.topology.vectors(positions))
+        return Stretch.of(self.stiffness, self.rest_length, self.topology.vectors(positions), self.topology.ropes)
+
+    def _taut(self, lengths: Inexact[Array, "springs"]) -> Inexact[Array, "springs"]:
+        """r - l of each spring, 0 for a slack rope."""
+        extensions, ropes = lengths - self.rest_length, self.topology.ropes
+        return extensions if ropes is None else jnp.where(ropes & (extensions < 0), 0, extensions)
 
     def _energy(self, springs: Stretch, positions: Inexact[Array, "n dim"]) -> Inexact[Array, ""]:
         stored = 0.5 * jnp.sum(springs.tension * (springs.length - self.rest_length))

@@ -104,7 +104,7 @@ def _quantity(
 ) -> dict[str, np.ndarray]:
     extension = np.linalg.norm(places[edges[:, 1]] - places[edges[:, 0]], axis=1) - rest_length
     return {
-        "strain": extension / rest_length,
+        "strain": extension / np.where(rest_length > 0, rest_length, np.inf),
         "tension": stiffness * extension,
         "extension": extension,
         "energy": stiffness * extension**2 / 2,

@@ -101,15 +101,16 @@ def analyse(
     stiffness: Float[Array, "springs"],
     positions: Float[Array, "n dim"],
     hessian: Float[Array, "free free"],
+    rest_length: Float[Array, "springs"],
 ) -> Rigidity:
     """The rigidity of a network whose nodes stand somewhere and whose energy has a Hessian there.
 
     Raises:
-        ValueError: for a spring of no length.
+        ValueError: for a spring of no length that has a rest length.
     """
     independent = state_tolerance(stiffness.dtype)
     places, matrix = np.asarray(positions, float), np.asarray(hessian, float)
-    left, values, right = np.linalg.svd(compatibility(topology, places))
+    left, values, right = np.linalg.svd(compatibility(topology, places, np.asarray(stiffness), np.asarray(rest_length)))
     rank = int(np.sum(values > independent * values.max(initial=0.0)))
     root = 1 / np.sqrt(np.asarray(topology.node_stiffness(stiffness), float))
     return Rigidity(
@@ -124,13 +125,16 @@ def analyse(
     )
 
 
-def compatibility(topology: Topology, places: np.ndarray) -> np.ndarray:
-    """C, the extension of each spring per displacement of each free coordinate, shape (springs, free coordinates)."""
+def compatibility(topology: Topology, places: np.ndarray, stiffness: np.ndarray, rest_length: np.ndarray) -> np.ndarray:
+    """C, the extension of each spring per displacement of each free coordinate, shape (springs, free coordinates); 0
+    for a slack rope, and for a spring whose length and rest length are 0, which holds by pre-stress alone.
+    """
     vectors = places[topology.edges[:, 1]] - places[topology.edges[:, 0]]
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    if np.any(lengths == 0):
-        raise ValueError(f"state: wanted joined nodes apart, got spring {int(np.argmin(lengths))} of no length")
-    unit = vectors / lengths
+    short = (lengths[:, 0] == 0) & (rest_length > 0)
+    if np.any(short):
+        raise ValueError(f"state: wanted joined nodes apart, got spring {int(np.argmax(short))} of no length")
+    unit = np.where(stiffness[:, None] > 0, vectors, 0.0) / np.where(lengths > 0, lengths, 1.0)
     whole = np.zeros((len(unit), topology.n, topology.dim))
     spring = np.arange(len(unit))
     whole[spring, topology.edges[:, 1]] = unit

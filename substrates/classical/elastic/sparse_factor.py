@@ -223,13 +223,13 @@ def spring_parts(topology: Topology, springs: Springs) -> tuple[np.ndarray, np.n
 
 
 def _measured(topology: Topology, springs: Springs) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The vector of every spring, its length, and 1 - l/r; 0 for one of no length."""
+    """The vector of every spring, its length, and 1 - l/r; for one of no length 1 where l = 0, else 0."""
     rest_length, positions = (np.asarray(array, float) for array in springs[1:])
     first, second = topology.edges.T
     vectors = positions.take(second, axis=0) - positions.take(first, axis=0)
     lengths = np.sqrt(np.einsum("ij,ij->i", vectors, vectors))
     apart = lengths > 0
-    return vectors, lengths, np.where(apart, 1 - rest_length / np.where(apart, lengths, 1.0), 0.0)
+    return vectors, lengths, np.where(apart, 1 - rest_length / np.where(apart, lengths, 1.0), rest_length == 0)
 
 
 def positive_factor(

@@ -34,13 +34,17 @@ class Stretch(eqx.Module):
         length: of each spring, metres.
         inverse: 1/length; 0 for a spring of no length.
         along: the unit vector from the first node to the second; 0 for a spring of no length.
+        stiffness: k, newtons per metre; 0 for a rope that is slack.
         tension: k (length - rest length), newtons.
+        every_way: k of a spring whose length and rest length are 0, which resists every motion alike; else 0.
     """
 
     length: Inexact[Array, "springs"]
     inverse: Inexact[Array, "springs"]
     along: Inexact[Array, "springs dim"]
+    stiffness: Inexact[Array, "springs"]
     tension: Inexact[Array, "springs"]
+    every_way: Inexact[Array, "springs"]
 
     @classmethod
     def of(
@@ -48,26 +52,31 @@ class Stretch(eqx.Module):
         stiffness: Float[Array, "springs"],
         rest_length: Float[Array, "springs"],
         vectors: Inexact[Array, "springs dim"],
+        ropes: np.ndarray | None = None,
     ) -> Stretch:
-        """The springs along some vectors."""
+        """The springs along some vectors; of `ropes`, shape (m,), those that are True only pull."""
         root, none = _root(vectors)
         lengths, inverse = root - none, (1 - none) / root
-        return cls(lengths, inverse, vectors * inverse[:, None], stiffness * (lengths - rest_length))
+        if ropes is not None:
+            stiffness = jnp.where(ropes & (lengths < rest_length), 0, stiffness)
+        tension, every_way = stiffness * (lengths - rest_length), jnp.where(rest_length == 0, stiffness * none, 0)
+        return cls(lengths, inverse, vectors * inverse[:, None], stiffness, tension, every_way)
 
     @property
     def pulls(self) -> Inexact[Array, "springs dim"]:
         """The force of each spring on its first node, newtons."""
         return self.tension[:, None] * self.along
 
-    def blocks(self, stiffness: Float[Array, "springs"]) -> Inexact[Array, "springs dim dim"]:
+    @property
+    def blocks(self) -> Inexact[Array, "springs dim dim"]:
         """The Hessian of each spring's energy in its vector, K = k n n' + (tension/length) (1 - n n').
 
         The stiffness against sideways motion is negative under compression.
         """
-        across = self.tension * self.inverse
+        across = self.tension * self.inverse + self.every_way
         outer = self.along[:, :, None] * self.along[:, None, :]
         identity = np.eye(self.along.shape[1], dtype=self.along.dtype)
-        return (stiffness - across)[:, None, None] * outer + across[:, None, None] * identity
+        return (self.stiffness - across)[:, None, None] * outer + across[:, None, None] * identity
 
 
 def _root(vectors: Array) -> tuple[Array, Array]:
@@ -98,6 +107,7 @@ class Topology(HashedByContent):
         reading: "displacement", "position" or "distance".
         read_map: for displacements and positions, outputs from all coordinates, shape (outputs, n dim).
         pairs: for distances, the two nodes of each output, shape (outputs, 2).
+        ropes: which springs only pull, shape (m,); None for none.
     """
 
     n: int
@@ -109,6 +119,7 @@ class Topology(HashedByContent):
     reading: str
     read_map: SparseMap | None
     pairs: np.ndarray
+    ropes: np.ndarray | None = None
 
     @functools.cached_property
     def free(self) -> np.ndarray:

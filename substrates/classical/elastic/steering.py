@@ -117,7 +117,7 @@ def by_dense_factor(
     topology, size = objective.net.topology, objective.net.topology.free.size
     threshold = zero_mode_threshold(at.energy.dtype)
     root = 1 / jnp.sqrt(held_by(objective, at))
-    hessian = topology.hessian(at.springs.blocks(objective.net.stiffness))
+    hessian = topology.hessian(at.springs.blocks)
     if at.curvature is not None:
         hessian = hessian.at[np.ix_(objective.read, objective.read)].add(at.curvature)
     balanced = root[:, None] * hessian * root
@@ -156,7 +156,7 @@ def by_sparse_factor(
     Where forces balance and the `last` step was short none that follows is computed: it would be shorter.
     """
     net, topology = objective.net, objective.net.topology
-    blocks = at.springs.blocks(net.stiffness)
+    blocks = at.springs.blocks
     solve = lambda right: _on_host(functools.partial(_solved, topology), right, *jax.tree.leaves(anchor), right)
 
     def product(way):
@@ -172,7 +172,8 @@ def by_sparse_factor(
     none = jnp.zeros((), direction.dtype)
     unknown = (none + jnp.inf, jnp.zeros_like(direction), step, none + jnp.inf)
     curvature = jnp.zeros((0, 0), direction.dtype) if at.curvature is None else at.curvature
-    arrays = *jax.tree.leaves(anchor), net.stiffness, net.rest_length, at.positions, curvature, at.gradient, at.scale
+    here = Anchor(at.springs.stiffness, net.rest_length, at.positions)
+    arrays = *jax.tree.leaves(anchor), *jax.tree.leaves(here), curvature, at.gradient, at.scale
     host = functools.partial(_verdict, topology, objective.read)
     judged = lambda: _on_host(host, unknown, *arrays, at.size, step, wanted & balanced)
     eigenvalue, mode, step, rounding = jax.lax.cond(wanted & balanced, judged, lambda: unknown)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from substrates.columns import activities
+from substrates.places import grid_positions, places_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -35,7 +36,7 @@ def graph(
         spins: of all nodes, shape (n,).
         edges, coupling: the coupled pairs, shape (m, 2), and their J.
         roles: the nodes that are ringed as "inputs" and "outputs".
-        positions: (n, 2) places of the spins; None takes those of a lattice, or asks networkx.
+        positions: (n, 2) places of the spins; None finds some, see `substrates.places`.
         shape: of the lattice that the spins number in C order; () if they form none.
         ax: where to draw; None opens a new figure.
     """
@@ -43,9 +44,9 @@ def graph(
     from matplotlib.collections import LineCollection
 
     n, coupling = len(spins), np.asarray(coupling, float)
-    places = _places(n, edges, shape) if positions is None else np.asarray(positions, float)
-    if places.shape != (n, 2):
-        raise ValueError(f"positions: wanted shape ({n}, 2), one place per spin, got {places.shape}")
+    if positions is None and 1 <= len(shape) <= 2:
+        positions = grid_positions(n // shape[-1], shape[-1])
+    places = places_of(n, edges, "spin", positions)
     if ax is None:
         ax = plt.subplots(figsize=(4.6, 4.0), layout="constrained")[1]
     broken = _broken(spins, edges, coupling)
@@ -129,19 +130,6 @@ def layers(weights: Sequence[Any], copies: int, state: Any = None, x: Any = None
 def _broken(spins: np.ndarray, edges: np.ndarray, coupling: np.ndarray) -> np.ndarray:
     i, j = edges.T
     return coupling * spins[i] * spins[j] < 0
-
-
-def _places(n: int, edges: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    if 1 <= len(shape) <= 2:
-        row, column = np.divmod(np.arange(n), shape[-1])
-        return np.stack([column, -row], axis=1).astype(float)
-    import networkx as nx
-
-    drawn = nx.Graph()
-    drawn.add_nodes_from(range(n))
-    drawn.add_edges_from(edges.tolist())
-    found = nx.kamada_kawai_layout(drawn) if n <= 150 else nx.spring_layout(drawn, seed=0)
-    return np.array([found[node] for node in range(n)])
 
 
 def _colours() -> Any:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from substrates.columns import MOST_NODES_DRAWN_ONE_BY_ONE, activities
+from substrates.places import places_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -38,7 +39,7 @@ def draw_graph(
         phases: of all oscillators, radians, shape (n,); None for a bare picture.
         roles: the oscillators that are "inputs", "references" and "outputs".
         ax: where to draw; None opens a new figure.
-        positions: (n, 2) places of the oscillators; None asks networkx for a layout.
+        positions: (n, 2) places of the oscillators; None finds some, see `places_of`.
 
     Raises:
         ValueError: for positions of another shape.
@@ -46,9 +47,7 @@ def draw_graph(
     import matplotlib.pyplot as plt
     from matplotlib.collections import LineCollection
 
-    places = _layout(n, edges) if positions is None else np.asarray(positions, dtype=float)
-    if places.shape != (n, 2):
-        raise ValueError(f"positions: wanted shape ({n}, 2), one place per oscillator, got {places.shape}")
+    places = places_of(n, edges, "oscillator", positions)
     ax = plt.subplots(figsize=(6.0, 4.6), layout="constrained")[1] if ax is None else ax
     weight = np.asarray(weight, dtype=float)
     strongest = np.abs(weight).max(initial=0) or 1.0
@@ -133,13 +132,3 @@ def _mark_roles(ax: Axes, roles: Mapping[str, Any], places: np.ndarray, size: fl
         legend = ax.legend(handles=handles, loc="upper center", bbox_to_anchor=(0.5, 0.0), ncols=3, frameon=False)
         for handle in legend.legend_handles:
             handle.set_markersize(9)  # type: ignore[union-attr]
-
-
-def _layout(n: int, edges: np.ndarray) -> np.ndarray:
-    import networkx as nx
-
-    drawn = nx.Graph()
-    drawn.add_nodes_from(range(n))
-    drawn.add_edges_from(edges.tolist())
-    layout = nx.kamada_kawai_layout(drawn) if nx.is_connected(drawn) else nx.spring_layout(drawn, seed=0)
-    return np.asarray([layout[node] for node in range(n)])

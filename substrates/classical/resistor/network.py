@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, NamedTuple, Self, Type
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array, Float, Inexact, PRNGKeyArray
 
 from substrates import arguments
@@ -17,6 +18,7 @@ from substrates.classical.resistor.build import NO_IMPEDANCES, circuit_fields, l
 from substrates.classical.resistor.circuit import ResistorCircuit
 from substrates.classical.resistor.elements import Shockley
 from substrates.classical.resistor.layered import LayeredNetwork
+from substrates.classical.resistor.layout import floating_nodes
 from substrates.classical.resistor.linear_solve import conductance_solver
 from substrates.classical.resistor.operating_point import OperatingPoint
 from substrates.classical.resistor.relu import relu_fields
@@ -25,7 +27,7 @@ from substrates.nudge import Nudge, Pin
 from substrates.solvers.solver import left_by_bounds, left_over
 from substrates.spice.netlist import read_circuit
 from substrates.substrate import fixed
-from substrates.wiring import lattice_edges, taken
+from substrates.wiring import connected_parts, lattice_edges, taken
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -230,6 +232,17 @@ class ResistorNetwork(ResistorCircuit):
     def constrained(self) -> Self:
         """The circuit with every conductance at or above the floor."""
         return eqx.tree_at(lambda net: net.conductance, self, jnp.maximum(self.conductance, self.floor))
+
+    def undecided(self) -> str:
+        """Which nodes no conductance holds any more."""
+        floating = floating_nodes(self.topology.layout, np.asarray(self.conductance))
+        if not floating:
+            return ""
+        names = arguments.abridged([node if self.labels is None else self.labels[node] for node in floating])
+        return (
+            f"Nodes {names} float: every resistor on a path from them to an input, a rail or ground has come to a "
+            "conductance of 0. Give the circuit a floor that training may not go below"
+        )
 
     # how to build one
 
@@ -512,7 +525,8 @@ class ResistorNetwork(ResistorCircuit):
         return self.topology.maps.delivered.transpose(self._through(flow))
 
     def effective_resistance(self, a: Hashable, b: Hashable) -> Float[Array, ""]:
-        """The resistance between two nodes with every independent source set to zero, ohms.
+        """The resistance between two nodes with every independent source set to zero, ohms: what an ohmmeter shows in
+        the circuit, 0 between two driven nodes. `resistance_distances` are those of the resistors alone.
 
         Args:
             a, b: labels of nodes where the circuit was built from labels, numbers of nodes elsewhere; -1 is ground,
@@ -523,10 +537,8 @@ class ResistorNetwork(ResistorCircuit):
         """
         if self.topology.count("diodes"):
             raise ValueError("effective_resistance: wanted a linear circuit, got one with diodes")
-        first, second = (
-            arguments.number_of_node(name, node, self.n, self.labels, ground=True)
-            for name, node in (("a", a), ("b", b))
-        )
+        named = (("a", a), ("b", b))
+        first, second = (arguments.number_of_node(name, node, self.n, self.labels, ground=True) for name, node in named)
         probe = np.zeros(self.n + 1)
         probe[first] += 1.0
         probe[second] -= 1.0
@@ -534,6 +546,35 @@ class ResistorNetwork(ResistorCircuit):
         solve = conductance_solver(self.topology, self.conductance.dtype)
         response = solve(self.conductance, self.topology.maps.test.transpose(probe), None).potentials
         return jnp.sum(probe * self.topology.maps.voltages(self._with_sources(response, None)))
+
+    def resistance_distances(self) -> Float[Array, "n n"]:
+        """The resistance between every two nodes through the resistors alone, ohms: no source, rail or diode conducts.
+
+            R_ij = (e_i - e_j)' L^+ (e_i - e_j),
+
+        L being the Laplacian of the conductances, ground among its nodes; infinite where no resistors join two nodes.
+        `effective_resistance` is what an ohmmeter shows in the circuit, sources set to zero.
+
+        Source: Klein and Randic 1993, "Resistance distance".
+        """
+        size, dtype, edges = self.n + 1, self.conductance.dtype, self.edges % (self.n + 1)
+        known = None if isinstance(self.conductance, Tracer) else np.asarray(self.conductance) > 0
+        part = connected_parts(size, edges if known is None else edges[known])
+        apart = part[:, None] != part[None]
+        largest = jnp.max(self.conductance, initial=0.0)
+        unit = jnp.where(largest > 0, largest, 1.0)
+        nodes = jnp.zeros((len(edges), size), dtype)
+        nodes = nodes.at[np.arange(len(edges))[:, None], edges].set(jnp.asarray([1.0, -1.0], dtype))
+        laplacian = (nodes * (self.conductance / unit)[:, None]).T @ nodes
+        # of each part one node is held, the best connected, so that small conductances are not lost beside large ones
+        total = jnp.where(apart, -1.0, jnp.diagonal(laplacian))
+        free = jnp.where(jnp.argmax(total, axis=1) == np.arange(size), 0.0, 1.0)
+        laplacian = free[None] * laplacian * free[:, None] + jnp.diag(1 - free)
+        scale = 1 / jnp.sqrt(jnp.diagonal(laplacian))
+        inverse = jnp.linalg.inv(scale[None] * laplacian * scale[:, None]) * jnp.outer(free * scale, free * scale)
+        own = jnp.diagonal(inverse)
+        found = jnp.where(apart, jnp.inf, (own[:, None] + own[None] - 2 * inverse) / unit)
+        return found[: self.n, : self.n]
 
     def to_circuit(self) -> Self:
         """The network itself, which is one of single elements."""

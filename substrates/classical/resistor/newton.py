@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple, Self, cast
 
 import equinox as eqx
@@ -15,6 +16,9 @@ from substrates.classical.resistor.topology import Circuit, Flow
 from substrates.nudge import Nudge
 from substrates.solvers.certificate import state_tolerance
 from substrates.solvers.solver import Equilibrium, allowed, default_tolerance, judge, judged, left_over, reach
+
+SHORT = 1e9
+"""Diodes that carry so many times what all resistors together could short the sources."""
 
 
 class Penalty(eqx.Module):
@@ -39,7 +43,10 @@ class Penalty(eqx.Module):
 
 
 class Straightened(eqx.Module):
-    """Real diodes whose current goes on along its tangent above a knee, so that no exponential overflows."""
+    """Real diodes whose current goes on along its tangent above a knee, so that no exponential overflows.
+
+    No diode of a circuit with a resistor on every path comes to its knee: those that do short sources.
+    """
 
     law: Any
     knee: Float[Array, ""]
@@ -121,7 +128,7 @@ class NewtonCircuit(eqx.Module):
         return jnp.minimum(jnp.maximum(potentials, self.bounds[0]), self.bounds[1])
 
     def infeasible(self, view: View) -> Array | np.bool_:
-        """Whether bounds cross or voltage sources force a diode, by more than rounding."""
+        """Whether bounds cross or voltage sources force a diode, by more than rounding, or diodes short sources."""
         small, found = default_tolerance(view.potentials.dtype), np.False_
         if self.bounds is not None:
             lower, upper, _ = self.bounds
@@ -129,6 +136,8 @@ class NewtonCircuit(eqx.Module):
         if self.net.topology.maps.held.size:
             drop, span = self.net.across_sources(view.flow)
             found |= jnp.any(drop > small * span)
+        if isinstance(self.law, Straightened):
+            found |= jnp.any(view.flow.diode_drops > self.law.knee)
         return found
 
     @property
@@ -241,7 +250,9 @@ def straightened(diode: Any, ceiling: Any) -> Any:
     """The law of real diodes, straightened far above a ceiling of their currents; None without any."""
     if diode is None or jnp.iscomplexobj(diode.saturation_current):
         return diode
-    knee = diode.emission_voltage * jnp.log1p(1e3 * ceiling / diode.saturation_current)
+    highest = jnp.log(jnp.maximum(ceiling, diode.saturation_current)) - jnp.log(diode.saturation_current)
+    most = 0.75 * float(np.log(float(jnp.finfo(highest.dtype).max)))
+    knee = diode.emission_voltage * jnp.minimum(highest + math.log(SHORT), most)
     return Straightened(diode, knee, diode.current(knee), diode.conductance(knee))
 
 

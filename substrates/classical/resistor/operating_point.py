@@ -79,7 +79,7 @@ def _settle(solver: OperatingPoint, net: Circuit, x: Array, nudge: Any, start: P
     status = Status.where(told, status, Status.zero_mode if net.conservative else Status.unstable)
     if nudged:
         status = Status.where(told | (nudge.beta == 0), status, Status.unstable)
-    if pinned or topology.bounded:
+    if pinned or topology.bounded or net.diode is not None:
         status = Status.where(infeasible, Status.infeasible, status)
     return eqx.tree_at(lambda e: e.status, found, status)
 

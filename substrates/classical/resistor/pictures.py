@@ -10,10 +10,13 @@ import numpy as np
 
 from substrates.classical.resistor.schematic import Schematic, draw_symbols
 from substrates.columns import activities
+from substrates.places import grid_positions, places_of
 from substrates.spice.netlist import Elements
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
+__all__ = ["circuit", "grid_positions", "layers", "network", "voltages"]
 
 INPUT, OUTPUT, RAIL = "#0072B2", "#D55E00", "#009E73"  # Okabe and Ito's colours, apart to every kind of eye
 
@@ -59,16 +62,16 @@ def circuit(
         state: an equilibrium state; None with an x settles the circuit, None without one draws the bare circuit.
         x: the input, shape (inputs,), volts.
         ax: where to draw; None opens a new figure.
-        positions: (n, 2) places of the nodes; None asks networkx for a layout.
+        positions: (n, 2) places of the nodes; None finds some, see `places_of`.
     """
     import matplotlib.pyplot as plt
     from matplotlib.collections import LineCollection, PolyCollection
     from matplotlib.lines import Line2D
 
     state = _settled(net, state, x)
-    places = _layout(net) if positions is None else np.asarray(positions, dtype=float)
-    if places.shape != (net.n, 2):
-        raise ValueError(f"positions: wanted shape ({net.n}, 2), one place per node, got {places.shape}")
+    elements = (net.edges, net.diodes, net.voltage_sources, net.current_sources, net.controlled_sources)
+    pairs = np.concatenate([np.asarray(kind)[:, :2] for kind in elements]).astype(int)
+    places = places_of(net.n, pairs[np.all(pairs >= 0, axis=1)], "node", positions)
     schematic = Schematic(net, places)
     width, height = np.ptp(schematic.corners, axis=0)
     if ax is None:
@@ -210,12 +213,6 @@ def voltages(net: Settled | Circuit, state: Any, x: Any, ax: Axes | None = None)
     return ax
 
 
-def grid_positions(rows: int, columns: int) -> np.ndarray:
-    """Places (rows * columns, 2) of the nodes of a square lattice numbered row by row, the first row on top."""
-    row, column = np.divmod(np.arange(rows * columns), columns)
-    return np.stack([column, -row], axis=1).astype(float)
-
-
 def _settled(net: Settled, state: Any, x: Any) -> Any:
     if state is not None and x is None:
         raise ValueError("x: wanted the input that belongs to the state, got None")
@@ -232,21 +229,6 @@ def _terminals(net: Elements) -> list[tuple[str, tuple[int, ...], str, str]]:
         ("outputs", tuple(net.outputs), "o", OUTPUT),
         ("rails", tuple(net.rails), "D", RAIL),
     ]
-
-
-def _layout(net: Elements) -> np.ndarray:
-    """Places by networkx: exact graph distances (Kamada-Kawai) up to 150 nodes, springs from eigenvectors above."""
-    import networkx as nx
-
-    graph = nx.Graph()
-    graph.add_nodes_from(range(net.n))
-    for pairs in (net.edges, net.diodes, net.voltage_sources, net.current_sources, net.controlled_sources):
-        graph.add_edges_from((int(pair[0]), int(pair[1])) for pair in np.asarray(pairs) if min(pair[0], pair[1]) >= 0)
-    if net.n <= 150:
-        places = nx.kamada_kawai_layout(graph)
-    else:
-        places = nx.spring_layout(graph, pos=nx.spectral_layout(graph), seed=0, iterations=200)
-    return np.array([places[node] for node in range(net.n)])
 
 
 def _number_nodes(ax: Axes, net: Elements, schematic: Schematic, nodes: Any, diameter: float) -> None:

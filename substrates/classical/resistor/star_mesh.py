@@ -30,6 +30,8 @@ def star_mesh(
     Source: the star-mesh transformation, Rosen 1924; that it has no rounding to speak of, Grassmann, Taksar and Heyman
     1985 and O'Cinneide 1993, for Markov chains.
     """
+    if between.shape[0] == 0:
+        return current, grounded.real
     numbers = np.arange(between.shape[0], dtype=np.int32)
     of_node = {"mode": "promise_in_bounds", "wrap_negative_indices": False}
     nonzero = lambda total: total + (total == 0).astype(total.dtype)

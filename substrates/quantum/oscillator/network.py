@@ -556,7 +556,7 @@ class QuantumOscillatorNetwork(Contrasted):
             state: a state; None with an x (or without inputs) settles the network, else it is drawn bare.
             x: the input, shape (inputs,).
             ax: where to draw; None opens a new figure.
-            positions: (n, 2) places of the oscillators; None asks networkx for a layout.
+            positions: (n, 2) places of the oscillators; None finds some, see `substrates.places`.
 
         Raises:
             ValueError: for positions of another shape.

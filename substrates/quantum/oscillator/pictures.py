@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from substrates import arguments
+from substrates.places import places_of
 from substrates.quantum.oscillator.modes import GaussianState
 
 if TYPE_CHECKING:
@@ -29,9 +30,7 @@ def network(
     import matplotlib.pyplot as plt
     from matplotlib.collections import LineCollection
 
-    places = _layout(n, edges) if positions is None else np.asarray(positions, dtype=float)
-    if places.shape != (n, 2):
-        raise ValueError(f"positions: wanted shape ({n}, 2), one place per oscillator, got {places.shape}")
+    places = places_of(n, edges, "oscillator", positions)
     ax = plt.subplots(figsize=(6.0, 4.6), layout="constrained")[1] if ax is None else ax
     stiffness = np.asarray(stiffness, dtype=float)
     strongest = np.abs(stiffness).max(initial=0) or 1.0
@@ -160,13 +159,3 @@ def densities(net: Any, state: GaussianState, ax: Axes | None = None, *, points:
 def _require_fluctuations(net: Any) -> None:
     if net.single.sharp:
         raise ValueError("hbar: wanted fluctuations to draw, got none: hbar and the temperature are 0")
-
-
-def _layout(n: int, edges: np.ndarray) -> np.ndarray:
-    import networkx as nx
-
-    drawn = nx.Graph()
-    drawn.add_nodes_from(range(n))
-    drawn.add_edges_from(edges.tolist())
-    layout = nx.kamada_kawai_layout(drawn) if nx.is_connected(drawn) else nx.spring_layout(drawn, seed=0)
-    return np.asarray([layout[node] for node in range(n)])

@@ -1,0 +1,58 @@
+"""Circuits at the limits of what has an operating point: shorts, nodes that float, amplifiers of any gain."""
+
+import equinox as eqx
+import jax.numpy as jnp
+import networkx as nx
+import numpy as np
+import pytest
+from scipy.optimize import brentq
+
+from learning import EquilibriumPropagation
+from learning.rule import ConvergenceError
+from substrates import ResistorNetwork, Shockley, Status
+
+SILICON = Shockley(jnp.asarray(1e-12), jnp.asarray(0.0258))
+
+
+def shorted(volts, law=SILICON):
+    net = ResistorNetwork.from_edges(
+        [(0, 1)], inputs=[0], outputs=[1], rails={2: 0.0}, conductance=np.ones(1), diodes=[(0, 1), (1, 2)], diode=law
+    )
+    return net, net.relax(jnp.array([volts]))
+
+
+@pytest.mark.parametrize("volts", [5.0, 50.0])
+def test_diodes_that_short_a_source_are_no_circuit_with_a_solution(volts):
+    assert bool(shorted(volts)[1].status == Status.infeasible)
+
+
+def test_diodes_across_a_source_carry_what_their_law_says():
+    net, found = shorted(1.2)
+    left = lambda v: float(SILICON.current(1.2 - v)) + 1.2 - v - float(SILICON.current(v))
+    assert bool(found.converged)
+    assert float(found.state[0]) == pytest.approx(brentq(left, 0.0, 1.2, xtol=1e-15), rel=1e-12)
+    assert float(found.energy) == pytest.approx(float(net.energy(found.state, jnp.array([1.2]))), rel=1e-12)
+
+
+def test_what_training_took_to_zero_is_named():
+    net = ResistorNetwork.from_networkx(
+        nx.Graph([("a", "b"), ("b", "c"), ("b", "tip")]), inputs=["a"], outputs=["c"], conductance=np.ones(3)
+    )
+    assert net.undecided() == ""
+    bare = eqx.tree_at(lambda net: net.conductance, net, jnp.array([1.0, 1.0, 0.0]))
+    with pytest.raises(ConvergenceError, match=r"Nodes tip float: .* conductance of 0\. Give the circuit a floor"):
+        EquilibriumPropagation(0.01)(bare, jnp.ones((1, 1)), jnp.array([[0.2]]))
+
+
+@pytest.mark.parametrize("gain", [1e6, 1e9])
+@pytest.mark.parametrize("diode", [None, SILICON])
+def test_operational_amplifiers_settle_to_the_closed_form(gain, diode):
+    """An inverting amplifier of two equal resistors: v = -x / (1 + 2/gain); a load, or a diode, hangs on its output."""
+    load = {"diodes": [(2, -1)], "diode": diode} if diode else {}
+    edges = [(0, 1), (1, 2)] + ([] if diode else [(2, -1)])
+    net = ResistorNetwork.from_edges(
+        edges, inputs=[0], outputs=[2], conductance=1e-3, controlled_sources=[(2, -1, -1, 1, gain)], **load
+    )
+    found = net.relax(jnp.array([-0.4]))
+    assert bool(found.converged)
+    assert float(net.read(found.state, jnp.array([-0.4]))[0]) == pytest.approx(0.4 / (1 + 2 / gain), rel=1e-12)

@@ -35,8 +35,8 @@ LINEAR = {
     "negative resistance": "t\nV1 a 0 1\nR1 a b 1k\nR2 b 0 -3k\nR3 b c 2k\nR4 c 0 1k\n",
     "inductors and capacitors": "t\nV1 a 0 1\nL1 a b 1m\nR1 b c 1k\nL2 c d 1m\nR2 d 0 1k\nC1 c 0 1u ic=3\n",
     "mutual inductance": ("t\nV1 a 0 1\nR1 a b 1k\nL1 b c 1m\nR2 c 0 2k\nL2 d 0 1m\nR3 d 0 1k\nK1 L1 L2 0.9\n", "t\nV1 a 0 1\nR1 a b 1k\nV9 b c 0\nR2 c 0 2k\nV8 d 0 0\nR3 d 0 1k\n"),
-    "requests": FIXED + ".title other\n.global vdd\n.ic v(b)=5\n.nodeset v(b)=4\n.save v(b)\n.tran 1u 1m\n.ac dec 10 1 1k\n"
-    ".dc V1 0 1 0.1\n.print op v(b)\n.plot op v(b)\n.meas tran x max v(b)\n.op\n",
+    "requests": (FIXED + ".title other\n.global vdd\n.ic v(b)=5\n.nodeset v(b)=4\n.save v(b)\n.tran 1u 1m\n.ac dec 10 1 1k\n"
+    ".dc V1 0 1 0.1\n.print op v(b)\n.plot op v(b)\n.meas tran x max v(b)\n.op\n", FIXED),
     "parameters": "t\n.param b={a*2} a=3k\n.param c='sqrt(a/1k)+b/1k' d=c+1\nV1 x 0 {d}\nR1 x y {a}\nR2 y 0 b\n",
     "functions": "t\n.param x={max(1,2)*min(3,4)+abs(-3)+exp(1)+ln(10)+log(10)+log10(100)+sgn(-3)+int(-2.7)+floor(-2.7)+"
     "ceil(-2.2)+pow(-2,3)+pwr(-2,3)+sin(1)*cos(1)*tan(1)+atan(1)+sqr(3)+nint(2.5)}\nI1 0 a {x}\nR1 a 0 1\n",
@@ -52,17 +52,18 @@ LINEAR = {
     "callers' parameters": "t\n.param g=1k\n.subckt in1 a\nR1 a 0 {g}\n.ends\n.subckt out1 a\n.param g=2k\nX1 a in1\n.ends\nI1 0 a 1m\nX9 a out1\n",
     "global nodes": "t\n.global vdd\nV1 vdd 0 1\n.subckt s a\nR1 vdd a 1k\nR2 a gnd 5k\n.ends\nX1 b s\nR2 b 0 1k\n",
     "models in subcircuits": "t\nV1 a 0 1\nX1 a b s\nR2 b 0 1k\n.subckt s a b\nR1 a b 2k rm\n.model rm R(TC1=0.01)\n.ends\n.temp 37\n",
-    **{
-        f"source {law}": f"t\nV1 a 0 {law}\nR1 a 0 1k\n"
-        for law in (
+    "sources in time": "t\n"
+    + "".join(
+        f"V{k} a{k} 0 {law}\nR{k} a{k} 0 1k\n"
+        for k, law in enumerate((
             "SIN(1 2 1k)", "DC 3 SIN(1 2 1k)", "SIN(1 2 1k 0 0 30)", "SIN(1 2 1k 1m 0 30)", "PULSE(1 2 1u 1n 1n 1u 2u)",
             "EXP(1 2 0 1u)", "PWL(1u 3 2u 4)", "PWL(-1u 3 1u 4)", "SFFM(1 2 1k 3 1 30 40)", "AM(1 2 1k 1k)", "AC 1",
-            "AC 1 0 DC 2", "2 AC 1 30 SIN(1 2 1k)", "", "DC {2*3}", "dc=4",
-        )
-    },
+            "AC 1 0 DC 2", "2 AC 1 30 SIN(1 2 1k)", "", "DC {2*3}", "dc=4", "pulse (1 2 0 1n 1n)", "sin 1 2 1k",
+        ))
+    ),
     "current sources": "t\nI1 0 a SIN(1m 2m 1k)\nR1 a 0 1k\nI2 0 b 1m m=3\nR2 b 0 1k\n",
     "E": FIXED + "E1 c 0 b 0 {2*2}\nR3 c 0 1k\nE2 d c a b -1\nR4 d 0 1k\n",
-    "G": FIXED + "G1 0 c b 0 1m\nR3 c 0 1k\nG2 b c a 0 2m m=2\nG3 b a c 0 -3m\n",
+    "G": FIXED + "G1 0 c b 0 1m\nR3 c 0 1k\nG2 b c a 0 2m m=2\nG3 b a c 0 0.3m\n",
     "a G that is a resistor": FIXED + "G1 b 0 b 0 1m\nG2 a b a b -0.5m\n",
     "F": FIXED + "Vs b c 0\nR3 c 0 1k\nF1 0 d Vs 2\nR4 d 0 1k\nF2 d 0 Vs 0.5 m=2\n",
     "F of a held node": FIXED + "F1 0 b V1 -0.5\nF2 0 d V1 2\nR4 d 0 1k\nR5 a d 3k\n",

@@ -322,26 +322,35 @@ def eliminate(tree: SourceTree, sources: np.ndarray, gain: np.ndarray, name: str
     first = count - len(gain)
     control = scipy.sparse.diags_array(gain) @ incidence(n, sources[:, 2:])
     along = tree.summed_for(control) @ tree.steps
-    loop = (scipy.sparse.eye_array(len(gain)) - along[:, first:]).tocsc()
-    error = CircuitError(
-        f"controlled_sources: wanted sources whose {name}s leave their voltages determined, but together they have no "
-        "single solution: change a gain of their loop",
-        sources[:, :2].ravel(),
-    )
-    try:
-        factors = scipy.sparse.linalg.splu(loop)
-    except RuntimeError:
-        raise error from None
-    inverse = factors.solve(np.eye(len(gain)))
-    if not np.max(np.abs(inverse)) * abs(loop).max() < 1e12:
-        raise error
-    inverse = scipy.sparse.csr_array(inverse)
+    between = along[:, first:].tocoo()
+    coupled = np.unique(np.concatenate([between.row, between.col]))
+    inverse = _inverse(scipy.sparse.eye_array(len(coupled)) - between.tocsr()[coupled][:, coupled])
+    if inverse is None:
+        raise CircuitError(
+            f"controlled_sources: wanted sources whose {name}s leave their voltages determined, but together they have "
+            "no single solution: change a gain of their loop",
+            sources[coupled, :2].ravel(),
+        )
+    inverse = scipy.sparse.block_diag([scipy.sparse.csr_array(inverse), scipy.sparse.eye_array(len(gain) - len(coupled))])
+    order = np.argsort(np.concatenate([coupled, np.setdiff1d(np.arange(len(gain)), coupled)]))
+    inverse = inverse.tocsr()[order][:, order]
     from_potentials = inverse @ (control @ tree.free)
     values = scipy.sparse.hstack([from_potentials, inverse @ along[:, :first], inverse], format="csr")
     independent, controlled = tree.steps[:, :first], tree.steps[:, first:]
     nothing = scipy.sparse.csr_array((n, len(gain)))
     steps = scipy.sparse.hstack([at_roots, independent, nothing]) + controlled @ values
     return (tree.free + tree.summed_from(controlled @ from_potentials)).tocsr(), steps.tocsr()
+
+
+def _inverse(loop: Any) -> np.ndarray | None:
+    """The inverse of a sparse matrix of controlled sources; None where rounding leaves none."""
+    if not loop.shape[0]:
+        return np.zeros((0, 0))
+    try:
+        inverse = scipy.sparse.linalg.splu(loop.tocsc()).solve(np.eye(loop.shape[0]))
+    except RuntimeError:
+        return None
+    return inverse if np.max(np.abs(inverse)) * abs(loop).max() < 1e12 else None
 
 
 def check_sources(layout: Layout, values: Sequence[float | None], name: Callable[[int], str] = str) -> None:

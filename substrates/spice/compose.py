@@ -57,9 +57,7 @@ def composed(deck: Deck, inputs: Collection[str]) -> tuple[list[Element], list[C
                 controlled.append(Controlled(at, element.value))
             else:
                 minus = sensing[reverse.reference].nodes[0]
-                controlled.append(
-                    Controlled((at[0], moved.get(minus, minus), *at[2:]), element.value, reverse.value)
-                )
+                controlled.append(Controlled((at[0], moved.get(minus, minus), *at[2:]), element.value, reverse.value))
         elif element.kind == "g" or (element.kind == "r" and element.value < 0):
             elements += _transconductance(element, at, controlled)
         elif element.kind == "h":
@@ -94,10 +92,10 @@ def _bidirectional(deck: Deck) -> tuple[dict[str, Element], dict[str, Element]]:
     for element in deck.of_kind("f"):
         sense = sources[element.reference]
         forward = ends.get(sense.nodes[1])
-        if sense.value == 0 and senses[sense.name] == 1 and sense.nodes[1] != GROUND and forward is not None:
-            if forward.nodes[2:] == element.nodes:
-                pattern[forward.name] = pattern[element.name] = element
-                sensing[sense.name] = sense
+        alone = sense.value == 0 and senses[sense.name] == 1 and sense.nodes[1] != GROUND
+        if alone and forward is not None and forward.nodes[2:] == element.nodes:
+            pattern[forward.name] = pattern[element.name] = element
+            sensing[sense.name] = sense
     return pattern, sensing
 
 
@@ -132,10 +130,12 @@ def _with_ammeters(
     return left
 
 
-def _transconductance(element: Element, at: Sequence[str], controlled: list[Controlled]) -> list[Element]:
+def _transconductance(element: Element, at: tuple[str, ...], controlled: list[Controlled]) -> list[Element]:
     """A G, or a negative resistor: the resistor that it is, or that it is made of."""
     siemens, ends = (1 / element.value, at * 2) if element.kind == "r" else (element.value, at)
-    part = element._replace(name=f"{element.name}#siemens", letter="r", value=1 / abs(siemens) if siemens else 0.0, own=False)
+    part = element._replace(
+        name=f"{element.name}#siemens", letter="r", value=1 / abs(siemens) if siemens else 0.0, own=False
+    )
     if siemens == 0 or ends[0] == ends[1] or ends[2] == ends[3]:
         return []
     if ends[:2] == ends[2:]:

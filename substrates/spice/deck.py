@@ -1,6 +1,6 @@
 """Circuits of single elements as plain data, and their text as a deck for SPICE.
 
-A deck is data here, never a program; `reader.py` reads one, with all subcircuits flattened and all expressions computed.
+A deck is data here, never a program; `reader.py` reads one, its subcircuits written out, its expressions computed.
 Source of the format: Nagel and Pederson 1973, "SPICE (Simulation Program with Integrated Circuit Emphasis)", and the
 ngspice manual.
 """

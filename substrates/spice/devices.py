@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 from collections.abc import Callable, Sequence
@@ -15,8 +16,12 @@ HARMLESS_RESISTOR_PARAMETERS = ("noisy", "ac", "tol", "pwr")
 """Of a resistor; none of them matters at the operating point."""
 
 HARMLESS_DIODE_PARAMETERS = frozenset(
-    "cjo cj0 cj cjp cjsw vj pb m mj php vjsw mjsw tt fc fcs kf af level cta ctc ctp tpb tm1 tm2 tnoise trs2 tvj".split()
-    + "iave vpk mfg type nbv ibvl nbvl tbv1 tbv2 tcv vpt irms ptot bv_max fv_max id_max te_max pd_max".split()
+    name
+    for names in (
+        "cjo cj0 cj cjp cjsw vj pb m mj php vjsw mjsw tt fc fcs kf af level cta ctc ctp tpb tm1 tm2 tnoise trs2 tvj",
+        "iave vpk mfg type nbv ibvl nbvl tbv1 tbv2 tcv vpt irms ptot bv_max fv_max id_max te_max pd_max",
+    )
+    for name in names.split()
 )
 """Of a diode model: charges, noise and ratings, none of which a direct current feels, and what only goes with BV."""
 
@@ -125,6 +130,18 @@ def _named_numbers(
 
 
 def _resistor(place: Place, line: Line, nodes: tuple[str, ...], rest: Sequence[str]) -> None:
+    plain = len(rest) == 1 and place.model(line, rest[0]) is None
+    ohms = (place.number(line, rest[0]) if plain else _ohms(place, line, rest)) / place.multiplier
+    if ohms == 0:
+        _short(place, line, nodes, "has 0 ohms: a short, a source of 0 volts")
+    elif not (math.isfinite(ohms) and math.isfinite(1 / ohms)):
+        raise line.error("wanted a resistance whose reciprocal float64 holds, or 0 for a short")
+    else:
+        _add(place, line, nodes, ohms)
+
+
+def _ohms(place: Place, line: Line, rest: Sequence[str]) -> float:
+    """The resistance that a line with models, named numbers and temperatures comes to."""
     words, named = arguments(line, rest)
     coefficients = [place.number(line, token) for token in named.pop("tc", [])]
     keys = "r resistance l w m scale temp dtemp tc1 tc2 tce"
@@ -149,16 +166,10 @@ def _resistor(place: Place, line: Line, nodes: tuple[str, ...], rest: Sequence[s
     warmer = numbers.get("temp", place.celsius + numbers.get("dtemp", 0.0)) - nominal
     exponential = of("tce")
     factor = 1.01 ** (exponential * warmer) if exponential else 1 + warmer * (of("tc1") + warmer * of("tc2"))
-    copies = numbers.get("m", 1.0) * place.multiplier
+    copies = numbers.get("m", 1.0)
     if copies <= 0:
         raise line.error("wanted a positive multiplier m")
-    ohms = value * numbers.get("scale", 1.0) * factor / copies
-    if ohms == 0:
-        _short(place, line, nodes, "has 0 ohms: a short, a source of 0 volts")
-    elif not (math.isfinite(ohms) and math.isfinite(1 / ohms)):
-        raise line.error("wanted a resistance whose reciprocal float64 holds, or 0 for a short")
-    else:
-        _add(place, line, nodes, ohms)
+    return value * numbers.get("scale", 1.0) * factor / copies
 
 
 def _sheet(line: Line, model: Model | None, numbers: dict[str, float]) -> float:
@@ -269,7 +280,7 @@ def _at_time_zero(line: Line, function: str, numbers: Sequence[float]) -> float:
         return first + second * math.sin(degrees(5) + index * math.sin(degrees(6)))
     if function == "pwl":
         times, values = numbers[0::2], numbers[1::2]
-        if len(times) != len(values) or any(a >= b for a, b in zip(times, times[1:], strict=False)):
+        if len(times) != len(values) or any(a >= b for a, b in itertools.pairwise(times)):
             raise line.error("wanted pwl(t1 v1 t2 v2 ...) with times that grow")
         after = next((k for k, time in enumerate(times) if time >= 0), len(times) - 1)
         before = max(after - 1, 0)
@@ -350,7 +361,7 @@ def _controlled(place: Place, line: Line, nodes: tuple[str, ...], rest: Sequence
     copies = place.multiplier * _named_numbers(place, line, named, "m" if kind in "gf" else "").get("m", 1.0)
     copies = copies if kind in "gf" else 1.0
     controls = 2 if kind in "eg" else 1
-    if words and words[0] == "poly":
+    if words[:1] == ["poly"] and len(words) > controls + 1:
         _polynomial(place, line, nodes, words[1:], controls, copies)
         return
     if len(words) != controls + 1:

@@ -32,7 +32,7 @@ _NEGATION = 6
 
 
 class Law(NamedTuple):
-    """constant + sum of coefficient times probe: a voltage ("v", a, b), from node a to b, or a current ("i", source)."""
+    """constant + sum of coefficient times probe, which is a voltage ("v", a, b) from node a to b, or ("i", source)."""
 
     constant: float
     terms: dict[tuple[str, ...], float]
@@ -113,18 +113,19 @@ _OPERATIONS: dict[str, Callable[[float, float], float]] = {
 }
 
 _FUNCTIONS: dict[str, tuple[int, Callable[..., float]]] = {
-    **{name: (1, getattr(math, name)) for name in "sqrt exp log10 sin cos tan sinh cosh tanh floor ceil".split()},
-    **{name: (1, getattr(math, name)) for name in "asin acos atan asinh acosh atanh".split()},
+    **{name: (1, getattr(math, name)) for name in ("sqrt", "exp", "log10", "floor", "ceil", "sin", "cos", "tan")},
+    **{name: (1, getattr(math, name)) for name in ("sinh", "cosh", "tanh", "asinh", "acosh", "atanh")},
+    **{name: (1, getattr(math, name)) for name in ("asin", "acos", "atan")},
     **{f"arc{name}": (1, getattr(math, f"a{name}")) for name in ("sin", "cos", "tan")},
     "ln": (1, math.log),
     "log": (1, math.log),
-    "abs": (1, abs),
+    "abs": (1, math.fabs),
     "sqr": (1, lambda a: a * a),
-    "int": (1, math.trunc),
-    "nint": (1, round),
+    "int": (1, lambda a: float(math.trunc(a))),
+    "nint": (1, lambda a: float(round(a))),
     "sgn": (1, lambda a: (a > 0) - (a < 0)),
-    "min": (2, min),
-    "max": (2, max),
+    "min": (2, lambda a, b: min(a, b)),
+    "max": (2, lambda a, b: max(a, b)),
     "pow": (2, math.pow),
     "pwr": (2, lambda a, b: math.pow(abs(a), b)),
     "if": (3, lambda a, b, c: b if a else c),
@@ -189,8 +190,7 @@ def _run(code: tuple[tuple[str, Any], ...], parameter: Callable[[str], float]) -
                 if kind == "unless":
                     place = place if values[0] else what
                 else:
-                    function = _FUNCTIONS[what[0]][1] if kind == "call" else lambda a: not a
-                    stack.append(float(function(*values)))
+                    stack.append(_called(what[0], values) if kind == "call" else float(not values[0]))
     except (ArithmeticError, TypeError):
         raise ValueError("the expression has no finite value") from None
     (value,) = stack
@@ -198,6 +198,15 @@ def _run(code: tuple[tuple[str, Any], ...], parameter: Callable[[str], float]) -
         if not math.isfinite(number):
             raise ValueError("the expression has no finite value")
     return value
+
+
+def _called(name: str, values: list[float]) -> float:
+    try:
+        return float(_FUNCTIONS[name][1](*values))
+    except ValueError:
+        raise ValueError(
+            f"{name} has no value there: its arguments are {', '.join(f'{v:g}' for v in values)}"
+        ) from None
 
 
 def _value_of(name: str, parameter: Callable[[str], float]) -> float:

@@ -25,7 +25,9 @@ NOTES = ("inputs", "outputs", "nodes", "ideal", "open")
 FORBIDDEN = re.compile(r"[^ -~\t]|[`\\]")
 TOKEN = re.compile(r"=|\{[^{}]*\}|'[^']*'|\"[^\"]*\"|[^\s=(),{}'\"]+|[{}'\"]")
 FILE_CARDS = (".include", ".inc", ".incl", ".lib")
-_LETTERS = str.maketrans({"\N{MICRO SIGN}": "u", "\N{GREEK SMALL LETTER MU}": "u", "\N{OHM SIGN}": "ohm"} | {"Ω": "ohm"})
+_LETTERS = str.maketrans(
+    {"\N{MICRO SIGN}": "u", "\N{GREEK SMALL LETTER MU}": "u", "\N{OHM SIGN}": "ohm"} | {"Ω": "ohm"}
+)
 
 
 class NetlistError(ValueError):
@@ -106,9 +108,13 @@ class Folder:
 
     def __init__(self, path: str | Path | None):
         self.characters = 0
+        if not isinstance(path, str | Path | None):
+            raise TypeError(f"folder: wanted a path, got {type(path).__name__}")
         self._root = None if path is None else Path(path).resolve()
         if self._root is not None and not self._root.is_dir():
-            raise NetlistError(f"folder: wanted the folder of the files that the netlist includes, got {show(str(path))}")
+            raise NetlistError(
+                f"folder: wanted the folder of the files that the netlist includes, got {show(str(path))}"
+            )
 
     def lines(self, line: Line, inside: tuple[str, ...]) -> tuple[str, list[Line]]:
         """The name, below the folder, and the lines of the file, or of one section of it, that a line asks for.
@@ -117,7 +123,7 @@ class Folder:
             line: .include FILE, or .lib FILE [SECTION].
             inside: the files that are being read.
         """
-        card, _, rest = line.text.strip().partition(" ")
+        card, rest = (*line.text.split(None, 1), "")[:2]
         match = re.fullmatch(r"\s*(?:\"([^\"]*)\"|'([^']*)'|(\S+))\s*(\S*)\s*", rest)
         if match is None or (match[4] and card.lower() != ".lib"):
             raise line.error(f"wanted {card} FILE")
@@ -149,7 +155,9 @@ class Folder:
             )
         name = path.relative_to(root).as_posix()
         if name in inside or len(inside) >= MAX_INCLUDES:
-            raise line.error(f"wanted files that do not include one another, at most {MAX_INCLUDES} deep, got {show(name)}")
+            raise line.error(
+                f"wanted files that do not include one another, at most {MAX_INCLUDES} deep, got {show(name)}"
+            )
         self.characters += path.stat().st_size
         if self.characters > MAX_CHARACTERS:
             raise line.error(f"wanted at most {MAX_CHARACTERS} bytes in all included files")

@@ -209,11 +209,7 @@ class Model:
     def number(self, key: str, default: float) -> float:
         """One of its numbers."""
         tokens = self.tokens.get(key)
-        if tokens is None:
-            return default
-        if len(tokens) != 1:
-            raise self.line.error(f"wanted one value of {show(key)}")
-        return number_in(self.scope, self.line, tokens[0])
+        return default if tokens is None else number_in(self.scope, self.line, tokens[0])
 
 
 @dataclasses.dataclass(eq=False)
@@ -313,6 +309,7 @@ class _Reader:
         self.elements: dict[str, Element] = {}
         self.models: dict[str, DiodeModel] = {}
         self.passed_over: list[str] = []
+        self.calls: dict[int, _Call] = {}
         self.leaking: Line | None = None
         self.ended = False
 
@@ -350,9 +347,13 @@ class _Reader:
                 raise line.error("wanted a model: .model NAME D(IS=... N=...)")
             if rest[0] in self.current.models:
                 raise line.error(f"model {rest[0]} is already defined")
+            if rest[1] in ("d", "r", "res"):
+                words, named = arguments(line, rest[2:])
+                if words or any(len(values) != 1 for values in named.values()):
+                    raise line.error(f"wanted .model NAME {rest[1].upper()}(NAME=VALUE ...)")
             self.current.models[rest[0]] = line
         elif card in (".param", ".params"):
-            self.current.parameters |= _parameters(line, line.text.split(None, 1)[1].lower() if rest else "")
+            self.current.parameters |= _parameters(line, line.text.strip()[len(card) :].lower())
         elif card == ".global":
             self.globals |= set(rest)
         elif card in (".temp", ".option", ".options"):
@@ -432,8 +433,14 @@ class _Reader:
             definition.size = size
         return definition.size
 
+    def _call(self, line: Line) -> _Call:
+        """A line X, taken apart once."""
+        if id(line) not in self.calls:
+            self.calls[id(line)] = _Call(line)
+        return self.calls[id(line)]
+
     def _called(self, inside: _Subcircuit, line: Line) -> _Subcircuit:
-        name = _Call(line).name
+        name = self._call(line).name
         found = inside.find(name)
         if found is None:
             raise line.error(f"there is no subcircuit {show(name)}: put its .subckt into the netlist")
@@ -449,7 +456,7 @@ class _Reader:
                 read_element(place, line)
 
     def _inside(self, place: Instance, line: Line) -> Instance:
-        call, definition = _Call(line), self._called(place.definition, line)
+        call, definition = self._call(line), self._called(place.definition, line)
         if len(call.nodes) != len(definition.ports):
             raise line.error(
                 f"subcircuit {show(definition.name)} has {len(definition.ports)} nodes "
@@ -468,8 +475,8 @@ class _Reader:
             raise line.error("wanted a positive multiplier m")
         if copies != 1 and any(inner.tokens[0][0] in "fhbx" for inner in definition.elements if inner.tokens):
             raise line.error(
-                "m multiplies subcircuits of R, C, L, V, I, D, E and G elements; write one that senses currents or holds "
-                "others out as often as it is there"
+                "m multiplies subcircuits of R, C, L, V, I, D, E and G elements; write one that senses currents or "
+                "holds others out as often as it is there"
             )
         pending = definition.defaults | definition.parameters
         scope = Scope(pending, given, place.scope)
@@ -534,7 +541,9 @@ class _Reader:
         for element in self.elements.values():
             short = element.kind == "v" and not element.own and element.value == 0 and element.name not in sensed
             if short and "#" not in element.name and not joined.join(*element.nodes):
-                self.passed_over.append(f"{element.where}: {element.name} joins what other shorts join, and is left out")
+                self.passed_over.append(
+                    f"{element.where}: {element.name} joins what other shorts join, and is left out"
+                )
             else:
                 kept.append(element)
         return tuple(kept)

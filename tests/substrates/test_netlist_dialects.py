@@ -30,7 +30,9 @@ def test_the_operating_point_is_that_of_ngspice(name):
     read = read_netlist(ours)
     found = settle(read.network, jnp.asarray(read.x))
     assert found.converged
-    volts = dict(zip(read.names, np.asarray(read.network.voltages(found.state, jnp.asarray(read.x))).tolist(), strict=True))
+    volts = dict(
+        zip(read.names, np.asarray(read.network.voltages(found.state, jnp.asarray(read.x))).tolist(), strict=True)
+    )
     wanted = as_ngspice_reads_it(theirs)
     again = operating_point(ours)
     compared = [node for node in wanted if node in volts and "#" not in node]

@@ -301,8 +301,8 @@ def eliminate(tree: SourceTree, sources: np.ndarray, gain: np.ndarray, name: str
     controls make of u; and D, that of (u, values of all sources) to the step of every node, shape (n, potentials +
     sources), where the value of a controlled source is what is added to its own.
 
-    With S the steps that sources make and S_c those of the controlled ones, P their sums on the ways from the roots, R u
-    the voltages of the roots, and C the controls, the controlled values are w = gain C v + offset, so that
+    With S the steps that sources make and S_c those of the controlled ones, P their sums on the ways from the roots,
+    R u the voltages of the roots, and C the controls, the controlled values are w = gain C v + offset, so that
     (1 - gain C P S_c) w = gain C (R u + P S_b b) + offset.
 
     Args:
@@ -331,7 +331,9 @@ def eliminate(tree: SourceTree, sources: np.ndarray, gain: np.ndarray, name: str
             "no single solution: change a gain of their loop",
             sources[coupled, :2].ravel(),
         )
-    inverse = scipy.sparse.block_diag([scipy.sparse.csr_array(inverse), scipy.sparse.eye_array(len(gain) - len(coupled))])
+    inverse = scipy.sparse.block_diag(
+        [scipy.sparse.csr_array(inverse), scipy.sparse.eye_array(len(gain) - len(coupled))]
+    )
     order = np.argsort(np.concatenate([coupled, np.setdiff1d(np.arange(len(gain)), coupled)]))
     inverse = inverse.tocsr()[order][:, order]
     from_potentials = inverse @ (control @ tree.free)

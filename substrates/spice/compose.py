@@ -193,23 +193,27 @@ def refuse_lost_minimum(deck: Deck) -> None:
 
 def _lost_minimum(count: int, conductances: Sequence[tuple[list[int], float]]) -> int | None:
     """The number of a node whose pivot in the conductance matrix is not positive; None where all are."""
-    matrix, size = scipy.sparse.lil_array((count, count)), np.zeros(count)
+    entries: list[tuple[float, int, int]] = []
+    size = np.zeros(count)
     for ends, siemens in conductances:
         if len(ends) == 2 and ends[0] == ends[1]:
             continue
         for node in ends:
-            matrix[node, node] += siemens
+            entries.append((siemens, node, node))
             size[node] += abs(siemens)
         if len(ends) == 2:
-            matrix[ends[0], ends[1]] -= siemens
-            matrix[ends[1], ends[0]] -= siemens
+            entries += [(-siemens, ends[0], ends[1]), (-siemens, ends[1], ends[0])]
+    if not entries:
+        return None
+    values, rows, columns = np.array(entries).reshape(-1, 3).T
+    matrix = scipy.sparse.csc_array((values, (rows.astype(int), columns.astype(int))), shape=(count, count))
     options: Any = {"permc_spec": "MMD_AT_PLUS_A", "diag_pivot_thresh": 0.0, "options": {"SymmetricMode": True}}
     try:
-        factors = scipy.sparse.linalg.splu(matrix.tocsc(), **options)
+        factors = scipy.sparse.linalg.splu(matrix, **options)
     except RuntimeError:  # exactly singular
         return int(np.argmin(matrix.diagonal()))
     order = np.argsort(factors.perm_c)
     lost = order[factors.U.diagonal() <= 1e-12 * size[order]]
-    if not np.array_equal(factors.perm_r, factors.perm_c):
+    if not np.array_equal(factors.perm_r, factors.perm_c):  # a pivot on the diagonal was zero
         return int(np.argmin(matrix.diagonal()))
     return int(lost[0]) if lost.size else None

@@ -221,6 +221,14 @@ def test_a_negative_resistor_is_accepted_as_far_as_the_operating_point_is_stable
     assert operating_point(text)["b"] == pytest.approx(1 / (1 - abs(part)), rel=1e-9)
 
 
+def test_a_negative_resistor_beside_ideal_diodes():
+    """Between nodes held by more than it takes; the diode blocks at -2 V, and conducts at 2 V."""
+    text = "t\nV1 a 0 {}\nR1 a b 1k\nR2 b 0 -5k\nD1 b c i\nR3 c 0 1k\n.model i D\n* groundstate ideal: i\n"
+    on, off = (voltages(read_netlist(text.format(volts))) for volts in (2, -2))
+    assert (on["b"], on["c"]) == (pytest.approx(2 / 1.8, rel=1e-9), pytest.approx(2 / 1.8, rel=1e-9))
+    assert (off["b"], off["c"]) == (pytest.approx(-2.5, rel=1e-9), pytest.approx(0, abs=1e-12))
+
+
 # files
 
 

@@ -7,6 +7,7 @@ import math
 import re
 import threading
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
@@ -49,8 +50,8 @@ class SpiceCircuit:
 
     SPICE solves Kirchhoff's laws and does not ask whether a circuit would stay there: `settle` does, from the second
     derivative of the total energy at the operating point, and says `unstable` where it is no minimum (a negative beta
-    beyond what holds an output, or an epsilon too large for the voltages). Circuits with E or F elements, which may
-    have no energy, are not judged so.
+    beyond what holds an output, or an epsilon too large for the voltages). Circuits with E, F, G or H elements, which
+    may have no energy, are not judged so.
 
     Every settling starts from scratch, so that the operating point depends on knobs, inputs and nudge alone. When
     ngspice dies it is started anew with everything as it was. Use it in a `with` block, or `close` it.
@@ -62,6 +63,7 @@ class SpiceCircuit:
         spec: sizes and ranges; knobs and parameters in siemens, inputs and outputs in volts.
         epsilon: S/V^2, how far a conductance yields to the power; 0 for hard knobs.
         status: how the last settling ended.
+        notes: what the netlist says that is not in the circuit, or is there as something else.
 
     Source: Scellier, Mishra, Bengio and Ollivier 2022, arXiv 2205.15021; Kendall et al. 2020, arXiv 2006.01981.
     """
@@ -77,19 +79,21 @@ class SpiceCircuit:
         floor: float = 1e-9,
         knob_range: tuple[Any, Any] = (-np.inf, np.inf),
         timeout: float = 10.0,
+        folder: str | Path | None = None,
     ):
         """Puts a netlist on the bench, its knobs at its conductances and its inputs at 0, and settles it once.
 
         Args:
-            netlist: R, V, I, D, E and F elements and diode models. It is data: nothing in it is ever executed or
-                included, and no name in it reaches ngspice.
+            netlist: what `ResistorNetwork.read_netlist` reads. It is data: nothing in it is ever executed, and no name
+                in it reaches ngspice.
             epsilon: compliance of the conductances, S/V^2; 0 for hard knobs.
             inputs: nodes, each held by a voltage source to ground; None for those that a comment of `to_netlist` lists.
             outputs: nodes that are read and nudged; None as for inputs.
-            trainable: resistors; None for all, in the netlist's order.
+            trainable: resistors, those in a subcircuit as x1.r1; None for all positive ones, in the netlist's order.
             floor: the least conductance, siemens.
             knob_range: (lower, upper) of the knobs, siemens, numbers or one for each; hard knobs stay above the floor.
             timeout: seconds after which an ngspice that does not answer is ended.
+            folder: that of the files which the netlist includes; None for none.
 
         Raises:
             ValueError: for a netlist, a name or a number that makes no such circuit.
@@ -103,7 +107,8 @@ class SpiceCircuit:
         if not (math.isfinite(timeout) and timeout > 0):
             raise ValueError(f"timeout: wanted a positive number of seconds, got {timeout}")
         self.epsilon, self._floor, self._timeout = float(epsilon), float(floor), float(timeout)
-        roles = assign_roles(netlist, inputs, outputs, trainable, 1 / self._floor)
+        roles = assign_roles(netlist, inputs, outputs, trainable, 1 / self._floor, folder)
+        self.notes = roles.notes
         count = len(roles.trainable)
         lower, upper = (np.asarray(side, float) for side in knob_range)
         lower = lower if epsilon else np.maximum(lower, self._floor)
@@ -274,7 +279,7 @@ class SpiceCircuit:
 
     def _is_minimum(self) -> bool:
         """Whether the circuit stays at its operating point."""
-        if not self.epsilon and self._beta >= 0:
+        if not self.epsilon and self._beta >= 0 and self._stability.certain:
             return True
         yields = self.epsilon * np.where(self._parameters > STOP * self._floor, 2 * self.read_conjugate(), 0.0)
         return self._stability.holds(self._settled_voltages(), self._parameters - yields, self._beta)

@@ -4,23 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float
 
-from substrates.spice.deck import (
-    GROUND,
-    THERMAL_VOLTAGE,
-    TIGHT,
-    Deck,
-    Element,
-    NetlistError,
-    parse_deck,
-    plainly_named,
-    write_deck,
-)
+from substrates.spice.deck import GROUND, THERMAL_VOLTAGE, TIGHT, Deck, Element, plainly_named, write_deck
+from substrates.spice.lines import NetlistError
 from substrates.spice.netlist import held_nodes, named_nodes, terminals
+from substrates.spice.reader import parse_deck
 
 Array = np.ndarray
 
@@ -55,12 +48,14 @@ class Roles(NamedTuple):
         inputs: the voltage source of each input.
         outputs: the name of each output's node.
         trainable: the resistors whose conductance is trained.
+        notes: what the netlist says that is not in the circuit, or is there as something else.
     """
 
     deck: Deck
     inputs: tuple[Element, ...]
     outputs: tuple[str, ...]
     trainable: tuple[Element, ...]
+    notes: tuple[str, ...] = ()
 
 
 def assign_roles(
@@ -69,13 +64,14 @@ def assign_roles(
     outputs: Sequence[str] | None,
     trainable: Sequence[str] | None,
     open_resistance: float,
+    folder: str | Path | None = None,
 ) -> Roles:
     """Reads a netlist, which is data and never executed, and finds the elements and nodes that are named.
 
     Raises NetlistError, a ValueError, for a netlist or a name that it does not understand.
     """
-    deck = parse_deck(text)
-    resistors = [element.name for element in deck.elements if element.name[0] == "r"]
+    deck = parse_deck(text, folder)
+    resistors = [element.name for element in deck.of_kind("r") if element.own and element.value > 0]
     wanted = resistors if trainable is None else named_nodes("trainable", trainable, resistors, "resistor")
     if not wanted:
         raise NetlistError("trainable: wanted at least one resistor, got none")
@@ -86,7 +82,7 @@ def assign_roles(
     deck = deck._replace(elements=tuple(element for element in opened if element.value != math.inf))
     nodes = dict.fromkeys(node for element in deck.elements for node in element.nodes if node != GROUND)
     input_names, output_names = terminals(deck, inputs, outputs, nodes)
-    held, _ = held_nodes([element for element in deck.elements if element.name[0] == "v"], {})
+    held, _ = held_nodes(deck.of_kind("v"))
     for argument, names in (("inputs", input_names), ("outputs", output_names)):
         if not names:
             raise NetlistError(f"{argument}: wanted at least one node, got none, neither here nor in the netlist")
@@ -99,12 +95,13 @@ def assign_roles(
     plain, order = plainly_named(deck)
     renamed = dict(zip((element.name for element in deck.elements), plain.elements, strict=True))
     new_node = {name: f"n{k}" for k, name in enumerate(order)}
-    source = {_other_end(element): element for element in deck.elements if element.name[0] == "v"}
+    source = {_other_end(element): element for element in deck.of_kind("v") if GROUND in element.nodes}
     return Roles(
         plain,
         tuple(renamed[source[name].name] for name in input_names),
         tuple(new_node[name] for name in output_names),
         tuple(renamed[name] for name in wanted),
+        deck.passed_over,
     )
 
 

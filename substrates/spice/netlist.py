@@ -3,24 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from jaxtyping import Float
 
-from substrates.spice.deck import (
-    GROUND,
-    THERMAL_VOLTAGE,
-    TIGHT,
-    Deck,
-    DiodeModel,
-    Element,
-    NetlistError,
-    parse_deck,
-    write_deck,
-)
+from substrates.spice.compose import Controlled, composed, refuse_lost_minimum
+from substrates.spice.deck import GROUND, THERMAL_VOLTAGE, TIGHT, Deck, DiodeModel, Element, write_deck
+from substrates.spice.lines import NetlistError
+from substrates.spice.reader import parse_deck
 
 NEAR_IDEAL_SATURATION_CURRENT = 1e-12
 NEAR_IDEAL_EMISSION_VOLTAGE = 1e-6
@@ -31,23 +24,31 @@ class Described(NamedTuple):
 
     Attributes:
         elements: of the circuit, by the names of the arguments of `ResistorNetwork.from_edges`, all but its diode.
-        diode: None for ideal diodes, or the saturation current in amperes and the emission voltage in volts of all.
+        diode: None for ideal diodes, or saturation currents in amperes and emission voltages in volts, of all or each.
         names: the name of each node in the netlist, in the order of the circuit's nodes.
         x: the volts that the netlist puts on the inputs, shape (inputs,).
+        notes: what the netlist says that is not in the circuit, or is there as something else.
+        deck: the elements of the netlist.
     """
 
     elements: dict[str, Any]
-    diode: tuple[float, float] | None
+    diode: tuple[Any, Any] | None
     names: tuple[str, ...]
     x: Float[np.ndarray, "inputs"]
+    notes: tuple[str, ...]
+    deck: tuple[Element, ...]
 
     @contextlib.contextmanager
     def explained(self) -> Iterator[None]:
-        """Makes a NetlistError that names the nodes of a ValueError raised inside."""
+        """Makes a NetlistError with the line of an element of a ValueError raised inside, which may name nodes."""
         try:
             yield
         except ValueError as problem:
-            raise NetlistError(f"netlist: nodes {_abridged(self.names)}: {problem}") from problem
+            wrong = {self.names[node] if node >= 0 else GROUND for node in getattr(problem, "nodes", ())}
+            touching = lambda element: sum(name in wrong for name in set(element.nodes))
+            element = max(self.deck, key=touching, default=None)
+            there = "" if element is None or not touching(element) else f", {element.where}, {element.name}"
+            raise NetlistError(f"netlist{there}: {problem}") from problem
 
 
 class Elements(Protocol):
@@ -139,128 +140,111 @@ def write_netlist(circuit: Elements, x: Any) -> str:
         "inputs": [name(node) for node in circuit.inputs],
         "outputs": [name(node) for node in circuit.outputs],
     }
-    models = {}
+    models: dict[str, DiodeModel] = {}
     if len(circuit.diodes):
-        law, model = circuit.diode, "shockley"
+        law, count = circuit.diode, len(circuit.diodes)
         if law is None:
-            model, notes["ideal"] = "ideal", ["ideal"]
-            current, emission = NEAR_IDEAL_SATURATION_CURRENT, NEAR_IDEAL_EMISSION_VOLTAGE
+            notes["ideal"] = ["ideal"]
+            laws = [(NEAR_IDEAL_SATURATION_CURRENT, NEAR_IDEAL_EMISSION_VOLTAGE)] * count
         else:
-            current, emission = float(law.saturation_current), float(law.emission_voltage)
-        models[model] = DiodeModel(current, emission / THERMAL_VOLTAGE)
+            each = (np.broadcast_to(number, count) for number in (law.saturation_current, law.emission_voltage))
+            laws = list(zip(*map(numbers, each), strict=True))
+        name_of = {law: f"shockley{k or ''}" if circuit.diode else "ideal" for k, law in enumerate(dict.fromkeys(laws))}
+        models = {name_of[law]: DiodeModel(law[0], law[1] / THERMAL_VOLTAGE) for law in name_of}
         for k, pair in enumerate(np.asarray(circuit.diodes).tolist()):
-            elements.append(Element(f"d{k}", names(pair), reference=model))
+            elements.append(Element(f"d{k}", names(pair), reference=name_of[laws[k]]))
     title = "A circuit by Groundstate; all digits of the operating point: ngspice -n -b -r point.raw deck.cir"
     return write_deck(Deck(title, tuple(elements), models, notes), f"{TIGHT} itl1=10000 numdgt=16")
 
 
-def read_circuit(text: str, inputs: Sequence[str] | None = None, outputs: Sequence[str] | None = None) -> Described:
+def read_circuit(
+    text: str,
+    inputs: Sequence[str] | None = None,
+    outputs: Sequence[str] | None = None,
+    folder: str | Path | None = None,
+) -> Described:
     """The circuit that a netlist describes; see `ResistorNetwork.read_netlist`."""
-    deck = parse_deck(text)
-    by_kind: dict[str, list[Element]] = {kind: [] for kind in "rvidef"}
+    deck = parse_deck(text, folder)
     for element in deck.elements:
-        _require_distinct_terminals(element)
-        by_kind[element.name[0]].append(element)
-    controlled, sensing = _controlled_sources(by_kind)
-    hidden = {node for element in sensing.values() for node in element.nodes[1:]}
-    index = _number_nodes(deck, hidden)
+        if element.kind not in "fg" and element.nodes[0] == element.nodes[1]:
+            raise NetlistError(
+                f"netlist, {element.where}: both ends of {element.name} are node {element.nodes[0]}; remove it"
+            )
+    names = {name for element in deck.elements for name in element.nodes}
+    input_names, output_names = terminals(deck, inputs, outputs, _numbered(deck, deck.elements))
+    if GROUND not in names:
+        raise NetlistError(
+            "netlist: ground is missing, node 0 (or gnd): nothing is joined to it; name the node at 0 volts 0"
+        )
+    elements, controlled = composed(deck, set(input_names))
+    index = _numbered(deck, elements, controlled)
     node = lambda name: -1 if name == GROUND else index[name]
     pair = lambda element: (node(element.nodes[0]), node(element.nodes[1]))
+    of_kind = lambda kind: [element for element in elements if element.kind == kind]
 
-    held, floating = held_nodes(by_kind["v"], sensing)
-    input_names, output_names = terminals(deck, inputs, outputs, index)
+    held, floating = held_nodes(of_kind("v"))
     for name in input_names:
         if name not in held:
             raise NetlistError(f"netlist: input {name} is not held by a voltage source to ground; add one")
-    rails = {index[name]: volts for name, volts in held.items() if name not in set(input_names)}
-    elements = {
-        "edges": np.array([pair(element) for element in by_kind["r"]], dtype=np.int64).reshape(-1, 2),
-        "n": len(index),
-        "inputs": [index[name] for name in input_names],
-        "outputs": [index[name] for name in output_names],
-        "conductance": np.array([1 / element.value for element in by_kind["r"]]),
-        "rails": rails,
-        "diodes": [pair(element) for element in by_kind["d"]],
-        "current_sources": [(*pair(element), element.value) for element in by_kind["i"]],
-        "voltage_sources": [(*pair(element), element.value) for element in floating],
-        "controlled_sources": [(*map(node, nodes), *gains) for nodes, gains in controlled],
-    }
-    return Described(
-        elements, _diode_law(deck, by_kind["d"]), tuple(index), np.array([held[name] for name in input_names])
+    resistors = sorted(of_kind("r"), key=lambda element: not element.own)
+    described = Described(
+        {
+            "edges": np.array([pair(element) for element in resistors], dtype=np.int64).reshape(-1, 2),
+            "n": len(index),
+            "inputs": [index[name] for name in input_names],
+            "outputs": [index[name] for name in output_names],
+            "conductance": np.array([1 / element.value for element in resistors]),
+            "rails": {index[name]: volts for name, volts in held.items() if name not in set(input_names)},
+            "diodes": [pair(element) for element in of_kind("d")],
+            "current_sources": [(*pair(element), element.value) for element in of_kind("i")],
+            "voltage_sources": [(*pair(element), element.value) for element in floating],
+            "controlled_sources": [(*map(node, source.nodes), source.gain, source.reverse) for source in controlled],
+        },
+        _diode_law(deck, of_kind("d")),
+        tuple(index),
+        np.array([held[name] for name in input_names]),
+        (*deck.passed_over, *_made_resistors(resistors)),
+        deck.elements,
     )
+    refuse_lost_minimum(deck)
+    return described
 
 
-def _require_distinct_terminals(element: Element) -> None:
-    if element.name[0] != "f" and element.nodes[0] == element.nodes[1]:
-        raise NetlistError(
-            f"netlist, line {element.line}: both ends of {element.name} are node {element.nodes[0]}; remove it"
-        )
+def _made_resistors(resistors: Sequence[Element]) -> list[str]:
+    """Which conductances, last in their array, are those of no resistor line."""
+    return [
+        f"{element.where}: {element.name} is conductance {k} of the circuit, trainable like the others"
+        for k, element in enumerate(resistors)
+        if not element.own
+    ]
 
 
-def _controlled_sources(by_kind: dict[str, list[Element]]) -> tuple[list[tuple], dict[str, Element]]:
-    """((plus, minus, control plus, control minus), (gain, reverse gain)) of each E, and the V's that sense for an F.
-
-    The pattern of a bidirectional amplifier: E from plus to an inner node, a source of 0 V from minus to it, and an F
-    that draws that current from the control nodes. The inner node joins nothing else.
-    """
-    sources = {element.name: element for element in by_kind["v"]}
-    uses = Counter(name for elements in by_kind.values() for element in elements for name in element.nodes)
-    backward: dict[str, tuple[Element, Element]] = {}
-    for element in by_kind["f"]:
-        sense = sources.get(element.reference)
-        inner = GROUND if sense is None else sense.nodes[1]
-        if sense is None or sense.value != 0 or inner == GROUND or uses[inner] != 2 or inner in backward:
-            raise _lone_current_source(element)
-        backward[inner] = (element, sense)
-    controlled, sensing = [], {}
-    for element in by_kind["e"]:
-        plus, minus, *control = element.nodes
-        reverse, sense = backward.pop(minus, (None, None))
-        if reverse is not None and sense is not None:
-            if list(reverse.nodes) != control:
-                raise _lone_current_source(reverse)
-            sensing[sense.name] = sense
-            minus = sense.nodes[0]
-        controlled.append(((plus, minus, *control), (element.value, 0.0 if reverse is None else reverse.value)))
-    for element, _ in backward.values():
-        raise _lone_current_source(element)
-    return controlled, sensing
-
-
-def _lone_current_source(element: Element) -> NetlistError:
-    return NetlistError(
-        f"netlist, line {element.line}: {element.name} is a current-controlled current source, understood only as the "
-        "backward half of a bidirectional amplifier: E plus inner cp cm gain, V minus inner 0, F cp cm V gain"
-    )
-
-
-def _number_nodes(deck: Deck, hidden: set[str]) -> dict[str, int]:
+def _numbered(deck: Deck, elements: Sequence[Element], controlled: Sequence[Controlled] = ()) -> dict[str, int]:
     index: dict[str, int] = {}
     for name in deck.notes.get("nodes", []):
         index.setdefault(name, len(index))
-    for element in deck.elements:
+    remaining = {name for element in (*elements, *controlled) for name in element.nodes}
+    for element in (*deck.elements, *elements, *controlled):
         for name in element.nodes:
-            if name != GROUND and name not in hidden:
+            if name != GROUND and name in remaining:
                 index.setdefault(name, len(index))
     if GROUND in index or not index:
         raise NetlistError("netlist: wanted at least one node besides ground, and ground in no list of nodes")
     return index
 
 
-def held_nodes(sources: list[Element], sensing: dict[str, Element]) -> tuple[dict[str, float], list[Element]]:
+def held_nodes(sources: Sequence[Element]) -> tuple[dict[str, float], list[Element]]:
     """The volts of each node that a source holds against ground, and the sources between two other nodes."""
     held: dict[str, float] = {}
     floating = []
     for element in sources:
         plus, minus = element.nodes
-        if element.name in sensing:
-            continue
         if GROUND not in element.nodes:
             floating.append(element)
             continue
         name, volts = (plus, element.value) if minus == GROUND else (minus, -element.value)
         if name in held:
-            raise NetlistError(f"netlist, line {element.line}: node {name} is already held by another voltage source")
+            raise NetlistError(f"netlist, {element.where}: node {name} is already held by another voltage source")
         held[name] = volts
     return held, floating
 
@@ -286,25 +270,28 @@ def named_nodes(argument: str, names: Sequence[str], known: Collection[str], kin
     return lowered
 
 
-def _diode_law(deck: Deck, diodes: list[Element]) -> tuple[float, float] | None:
-    """None for ideal diodes, or the one law that all diodes follow."""
+def _diode_law(deck: Deck, diodes: Sequence[Element]) -> tuple[Any, Any] | None:
+    """None for ideal diodes, or the law of all diodes: two numbers, or two arrays where the laws differ."""
     ideal = set(deck.notes.get("ideal", []))
-    laws: dict[tuple[float, float] | None, Element] = {}
+    laws: list[tuple[float, float] | None] = []
     for element in diodes:
         law = deck.models[element.reference].at(deck.temperature, deck.nominal_temperature)
         if not all(0 < value < np.inf for value in law):
             raise NetlistError(
-                f"netlist, line {element.line}: at {deck.temperature:g} degrees Celsius the saturation current of "
+                f"netlist, {element.where}: at {deck.temperature:g} degrees Celsius the saturation current of "
                 f"model {element.reference} is {law[0]:g} A; wanted a positive number that float64 holds"
             )
-        laws.setdefault(None if element.reference in ideal else law, element)
-    if len(laws) > 1:
-        first, second = list(laws.values())[:2]
-        raise NetlistError(
-            f"netlist, line {second.line}: {second.name} follows the diode model {second.reference} and {first.name} "
-            f"follows {first.reference}; a circuit has one law for all its diodes"
-        )
-    return next(iter(laws), None)
+        laws.append(None if element.reference in ideal else law)
+        if (laws[0] is None) != (laws[-1] is None):
+            raise NetlistError(
+                f"netlist, {element.where}: {element.name} follows the diode model {element.reference} and "
+                f"{diodes[0].name} follows {diodes[0].reference}; ideal diodes and real ones do not go together"
+            )
+    real = [law for law in laws if law is not None]
+    if len(set(real)) > 1:
+        currents, voltages = np.array(real).T
+        return currents, voltages
+    return real[0] if real else None
 
 
 def _abridged(names: Any) -> str:

@@ -16,7 +16,8 @@ from pathlib import Path
 import numpy as np
 
 from substrates.laboratory.system import LaboratoryError
-from substrates.spice.deck import TIGHT, parse_deck, plainly_named, write_deck
+from substrates.spice.deck import TIGHT, plainly_named, write_deck
+from substrates.spice.reader import parse_deck
 
 LINES_OF_A_LIFE = 20_000
 """ngspice loses about 2 kB with every settling and 0.4 kB with every change: after so many lines a new one is due."""
@@ -25,11 +26,11 @@ _MOST_BYTES = 64 * 2**20
 _WAIT = 0.25
 
 
-def operating_point(netlist: str, timeout: float = 60.0) -> dict[str, float]:
+def operating_point(netlist: str, timeout: float = 60.0, folder: str | Path | None = None) -> dict[str, float]:
     """The voltage of every node but ground, in volts, as one ngspice process finds it.
 
-    The netlist is read and written anew before ngspice sees it: only R, V, I, D, E and F elements and diode models
-    reach it, with tight tolerances; its names, comments, requests for output and options do not.
+    The netlist is read and written anew before ngspice sees it: only R, V, I, D, E, F, G and H elements and diode
+    models reach it, with tight tolerances; its names, comments, requests for output and options do not.
     ngspice starts without a shell and without anybody's initialisation file, in a private temporary directory.
 
     Beyond three emission voltages in reverse, ngspice's diode leaks Is (1 - (3 Ve / (e v))^3) where Shockley's law has
@@ -38,13 +39,14 @@ def operating_point(netlist: str, timeout: float = 60.0) -> dict[str, float]:
     Args:
         netlist: a deck, from `to_netlist` or elsewhere.
         timeout: seconds after which the process is killed.
+        folder: that of the files which the netlist includes; None for none.
 
     Raises FileNotFoundError where ngspice is not installed, NetlistError for a deck that `from_netlist` could not read,
     TimeoutError, and RuntimeError where ngspice finds no operating point.
     """
     if not (math.isfinite(timeout) and timeout > 0):
         raise ValueError(f"timeout: wanted a positive number of seconds, got {timeout}")
-    deck, names = plainly_named(parse_deck(netlist))
+    deck, names = plainly_named(parse_deck(netlist, folder))
     point = run_deck(write_deck(deck, f"{TIGHT} itl1=10000"), timeout)
     return {name: point[f"v(n{k})"] for k, name in enumerate(names)}
 

@@ -24,15 +24,19 @@ class Stability:
     Nodes that voltage sources join move together, and those that they hold do not move. At a minimum of the total
     energy the matrix of dI/dv over the other nodes is positive definite; with conductances that yield to the power it
     is that of theta - epsilon dv^2, the Schur complement of the joint second derivative.
+
+    Attributes:
+        certain: whether no fixed resistor is negative, so that trained conductances alone decide.
     """
 
     def __init__(self, roles: Roles):
         deck = roles.deck
-        by_kind = {kind: [e for e in deck.elements if e.name[0] == kind] for kind in "rvdef"}
-        self._judged = not (by_kind["e"] or by_kind["f"])
+        by_kind = {kind: deck.of_kind(kind) for kind in "rvdefgh"}
+        self._judged = not any(by_kind[kind] for kind in "efgh")
         trained = set(roles.trainable)
         plain = [element for element in by_kind["r"] if element not in trained]
         self._plain = np.array([1 / element.value for element in plain])
+        self.certain = bool(np.all(self._plain > 0))
         laws = [deck.models[e.reference].at(deck.temperature, deck.nominal_temperature) for e in by_kind["d"]]
         self._saturation, self._emission = np.array(laws).reshape(-1, 2).T
         self._diodes = _ends(by_kind["d"])

@@ -26,6 +26,17 @@ def test_diodes_that_short_a_source_are_no_circuit_with_a_solution(volts):
     assert bool(shorted(volts)[1].status == Status.infeasible)
 
 
+def test_a_diode_between_two_held_nodes_leaves_the_rest_as_it_is():
+    options = {"inputs": [0], "outputs": [1], "rails": {2: 0.0}, "conductance": np.ones(2)}
+    net = ResistorNetwork.from_edges([(0, 1), (1, 2)], diodes=[(0, 2), (1, -1)], diode=SILICON, **options)
+    bare = ResistorNetwork.from_edges([(0, 1), (1, 2)], diodes=[(1, -1)], diode=SILICON, **options)
+    x = jnp.array([2.0])
+    found = net.relax(x)
+    assert bool(found.converged)
+    np.testing.assert_allclose(found.state, bare.relax(x).state, rtol=1e-12)
+    assert float(found.energy) == pytest.approx(float(net.energy(found.state, x)), rel=1e-12)
+
+
 def test_diodes_across_a_source_carry_what_their_law_says():
     net, found = shorted(1.2)
     left = lambda v: float(SILICON.current(1.2 - v)) + 1.2 - v - float(SILICON.current(v))

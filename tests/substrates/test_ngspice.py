@@ -12,9 +12,10 @@ from spice_circuits import circuit, needs_ngspice
 
 from substrates.classical.resistor.network import ResistorNetwork
 from substrates.spice import ngspice
-from substrates.spice.deck import HARMLESS_OPTIONS, NetlistError
+from substrates.spice.lines import NetlistError
 from substrates.spice.netlist import NEAR_IDEAL_EMISSION_VOLTAGE, NEAR_IDEAL_SATURATION_CURRENT
 from substrates.spice.ngspice import operating_point, read_raw, run_deck
+from substrates.spice.reader import HARMLESS_OPTIONS
 
 from_netlist, read_netlist = ResistorNetwork.from_netlist, ResistorNetwork.read_netlist
 settle = eqx.filter_jit(lambda net, x: net.relax(x))

@@ -255,7 +255,7 @@ def test_many_circuits_live_side_by_side():
         ".func f(x) {x}",
         "R9 b 0 `touch MARK`",
         "R9 b 0 {system('touch MARK')}",
-        "B9 b 0 i=v(a)",
+        "B9 b 0 i=v(a)*v(b)",
         "A9 b c model",
         ".model m2 D(IS=1n) shell",
         "R9 b 0 1k\r\nshell touch MARK",

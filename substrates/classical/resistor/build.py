@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -13,7 +13,7 @@ from jaxtyping import PRNGKeyArray
 
 from substrates import arguments
 from substrates.classical.resistor.elements import GROUND, Shockley
-from substrates.classical.resistor.layout import Layout, check_sources, floating_nodes, incidence
+from substrates.classical.resistor.layout import CircuitError, Layout, check_sources, floating_nodes, incidence
 from substrates.classical.resistor.linear_solve import conductance_solver
 from substrates.classical.resistor.topology import Topology
 from substrates.wiring.random_layers import uniform_each
@@ -81,18 +81,21 @@ def circuit_fields(
     rail_voltage = _finite("rails", list(rails.values()))
     layout = Layout(n, **pairs, **single, gains=gains.T, ideal_diodes=diode is None)
     values = [None] * len(inputs) + rail_voltage.tolist() + source_voltage[:, 0].tolist() + [None] * len(gains)
-    check_sources(layout, values)
+    name = _namer(labels)
+    check_sources(layout, values, name)
     floating = floating_nodes(layout, np.asarray(siemens))
     if floating:
-        raise ValueError(
-            f"edges: wanted every node joined to an input, a rail or ground by positive conductances, voltage sources "
-            f"or real diodes, got floating nodes {_abridged(floating)}: join them or leave them out"
+        raise CircuitError(
+            f"edges: got floating nodes {_abridged(floating, name)}: wanted every node joined to an input, a rail or "
+            "ground by positive conductances, voltage sources or real diodes; join them or leave them out",
+            floating,
         )
-    law = _diode(diode, dtype)
+    law = _diode(diode, len(pairs["diodes"]), dtype)
+    layout.refuse_undetermined()
     topology = Topology.of(layout, dtype)
     if diode is None:
         _refuse_unstable_amplifiers(topology, siemens)
-        _refuse_impossible_diodes(layout, np.concatenate([rail_voltage, source_voltage[:, 0]]))
+        _refuse_impossible_diodes(layout, np.concatenate([rail_voltage, source_voltage[:, 0]]), name)
     return {
         "conductance": siemens,
         "topology": topology,
@@ -220,13 +223,16 @@ def _conductances(conductance: Any, count: int, floor: float) -> jax.Array:
     return siemens
 
 
-def _diode(diode: Shockley | None, dtype: Any) -> Shockley | None:
+def _diode(diode: Shockley | None, count: int, dtype: Any) -> Shockley | None:
     if diode is None:
         return None
     for name in ("saturation_current", "emission_voltage"):
         value = arguments.real_floats(f"diode: {name}", getattr(diode, name))
-        if value.shape != () or not (np.isfinite(value) and value > 0):
-            raise ValueError(f"diode: wanted one positive finite {name} for all diodes, got {value}")
+        if value.shape not in ((), (count,)) or not np.all(np.isfinite(value) & (value > 0)):
+            raise ValueError(
+                f"diode: wanted one positive finite {name} for all diodes, or shape ({count},), one for each, got "
+                f"{value if value.size <= 8 else f'shape {value.shape}'}"
+            )
     return jax.tree.map(lambda leaf: leaf.astype(dtype), diode)
 
 
@@ -241,27 +247,29 @@ def _refuse_repeats(single: dict[str, np.ndarray], n: int) -> None:
         raise ValueError(f"rails: wanted nodes that are not inputs, got {both.tolist()}, which are both: choose one")
 
 
-def _refuse_impossible_diodes(layout: Layout, constants: np.ndarray) -> None:
+def _refuse_impossible_diodes(layout: Layout, constants: np.ndarray, name: Callable[[int], str]) -> None:
     """Ideal diodes across voltage sources: nothing limits their current."""
     if not len(layout.diodes):
         return
     held = np.flatnonzero(layout.diode_reach == 0)
-    drops = (incidence(layout.n, layout.diodes) @ layout.voltages.to_scipy()[:, len(layout.potentials) :]).toarray()
+    drops = layout.voltages_shown(incidence(layout.n, layout.diodes[held]))[:, len(layout.potentials) :]
     x_size = len(layout.inputs)
-    for k in held:
-        if np.any(drops[k, :x_size]):
-            continue  # an input decides, at run time
-        drop = drops[k, x_size:] @ constants
+    decided_by_input = abs(drops[:, :x_size]).sum(axis=1) > 0  # at run time
+    forced = np.where(decided_by_input, 0.0, drops[:, x_size:] @ constants)
+    ends = lambda k: f"number {k}, [{', '.join(map(name, layout.diodes[k].tolist()))}]"
+    for k, drop in zip(held, forced, strict=True):
         if drop > 0:
-            raise ValueError(
-                f"diodes: wanted diodes that can block or conduct, got number {k}, {layout.diodes[k].tolist()}, "
-                f"where voltage sources force a forward drop of {drop:g} V: turn it or put a resistor in series"
+            raise CircuitError(
+                f"diodes: wanted diodes that can block or conduct, got {ends(k)}, where voltage sources force a "
+                f"forward drop of {drop:g} V: turn it or put a resistor in series",
+                layout.diodes[k],
             )
     reach_back = np.bincount(layout.diode_test.rows, minlength=len(layout.diodes))
     for k in np.flatnonzero((layout.diode_reach > 0) & (reach_back == 0)):
-        raise ValueError(
-            f"diodes: wanted diodes whose current some resistor limits, got number {k}, {layout.diodes[k].tolist()}, "
-            "which lies across one-way controlled sources alone: put a resistor in series"
+        raise CircuitError(
+            f"diodes: wanted diodes whose current some resistor limits, got {ends(k)}, which lies across one-way "
+            "controlled sources alone: put a resistor in series",
+            layout.diodes[k],
         )
 
 
@@ -271,12 +279,20 @@ def _refuse_unstable_amplifiers(topology: Topology, conductance: jax.Array) -> N
         return
     nothing = jnp.zeros(topology.size, conductance.dtype)
     if not conductance_solver(topology, conductance.dtype)(conductance, nothing, None).positive:
-        raise ValueError(
+        raise CircuitError(
             "controlled_sources: wanted feedback that leaves one stable operating point, got a conductance matrix "
-            "whose determinant is not positive: change the sign or the size of a gain"
+            "whose determinant is not positive: change the sign or the size of a gain",
+            topology.layout.controlled_sources.ravel(),
         )
 
 
-def _abridged(numbers: list[int]) -> str:
-    shown = ", ".join(map(str, numbers[:8]))
+def _namer(labels: tuple[Hashable, ...] | None) -> Callable[[int], str]:
+    """How messages call nodes: by their labels, where all of these are texts, or by their numbers."""
+    if labels is None or not all(isinstance(label, str) for label in labels):
+        return str
+    return lambda node: "ground" if node == GROUND else str(labels[node])
+
+
+def _abridged(numbers: Sequence[int], name: Callable[[int], str] = str) -> str:
+    shown = ", ".join(map(name, numbers[:8]))
     return shown if len(numbers) <= 8 else f"{shown}, ... ({len(numbers)} in all)"

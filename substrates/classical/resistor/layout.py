@@ -5,13 +5,14 @@ from __future__ import annotations
 import dataclasses
 import functools
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
 import scipy
 
 from substrates.classical.resistor.elements import GROUND
+from substrates.classical.resistor.source_tree import MOST_PATH_ENTRIES, SourceTree, TreeMap
 from substrates.wiring import HashedByContent, SparseMap, colour_classes, connected_parts
 
 WIDTHS = {
@@ -25,6 +26,18 @@ WIDTHS = {
     "rails": 1,
 }
 """How many nodes each element of a kind has, and in which order `Topology` lists the kinds."""
+
+
+class CircuitError(ValueError):
+    """Elements that make no circuit with one operating point.
+
+    Attributes:
+        nodes: those where the fault is.
+    """
+
+    def __init__(self, message: str, nodes: Iterable[int]):
+        super().__init__(message)
+        self.nodes = tuple(int(node) for node in nodes)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -72,30 +85,51 @@ class Layout(HashedByContent):
         return bool(np.array_equal(*self.gains))
 
     @functools.cached_property
-    def _groups(self) -> tuple[np.ndarray, np.ndarray, Any]:
-        return _group_by_sources(self.n, self.source_pairs)
+    def tree(self) -> SourceTree:
+        """How the voltage sources join nodes into groups."""
+        return SourceTree.of(self.n, self.source_pairs)
 
     @property
     def potentials(self) -> np.ndarray:
         """The nodes whose voltages are the independent potentials, ascending."""
-        return self._groups[0]
+        return self.tree.potentials
 
     @functools.cached_property
     def _forward(self) -> tuple[Any, Any]:
-        return eliminate(self._groups, self.controlled_sources[:, 2:], self.gains[0], "gain")
+        return eliminate(self.tree, self.controlled_sources, self.gains[0], "gain")
 
     @functools.cached_property
     def _reverse(self) -> tuple[Any, Any]:
         if self.conservative:
             return self._forward
-        return eliminate(self._groups, self.controlled_sources[:, 2:], self.gains[1], "reverse_gain")
+        return eliminate(self.tree, self.controlled_sources, self.gains[1], "reverse_gain")
+
+    def refuse_undetermined(self) -> None:
+        """Raises ValueError where the controlled sources determine one another without a solution."""
+        _ = self._forward, self._reverse
+
+    def _along_sources(self, steps: Any, shown: Any = None) -> SparseMap | TreeMap:
+        """The map, of node voltages or what is shown of them, whose steps at the nodes are these."""
+        if self.tree.entries <= MOST_PATH_ENTRIES:
+            written_out = self.tree.summed_from(steps)
+            return SparseMap.from_scipy(written_out if shown is None else shown @ written_out)
+        last = None if shown is None else SparseMap.from_scipy(shown)
+        return TreeMap(SparseMap.from_scipy(steps), self.tree.jumps, last)
 
     @functools.cached_property
-    def voltages(self) -> SparseMap:
+    def _voltage_steps(self) -> Any:
+        """The step of each node from what `voltages` takes."""
+        independent = len(self.potentials) + len(self.source_pairs) - self.gains.shape[1]
+        return self._forward[1][:, :independent]
+
+    @functools.cached_property
+    def voltages(self) -> SparseMap | TreeMap:
         """Node voltages from the independent potentials and the values of the sources that are not controlled."""
-        free, driven = self._forward
-        independent = len(self.source_pairs) - self.gains.shape[1]
-        return SparseMap.from_scipy(scipy.sparse.hstack([free, driven[:, :independent]]))
+        return self._along_sources(self._voltage_steps)
+
+    def voltages_shown(self, shown: Any) -> Any:
+        """A few combinations of node voltages, a sparse matrix of shape (few, n), from what `voltages` takes."""
+        return self.tree.summed_for(shown) @ self._voltage_steps
 
     @functools.cached_property
     def test(self) -> SparseMap:
@@ -107,9 +141,9 @@ class Layout(HashedByContent):
         return incidence(self.n, np.concatenate([self.edges, self.diodes, self.current_sources]))
 
     @functools.cached_property
-    def drops(self) -> SparseMap:
+    def drops(self) -> SparseMap | TreeMap:
         """The drops of all elements (resistors, diodes, current sources), from what `voltages` takes."""
-        return SparseMap.from_scipy(self._incidence @ self.voltages.to_scipy())
+        return self._along_sources(self._voltage_steps, self._incidence)
 
     @functools.cached_property
     def leaving(self) -> SparseMap:
@@ -117,9 +151,9 @@ class Layout(HashedByContent):
         return SparseMap.from_scipy(self._incidence @ self._reverse[0])
 
     @functools.cached_property
-    def delivered(self) -> SparseMap:
+    def delivered(self) -> SparseMap | TreeMap:
         """Its transpose gives the current of every voltage source from the currents through all elements."""
-        return SparseMap.from_scipy(self._incidence @ self._reverse[1])
+        return self._along_sources(self._reverse[1][:, len(self.potentials) :], self._incidence)
 
     @functools.cached_property
     def ends(self) -> SparseMap:
@@ -134,7 +168,9 @@ class Layout(HashedByContent):
     @functools.cached_property
     def read(self) -> SparseMap:
         """Output voltages from the independent potentials and the values of the sources that are not controlled."""
-        return SparseMap.from_scipy(self.voltages.to_scipy()[self.outputs])
+        count = len(self.outputs)
+        shown = (np.ones(count), (np.arange(count), self.outputs))
+        return SparseMap.from_scipy(self.voltages_shown(scipy.sparse.csr_array(shown, shape=(count, self.n))))
 
     @functools.cached_property
     def read_test(self) -> SparseMap:
@@ -169,7 +205,7 @@ class Layout(HashedByContent):
         or, as the last, the sources: one integer each, one too many for none. Controlled sources do not count.
         """
         size = len(self.potentials)
-        _, root, _ = self._groups
+        root = self.tree.root
         column = np.append(np.where(root == GROUND, size, np.searchsorted(self.potentials, root)), size)
         ends = np.sort(column[np.concatenate([self.edges, self.diodes])], axis=1)
         inside = ends[:, 0] == ends[:, 1]
@@ -260,86 +296,83 @@ def incidence(n: int, pairs: np.ndarray) -> Any:
     return scipy.sparse.csr_array((signs[real], (rows[real], nodes[real])), shape=(len(pairs), n))
 
 
-def eliminate(
-    groups: tuple[np.ndarray, np.ndarray, Any], controls: np.ndarray, gain: np.ndarray, name: str
-) -> tuple[Any, Any]:
-    """The sparse maps (T, D) with v = T potentials + D values, for every voltage source of a `Layout` with such groups.
+def eliminate(tree: SourceTree, sources: np.ndarray, gain: np.ndarray, name: str) -> tuple[Any, Any]:
+    """(T, D): the sparse map T of the independent potentials u to node voltages, with every source at 0 but what
+    controls make of u; and D, that of (u, values of all sources) to the step of every node, shape (n, potentials +
+    sources), where the value of a controlled source is what is added to its own.
 
-    With R and P the maps of potentials and source values along spanning trees of the sources, P_c the columns of the
-    controlled ones and C their controls, the controlled values are w = gain C v + offset, so that
-    (1 - gain C P_c) w = gain C (R u + P_b b) + offset.
+    With S the steps that sources make and S_c those of the controlled ones, P their sums on the ways from the roots,
+    R u the voltages of the roots, and C the controls, the controlled values are w = gain C v + offset, so that
+    (1 - gain C P S_c) w = gain C (R u + P S_b b) + offset.
+
+    Args:
+        tree: of all voltage sources, the controlled ones last.
+        sources: (plus, minus, control plus, control minus) of the controlled ones.
+        gain: of each.
+        name: of the gain, for messages.
 
     Raises:
         ValueError: where the controlled sources determine one another without a solution.
     """
-    potentials, root, paths = groups
-    n, sources = paths.shape
-    grouped = np.flatnonzero(root != GROUND)
-    columns = np.searchsorted(potentials, root[grouped])
-    free = scipy.sparse.csr_array((np.ones(len(grouped)), (grouped, columns)), shape=(n, len(potentials)))
+    n, count = tree.steps.shape
+    roots = np.arange(len(tree.potentials))
+    at_roots = scipy.sparse.csr_array((np.ones(len(roots)), (tree.potentials, roots)), shape=(n, len(roots)))
     if not len(gain):
-        return free, paths
-    first = sources - len(gain)
-    control = scipy.sparse.diags_array(gain) @ incidence(n, controls)
-    independent, controlled = paths[:, :first], paths[:, first:]
-    loop = (scipy.sparse.eye_array(len(gain)) - control @ controlled).tocsc()
-    error = ValueError(
-        f"controlled_sources: wanted sources whose {name}s leave their voltages determined, but together they have no "
-        "single solution: change a gain of their loop"
+        return tree.free, scipy.sparse.hstack([at_roots, tree.steps], format="csr")
+    first = count - len(gain)
+    control = scipy.sparse.diags_array(gain) @ incidence(n, sources[:, 2:])
+    along = tree.summed_for(control) @ tree.steps
+    between = along[:, first:].tocoo()
+    coupled = np.unique(np.concatenate([between.row, between.col]))
+    inverse = _inverse(scipy.sparse.eye_array(len(coupled)) - between.tocsr()[coupled][:, coupled])
+    if inverse is None:
+        raise CircuitError(
+            f"controlled_sources: wanted sources whose {name}s leave their voltages determined, but together they have "
+            "no single solution: change a gain of their loop",
+            sources[coupled, :2].ravel(),
+        )
+    inverse = scipy.sparse.block_diag(
+        [scipy.sparse.csr_array(inverse), scipy.sparse.eye_array(len(gain) - len(coupled))]
     )
+    order = np.argsort(np.concatenate([coupled, np.setdiff1d(np.arange(len(gain)), coupled)]))
+    inverse = inverse.tocsr()[order][:, order]
+    from_potentials = inverse @ (control @ tree.free)
+    values = scipy.sparse.hstack([from_potentials, inverse @ along[:, :first], inverse], format="csr")
+    independent, controlled = tree.steps[:, :first], tree.steps[:, first:]
+    nothing = scipy.sparse.csr_array((n, len(gain)))
+    steps = scipy.sparse.hstack([at_roots, independent, nothing]) + controlled @ values
+    return (tree.free + tree.summed_from(controlled @ from_potentials)).tocsr(), steps.tocsr()
+
+
+def _inverse(loop: Any) -> np.ndarray | None:
+    """The inverse of a sparse matrix of controlled sources; None where rounding leaves none."""
+    if not loop.shape[0]:
+        return np.zeros((0, 0))
     try:
-        factors = scipy.sparse.linalg.splu(loop)
+        inverse = scipy.sparse.linalg.splu(loop.tocsc()).solve(np.eye(loop.shape[0]))
     except RuntimeError:
-        raise error from None
-    inverse = factors.solve(np.eye(len(gain)))
-    if not np.max(np.abs(inverse)) * abs(loop).max() < 1e12:
-        raise error
-    inverse = controlled @ scipy.sparse.csr_array(inverse)
-    drives = scipy.sparse.hstack([independent + inverse @ (control @ independent), inverse], format="csr")
-    return (free + inverse @ (control @ free)).tocsr(), drives
+        return None
+    return inverse if np.max(np.abs(inverse)) * abs(loop).max() < 1e12 else None
 
 
-def _group_by_sources(n: int, sources: np.ndarray) -> tuple[np.ndarray, np.ndarray, Any]:
-    """Spanning trees of the voltage sources: (roots, root of every node, node offsets as a map of source values)."""
-    neighbours: dict[int, list[tuple[int, int, int]]] = {}
-    for index, (plus, minus) in enumerate(sources.tolist()):
-        neighbours.setdefault(minus, []).append((plus, index, 1))
-        neighbours.setdefault(plus, []).append((minus, index, -1))
-    root = np.arange(n)
-    path: dict[int, dict[int, int]] = {}
-    for start in sorted(neighbours):  # ground is -1, so that its group keeps it as its root
-        if start in path:
-            continue
-        path[start] = {}
-        stack = [start]
-        while stack:
-            node = stack.pop()
-            if node != GROUND:
-                root[node] = start
-            for other, index, sign in neighbours[node]:
-                if other not in path:
-                    path[other] = {**path[node], index: sign}
-                    stack.append(other)
-    entries = [(node, index, sign) for node, steps in path.items() if node != GROUND for index, sign in steps.items()]
-    rows, columns, signs = (np.asarray(part) for part in zip(*entries, strict=True)) if entries else ([], [], [])
-    offsets = scipy.sparse.csr_array((np.asarray(signs, float), (rows, columns)), shape=(n, len(sources)))
-    return np.flatnonzero(root == np.arange(n)), root, offsets
-
-
-def check_sources(layout: Layout, values: Sequence[float | None]) -> None:
+def check_sources(layout: Layout, values: Sequence[float | None], name: Callable[[int], str] = str) -> None:
     """Raises ValueError, naming the nodes, where voltage sources form a loop.
 
     Args:
+        layout: of the circuit.
         values: volts of every source, None for inputs and controlled sources.
+        name: that of a node, for messages.
     """
     pairs = layout.source_pairs % (layout.n + 1)  # ground, -1, becomes the last node
     if len(pairs) == layout.n - connected_parts(layout.n + 1, pairs).max():
         return
     import networkx as nx
+    from networkx.utils import UnionFind
 
-    forest: Any = nx.Graph()
+    joined, forest = UnionFind(), nx.Graph()
     for index, (plus, minus) in enumerate(layout.source_pairs.tolist()):
-        if not (forest.has_node(plus) and forest.has_node(minus) and nx.has_path(forest, plus, minus)):
+        if joined[plus] != joined[minus]:
+            joined.union(plus, minus)
             forest.add_edge(plus, minus, source=index)
             continue
         loop = nx.shortest_path(forest, minus, plus)
@@ -350,16 +383,18 @@ def check_sources(layout: Layout, values: Sequence[float | None]) -> None:
             value = values[source]
             determined &= value is not None
             total += 0.0 if value is None else value * (1 if layout.source_pairs[source][0] == b else -1)
-        around = " - ".join("ground" if node == GROUND else str(node) for node in [*loop, minus])
+        shown = [*loop, minus] if len(loop) <= 12 else [*loop[:6], None, *loop[-5:], minus]
+        around = " - ".join("..." if k is None else "ground" if k == GROUND else name(k) for k in shown)
         if not determined:
             what = "which contains an input or a controlled source, so that nothing makes its voltages agree"
         elif total:
             what = f"whose voltages contradict one another by {abs(total):g} V"
         else:
             what = "whose voltages agree but whose current nothing determines"
-        raise ValueError(
+        raise CircuitError(
             f"voltage_sources: wanted no loop of voltage sources (inputs and rails are sources to ground), got the "
-            f"loop {around}, {what}: remove one of its sources or put a resistor in series"
+            f"loop {around}, {what}: remove one of its sources or put a resistor in series",
+            [plus, minus],
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, NamedTuple, Self, TypeVar, cast
 
 import equinox as eqx
@@ -45,11 +46,13 @@ class CircuitFromNetlist(NamedTuple, Generic[Network]):
         network: the circuit.
         names: the name of each node in the netlist, in the order of the circuit's nodes.
         x: the volts that the netlist puts on the inputs, shape (inputs,).
+        notes: what the netlist says that is not in the circuit, or is there as something else, a sentence each.
     """
 
     network: Network
     names: tuple[str, ...]
     x: Float[np.ndarray, "inputs"]
+    notes: tuple[str, ...] = ()
 
 
 def _of_layout(kind: str, doc: str) -> Any:
@@ -370,35 +373,53 @@ class ResistorNetwork(ResistorCircuit):
 
     @classmethod
     def from_netlist(
-        cls, text: str, *, inputs: Sequence[str] | None = None, outputs: Sequence[str] | None = None
+        cls,
+        text: str,
+        *,
+        inputs: Sequence[str] | None = None,
+        outputs: Sequence[str] | None = None,
+        folder: str | Path | None = None,
     ) -> Self:
-        """The circuit that a SPICE netlist of R, V, I, D and E elements describes; see `read_netlist`."""
-        return cls.read_netlist(text, inputs=inputs, outputs=outputs).network
+        """The circuit that a SPICE netlist describes; see `read_netlist`, which also gives names and notes."""
+        return cls.read_netlist(text, inputs=inputs, outputs=outputs, folder=folder).network
 
     @classmethod
     def read_netlist(
-        cls, text: str, *, inputs: Sequence[str] | None = None, outputs: Sequence[str] | None = None
+        cls,
+        text: str,
+        *,
+        inputs: Sequence[str] | None = None,
+        outputs: Sequence[str] | None = None,
+        folder: str | Path | None = None,
     ) -> CircuitFromNetlist[Self]:
-        """The circuit that a netlist describes, with the names of its nodes and the volts on its inputs.
+        """The circuit that a netlist of ngspice, LTspice, KiCad or PSpice describes at its operating point, with the
+        names of its nodes and the volts on its inputs.
+
+        It reads R, C, L, V, I, D, E, F, G and H elements, B elements of a linear law, .model of diodes and resistors,
+        .param with arithmetic, .subckt with parameters, .temp and .options. Capacitors are open, inductors and
+        resistors of 0 ohms are sources of 0 volts, and sources that change in time count by their value at time 0.
+        Requests for analyses and output are passed over; `notes` says what was.
 
         A voltage source between a node and ground makes the node an input, if `inputs` names it, and a rail otherwise.
-        Nodes are numbered by first appearance, and go by their names in the circuit's methods. E elements become
-        controlled sources; an F element is accepted only as the backward half of a bidirectional amplifier, as
-        `to_netlist` writes it.
+        Nodes are numbered by first appearance, and go by their names in the circuit's methods; node n1 of a subcircuit
+        x1 is x1.n1. Controlled sources become controlled sources of voltage; a G, an H or a negative resistor takes a
+        resistor besides. Conductances are in the order of the netlist's resistors; those which are none of its own (of
+        a diode's RS, a G, an H) come last, and the notes name them.
 
         Args:
-            text: the netlist; its first line is a title. Read as data: nothing in it is ever executed or included.
+            text: the netlist; its first line is a title. Read as data: nothing in it is ever executed.
             inputs, outputs: names of nodes; None takes them from the comments that `to_netlist` writes, or else none.
+            folder: that of the files which the netlist includes; None for none. No file outside of it is read.
 
         Raises:
             NetlistError: with the line's number, for everything that it does not understand, and for circuits that
                 have no unique operating point.
         """
-        found = read_circuit(text, inputs, outputs)
+        found = read_circuit(text, inputs, outputs, folder)
         law = None if found.diode is None else Shockley(*map(jnp.asarray, found.diode))
         with found.explained():
             network = cls(**circuit_fields(**found.elements, diode=law, labels=found.names))
-        return CircuitFromNetlist(network, found.names, found.x)
+        return CircuitFromNetlist(network, found.names, found.x, found.notes)
 
     @classmethod
     def layered(cls, sizes: Sequence[int], *, key: PRNGKeyArray, **options: Any) -> LayeredNetwork[Self]:

@@ -137,8 +137,13 @@ class NewtonCircuit(eqx.Module):
             drop, span = self.net.across_sources(view.flow)
             found |= jnp.any(drop > small * span)
         if isinstance(self.law, Straightened):
-            found |= jnp.any(view.flow.diode_drops > self.law.knee)
+            found |= jnp.any(self.moves & (view.flow.diode_drops > self.law.knee))
         return found
+
+    @property
+    def moves(self) -> Array:
+        """Which diodes hang on a potential that is free; the drops of the others are given."""
+        return self.net.topology.maps.diode.absolute(jnp.ones(self.net.topology.size, self.net.conductance.dtype)) > 0
 
     @property
     def weighed(self) -> bool:
@@ -198,6 +203,10 @@ class NewtonCircuit(eqx.Module):
         if nudge is not None:
             meeting += jnp.abs(self.brought(nudge.size(net.read(view.potentials, self.x), view.pull)))
         energy = self.energy(view) if view.merit is None else view.merit
+        if isinstance(self.law, Straightened):
+            # what the law says of drops that are given, however large
+            drops = view.flow.diode_drops
+            energy += jnp.sum(jnp.where(self.moves, 0, self.law.law.content(drops) - self.law.content(drops)))
         return judged(view.potentials, energy, left_over(view.balance, meeting), steps, limit)
 
     def brought(self, pull: Array) -> Array:

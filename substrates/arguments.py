@@ -120,6 +120,56 @@ def _real_kind(name: str, values: Any, hint: str) -> Any:
     return kind
 
 
+def numbers(name: str, values: Any, dtype: Any) -> jax.Array:
+    """Real or complex numbers as a JAX array: inexact ones as they are, lists, whole numbers and truth values cast.
+
+    Raises:
+        ValueError: for what is no array of numbers.
+    """
+    if isinstance(values, jax.Array) and jnp.issubdtype(values.dtype, jnp.inexact):
+        return values
+    _refuse_sparse(name, values)
+    try:
+        array = values if isinstance(values, jax.Array) else np.asarray(values)
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{name}: wanted an array of numbers, got rows of unequal length") from error
+    if array.dtype == object or not (jnp.issubdtype(array.dtype, jnp.number) or array.dtype == bool):
+        given = type(values).__name__ if array.dtype == object else array.dtype
+        raise ValueError(f"{name}: wanted an array of numbers, got {given}")
+    listed = not isinstance(values, np.ndarray | np.generic | jax.Array)
+    if jnp.issubdtype(array.dtype, jnp.complexfloating) or (jnp.issubdtype(array.dtype, jnp.floating) and not listed):
+        return jnp.asarray(array)
+    return jnp.asarray(array).astype(dtype)
+
+
+def flat_too(shape: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:
+    """A shape, and that of as many numbers in one row."""
+    return (shape, (int(np.prod(shape)),))
+
+
+def check_key(name: str, key: Any) -> None:
+    """Raises ValueError for what is no key of JAX's random numbers."""
+    if isinstance(key, jax.Array | np.ndarray):
+        if jnp.issubdtype(key.dtype, jax.dtypes.prng_key) and key.shape == ():
+            return
+        if key.dtype == np.uint32 and key.shape == (2,):
+            return
+        got = f"{key.dtype} of shape {key.shape}"
+    else:
+        got = repr(key) if isinstance(key, int | str | None) else type(key).__name__
+    seed = key if isinstance(key, int) and not isinstance(key, bool) else 0
+    raise ValueError(f"{name}: wanted a JAX key, got {got}; give jax.random.key({seed})")
+
+
+def _refuse_sparse(name: str, values: Any) -> None:
+    """Raises ValueError for a sparse matrix of SciPy, which NumPy takes for a single object."""
+    if hasattr(values, "toarray") and hasattr(values, "nnz"):
+        raise ValueError(
+            f"{name}: wanted an array, got a sparse matrix ({type(values).__name__}); give {name}.toarray(), or its "
+            "entries along edges by from_edges"
+        )
+
+
 # words
 
 

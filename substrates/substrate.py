@@ -17,6 +17,7 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Inexact, PRNGKeyArray, PyTree
 
 from substrates import arguments
+from substrates.entrance import admit_words, refuse_shape
 from substrates.nudge import (
     Cost,
     Nudge,
@@ -114,6 +115,10 @@ class Substrate(eqx.Module):
     """Whether the energy is linear in every trainable parameter, each with limits of its own. Parameters that settle
     with the state then reach their minimum at a given state in one step, which nobody needs to check."""
 
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        admit_words(cls)
+
     # what a plug-in writes
 
     def energy(self, state: PyTree, x: PyTree) -> Inexact[Array, ""]:
@@ -138,14 +143,22 @@ class Substrate(eqx.Module):
 
     def check_input(self, x: PyTree) -> None:
         """Raises ValueError for an input that means nothing to the system, before anything is compiled for it: here for
-        a complex x while the parameters are real, whose imaginary part would be dropped.
+        other shapes than `x_shape`, and for a complex x while the parameters are real, whose imaginary part would be
+        dropped.
         """
+        if self.x_shape is not None and jnp.shape(x) not in arguments.flat_too(self.x_shape):
+            refuse_shape("x", self.x_shape, x)
         arguments.refuse_complex_input(x, parameter_dtype(self))
 
     @property
     def input_size(self) -> int | None:
         """How many numbers x holds, where it is a vector and the class knows; None otherwise."""
         return None
+
+    @property
+    def x_shape(self) -> tuple[int, ...] | None:
+        """The shape of x, where it is one array and the class knows; x may also come flat."""
+        return None if self.input_size is None else (self.input_size,)
 
     @property
     def conservative(self) -> bool:
@@ -433,6 +446,9 @@ class Substrate(eqx.Module):
             return jnp.mean(jax.vmap(energy, in_axes=(0, 0, batch_axes(nudges)))(states, xs, nudges))
 
         return jax.grad(mean_nudge)(parameters)
+
+
+admit_words(Substrate)
 
 
 def _refuse_nudge(system: Substrate, solver: Solver, nudge: Nudge | Pin | None) -> None:

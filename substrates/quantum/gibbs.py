@@ -104,6 +104,10 @@ class GibbsEnsemble(Contrasted):
     model: QuantumSubstrate
     temperature: Float[Array, ""] = fixed()
 
+    @property
+    def input_size(self) -> int | None:
+        return self.model.input_size
+
     def energy(self, state: Float[Array, "amplitudes amplitudes"], x: PyTree) -> Float[Array, ""]:
         root = self._root(state)
         log_z = jnp.log(jnp.vdot(root, root))

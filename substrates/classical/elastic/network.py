@@ -107,7 +107,6 @@ class ElasticNetwork(Substrate):
     def initial_state(self, x: Float[Array, "inputs"]) -> State:
         """The reference, carried along affinely with the prescribed displacements."""
         topology, dtype = self.topology, self.stiffness.dtype
-        arguments.refuse_complex_input(x, dtype)
         fit, carry = (jnp.asarray(matrix, dtype) for matrix in topology.affine)
         moved = carry @ (fit @ self._displaced(x))
         return (jnp.asarray(topology.reference.reshape(-1)[topology.free], dtype) + moved).reshape(topology.state_shape)
@@ -252,8 +251,6 @@ class ElasticNetwork(Substrate):
         Raises:
             ValueError: for a colour that is not known, values of another shape, and a state without its input.
         """
-        if state is not None and x is None:
-            raise ValueError("x: wanted the input that belongs to the state, got None")
         places = self.reference
         if x is not None:
             x = jnp.asarray(x, self.stiffness.dtype)
@@ -492,11 +489,6 @@ class ElasticNetwork(Substrate):
 
     def _displaced(self, x: Float[Array, "inputs"]) -> Inexact[Array, "prescribed"]:
         x = jnp.asarray(x)
-        if x.shape != (self.topology.inputs,):
-            raise ValueError(
-                f"x: wanted shape ({self.topology.inputs},), one displacement per input, got shape {x.shape}; "
-                "jax.vmap or relax_batch take batches"
-            )
         drive = self.topology.drive
         dtype = jnp.result_type(self.stiffness) if not jnp.iscomplexobj(x) else x.dtype
         return drive(x.astype(dtype))

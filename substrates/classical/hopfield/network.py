@@ -81,12 +81,15 @@ class HopfieldNetwork(Substrate):
     def input_size(self) -> int:
         return int(np.prod(self.input_shape))
 
+    @property
+    def x_shape(self) -> tuple[int, ...]:
+        return self.input_shape
+
     def initial_state(self, x: Float[Array, "..."]) -> State:
         """One feed-forward pass, without what the layers send back.
 
         Source: Bengio et al. 2016, arXiv 1606.01651.
         """
-        arguments.refuse_complex_input(x, self.bias[0].dtype)
         before, state = self.clamped(x), []
         for k, bias in enumerate(self.bias):
             felt = bias + feed(self.coupling[k], before)
@@ -165,7 +168,7 @@ class HopfieldNetwork(Substrate):
         Args:
             state: a state; None with an x settles the network, None without one draws it bare. The difference of two
                 equilibria, minus their free state, shows what the contrast of the two phases sees.
-            x: the input; None leaves the column of the inputs bare.
+            x: the input that belongs to the state (0 for a difference of states).
             ax: where to draw; None opens a new figure.
         """
         if state is None and x is not None:

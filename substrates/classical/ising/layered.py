@@ -113,7 +113,6 @@ class LayeredSpins(Spins):
         return self.sizes[0]
 
     def initial_state(self, x: Float[Array, "inputs"]) -> State:
-        self.check_shape(x, "per input")
         return tuple(jnp.zeros_like(field) for field in self.field)
 
     def output_spins(self, state: State) -> Float[Array, "outputs copies"]:
@@ -218,7 +217,7 @@ class LayeredSpins(Spins):
         Args:
             state: the layers after the input; None with an x settles the model, None without one draws it bare. The
                 difference of two states, divided by 2, shows which spins a nudge has flipped.
-            x: the input; None leaves its column bare.
+            x: the input that belongs to the state (0 for a difference of states).
             ax: where to draw; None opens a new figure.
         """
         if x is not None and state is None:

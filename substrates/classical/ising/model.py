@@ -88,7 +88,6 @@ class IsingModel(Spins):
         return taken(jnp.concatenate([state, x.astype(state.dtype)]), self.roles.place)
 
     def initial_state(self, x: Float[Array, "inputs"]) -> Float[Array, "free"]:
-        self.check_shape(x, "for each spin that is held")
         return jnp.zeros(self.size, self.field.dtype)
 
     def output_spins(self, state: Float[Array, "free"]) -> Float[Array, "outputs 1"]:
@@ -271,8 +270,6 @@ class IsingModel(Spins):
             raise ValueError(f"x: wanted the {self.input_size} held spins, got None")
         x = jnp.zeros(0, self.field.dtype) if x is None else jnp.asarray(x)
         state = self.relax(x).state if state is None else jnp.asarray(state)
-        if state.shape != (self.size,):
-            raise ValueError(f"state: wanted shape ({self.size},), the free spins, got {state.shape}")
         spins, edges = self.configuration(state, x), self.coupling.graph.edges
         drawn = np.asarray(spins, float), np.asarray(edges), self.coupling.weight
         if len(self.shape) == 2 and positions is None:

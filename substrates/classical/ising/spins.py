@@ -16,7 +16,7 @@ from substrates import arguments
 from substrates.classical.ising.sweeps import ROUNDING, Sweeps
 from substrates.nudge import Nudge, Pin
 from substrates.solvers.solver import Equilibrium, Solver, left_over
-from substrates.substrate import Substrate, parameter_dtype
+from substrates.substrate import Substrate
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -80,12 +80,6 @@ class Spins(Substrate):
         """Draws the spins and their couplings."""
 
     # the contract
-
-    def check_shape(self, x: Any, each: str) -> None:
-        """Raises ValueError for complex numbers, and for other than one number per input."""
-        arguments.refuse_complex_input(x, parameter_dtype(self))
-        if jnp.shape(x) != (self.input_size,):
-            raise ValueError(f"x: wanted shape ({self.input_size},), one number {each}, got {jnp.shape(x)}")
 
     def read(self, state: PyTree, x: Float[Array, "inputs"]) -> Float[Array, "outputs"]:
         return self.shown(self.output_spins(state))

@@ -92,8 +92,12 @@ class PredictiveCodingNetwork(Substrate):
     def input_size(self) -> int:
         return int(np.prod(self.shape))
 
+    @property
+    def x_shape(self) -> tuple[int, ...]:
+        return self.shape
+
     def check_input(self, x: Float[Array, "inputs"]) -> None:
-        """Raises ValueError for complex numbers and, where they are known, for NaN and infinity."""
+        """Raises ValueError for other shapes, complex numbers and, where they are known, for NaN and infinity."""
         super().check_input(x)
         if not _finite_if_known(x):
             raise ValueError("x: wanted finite inputs, got NaN or infinity")
@@ -228,8 +232,6 @@ class PredictiveCodingNetwork(Substrate):
         Raises ValueError for a state without the input that belongs to it.
         """
         if x is None:
-            if state is not None:
-                raise ValueError("x: wanted the input that belongs to the state, got None")
             return draw_layers(self.shapes, None, ax)
         x = jnp.asarray(x, self.bias[0].dtype)
         state = self.predict(x) if state is None else state

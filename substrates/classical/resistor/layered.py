@@ -12,7 +12,6 @@ import numpy as np
 from jax.custom_batching import custom_vmap
 from jaxtyping import Array, Float
 
-from substrates import arguments
 from substrates.classical.resistor import pictures
 from substrates.classical.resistor.circuit import ResistorCircuit
 from substrates.classical.resistor.elements import GROUND, Shockley
@@ -92,9 +91,6 @@ class LayeredNetwork(ResistorCircuit, Generic[Network]):
         return self.sizes[0]
 
     def initial_state(self, x: Float[Array, "inputs"]) -> State:
-        arguments.refuse_complex_input(x, self.input_gain.dtype)
-        if jnp.shape(x) != (self.sizes[0],):
-            raise ValueError(f"x: wanted shape ({self.sizes[0]},), one voltage per input, got {jnp.shape(x)}")
         dtype = jnp.result_type(self.conductance[0])
         return tuple(jnp.zeros(size, dtype) for size in self.sizes[1:])
 

@@ -234,8 +234,6 @@ class QuantumOscillatorNetwork(Contrasted):
     def _acting(self, x: Any) -> Inexact[Array, "inputs"]:
         """The inputs as they act, with their gain."""
         x = jnp.asarray(x)
-        if x.shape != (len(self.inputs),):
-            raise ValueError(f"x: wanted shape ({len(self.inputs)},), one number per input, got {x.shape}")
         dtype = self.onsite_stiffness.dtype
         return self.gain * (x if jnp.iscomplexobj(x) else x.astype(dtype))
 
@@ -247,7 +245,6 @@ class QuantumOscillatorNetwork(Contrasted):
 
     def initial_state(self, x: Float[Array, "inputs"]) -> GaussianState:
         """Every oscillator alone in the middle, with its neighbours held."""
-        arguments.refuse_complex_input(x, self.onsite_stiffness.dtype)
         mean = jnp.zeros(self.n, self.onsite_stiffness.dtype)
         if self.single.sharp:
             self._acting(x)

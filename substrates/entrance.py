@@ -155,7 +155,7 @@ def _state(system: Entered, name: str, state: PyTree, x: PyTree, of_one: bool) -
     """
     if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves((system, state, x))):
         return state
-    x = jnp.zeros(system.x_shape, parameter_dtype(system)) if x is None and system.x_shape is not None else x
+    x = x if system.x_shape is None else jnp.zeros(system.x_shape, parameter_dtype(system))
     start = eqx.filter_eval_shape(lambda system, x: system.initial_state(x), system, x)
     wanted = [leaf.shape for leaf in jax.tree.leaves(start)]
     if isinstance(start, jax.ShapeDtypeStruct):

@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Self
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Inexact, PRNGKeyArray, PyTree
 
@@ -473,9 +474,9 @@ def _along_pin(
     bounds: tuple[Array, Array] | None,
 ) -> Inexact[Array, " n"]:
     """What the forces that hold outputs leave of the others, in the 2-norm of what no bound takes up."""
-    left = lambda felt: force - directions.T @ jnp.linalg.lstsq((felt * directions).T, felt * force)[0]
+    left = lambda felt: force - directions.T @ jnp.linalg.lstsq((felt[None] * directions).T, felt * force)[0]
     if bounds is None:
-        return left(1.0)
+        return left(np.ones(1, force.dtype))
     lower, upper = bounds
 
     def again(carry):

@@ -68,7 +68,7 @@ class SpinHamiltonian(eqx.Module):
         total, transverse = self.diagonal, self.transverse
         if diagonal:
             left, right = (signs.astype(total.dtype) for signs in observables.signs)
-            total += ((left.T * share(diagonal)) @ right).ravel()
+            total += ((left.T * share(diagonal)[None]) @ right).ravel()
         if single:
             spins = np.eye(self.n)[[observables.strings[a].flips[0] for a in single]]
             transverse -= share(single) @ spins.astype(total.dtype)
@@ -206,7 +206,7 @@ class TransverseFieldIsing(QuantumSubstrate):
         angle = 0.5 * jnp.arctan2(tilt, field)
         signs = jnp.where(self.transverse_field < 0, -1.0, 1.0).astype(angle.dtype)
         up, down = self._of_free(jnp.cos(angle)), self._of_free(signs * jnp.sin(angle))
-        product = lambda up, down: jnp.prod(jnp.where(all_signs(up.size) > 0, up, down), axis=1)
+        product = lambda up, down: jnp.prod(jnp.where(all_signs(up.size) > 0, up[None], down[None]), axis=1)
         half = up.size // 2
         return jnp.outer(product(up[:half], down[:half]), product(up[half:], down[half:])).ravel()
 
@@ -218,7 +218,7 @@ class TransverseFieldIsing(QuantumSubstrate):
         # the barrier keeps the compiler from working out 2^n constants
         left = jax.lax.optimization_barrier(jnp.asarray(all_signs(half) @ draw[:half], vector.dtype))
         right = (all_signs(n - half) @ draw[half:]).astype(vector.dtype)
-        random = ((left[:, None] + right) * vector.reshape(left.size, right.size)).ravel()
+        random = ((left[:, None] + right[None]) * vector.reshape(left.size, right.size)).ravel()
         scattered = jnp.arange(vector.size, dtype=jnp.uint32) * np.uint32(2654435769)
         scattered = (scattered ^ (scattered >> np.uint32(15))).astype(vector.dtype) * 2.0**-31 - 1
         return random + 0.7 * math.sqrt(3 / vector.size) * scattered

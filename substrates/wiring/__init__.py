@@ -19,6 +19,7 @@ from substrates.wiring.graphs import (
     neighbour_table,
     summed,
     taken,
+    with_leading_axes,
 )
 from substrates.wiring.layers import Convolution, Dense, Pooling, Strength, chain_of_groups, sweep_layers
 from substrates.wiring.roles import CompiledRoles, Roles
@@ -43,4 +44,5 @@ __all__ = [
     "summed",
     "sweep_layers",
     "taken",
+    "with_leading_axes",
 ]

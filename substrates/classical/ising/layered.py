@@ -21,7 +21,7 @@ from substrates.classical.ising.spins import Spins
 from substrates.classical.ising.sweeps import Sweeps, counted_uniform, decided
 from substrates.nudge import Nudge, Pin
 from substrates.solvers.solver import Solver
-from substrates.wiring import Dense
+from substrates.wiring import Dense, with_leading_axes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -87,9 +87,9 @@ class LayeredSpins(Spins):
 
     def energy_in(self, fields: State, layers: State) -> Float[Array, "*replicas"]:
         """-sum_k s_(k-1)' J_k s_k - sum_k h_k' s_k with the input in the first field, of every replica."""
-        total = -jnp.sum(fields[0] * layers[0], axis=-1)
+        total = -jnp.sum(with_leading_axes(fields[0], layers[0].ndim) * layers[0], axis=-1)
         for block, field, before, s in zip(self.coupling[1:], fields[1:], layers[:-1], layers[1:], strict=True):
-            total -= jnp.sum((block.forward(before) + field) * s, axis=-1)
+            total -= jnp.sum((block.forward(before) + with_leading_axes(field, s.ndim)) * s, axis=-1)
         return total
 
     @property
@@ -259,7 +259,7 @@ class LayerSweeps(Sweeps):
 
     def field_at(self, spins: tuple[Array, ...], k: int) -> Float[Array, "replicas spins"]:
         """The local field on a layer."""
-        total = self.field[k]
+        total = self.field[k][None]
         if k > 0:
             total = total + self.model.coupling[k].forward(spins[k - 1])
         if k + 1 < len(spins):

@@ -150,7 +150,7 @@ class Spins(Substrate):
         output = self.shown(spins)
         change = -(high - low) * spins / spins.shape[1]
         before = nudge.energy(output)
-        moved = output + np.eye(output.size, dtype=output.dtype)[:, None] * change[:, :, None]
+        moved = output[None, None] + np.eye(output.size, dtype=output.dtype)[:, None] * change[:, :, None]
         flipped = jax.vmap(jax.vmap(nudge.energy))(moved)
         return flipped - before, jnp.abs(flipped) + jnp.abs(before)
 

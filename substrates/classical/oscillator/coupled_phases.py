@@ -183,7 +183,7 @@ class CoupledPhases(Substrate):
         return trajectory(lambda state: self.total_force(state, x, nudge), start, duration / steps, steps)
 
     def drawn(self, state: PyTree = None, x: Any = None) -> tuple[PyTree, Array] | None:
-        """The state and the input of a picture, settled where no state is given; None without an input to settle for."""
+        """The state and the input of a picture, settled where no state is given; None without an input."""
         x = np.zeros(0) if x is None and self.input_size == 0 else x
         if x is None:
             return None

@@ -178,7 +178,7 @@ class OscillatorNetwork(CoupledPhases):
     def whole(self, x: Float[Array, "inputs"]) -> Whole:
         roles, free = self.roles, len(self.roles.free)
         rows = self.coupling.along(roles.rows)
-        source = self.settling(self.field * arrows(self.field_phase))
+        source = self.settling(self.field[None] * arrows(self.field_phase))
         if free < self.n:
             source += arrows(self._clamped(x, self.field.dtype)) @ rows[:, free:].T
         local = [None if v is None else self.settling(v) for v in (self.second_harmonic, self.frequency)]

@@ -255,13 +255,13 @@ class LayeredNetwork(ResistorCircuit, Generic[Network]):
             crossing = v + w if sources_differ else v
             if u is None or t is None:
                 half = self.input_gain * (xs.astype(v.dtype).T @ crossing)
-                products = after - jnp.concatenate([half, -half])
+                products = after[None] - jnp.concatenate([half, -half])
                 if sources_differ:
                     products += _batch_sum(self.input_voltages(xs) ** 2)[:, None]
             else:
-                products = _batch_sum(u * t)[:, None] + after - u.T @ w - t.T @ v
+                products = _batch_sum(u * t)[:, None] + after[None] - u.T @ w - t.T @ v
             conductance.append(scale * products)
-            rail_products = after - jnp.outer(rails, _batch_sum(crossing))
+            rail_products = after[None] - jnp.outer(rails, _batch_sum(crossing))
             if sources_differ:
                 rail_products += batch * rails[:, None] ** 2
             rail.append(scale * rail_products)

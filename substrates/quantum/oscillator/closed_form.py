@@ -152,8 +152,8 @@ def _is_minimum(response: Response, place: Place) -> Bool[Array, ""]:
     # means and second moments have units of their own
     root = jnp.sqrt(jnp.maximum(diagonal_of(place.susceptibility), 0))
     safe = jnp.where(root > 0, root, 1.0)
-    sizes, vectors = in_turn(jnp.linalg.eigh)((place.susceptibility / safe[:, None]) / safe)
-    half = root[:, None] * vectors * jnp.sqrt(jnp.maximum(sizes, 0))
+    sizes, vectors = in_turn(jnp.linalg.eigh)((place.susceptibility / safe[:, None]) / safe[None])
+    half = root[:, None] * vectors * jnp.sqrt(jnp.maximum(sizes, 0))[None]
     least = in_turn(jnp.linalg.eigvalsh)(half.T @ place.curvature @ half)[0]
     return response.holds(place.settled.pull - place.missing) & (least > -1)
 

@@ -25,7 +25,8 @@ def refuse_traced(name: str, values: Any, owner: str = "network") -> None:
 
 
 def real_array(name: str, values: Any, *, dtype: Any = None, owner: str = "network", hint: str = "") -> jax.Array:
-    """Real numbers as a JAX array: floating-point ones as they are, whole ones in JAX's default precision.
+    """Real numbers as a JAX array: floating-point ones as they are (those of half precision, which no solver takes, in
+    single), whole ones in JAX's default precision.
 
     Args:
         name: of the argument, for messages.
@@ -41,6 +42,8 @@ def real_array(name: str, values: Any, *, dtype: Any = None, owner: str = "netwo
     kind = _real_kind(name, values, hint)
     if jnp.issubdtype(kind, jnp.integer):
         values = np.asarray(values, float)
+    if dtype is None and jnp.issubdtype(kind, jnp.floating) and jnp.finfo(kind).bits < 32:
+        dtype = np.float32
     return jnp.asarray(values, dtype)
 
 
@@ -105,6 +108,7 @@ def refuse_not_finite(name: str, values: Any) -> None:
 
 
 def _real_kind(name: str, values: Any, hint: str) -> Any:
+    _refuse_sparse(name, values)
     try:
         kind = values.dtype if isinstance(values, jax.Array) else np.asarray(values).dtype
     except ValueError as error:
@@ -170,6 +174,18 @@ def _refuse_sparse(name: str, values: Any) -> None:
         )
 
 
+def square(name: str, values: Any) -> np.ndarray:
+    """A square matrix of real numbers in double precision.
+
+    Raises:
+        ValueError: for other shapes, and for what `real_floats` refuses.
+    """
+    matrix = real_floats(name, values)
+    if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1]:
+        raise ValueError(f"{name}: wanted a square matrix of shape (n, n), got shape {matrix.shape}")
+    return matrix
+
+
 # words
 
 
@@ -181,6 +197,41 @@ def one_of(name: str, value: Any, choices: Any) -> Any:
 
 
 # nodes
+
+
+def listed(name: str, values: Any) -> Any:
+    """Things in an order, as a sequence or an array: what is given once, entry by entry, is listed.
+
+    Raises:
+        ValueError: for a set, which has no order, a single thing, and a sparse matrix.
+    """
+    _refuse_sparse(name, values)
+    if isinstance(values, str | bytes) or not isinstance(values, Iterable):
+        raise ValueError(f"{name}: wanted a sequence, got {values!r}; give [{values!r}] for a single one")
+    if isinstance(values, set | frozenset):
+        raise ValueError(f"{name}: wanted a sequence, got a set, which has no order: give sorted({name}), say")
+    if isinstance(values, jax.Array | np.ndarray):
+        if not values.ndim:
+            raise ValueError(f"{name}: wanted a sequence, got the single {values}; give [{values}]")
+        return values
+    return values if isinstance(values, Sequence) else list(values)
+
+
+def refuse_unjoined(name: str, nodes: Any, joined: Iterable[Any]) -> None:
+    """Raises ValueError for nodes that no element joins, which do not exist for a circuit.
+
+    Args:
+        name: of the argument, for messages.
+        nodes: their numbers.
+        joined: arrays of the numbers of nodes at the ends of elements.
+    """
+    arrays = [np.asarray(nodes), *(np.asarray(ends) for ends in joined)]
+    if not all(np.issubdtype(array.dtype, np.integer) for array in arrays if array.size):
+        return  # refused where the elements are looked at
+    ends = np.unique(np.concatenate([array.ravel() for array in arrays[1:] if array.size] or [np.zeros(0, int)]))
+    missing = [node for node in arrays[0].ravel().tolist() if node not in ends]
+    if missing and ends.size:
+        raise ValueError(f"{name}: wanted nodes that elements join, got {missing[:5]}, which none does; mend {name}")
 
 
 def count_nodes(named: Mapping[str, Any], sized: Iterable[Any] = (), *, grow: bool = False) -> int:
@@ -245,6 +296,12 @@ def sides(shape: Any, each: str = "node") -> tuple[int, ...]:
 # labels
 
 
+def check_graph(graph: Any) -> None:
+    """Raises ValueError for what is no NetworkX graph."""
+    if not all(hasattr(graph, name) for name in ("nodes", "edges", "is_directed", "is_multigraph")):
+        raise ValueError(f"graph: wanted a NetworkX graph, got {type(graph).__name__}; from_edges takes pairs of nodes")
+
+
 def numbering(graph: Any, *, parallel: bool = False) -> dict[Hashable, int]:
     """The number of every node of a NetworkX graph, in its order.
 
@@ -278,10 +335,10 @@ def is_label(entry: Any, number: Mapping[Hashable, int]) -> bool:
         return False
 
 
-def number_of(name: str, label: Any, number: Mapping[Hashable, int]) -> int:
+def number_of(name: str, label: Any, number: Mapping[Hashable, int], of: str = "nodes of the graph") -> int:
     """The number of a label; raises ValueError for what is none."""
     if not is_label(label, number):
-        raise ValueError(f"{name}: wanted labels of nodes of the graph, got {label!r}")
+        raise ValueError(f"{name}: wanted labels of {of}, got {label!r}")
     return number[label]
 
 
@@ -295,6 +352,17 @@ def by_number(name: str, values: Mapping[Hashable, Any] | None, number: Mapping[
     return {number_of(name, label, number): value for label, value in (values or {}).items()}
 
 
+def by_label(values: Any, n: int, labels: Sequence[Hashable] | None) -> dict[Hashable, Any]:
+    """{label: entry} of what each of n nodes has, along the first axis; {number: entry} for nodes without labels.
+
+    Raises:
+        ValueError: for another number of entries.
+    """
+    if np.ndim(values) == 0 or len(values) != n:
+        raise ValueError(f"values: wanted one entry for each of the {n} nodes, got shape {np.shape(values)}")
+    return dict(zip(range(n) if labels is None else labels, values, strict=True))
+
+
 def of_nodes(name: str, values: Any, graph: Any) -> Any:
     """What the nodes of a graph have, in its order: from the name of their attribute, from {label: value}, or as given.
 
@@ -306,6 +374,8 @@ def of_nodes(name: str, values: Any, graph: Any) -> Any:
         missing = [label for label, value in found.items() if value is None]
         if missing:
             raise ValueError(f"{name}: wanted the attribute {values!r} on every node, got none on {missing[0]!r}")
+        for label, value in found.items():
+            _explained_numbers(name, value, f"in the attribute {values!r} of the node {label!r}")
         return list(found.values())
     if isinstance(values, Mapping):
         strange = [label for label in values if not is_label(label, graph.nodes)]
@@ -313,6 +383,8 @@ def of_nodes(name: str, values: Any, graph: Any) -> Any:
         if strange or missing:
             got = f"{strange[0]!r}" if strange else f"nothing for {missing[0]!r}"
             raise ValueError(f"{name}: wanted one entry for each label of a node of the graph, got {got}")
+        for label, value in values.items():
+            _explained_numbers(name, value, f"for the node {label!r}")
         return [values[label] for label in graph.nodes]
     return values
 
@@ -332,12 +404,21 @@ def of_edges(name: str, values: Any, graph: Any, hint: str = "") -> Any:
                 f"{name}: wanted the attribute {values!r} on every edge, got none on ({a!r}, {b!r}): set it or give an "
                 "array"
             )
-        try:
-            found.append(real_floats(name, attributes[values]))
-        except ValueError as error:
-            also = f"; {hint}" if hint else ""
-            raise ValueError(f"{error} in the attribute {values!r} of the edge ({a!r}, {b!r}){also}") from None
+        where = f"in the attribute {values!r} of the edge ({a!r}, {b!r})"
+        number = _explained_numbers(name, attributes[values], where, hint)
+        if number.ndim:
+            raise ValueError(f"{name}: wanted one number, got shape {number.shape} {where}")
+        found.append(number)
     return np.asarray(found, float)
+
+
+def _explained_numbers(name: str, value: Any, where: str, hint: str = "") -> np.ndarray:
+    """`real_floats`, whose refusal says where the value stands."""
+    try:
+        return real_floats(name, value)
+    except ValueError as error:
+        text = f" {value!r}" if isinstance(value, str) else ""
+        raise ValueError(f"{error}{text} {where}{'; ' + hint if hint else ''}") from None
 
 
 @contextlib.contextmanager
@@ -367,7 +448,7 @@ def number_of_node(name: str, node: Any, n: int, labels: Sequence[Hashable] | No
         ValueError: for what names no node.
     """
     also = ", or -1 for ground" if ground else ""
-    if labels is not None and node in labels:
+    if labels is not None and is_label(node, dict.fromkeys(labels)):
         return labels.index(node)
     grounded = ground and isinstance(node, int | np.integer) and node == -1
     if labels is not None and not grounded:

@@ -37,6 +37,9 @@ OF_ONE_EXAMPLE = (
 )
 """Methods of one example: their input has no leading axis, and their state has the shape of that of a start."""
 
+SEQUENCES = ("edges", "inputs", "outputs")
+"""What constructors are told one by one, in an order."""
+
 STATES = ("state", "start", "states", "starts", "plus", "minus")
 
 
@@ -62,7 +65,7 @@ def admit_words(kind: type) -> None:
         if name.startswith("_") or not inspect.isfunction(bare):
             continue
         asked = inspect.signature(bare).parameters
-        if any(word in asked for word in ("key", "x", "xs", *STATES)):
+        if any(word in asked for word in ("key", "x", "xs", "graph", *SEQUENCES, *STATES)):
             entered = _entered(name, bare, asked, method=found is bare)
             setattr(kind, name, entered if found is bare else type(found)(entered))
 
@@ -95,6 +98,7 @@ def _entered(name: str, bare: Callable[..., Any], asked: Any, method: bool) -> C
     by_place = inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD
     words = tuple(word for word, parameter in asked.items() if parameter.kind in by_place)
     of_one = name in OF_ONE_EXAMPLE
+    listed = [word for word in SEQUENCES if word in asked and not method]
     # where something comes before the state it is a part of one, on the way to a whole
     stated = [word for word in ("state", "start") if word in asked and (of_one or words[1:2] == (word,))]
     optional = {word for word, parameter in asked.items() if parameter.default is None}
@@ -107,6 +111,11 @@ def _entered(name: str, bare: Callable[..., Any], asked: Any, method: bool) -> C
         may_miss = lambda word: word not in found or (found[word] is None and word in optional)
         if "key" in asked and not may_miss("key"):
             arguments.check_key("key", found["key"])
+        for word in listed:
+            if not may_miss(word):
+                found[word] = arguments.listed(word, found[word])
+        if "graph" in asked and not method:
+            arguments.check_graph(found.get("graph"))
         if method:
             system = found[words[0]]
             for word in STATES:

@@ -210,6 +210,14 @@ class TransverseFieldIsing(QuantumSubstrate):
         half = up.size // 2
         return jnp.outer(product(up[:half], down[:half]), product(up[half:], down[half:])).ravel()
 
+    def by_label(self, values: Any) -> dict[Hashable, Any]:
+        """{label: entry} of one entry per spin, such as `longitudinal_field`; {number: entry} without labels.
+
+        Raises:
+            ValueError: for another number of entries.
+        """
+        return arguments.by_label(values, self.n, self.labels)
+
     def excitations(self, vector: Float[Array, "amplitudes"]) -> Float[Array, "amplitudes"]:
         """A random sum of single Z_i applied to the vector, and some of a random vector."""
         n = len(self.free)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Hashable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -49,6 +50,7 @@ class ElasticNetwork(Substrate):
         load: dead loads f on the nodes, shape (n, dim), newtons; None for none.
         topology: which spring joins which nodes, and what is prescribed and read.
         stiffness_floor, rest_length_floor: the least that `constrained` allows.
+        labels: of the nodes, in their order, where the network was built from labels; None where they are numbers.
 
     Source: Stern, Hexner, Rocks and Liu 2021, arXiv 2011.03861, for elastic networks that learn; Scellier and Bengio
     2017, arXiv 1602.05179, for the nudge; Lubensky et al. 2015, arXiv 1503.01324, for rigidity and self-stress.
@@ -60,6 +62,7 @@ class ElasticNetwork(Substrate):
     load: Float[Array, "n dim"] | None = fixed(default=None)
     stiffness_floor: float = eqx.field(static=True, default=0.0)
     rest_length_floor: float = eqx.field(static=True, default=0.0)
+    labels: tuple[Hashable, ...] | None = eqx.field(static=True, default=None)
 
     solver: ClassVar[Solver] = ElasticEquilibrium()
     training_precision: ClassVar[int] = 64
@@ -98,6 +101,14 @@ class ElasticNetwork(Substrate):
         """Where every node stands, metres."""
         flat = jnp.asarray(state).reshape(-1)
         return self.topology.placed(flat, self.prescribed(x).astype(flat.dtype))
+
+    def by_label(self, values: Any) -> dict[Hashable, Any]:
+        """{label: entry} of one entry per node, such as `positions(state, x)`; {number: entry} without labels.
+
+        Raises:
+            ValueError: for another number of entries.
+        """
+        return arguments.by_label(values, self.n, self.labels)
 
     def prescribed(self, x: Float[Array, "inputs"]) -> Inexact[Array, "prescribed"]:
         """Where the prescribed coordinates stand, metres."""
@@ -371,7 +382,8 @@ class ElasticNetwork(Substrate):
         """
         words = build.by_labels(graph, inputs, outputs, clamped, positions, stiffness, **options)
         with arguments.explained(tuple(graph.nodes)):
-            return cls.from_edges(**words)
+            net = cls.from_edges(**words)
+        return dataclasses.replace(net, labels=tuple(graph.nodes))
 
     @classmethod
     def lattice(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+from collections.abc import Hashable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import jax
@@ -44,6 +45,11 @@ class Spins(Substrate):
     @abc.abstractmethod
     def levels(self) -> tuple[float, float]:
         """What an output shows when its spins point down, and up."""
+
+    @property
+    def state_labels(self) -> Sequence[Hashable]:
+        """The labels of the free spins where there are labels, else their numbers in the flattened state."""
+        return range(self.size)
 
     @abc.abstractmethod
     def output_spins(self, state: PyTree) -> Float[Array, "outputs copies"]:
@@ -201,7 +207,7 @@ class Spins(Substrate):
             x: the held input, which acts as a field; None for a model without inputs.
             nudge: None, or a nudge whose cost is at most quadratic in the output spins.
 
-        Variables are numbered as the free spins in the state (flattened).
+        Variables go by `state_labels`. Raises ValueError for a cost that is not quadratic.
         """
         if nudge is not None and not isinstance(nudge, Nudge):
             raise ValueError(f"nudge: wanted a Nudge or None, got {type(nudge).__name__}; a pin is no energy")
@@ -216,6 +222,7 @@ class Spins(Substrate):
             )
         bqm = binary_quadratic_model(found.linear, found.pairs, found.quadratic)
         bqm.offset = float(found.offset)
+        bqm.relabel_variables(dict(enumerate(self.state_labels)))
         return bqm
 
 

@@ -152,7 +152,7 @@ def descend_by_newton(
         torque, hessian = found.torque, found.hessian
         if held is not None:
             torque = jnp.where(held, 0, torque)
-            hessian = jnp.where(held[:, None] | held[None], np.eye(n, dtype=start.dtype) * spring, hessian)
+            hessian = jnp.where(held[:, None] | held[None], np.eye(n, dtype=start.dtype) * spring[None], hessian)
         rows = jnp.sum(jnp.abs(hessian), axis=1)
         d = 1 / jnp.sqrt(jnp.where(rows > 0, rows, 1.0))
         vectors, values = decompose(d[:, None] * hessian * d[None])

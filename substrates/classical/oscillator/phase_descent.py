@@ -19,7 +19,7 @@ from substrates.classical.oscillator.whole import MOST_COLOURS, Whole, balance
 from substrates.nudge import Nudge, Pin
 from substrates.solvers.generic import DescendThenPolish
 from substrates.solvers.solver import Equilibrium, Solver, Status, judge, tolerance
-from substrates.wiring import Bonds, CompiledRoles, Dense
+from substrates.wiring import Bonds, CompiledRoles, Dense, with_leading_axes
 
 DENSE_SIZE = 96
 """Up to so many phases a network is one matrix, and the Hessian is decomposed."""
@@ -266,7 +266,7 @@ class _InTurn(_Phases):
         if not isinstance(gain, float):
             beyond = gain * new - (gain - 1) * old
             new = beyond / jnp.sqrt(jnp.sum(beyond**2, axis=0, keepdims=True))
-        return self.blocks.put(z, k, jnp.where(still[None], old, new)), jnp.max(felt)
+        return self.blocks.put(z, k, jnp.where(with_leading_axes(still, old.ndim), old, new)), jnp.max(felt)
 
     def _held(self, k: int) -> np.ndarray | None:
         """Which nodes of a block a pin holds."""

@@ -68,7 +68,7 @@ class Modes(eqx.Module):
 
     def compliance(self, force: Float[Array, "n *k"]) -> Float[Array, "n *k"]:
         """K^-1 f."""
-        return (self.shape / self.squared) @ (self.shape.T @ force)
+        return (self.shape / self.squared[None]) @ (self.shape.T @ force)
 
     def factor(self, single: SingleOscillator) -> Float[Array, "triangle"]:
         """The packed Cholesky factor of Cov_x.

@@ -27,7 +27,7 @@ from learning.rule import ConvergenceError, Estimator, Mover
 from learning.run_folder import RunFolder, describe_tree, digest, surroundings
 from learning.steps import BenchTrainer, Epochs, Trainer
 from substrates.laboratory.system import PhysicalSystem
-from substrates.substrate import FAILURES, Status, Substrate
+from substrates.substrate import FAILURES, Status, Substrate, check_key
 
 _CHUNK_SECONDS = 0.5
 _GROWTH = 8
@@ -143,11 +143,11 @@ def fit(
         TypeError, ValueError: an argument makes no sense.
     """
     began = time.monotonic()
-    _check_arguments(substrate, rule, optimiser, epochs, batch_size, out, resume or config or summary)
+    _check_arguments(substrate, rule, optimiser, epochs, key, batch_size, out, resume or config or summary)
     cost = getattr(rule, "cost", None)
     examples = prepare(substrate, data, cost=cost)
-    validated = None if validation is None else prepare(substrate, validation, "validation", cost)
-    tested = None if test is None else prepare(substrate, test, "test", cost)
+    validated = None if validation is None else prepare(substrate, validation, "validation", cost, examples.classes)
+    tested = None if test is None else prepare(substrate, test, "test", cost, examples.classes)
     if batch_size is not None and batch_size > examples.size:
         raise ValueError(f"batch_size: wanted at most the {examples.size} examples there are, got {batch_size}")
     on_bench = not isinstance(substrate, Substrate)
@@ -374,7 +374,7 @@ class _Session:
         }
 
 
-def _check_arguments(substrate, rule, optimiser, epochs, batch_size, out, about_folder) -> None:
+def _check_arguments(substrate, rule, optimiser, epochs, key, batch_size, out, about_folder) -> None:
     if not isinstance(rule, Estimator | Mover):
         raise TypeError(f"rule: wanted an Estimator or a Mover, got {type(rule).__name__}")
     if not isinstance(substrate, Substrate | PhysicalSystem):
@@ -395,6 +395,9 @@ def _check_arguments(substrate, rule, optimiser, epochs, batch_size, out, about_
         raise ValueError(f"optimiser: {name} moves the parameters itself and would ignore it; leave it out")
     if isinstance(rule, Estimator) and optimiser is None:
         raise ValueError(f"optimiser: {name} estimates gradients and needs one; give optimiser=optax.sgd(0.1), say")
+    if optimiser is not None and not isinstance(optimiser, optax.GradientTransformation):
+        raise TypeError(f"optimiser: wanted an optax transformation, got {optimiser!r}; give optax.sgd(0.1), say")
+    check_key("key", key)
     if isinstance(epochs, bool) or not isinstance(epochs, int | np.integer) or epochs < 0:
         raise ValueError(f"epochs: wanted a whole number, at least 0, got {epochs!r}")
     if batch_size is not None and (not isinstance(batch_size, int | np.integer) or batch_size < 1):

@@ -58,8 +58,11 @@ def admit_words(kind: type) -> None:
     """Lets the public methods that a class defines take what users have at hand.
 
     Inputs may be lists and whole numbers, None where there is nothing to clamp; states may be an `Equilibrium`, whose
-    state is meant. What fits no input, no state or no key of the system is refused by name.
+    state is meant. What fits no input, no state or no key of the system is refused by name. A class that `forwards`
+    what it is given leaves that to the system inside.
     """
+    if getattr(kind, "forwards", False):
+        return
     for name, found in list(vars(kind).items()):
         bare = found.__func__ if isinstance(found, classmethod | staticmethod) else found
         if name.startswith("_") or not inspect.isfunction(bare):
@@ -82,6 +85,8 @@ def check_batch(substrate: Entered, xs: PyTree, name: str) -> None:
     if len(shapes) == 1 and shapes[0] and shapes[0][1:] in accepted:
         return
     hint = ": add a leading axis, x[None]" if shapes and shapes[0] in accepted else ""
+    if wanted == (1,) and shapes and len(shapes[0]) == 1:
+        hint = ": add an axis of inputs, x[:, None], or of examples, x[None]"
     each = ", ".join(map(str, wanted))
     raise ValueError(f"{name}: wanted shape (n, {each}), one row for each example, got {got}{hint}")
 
@@ -92,6 +97,13 @@ def refuse_shape(name: str, wanted: tuple[int, ...], x: PyTree) -> NoReturn:
     batch = "; relax_batch or jax.vmap take batches" if shapes and shapes[0][1:] in arguments.flat_too(wanted) else ""
     flat = ", flat or not" if len(wanted) > 1 else ", one number per input"
     raise ValueError(f"{name}: wanted shape {wanted}{flat}, got {' and '.join(map(str, shapes)) or None}{batch}")
+
+
+def ready_inputs(substrate: Entered, xs: PyTree, name: str) -> PyTree:
+    """Inputs with a leading axis of examples, lists among them as arrays; raises ValueError for what is none."""
+    xs = _numbers(substrate, name, xs)
+    check_batch(substrate, xs, name)
+    return xs
 
 
 def _entered(name: str, bare: Callable[..., Any], asked: Any, method: bool) -> Callable[..., Any]:
@@ -127,8 +139,7 @@ def _entered(name: str, bare: Callable[..., Any], asked: Any, method: bool) -> C
             if "x" in asked and (drawn or not may_miss("x")):
                 found["x"] = _input(system, found.get("x"), of_one)
             if "xs" in asked and not may_miss("xs"):
-                found["xs"] = _numbers(system, "xs", found["xs"])
-                check_batch(system, found["xs"], "xs")
+                found["xs"] = ready_inputs(system, found["xs"], "xs")
             for word in stated:
                 if not may_miss(word):
                     found[word] = _state(system, word, found[word], found.get("x"), of_one)

@@ -18,7 +18,8 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Inexact, PRNGKeyArray, PyTree
 
 from substrates import arguments
-from substrates.entrance import admit_words, refuse_shape
+from substrates.arguments import check_key
+from substrates.entrance import admit_words, check_batch, ready_inputs, refuse_shape
 from substrates.nudge import (
     Cost,
     Nudge,
@@ -67,11 +68,14 @@ __all__ = [
     "Substrate",
     "as_tree",
     "at_rest",
+    "check_batch",
     "check_finite",
+    "check_key",
     "fit_target",
     "fixed",
     "match_paths",
     "parameter_dtype",
+    "ready_inputs",
     "relax_batch",
     "relax_phases",
     "same_batch",
@@ -111,6 +115,9 @@ class Substrate(eqx.Module):
 
     training_precision: ClassVar[int] = 32
     """The bits of a number with which the command trains this system where nothing else is asked for."""
+
+    forwards: ClassVar[bool] = False
+    """Whether what is given goes on to another substrate, which looks at it: see `entrance.admit_words`."""
 
     linear_in_parameters: ClassVar[bool] = False
     """Whether the energy is linear in every trainable parameter, each with limits of its own. Parameters that settle
@@ -288,7 +295,6 @@ class Substrate(eqx.Module):
         system or the solver cannot do: a complex beta where nothing is `holomorphic`, a pin where none can be held.
         """
         chosen: Solver = self.solver if solver is None else solver
-        self.check_input(x)
         _refuse_nudge(self, chosen, nudge)
         system: Substrate = self
         if isinstance(nudge, Pin):
@@ -453,6 +459,12 @@ admit_words(Substrate)
 
 
 def _refuse_nudge(system: Substrate, solver: Solver, nudge: Nudge | Pin | None) -> None:
+    if nudge is not None and not isinstance(nudge, Nudge | Pin):
+        raise TypeError(
+            f"nudge: wanted a Nudge, a Pin or None, got {type(nudge).__name__}; give Nudge(cost, target, beta)"
+        )
+    if not isinstance(solver, Solver):
+        raise TypeError(f"solver: wanted a Solver or None, got {type(solver).__name__}")
     unable = next((type(who).__name__ for who in (system, solver) if not who.pins), None)
     if isinstance(nudge, Pin) and unable:
         raise NudgeRefusedError(

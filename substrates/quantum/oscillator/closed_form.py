@@ -326,13 +326,13 @@ class MomentResponse(Response):
     def susceptibility(self, settled: Settled) -> Float[Array, "outputs outputs"]:
         mean = settled.output[: len(self.nodes)]
         compliance = self.rows @ self.held(settled)(self.rows.T)
-        between = 2 * compliance * mean
+        between = 2 * compliance * mean[None]
         softening = self.modes(settled).softening(self.nodes, self.net.single)
-        corner = 4 * mean[:, None] * compliance * mean + 2 * softening
+        corner = 4 * mean[:, None] * compliance * mean[None] + 2 * softening
         return jnp.vstack([jnp.hstack([compliance, between]), jnp.hstack([between.T, corner])])
 
     def _under(self, pull: Float[Array, "outputs"]) -> tuple[Array, Array]:
         """(stiffness, force) under a pull."""
         count = len(self.nodes)
-        softer = (self.rows.T * (2 * pull[count:])) @ self.rows
+        softer = (self.rows.T * (2 * pull[count:])[None]) @ self.rows
         return self.stiffness - softer, self.force + pull[:count] @ self.rows

@@ -151,9 +151,7 @@ def ready_batch(
     if takes_own_targets(cost):
         same_batch(x=x, y=y)
         return x, y
-    y = _listed(y, "y")
-    if _are_texts(y):
-        raise ValueError("y: wanted numbers, got texts; fit and evaluate encode them, or number them in advance")
+    y = as_arrays("y", y)
     same_batch(x=x, y=y)
     check_finite("y", y)
     if not eqx.is_array(y):
@@ -163,6 +161,18 @@ def ready_batch(
     if isinstance(y, Tracer) or not _are_labels(y):
         return x, fit_target(y, output, cost, name="y", batched=True)
     return x, jnp.asarray(encode_labels(np.asarray(y), output.shape[1:], jnp.finfo(output.dtype).dtype, "y"))
+
+
+def as_arrays(name: str, tree: PyTree) -> PyTree:
+    """A list of numbers or rows as an array; other trees as they are. Raises ValueError where a leaf is no array."""
+    tree = _listed(tree, name)
+    if _are_texts(tree):
+        raise ValueError(f"{name}: wanted numbers, got texts; fit and evaluate encode them, or number them in advance")
+    for leaf in jax.tree.leaves(tree):
+        kind = getattr(leaf, "dtype", np.asarray(leaf).dtype if isinstance(leaf, int | float | complex) else None)
+        if kind is None or not (jnp.issubdtype(kind, jnp.number) or jnp.issubdtype(kind, np.bool_)):
+            raise ValueError(f"{name}: wanted arrays of numbers, got {type(leaf).__name__ if kind is None else kind}")
+    return tree
 
 
 def free_phase(substrate: Substrate, x: PyTree, key: PRNGKeyArray | None) -> tuple[Equilibrium, Any, Any]:

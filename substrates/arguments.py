@@ -133,6 +133,8 @@ def numbers(name: str, values: Any, dtype: Any) -> jax.Array:
     if isinstance(values, jax.Array) and jnp.issubdtype(values.dtype, jnp.inexact):
         return values
     _refuse_sparse(name, values)
+    if not (isinstance(values, list | tuple | range | int | float | complex) or hasattr(values, "__array__")):
+        raise ValueError(f"{name}: wanted an array of numbers, got {type(values).__name__}")
     try:
         array = values if isinstance(values, jax.Array) else np.asarray(values)
     except (ValueError, TypeError) as error:

@@ -19,6 +19,7 @@ from jax.core import Tracer
 from jaxtyping import PyTree
 
 from substrates import arguments
+from substrates.nudge import Nudge, Pin, fit_target, takes_own_targets
 from substrates.parameters import parameter_dtype
 from substrates.solvers.solver import Equilibrium
 
@@ -106,6 +107,34 @@ def ready_inputs(substrate: Entered, xs: PyTree, name: str) -> PyTree:
     return xs
 
 
+def ready_nudge(system: Any, x: PyTree, nudge: Any) -> Any:
+    """A nudge or a pin of numbers in the shape of the outputs; of costs with `own_targets`, and of targets that are
+    tuples, the target is left as it is. Raises ValueError for others, TypeError for what is no nudge.
+    """
+    if not isinstance(nudge, Nudge | Pin):
+        raise TypeError(
+            f"nudge: wanted a Nudge, a Pin or None, got {type(nudge).__name__}; give Nudge(cost, target, beta)"
+        )
+    leaves = jax.tree.leaves((system, x, nudge))
+    known = not any(isinstance(leaf, Tracer) for leaf in leaves)
+    cost = getattr(nudge, "cost", None)
+    if not known and isinstance(nudge, Nudge):
+        return nudge  # solvers compare shapes once more
+    shown = eqx.filter_eval_shape(lambda system, x: system.read(system.initial_state(x), x), system, x)
+    own = takes_own_targets(cost) or isinstance(nudge.target, tuple)
+    target = nudge.target if own else arguments.numbers("target", nudge.target, shown.dtype)
+    target = target if own else fit_target(target, shown, cost)
+    if isinstance(nudge, Pin):
+        return Pin(target)
+    beta = arguments.numbers("beta", nudge.beta, shown.dtype)
+    if beta.shape:
+        raise ValueError(f"beta: wanted one number, the strength of the nudge, got shape {beta.shape}")
+    about = nudge.about
+    if about is not None:
+        about = fit_target(arguments.numbers("about", about, shown.dtype), shown, name="about")
+    return Nudge(nudge.cost, target, beta, about)
+
+
 def _entered(name: str, bare: Callable[..., Any], asked: Any, method: bool) -> Callable[..., Any]:
     by_place = inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD
     words = tuple(word for word, parameter in asked.items() if parameter.kind in by_place)
@@ -140,6 +169,9 @@ def _entered(name: str, bare: Callable[..., Any], asked: Any, method: bool) -> C
                 found["x"] = _input(system, found.get("x"), of_one)
             if "xs" in asked and not may_miss("xs"):
                 found["xs"] = ready_inputs(system, found["xs"], "xs")
+            for word in ("states", "starts", "plus", "minus") if "xs" in asked else ():
+                if word in asked and not may_miss(word):
+                    found[word] = _states(system, word, found[word], found["xs"])
             for word in stated:
                 if not may_miss(word):
                     found[word] = _state(system, word, found[word], found.get("x"), of_one)
@@ -169,14 +201,34 @@ def _numbers(system: Entered, name: str, x: PyTree) -> PyTree:
     return arguments.numbers(name, x, parameter_dtype(system)) if listed or system.x_shape is not None else x
 
 
+def _states(system: Entered, name: str, states: PyTree, xs: PyTree) -> PyTree:
+    """A batch of states, looked at like one."""
+    arrays = jax.tree.leaves((system, states, xs))
+    if system.x_shape is None or any(isinstance(leaf, Tracer) for leaf in arrays):
+        return states
+    states = _state(system, name, states, None, False)
+    count, start = jnp.shape(xs)[0], jax.tree.leaves(_start_of(system, None))
+    wanted = [(count, *leaf.shape) for leaf in start]
+    got = [leaf.shape for leaf in jax.tree.leaves(states)]
+    if got != wanted:
+        said = lambda shapes: " and ".join(map(str, shapes))
+        raise ValueError(f"{name}: wanted shape {said(wanted)}, a state for each example, got {said(got)}")
+    return states
+
+
+def _start_of(system: Entered, x: PyTree) -> PyTree:
+    """The shapes and dtypes of where relaxation starts."""
+    x = x if system.x_shape is None else jnp.zeros(system.x_shape, parameter_dtype(system))
+    return eqx.filter_eval_shape(lambda system, x: system.initial_state(x), system, x)
+
+
 def _state(system: Entered, name: str, state: PyTree, x: PyTree, of_one: bool) -> PyTree:
     """The state as arrays of the shapes that the system has, with leading axes unless it is `of_one` example; what is
     traced was looked at before.
     """
     if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves((system, state, x))):
         return state
-    x = x if system.x_shape is None else jnp.zeros(system.x_shape, parameter_dtype(system))
-    start = eqx.filter_eval_shape(lambda system, x: system.initial_state(x), system, x)
+    start = _start_of(system, x)
     wanted = [leaf.shape for leaf in jax.tree.leaves(start)]
     if isinstance(start, jax.ShapeDtypeStruct):
         state = arguments.numbers(name, state, start.dtype)

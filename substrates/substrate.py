@@ -19,7 +19,7 @@ from jaxtyping import Array, Float, Inexact, PRNGKeyArray, PyTree
 
 from substrates import arguments
 from substrates.arguments import check_key
-from substrates.entrance import admit_words, check_batch, ready_inputs, refuse_shape
+from substrates.entrance import admit_words, check_batch, ready_inputs, ready_nudge, refuse_shape
 from substrates.nudge import (
     Cost,
     Nudge,
@@ -295,11 +295,11 @@ class Substrate(eqx.Module):
         system or the solver cannot do: a complex beta where nothing is `holomorphic`, a pin where none can be held.
         """
         chosen: Solver = self.solver if solver is None else solver
-        _refuse_nudge(self, chosen, nudge)
         system: Substrate = self
-        if isinstance(nudge, Pin):
-            shown = eqx.filter_eval_shape(lambda net, x: net.read(net.initial_state(x), x), self, x)
-            nudge = Pin(fit_target(nudge.target, shown))
+        if not isinstance(chosen, Solver):
+            raise TypeError(f"solver: wanted a Solver or None, got {type(chosen).__name__}")
+        nudge = None if nudge is None else ready_nudge(self, x, nudge)
+        _refuse_nudge(self, chosen, nudge)
         if isinstance(nudge, Nudge) and jnp.iscomplexobj(nudge.beta):
             system, x, nudge, start = as_complex(self), as_complex(x), as_complex(nudge), as_complex(start)
         start = _start(system, x, key) if start is None else start
@@ -459,12 +459,6 @@ admit_words(Substrate)
 
 
 def _refuse_nudge(system: Substrate, solver: Solver, nudge: Nudge | Pin | None) -> None:
-    if nudge is not None and not isinstance(nudge, Nudge | Pin):
-        raise TypeError(
-            f"nudge: wanted a Nudge, a Pin or None, got {type(nudge).__name__}; give Nudge(cost, target, beta)"
-        )
-    if not isinstance(solver, Solver):
-        raise TypeError(f"solver: wanted a Solver or None, got {type(solver).__name__}")
     unable = next((type(who).__name__ for who in (system, solver) if not who.pins), None)
     if isinstance(nudge, Pin) and unable:
         raise NudgeRefusedError(

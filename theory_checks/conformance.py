@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import PRNGKeyArray, PyTree
 
 from learning.costs import SquaredError
-from learning.examples import ready_batch
+from learning.examples import as_arrays, ready_batch
 from substrates.substrate import Cost, Substrate
 from theory_checks import laws_of_agreement as agreement
 from theory_checks import laws_of_capabilities as capabilities
@@ -90,6 +90,7 @@ def check_substrate(
     """
     if not isinstance(substrate, Substrate):
         raise TypeError(f"substrate: wanted a Substrate, got {type(substrate).__name__}")
+    x, y = as_arrays("x", x), as_arrays("y", y)
     if not jax.tree.leaves(x) or not jax.tree.leaves(y):
         raise ValueError("x, y: wanted inputs and targets, got none")
     one_input = substrate.input_size is None or all(jnp.ndim(leaf) == 1 for leaf in jax.tree.leaves(x))

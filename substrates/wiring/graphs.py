@@ -51,6 +51,12 @@ def with_leading_axes(values: Shaped[Any, "*shape"], ndim: int) -> Any:
     return jnp.asarray(values).reshape((1,) * (ndim - jnp.ndim(values)) + jnp.shape(values))
 
 
+def added(a: Shaped[Any, "*shape"], b: Shaped[Any, "*shape"]) -> Any:
+    """a + b, the one with fewer axes repeated along the leading ones of the other: biases of channels, say."""
+    ndim = max(jnp.ndim(a), jnp.ndim(b))
+    return with_leading_axes(a, ndim) + with_leading_axes(b, ndim)
+
+
 def summed(
     values: Inexact[Any, "places"], nodes: Int[Any, "places"], n: int, in_order: bool = False
 ) -> Inexact[Array, "n"]:

@@ -11,13 +11,13 @@ def refusal(call):
     """The error that a call ends in, None where it is taken; fails where the error was not raised by the project."""
     try:
         call()
-    except Exception as error:
-        frames = [frame for frame in traceback.extract_tb(error.__traceback__) if "importlib" not in frame.filename]
-        last = frames[-1]
-        assert last.filename.startswith(PACKAGES), (
-            f"raised inside {last.filename}:{last.lineno}, not by the project: {type(error).__name__}: {error}"
-        )
-        assert isinstance(error, ValueError | TypeError | NotImplementedError), repr(error)
-        assert str(error), repr(error)
-        return error
-    return None
+    except Exception as error:  # whatever comes
+        found = error
+    else:
+        return None
+    frames = traceback.extract_tb(found.__traceback__)
+    place = f"{frames[-1].filename}:{frames[-1].lineno}"
+    assert place.startswith(PACKAGES), f"raised inside {place}, not by the project: {type(found).__name__}: {found}"
+    assert isinstance(found, ValueError | TypeError | NotImplementedError), repr(found)
+    assert str(found), repr(found)
+    return found

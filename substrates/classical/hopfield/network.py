@@ -20,7 +20,7 @@ from substrates.classical.hopfield.pictures import draw_layers
 from substrates.nudge import Nudge
 from substrates.solvers.joint import Control, JointEquilibrium, SpringControl
 from substrates.substrate import Solver, Substrate
-from substrates.wiring import Convolution, Dense, Pooling, Strength, chain_of_groups
+from substrates.wiring import Convolution, Dense, Pooling, Strength, added, chain_of_groups
 from substrates.wiring.layers import as_group, feed, hidden_between
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ class HopfieldNetwork(Substrate):
     def energy(self, state: State, x: Float[Array, "..."]) -> Float[Array, ""]:
         total = jnp.zeros((), state[0].dtype)
         for k, (before, s) in enumerate(zip((self.clamped(x), *state[:-1]), state, strict=True)):
-            total += jnp.sum(0.5 * s**2 - (self.bias[k] + feed(self.coupling[k], before)) * s)
+            total += jnp.sum(0.5 * s**2 - added(self.bias[k], feed(self.coupling[k], before)) * s)
         return total
 
     @property
@@ -92,7 +92,7 @@ class HopfieldNetwork(Substrate):
         """
         before, state = self.clamped(x), []
         for k, bias in enumerate(self.bias):
-            felt = bias + feed(self.coupling[k], before)
+            felt = added(bias, feed(self.coupling[k], before))
             before = felt if k == len(self.bias) - 1 else jnp.clip(felt, 0, 1)
             state.append(before)
         return tuple(state)
@@ -122,7 +122,7 @@ class HopfieldNetwork(Substrate):
 
     def force_scale(self, state: State, x: Float[Array, "..."]) -> State:
         """|s| + |b| + a bound of what each neighbour sends (`Strength`); of the input, its field as a whole."""
-        field = self.bias[0] + feed(self.coupling[0], self.clamped(x))
+        field = added(self.bias[0], feed(self.coupling[0], self.clamped(x)))
         return meeting_layers(field, self.bias, tuple(Strength.of(c.weight) for c in self.coupling[1:]), state)
 
     def bound_stiffness(self, state: State, x: Float[Array, "..."]) -> State:

@@ -81,7 +81,7 @@ def prepare(
         classes = None
     x, y = (jax.tree.map(lambda leaf: _cast(leaf, dtype, name), part) for part in (given, targets))
     sizes = {leaf.shape[:1] for leaf in jax.tree.leaves((x, y))}
-    if len(sizes) != 1 or sizes in ({()}, {(0,)}):
+    if len(sizes) != 1 or sizes in ({()}, {(0,)}) or not all(jax.tree.leaves(part) for part in (x, y)):
         raise ValueError(
             f"{name}: wanted X and Y with the same number of examples, at least one, got {_shapes((x, y))}; of one "
             "example give X[None], Y[None]"

@@ -304,7 +304,7 @@ class LayerSweeps(Sweeps):
         for copy in range(copies):
             here = s[:, :, copy]
             others = (jnp.sum(s, axis=2) - here + copies - 1) / 2
-            pull = sum(jnp.where(jnp.abs(others - m) < 0.5, -0.5 * increments[m], 0) for m in range(copies))
+            pull = sum(jnp.where(jnp.abs(others - m) < 0.5, -0.5 * increments[m][None], 0) for m in range(copies))
             gain = 2 * here * (field[:, :, copy] + pull)
             flips = accept(gain, here, first + copy * here.size, meeting[:, copy])
             s = s.at[:, :, copy].set(jnp.where(flips, -here, here))

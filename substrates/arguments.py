@@ -228,7 +228,8 @@ def refuse_unjoined(name: str, nodes: Any, joined: Iterable[Any]) -> None:
         joined: arrays of the numbers of nodes at the ends of elements.
     """
     arrays = [np.asarray(nodes), *(np.asarray(ends) for ends in joined)]
-    if not all(np.issubdtype(array.dtype, np.integer) for array in arrays if array.size):
+    whole_numbers = all(np.issubdtype(array.dtype, np.integer) for array in arrays if array.size)
+    if not whole_numbers or any(array.ndim == 2 and array.size and array.shape[1] != 2 for array in arrays):
         return  # refused where the elements are looked at
     ends = np.unique(np.concatenate([array.ravel() for array in arrays[1:] if array.size] or [np.zeros(0, int)]))
     missing = [node for node in arrays[0].ravel().tolist() if node not in ends]
@@ -450,7 +451,7 @@ def number_of_node(name: str, node: Any, n: int, labels: Sequence[Hashable] | No
         ValueError: for what names no node.
     """
     also = ", or -1 for ground" if ground else ""
-    if labels is not None and is_label(node, dict.fromkeys(labels)):
+    if labels is not None and is_label(node, dict.fromkeys(labels, 0)):
         return labels.index(node)
     grounded = ground and isinstance(node, int | np.integer) and node == -1
     if labels is not None and not grounded:

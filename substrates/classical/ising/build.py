@@ -117,10 +117,11 @@ def from_qubo(qubo: Any, offset: float, inputs: Sequence[Hashable], outputs: Seq
     arguments.refuse_not_finite("qubo", found)
     if found.ndim != 1:
         raise ValueError(f"qubo: wanted one number for each pair of labels, got shape {found.shape[1:]}")
-    labels = dict.fromkeys(label for pair in entries for label in pair)
+    labels: dict[Hashable, None] = dict.fromkeys(label for pair in entries for label in pair)
     if all(type(label) is int for label in labels) and set(labels) == set(range(len(labels))):
         labels = dict.fromkeys(range(len(labels)))  # counted, in whatever order they came
-    linear, quadratic = dict.fromkeys(labels, 0.0), {}
+    linear: dict[Hashable, float] = dict.fromkeys(labels, 0.0)
+    quadratic: dict[tuple[Hashable, Hashable], float] = {}
     # b = (1 + s)/2
     for (a, b), value in zip(entries, found.tolist(), strict=True):
         if a == b:
@@ -144,13 +145,13 @@ def _of_terms(
 ) -> dict[str, Any]:
     """The fields of spins with E = offset + sum linear_i s_i + sum quadratic_ij s_i s_j, dimod's sign."""
     number = {label: k for k, label in enumerate(linear)}
-    roles = [
-        [arguments.number_of(name, label, number, "variables of the model") for label in labels]
-        for name, labels in (("inputs", inputs), ("outputs", outputs))
+    numbers = lambda name, labels: [
+        arguments.number_of(name, label, number, "variables of the model") for label in labels
     ]
+    held, read = numbers("inputs", inputs), numbers("outputs", outputs)
     couplings, fields = (-np.asarray(list(values), float) for values in (quadratic.values(), linear.values()))
     with arguments.explained(tuple(number)):
-        found = from_edges([(number[a], number[b]) for a, b in quadratic], len(number), couplings, fields, *roles)
+        found = from_edges([(number[a], number[b]) for a, b in quadratic], len(number), couplings, fields, held, read)
     arguments.refuse_not_finite("offset", np.asarray(offset))
     dtype = found["field"].dtype
     return {**found, "labels": tuple(number), "offset": jnp.asarray(offset, dtype) if offset else None}

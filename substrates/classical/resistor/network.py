@@ -267,6 +267,9 @@ class ResistorNetwork(ResistorCircuit):
         Raises:
             ValueError: for elements that make no circuit with one operating point; the message says which.
         """
+        sources = [(current_sources, 2), (voltage_sources, 2), (controlled_sources, 4)]
+        ends = [source[:count] for many, count in sources for source in many if isinstance(source, Sequence)]
+        arguments.refuse_unjoined("outputs", outputs, [edges, diodes, list(rails or ()), inputs, *ends])
         fields = circuit_fields(
             edges,
             n,

@@ -55,7 +55,9 @@ def test_edges_come_one_by_one_and_in_an_order(kind):
 def test_what_is_no_graph_is_refused(kind):
     cls, options = GRAPHS[kind]
     for strange in (None, EDGES, {"a": "b"}, np.eye(3)):
-        with pytest.raises(ValueError, match="graph: wanted a NetworkX graph, got .*; from_edges takes pairs of nodes"):
+        with pytest.raises(
+            ValueError, match=r"graph: wanted a NetworkX graph, got .*; from_edges takes pairs of nodes"
+        ):
             cls.from_networkx(strange, inputs=[0], outputs=[2], **options)
 
 

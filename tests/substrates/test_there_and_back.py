@@ -1,5 +1,6 @@
 """Nothing is lost on the way in and out: dimod's models, QUBO, NetworkX's labels and attributes, QuTiP's operators."""
 
+import gzip
 import itertools
 import math
 
@@ -11,7 +12,9 @@ import pytest
 import scipy.sparse
 from hypothesis import given
 from hypothesis import strategies as st
+from hypothesis.extra.numpy import array_shapes, arrays
 
+from learning.idx import DataError, encode_idx, read_idx
 from substrates import (
     ElasticNetwork,
     HamiltonianSubstrate,
@@ -223,6 +226,21 @@ def test_voltages_spins_phases_and_positions_by_label():
     assert list(plain.by_label(plain.voltages(plain.relax(x), x))) == [0, 1, 2]
     with pytest.raises(ValueError, match=r"values: wanted one entry for each of the 3 nodes, got shape \(1,\)"):
         net.by_label(net.relax(x).state)
+
+
+@given(arrays(np.uint8, array_shapes(min_dims=1, max_dims=3, max_side=5)), st.sampled_from(["", ".gz"]))
+def test_idx_files_there_and_back(tmp_path_factory, array, ending):
+    path = tmp_path_factory.mktemp("idx") / f"images{ending}"
+    path.write_bytes(gzip.compress(encode_idx(array)) if ending else encode_idx(array))
+    found = read_idx(path)
+    assert found.dtype == np.uint8
+    np.testing.assert_array_equal(found, array)
+
+
+def test_what_is_no_idx_array_is_not_written():
+    for array in (np.ones(3), np.zeros((2, 2), np.int32), np.zeros((1, 1, 1, 1), np.uint8)):
+        with pytest.raises(DataError, match="array: wanted 1 to 3 axes of unsigned bytes, got"):
+            encode_idx(array)
 
 
 @given(st.integers(1, 4), st.data())

@@ -147,7 +147,7 @@ class AgnosticEP(Mover):
             HomeostasisError: see `strict`.
             LaboratoryError: the system does not answer, or with what is no number.
         """
-        xs, ys, _ = prepare(system, (x, y), "x, y")
+        xs, ys = prepare(system, (x, y), "x, y")[:2]
         copies = system.spec.copies
         if copies is not None:
             if len(xs) % copies:

@@ -7,8 +7,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import PRNGKeyArray, PyTree
 
+from learning.examples import ready_batch
 from learning.rule import Estimate, Estimator
-from substrates.substrate import Substrate, same_batch
+from substrates.substrate import Substrate
 
 
 class Averaged(Estimator):
@@ -38,7 +39,7 @@ class Averaged(Estimator):
     def __call__(self, substrate: Substrate, x: PyTree, y: PyTree, *, key: PRNGKeyArray | None = None) -> Estimate:
         if key is None:
             raise ValueError("key: without a key every repetition would be the same; give one")
-        same_batch(x=x, y=y)
+        x, y = ready_batch(substrate, x, y, getattr(self.rule, "cost", None), key)
         repeated = lambda tree: jax.tree.map(lambda leaf: jnp.repeat(leaf, self.repetitions, axis=0), tree)
         found = self.rule(substrate, repeated(x), repeated(y), key=key)
         return Estimate(

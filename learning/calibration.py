@@ -199,6 +199,11 @@ def calibrate(
     Source: Scellier, Mishra, Bengio and Ollivier 2022, arXiv 2205.15021, for the total energy; Onsager 1931,
     "Reciprocal relations in irreversible processes", for the kind of law.
     """
+    if not isinstance(system, PhysicalSystem):
+        raise TypeError(
+            f"system: wanted a PhysicalSystem, got {type(system).__name__}; put a substrate on the bench with "
+            "Plant(substrate, epsilon)"
+        )
     spec = system.spec
     x, y = _task(spec, x, y)
     softness = np.broadcast_to(np.asarray(compliance, float), np.shape(compliance) or (spec.knobs.size,))

@@ -10,8 +10,8 @@ import jax.numpy as jnp
 from jaxtyping import PRNGKeyArray, PyTree
 
 from learning.costs import SquaredError
-from learning.examples import outputs_at_start, ready_targets
-from learning.rule import Estimate, Estimator, require_usable
+from learning.examples import outputs_at_start, ready_batch
+from learning.rule import Estimate, Estimator, check_positive, require_usable
 from substrates.substrate import Cost, Nudge, Substrate, as_tree, fit_target, relax_phases
 
 Variant = Literal["positive", "negative", "centered", "random"]
@@ -56,11 +56,10 @@ class EquilibriumPropagation(Estimator):
     def __check_init__(self):
         if self.variant not in get_args(Variant):
             raise ValueError(f"variant: wanted one of {get_args(Variant)}, got {self.variant!r}")
-        if isinstance(self.beta, (int, float)) and not 0 < self.beta < float("inf"):
-            raise ValueError(f"beta: wanted a positive number, got {self.beta}; the variant chooses the sign")
+        check_positive("beta", self.beta, "; the variant chooses the sign")
 
     def __call__(self, substrate: Substrate, x: PyTree, y: PyTree, *, key: PRNGKeyArray | None = None) -> Estimate:
-        y = ready_targets(substrate, x, y, self.cost, key)
+        x, y = ready_batch(substrate, x, y, self.cost, key)
         estimate = _compiled(jax.tree.map(jnp.asarray, self), substrate, x, y, key)
         return require_usable(estimate, substrate) if self.strict else estimate
 

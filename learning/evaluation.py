@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -16,7 +16,7 @@ from learning.costs import SquaredError
 from learning.examples import Examples, free_phase, prepare
 from learning.homeostat import Homeostat
 from substrates.laboratory.system import PhysicalSystem
-from substrates.substrate import Cost, Substrate
+from substrates.substrate import Cost, Substrate, as_tree, check_key
 
 _LARGEST_BATCH = 1000
 
@@ -61,6 +61,7 @@ def evaluate(
     cost: Cost | None = None,
     batch_size: int | None = None,
     outputs: bool = False,
+    classes: Sequence[str] | None = None,
     key: PRNGKeyArray | None = None,
 ) -> Evaluation:
     """Settles freely on every example and compares the outputs with the targets.
@@ -72,17 +73,24 @@ def evaluate(
         batch_size: how many examples settle together, by default all up to 1000. The last batch is filled up with
             examples that are not counted, so that one compiled program serves all.
         outputs: keep what every example shows.
+        classes: the texts that stand for labels, one for each output, where labels are texts; by default those of Y.
         key: randomness, for systems that use it; split once per example.
 
     Raises ValueError for data that does not fit the system.
     """
-    examples = prepare(substrate, data, cost=cost)
-    if batch_size is not None and batch_size < 1:
-        raise ValueError(f"batch_size: wanted at least 1, got {batch_size}")
+    if not isinstance(substrate, Substrate):
+        raise TypeError(
+            f"substrate: wanted a Substrate, got {type(substrate).__name__}; evaluate_on_bench takes physical systems"
+        )
+    if key is not None:
+        check_key("key", key)
+    examples = prepare(substrate, data, cost=cost, classes=classes)
+    if batch_size is not None and (not isinstance(batch_size, int | np.integer) or batch_size < 1):
+        raise ValueError(f"batch_size: wanted a whole number, at least 1, got {batch_size!r}")
     return evaluate_examples(
         substrate,
         examples,
-        SquaredError() if cost is None else cost,
+        SquaredError() if cost is None else as_tree(cost),
         batch_size or default_batch(examples),
         outputs,
         key,

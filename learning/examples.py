@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -9,16 +10,20 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
-from jaxtyping import PRNGKeyArray, PyTree
+from jaxtyping import Int, PRNGKeyArray, PyTree
 
 from substrates.laboratory.system import PhysicalSystem
 from substrates.substrate import (
     Cost,
     Equilibrium,
     Substrate,
+    check_batch,
     check_finite,
+    check_key,
+    fit_target,
     make_room,
     parameter_dtype,
+    ready_inputs,
     relax_batch,
     same_batch,
     takes_own_targets,
@@ -28,12 +33,14 @@ from substrates.substrate import (
 class Examples(NamedTuple):
     """Inputs and targets with a leading axis, as numpy arrays of the substrate's dtype.
 
-    `labelled` says that the targets encode labels, so that an error can be counted.
+    `labelled` says that the targets encode labels, so that an error can be counted; `classes` are the texts that
+    stood for them, in the order of the outputs, None where labels were numbers.
     """
 
     x: PyTree
     y: PyTree
     labelled: bool
+    classes: tuple[str, ...] | None = None
 
     @property
     def size(self) -> int:
@@ -42,27 +49,46 @@ class Examples(NamedTuple):
 
 
 def prepare(
-    substrate: Substrate | PhysicalSystem, data: tuple[Any, Any], name: str = "data", cost: Cost | None = None
+    substrate: Substrate | PhysicalSystem,
+    data: tuple[Any, Any],
+    name: str = "data",
+    cost: Cost | None = None,
+    classes: Sequence[str] | None = None,
 ) -> Examples:
     """The examples of a pair (X, Y) as a substrate wants them.
 
     Args:
         substrate: decides the dtype and the shape of the outputs; a physical system reads float64.
-        data: X with a leading axis of n examples (an array or a tree); Y either integer labels of shape (n,), encoded
-            one-hot to the outputs, or real targets of shape (n, outputs), or a tree with a leading axis.
+        data: X with a leading axis of n examples (an array, a list of rows, or a tree); Y either labels of shape (n,),
+            encoded one-hot to the outputs, or real targets of shape (n, outputs), or a tree with a leading axis.
+            Labels are whole numbers, or texts.
         name: what to call it in messages.
         cost: what the targets are meant for; those of a cost with `own_targets` are left as they are, but for a
             physical system, whose nudge takes numbers in the shape of its outputs.
+        classes: the texts that stand for labels, one for each output; by default those of Y in their alphabetical
+            order, of which there must be as many as outputs.
 
     Raises ValueError if the sizes disagree, a number is not finite, or a label has no output.
     """
+    if not isinstance(substrate, Substrate | PhysicalSystem):
+        raise TypeError(f"substrate: wanted a Substrate or a PhysicalSystem, got {type(substrate).__name__}")
     if not isinstance(data, tuple | list) or len(data) != 2:
         raise ValueError(f"{name}: wanted a pair (X, Y), got {type(data).__name__}")
     dtype = parameter_dtype(substrate) if isinstance(substrate, Substrate) else np.dtype(float)
-    x, y = (jax.tree.map(lambda leaf: _cast(leaf, dtype, name), part) for part in data)
+    given, targets = (_listed(part, name) for part in data)
+    if _are_texts(targets):
+        targets, classes = _numbered(targets, classes, name)
+    else:
+        classes = None
+    x, y = (jax.tree.map(lambda leaf: _cast(leaf, dtype, name), part) for part in (given, targets))
     sizes = {leaf.shape[:1] for leaf in jax.tree.leaves((x, y))}
-    if len(sizes) != 1 or sizes in ({()}, {(0,)}):
-        raise ValueError(f"{name}: wanted X and Y with the same number of examples, at least one, got {_shapes(data)}")
+    if len(sizes) != 1 or sizes in ({()}, {(0,)}) or not all(jax.tree.leaves(part) for part in (x, y)):
+        raise ValueError(
+            f"{name}: wanted X and Y with the same number of examples, at least one, got {_shapes((x, y))}; of one "
+            "example give X[None], Y[None]"
+        )
+    if isinstance(substrate, Substrate):
+        check_batch(substrate, x, f"{name}, X")
     if not isinstance(y, np.ndarray) or (takes_own_targets(cost) and isinstance(substrate, Substrate)):
         return Examples(x, y, labelled=False)
     if isinstance(substrate, Substrate):
@@ -72,7 +98,12 @@ def prepare(
         if x.shape[1:] != wanted:
             raise ValueError(f"{name}: wanted X of shape (n, {wanted[0]}), like the inputs, got {x.shape}")
     if _are_labels(y):
-        return Examples(x, encode_labels(y, shape, dtype, name), labelled=True)
+        if classes is not None and len(classes) != int(np.prod(shape)):
+            raise ValueError(
+                f"{name}: wanted one class for each of the {int(np.prod(shape))} outputs, got {len(classes)}, "
+                f"{', '.join(map(repr, classes[:10]))}; give classes=, or a system with as many outputs"
+            )
+        return Examples(x, encode_labels(y, shape, dtype, name), labelled=True, classes=classes)
     if y.shape[1:] != shape and not (y.ndim == 1 and shape == (1,)):
         raise ValueError(
             f"{name}: wanted integer labels of shape (n,) or targets of shape (n, {', '.join(map(str, shape))}), like "
@@ -101,24 +132,49 @@ def encode_labels(labels: np.ndarray, shape: tuple[int, ...], dtype: Any, name: 
     return np.eye(outputs, dtype=dtype)[labels.astype(int)]
 
 
-def ready_targets(substrate: Substrate, x: PyTree, y: PyTree, cost: Cost | None, key: PRNGKeyArray | None) -> PyTree:
-    """The targets of a batch as an estimator compiles them in: as many as inputs, finite, labels encoded as by `fit`.
+def ready_batch(
+    substrate: Substrate, x: PyTree, y: PyTree, cost: Cost | None, key: PRNGKeyArray | None
+) -> tuple[PyTree, PyTree]:
+    """Inputs and targets of a batch as an estimator compiles them in: as many of both, of the shapes that the system
+    has, finite, labels encoded as by `fit`.
 
-    Values are looked at where they are known. The shapes of targets that are no labels are compared with the outputs
-    where these are at hand, by `fit_target`.
+    Values are looked at where they are known, and shapes before anything is compiled.
 
-    Raises ValueError.
+    Raises TypeError for what is no substrate, ValueError for the rest.
     """
-    same_batch(x=x, y=y)
+    if not isinstance(substrate, Substrate):
+        raise TypeError(f"substrate: wanted a Substrate, got {type(substrate).__name__}")
+    if key is not None:
+        check_key("key", key)
+    if not jax.tree.leaves(y):
+        raise ValueError(f"y: wanted targets with a leading axis of examples, got {y!r}")
+    x = ready_inputs(substrate, x, "x")
     make_room(substrate, x, y)
     if takes_own_targets(cost):
-        return y
+        same_batch(x=x, y=y)
+        return x, y
+    y = as_arrays("y", y)
+    same_batch(x=x, y=y)
     check_finite("y", y)
-    if not eqx.is_array(y) or isinstance(y, Tracer) or not _are_labels(y):
-        return y
+    if not eqx.is_array(y):
+        return x, y
     keys = None if key is None else jax.random.split(key, len(y))
     output = eqx.filter_eval_shape(outputs_at_start, substrate, x, keys)
-    return jnp.asarray(encode_labels(np.asarray(y), output.shape[1:], jnp.finfo(output.dtype).dtype, "y"))
+    if isinstance(y, Tracer) or not _are_labels(y):
+        return x, fit_target(y, output, cost, name="y", batched=True)
+    return x, jnp.asarray(encode_labels(np.asarray(y), output.shape[1:], jnp.finfo(output.dtype).dtype, "y"))
+
+
+def as_arrays(name: str, tree: PyTree) -> PyTree:
+    """A list of numbers or rows as an array; other trees as they are. Raises ValueError where a leaf is no array."""
+    tree = _listed(tree, name)
+    if _are_texts(tree):
+        raise ValueError(f"{name}: wanted numbers, got texts; fit and evaluate encode them, or number them in advance")
+    for leaf in jax.tree.leaves(tree):
+        kind = getattr(leaf, "dtype", np.asarray(leaf).dtype if isinstance(leaf, int | float | complex) else None)
+        if kind is None or not (jnp.issubdtype(kind, jnp.number) or jnp.issubdtype(kind, np.bool_)):
+            raise ValueError(f"{name}: wanted arrays of numbers, got {type(leaf).__name__ if kind is None else kind}")
+    return tree
 
 
 def free_phase(substrate: Substrate, x: PyTree, key: PRNGKeyArray | None) -> tuple[Equilibrium, Any, Any]:
@@ -144,6 +200,39 @@ def output_shape(substrate: Substrate, x: PyTree) -> tuple[int, ...]:
 
 def _are_labels(y: Any) -> bool:
     return y.ndim == 1 and (np.issubdtype(y.dtype, np.integer) or y.dtype == bool)
+
+
+def _are_texts(y: Any) -> bool:
+    if not isinstance(y, np.ndarray) or not y.size or y.dtype.kind not in "OU":
+        return False
+    return y.dtype.kind == "U" or all(isinstance(entry, str) for entry in y.ravel())
+
+
+def _numbered(
+    labels: np.ndarray, classes: Sequence[str] | None, name: str
+) -> tuple[Int[np.ndarray, "n"], tuple[str, ...]]:
+    """The places of texts among their classes, and these."""
+    if labels.ndim != 1:
+        raise ValueError(f"{name}: wanted one label for each example, shape (n,), got texts of shape {labels.shape}")
+    known = tuple(sorted(set(labels.tolist())) if classes is None else classes)
+    strange = [label for label in labels.tolist() if label not in known]
+    if strange:
+        raise ValueError(f"{name}: wanted labels out of {', '.join(map(repr, known[:10]))}, got {strange[0]!r}")
+    return np.asarray([known.index(label) for label in labels.tolist()]), known
+
+
+def _listed(part: Any, name: str) -> Any:
+    """An array in place of a list of numbers, rows or texts; other trees as they are."""
+    if hasattr(part, "toarray") and hasattr(part, "nnz"):
+        raise ValueError(f"{name}: wanted arrays, got a sparse matrix ({type(part).__name__}); give its toarray()")
+    if hasattr(part, "to_numpy"):  # a table or a column of one
+        return np.asarray(part.to_numpy())
+    if not isinstance(part, list) or any(eqx.is_array(leaf) and leaf.ndim for leaf in jax.tree.leaves(part)):
+        return part
+    try:
+        return np.asarray(part)
+    except ValueError as error:
+        raise ValueError(f"{name}: wanted an array, got a list with rows of unequal length") from error
 
 
 def _cast(leaf: Any, dtype: Any, name: str) -> np.ndarray:

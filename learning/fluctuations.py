@@ -8,8 +8,8 @@ import jax.numpy as jnp
 from jaxtyping import PRNGKeyArray, PyTree
 
 from learning.costs import SquaredError
-from learning.examples import ready_targets
-from learning.rule import Estimate, Estimator, require_usable
+from learning.examples import ready_batch
+from learning.rule import Estimate, Estimator, check_positive, require_usable
 from substrates.substrate import Cost, Substrate, as_tree, fit_target, relax_batch, split_parameters
 
 
@@ -38,15 +38,14 @@ class FluctuationResponse(Estimator):
     strict: bool = eqx.field(static=True, default=True)
 
     def __check_init__(self):
-        if isinstance(self.temperature, (int, float)) and not 0 < self.temperature < float("inf"):
-            raise ValueError(f"temperature: wanted a positive number, got {self.temperature}")
+        check_positive("temperature", self.temperature)
         if not isinstance(self.samples, int) or self.samples < 2:
             raise ValueError(f"samples: wanted a whole number, at least 2 for a covariance, got {self.samples}")
 
     def __call__(self, substrate: Substrate, x: PyTree, y: PyTree, *, key: PRNGKeyArray | None = None) -> Estimate:
         if key is None:
             raise ValueError("key: wanted a key, which draws the thermal samples, got None")
-        y = ready_targets(substrate, x, y, self.cost, key)
+        x, y = ready_batch(substrate, x, y, self.cost, key)
         estimate = _compiled(jax.tree.map(jnp.asarray, self), substrate, x, y, key)
         return require_usable(estimate, substrate) if self.strict else estimate
 

@@ -89,7 +89,9 @@ def read_idx(path: Path) -> np.ndarray:
 
 
 def encode_idx(array: np.ndarray) -> bytes:
-    """The idx file, not compressed, of an array of unsigned bytes."""
+    """The idx file, not compressed, of an array of unsigned bytes with 1 to 3 axes; raises DataError for any other."""
+    if array.dtype != np.uint8 or not 1 <= array.ndim <= 3:
+        raise DataError(f"array: wanted 1 to 3 axes of unsigned bytes, got {array.dtype} of shape {array.shape}")
     header = bytes([0, 0, _UNSIGNED_BYTE, array.ndim]) + struct.pack(f">{array.ndim}I", *array.shape)
     return header + np.ascontiguousarray(array, np.uint8).tobytes()
 

@@ -10,7 +10,7 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, PRNGKeyArray, PyTree
 
 from learning.costs import SquaredError
-from learning.examples import free_phase, ready_targets
+from learning.examples import free_phase, ready_batch
 from learning.rule import ConvergenceError, Estimate, Estimator, require_usable
 from substrates.substrate import Cost, Substrate, as_tree, fit_target, is_symmetric, response, split_parameters
 
@@ -40,7 +40,7 @@ class ImplicitGradient(Estimator):
     strict: bool = eqx.field(static=True, default=True)
 
     def __call__(self, substrate: Substrate, x: PyTree, y: PyTree, *, key: PRNGKeyArray | None = None) -> Estimate:
-        y = ready_targets(substrate, x, y, self.cost, key)
+        x, y = ready_batch(substrate, x, y, self.cost, key)
         free, output, _ = free_phase(substrate, x, key)
         _check_state(free.state)
         y = fit_target(y, output, self.cost, name="y", batched=True)

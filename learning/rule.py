@@ -6,11 +6,25 @@ import abc
 from typing import Any, ClassVar
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from substrates.substrate import FAILURES, Equilibrium, Status, Substrate
+
+
+def check_positive(name: str, value: Any, advice: str = "") -> None:
+    """Raises ValueError for what is known to be no positive finite number, TypeError for what is none at all."""
+    if isinstance(value, Tracer | jax.Array) and not isinstance(value, Tracer) and value.ndim == 0:
+        value = value.item()
+    if isinstance(value, Tracer):
+        return
+    if isinstance(value, bool) or not isinstance(value, int | float | np.number):
+        raise TypeError(f"{name}: wanted a positive number, got {value!r}{advice}")
+    if not 0 < value < float("inf"):
+        raise ValueError(f"{name}: wanted a positive number, got {value}{advice}")
 
 
 class ConvergenceError(RuntimeError):

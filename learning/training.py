@@ -41,7 +41,7 @@ from learning.run_folder import (
 from learning.steps import BenchTrainer, Epochs, Trainer
 from learning.structure import name_of
 from substrates.laboratory.system import PhysicalSystem
-from substrates.substrate import FAILURES, Status, Substrate, split_parameters
+from substrates.substrate import FAILURES, Status, Substrate, check_key, split_parameters
 
 _CHUNK_SECONDS = 0.5
 _GROWTH = 8
@@ -196,7 +196,7 @@ def fit(
         TypeError, ValueError: an argument makes no sense.
     """
     began = time.monotonic()
-    _check_arguments(substrate, rule, optimiser, epochs, batch_size, out, resume or config or summary)
+    _check_arguments(substrate, rule, optimiser, epochs, key, batch_size, out, resume or config or summary)
     cost = getattr(rule, "cost", None)
     given, classes = _parts(data, validation, test)
     examples = prepare(substrate, given.train, cost=cost)
@@ -475,7 +475,7 @@ def _simulated(system: Any) -> Any:
     return None
 
 
-def _check_arguments(substrate, rule, optimiser, epochs, batch_size, out, about_folder) -> None:
+def _check_arguments(substrate, rule, optimiser, epochs, key, batch_size, out, about_folder) -> None:
     if not isinstance(rule, Estimator | Mover):
         raise TypeError(f"rule: wanted an Estimator or a Mover, got {type(rule).__name__}")
     if not isinstance(substrate, Substrate | PhysicalSystem):
@@ -496,6 +496,9 @@ def _check_arguments(substrate, rule, optimiser, epochs, batch_size, out, about_
         raise ValueError(f"optimiser: {name} moves the parameters itself and would ignore it; leave it out")
     if isinstance(rule, Estimator) and optimiser is None:
         raise ValueError(f"optimiser: {name} estimates gradients and needs one; give optimiser=optax.sgd(0.1), say")
+    if optimiser is not None and not isinstance(optimiser, optax.GradientTransformation):
+        raise TypeError(f"optimiser: wanted an optax transformation, got {optimiser!r}; give optax.sgd(0.1), say")
+    check_key("key", key)
     if isinstance(epochs, bool) or not isinstance(epochs, int | np.integer) or epochs < 0:
         raise ValueError(f"epochs: wanted a whole number, at least 0, got {epochs!r}")
     if batch_size is not None and (not isinstance(batch_size, int | np.integer) or batch_size < 1):

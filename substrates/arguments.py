@@ -25,7 +25,8 @@ def refuse_traced(name: str, values: Any, owner: str = "network") -> None:
 
 
 def real_array(name: str, values: Any, *, dtype: Any = None, owner: str = "network", hint: str = "") -> jax.Array:
-    """Real numbers as a JAX array: floating-point ones as they are, whole ones in JAX's default precision.
+    """Real numbers as a JAX array: floating-point ones as they are (those of half precision, which no solver takes, in
+    single), whole ones in JAX's default precision.
 
     Args:
         name: of the argument, for messages.
@@ -41,6 +42,8 @@ def real_array(name: str, values: Any, *, dtype: Any = None, owner: str = "netwo
     kind = _real_kind(name, values, hint)
     if jnp.issubdtype(kind, jnp.integer):
         values = np.asarray(values, float)
+    if dtype is None and jnp.issubdtype(kind, jnp.floating) and jnp.finfo(kind).bits < 32:
+        dtype = np.float32
     return jnp.asarray(values, dtype)
 
 
@@ -105,6 +108,7 @@ def refuse_not_finite(name: str, values: Any) -> None:
 
 
 def _real_kind(name: str, values: Any, hint: str) -> Any:
+    _refuse_sparse(name, values)
     try:
         kind = values.dtype if isinstance(values, jax.Array) else np.asarray(values).dtype
     except ValueError as error:
@@ -120,6 +124,70 @@ def _real_kind(name: str, values: Any, hint: str) -> Any:
     return kind
 
 
+def numbers(name: str, values: Any, dtype: Any) -> jax.Array:
+    """Real or complex numbers as a JAX array: inexact ones as they are, lists, whole numbers and truth values cast.
+
+    Raises:
+        ValueError: for what is no array of numbers.
+    """
+    if isinstance(values, jax.Array) and jnp.issubdtype(values.dtype, jnp.inexact):
+        return values
+    _refuse_sparse(name, values)
+    if not (isinstance(values, list | tuple | range | int | float | complex) or hasattr(values, "__array__")):
+        raise ValueError(f"{name}: wanted an array of numbers, got {type(values).__name__}")
+    try:
+        array = values if isinstance(values, jax.Array) else np.asarray(values)
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{name}: wanted an array of numbers, got rows of unequal length") from error
+    if array.dtype == object or not (jnp.issubdtype(array.dtype, jnp.number) or array.dtype == bool):
+        given = type(values).__name__ if array.dtype == object else array.dtype
+        raise ValueError(f"{name}: wanted an array of numbers, got {given}")
+    listed = not isinstance(values, np.ndarray | np.generic | jax.Array)
+    if jnp.issubdtype(array.dtype, jnp.complexfloating) or (jnp.issubdtype(array.dtype, jnp.floating) and not listed):
+        return jnp.asarray(array)
+    return jnp.asarray(array).astype(dtype)
+
+
+def flat_too(shape: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:
+    """A shape, and that of as many numbers in one row."""
+    return (shape, (int(np.prod(shape)),))
+
+
+def check_key(name: str, key: Any) -> None:
+    """Raises ValueError for what is no key of JAX's random numbers."""
+    if isinstance(key, jax.Array | np.ndarray):
+        if jnp.issubdtype(key.dtype, jax.dtypes.prng_key) and key.shape == ():
+            return
+        if key.dtype == np.uint32 and key.shape == (2,):
+            return
+        got = f"{key.dtype} of shape {key.shape}"
+    else:
+        got = repr(key) if isinstance(key, int | str | None) else type(key).__name__
+    seed = key if isinstance(key, int) and not isinstance(key, bool) else 0
+    raise ValueError(f"{name}: wanted a JAX key, got {got}; give jax.random.key({seed})")
+
+
+def _refuse_sparse(name: str, values: Any) -> None:
+    """Raises ValueError for a sparse matrix of SciPy, which NumPy takes for a single object."""
+    if hasattr(values, "toarray") and hasattr(values, "nnz"):
+        raise ValueError(
+            f"{name}: wanted an array, got a sparse matrix ({type(values).__name__}); give {name}.toarray(), or its "
+            "entries along edges by from_edges"
+        )
+
+
+def square(name: str, values: Any) -> np.ndarray:
+    """A square matrix of real numbers in double precision.
+
+    Raises:
+        ValueError: for other shapes, and for what `real_floats` refuses.
+    """
+    matrix = real_floats(name, values)
+    if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1]:
+        raise ValueError(f"{name}: wanted a square matrix of shape (n, n), got shape {matrix.shape}")
+    return matrix
+
+
 # words
 
 
@@ -131,6 +199,42 @@ def one_of(name: str, value: Any, choices: Any) -> Any:
 
 
 # nodes
+
+
+def listed(name: str, values: Any) -> Any:
+    """Things in an order, as a sequence or an array: what is given once, entry by entry, is listed.
+
+    Raises:
+        ValueError: for a set, which has no order, a single thing, and a sparse matrix.
+    """
+    _refuse_sparse(name, values)
+    if isinstance(values, str | bytes) or not isinstance(values, Iterable):
+        raise ValueError(f"{name}: wanted a sequence, got {values!r}; give [{values!r}] for a single one")
+    if isinstance(values, set | frozenset):
+        raise ValueError(f"{name}: wanted a sequence, got a set, which has no order: give sorted({name}), say")
+    if isinstance(values, jax.Array | np.ndarray):
+        if not values.ndim:
+            raise ValueError(f"{name}: wanted a sequence, got the single {values}; give [{values}]")
+        return values
+    return values if isinstance(values, Sequence) else list(values)
+
+
+def refuse_unjoined(name: str, nodes: Any, joined: Iterable[Any]) -> None:
+    """Raises ValueError for nodes that no element joins, which do not exist for a circuit.
+
+    Args:
+        name: of the argument, for messages.
+        nodes: their numbers.
+        joined: arrays of the numbers of nodes at the ends of elements.
+    """
+    arrays = [np.asarray(nodes), *(np.asarray(ends) for ends in joined)]
+    whole_numbers = all(np.issubdtype(array.dtype, np.integer) for array in arrays if array.size)
+    if not whole_numbers or any(array.ndim == 2 and array.size and array.shape[1] != 2 for array in arrays):
+        return  # refused where the elements are looked at
+    ends = np.unique(np.concatenate([array.ravel() for array in arrays[1:] if array.size] or [np.zeros(0, int)]))
+    missing = [node for node in arrays[0].ravel().tolist() if node not in ends]
+    if missing and ends.size:
+        raise ValueError(f"{name}: wanted nodes that elements join, got {missing[:5]}, which none does; mend {name}")
 
 
 def count_nodes(named: Mapping[str, Any], sized: Iterable[Any] = (), *, grow: bool = False) -> int:
@@ -195,6 +299,12 @@ def sides(shape: Any, each: str = "node") -> tuple[int, ...]:
 # labels
 
 
+def check_graph(graph: Any) -> None:
+    """Raises ValueError for what is no NetworkX graph."""
+    if not all(hasattr(graph, name) for name in ("nodes", "edges", "is_directed", "is_multigraph")):
+        raise ValueError(f"graph: wanted a NetworkX graph, got {type(graph).__name__}; from_edges takes pairs of nodes")
+
+
 def numbering(graph: Any, *, parallel: bool = False) -> dict[Hashable, int]:
     """The number of every node of a NetworkX graph, in its order.
 
@@ -228,10 +338,10 @@ def is_label(entry: Any, number: Mapping[Hashable, int]) -> bool:
         return False
 
 
-def number_of(name: str, label: Any, number: Mapping[Hashable, int]) -> int:
+def number_of(name: str, label: Any, number: Mapping[Hashable, int], of: str = "nodes of the graph") -> int:
     """The number of a label; raises ValueError for what is none."""
     if not is_label(label, number):
-        raise ValueError(f"{name}: wanted labels of nodes of the graph, got {label!r}")
+        raise ValueError(f"{name}: wanted labels of {of}, got {label!r}")
     return number[label]
 
 
@@ -245,6 +355,17 @@ def by_number(name: str, values: Mapping[Hashable, Any] | None, number: Mapping[
     return {number_of(name, label, number): value for label, value in (values or {}).items()}
 
 
+def by_label(values: Any, n: int, labels: Sequence[Hashable] | None) -> dict[Hashable, Any]:
+    """{label: entry} of what each of n nodes has, along the first axis; {number: entry} for nodes without labels.
+
+    Raises:
+        ValueError: for another number of entries.
+    """
+    if np.ndim(values) == 0 or len(values) != n:
+        raise ValueError(f"values: wanted one entry for each of the {n} nodes, got shape {np.shape(values)}")
+    return dict(zip(range(n) if labels is None else labels, values, strict=True))
+
+
 def of_nodes(name: str, values: Any, graph: Any) -> Any:
     """What the nodes of a graph have, in its order: from the name of their attribute, from {label: value}, or as given.
 
@@ -256,6 +377,8 @@ def of_nodes(name: str, values: Any, graph: Any) -> Any:
         missing = [label for label, value in found.items() if value is None]
         if missing:
             raise ValueError(f"{name}: wanted the attribute {values!r} on every node, got none on {missing[0]!r}")
+        for label, value in found.items():
+            _explained_numbers(name, value, f"in the attribute {values!r} of the node {label!r}")
         return list(found.values())
     if isinstance(values, Mapping):
         strange = [label for label in values if not is_label(label, graph.nodes)]
@@ -263,6 +386,8 @@ def of_nodes(name: str, values: Any, graph: Any) -> Any:
         if strange or missing:
             got = f"{strange[0]!r}" if strange else f"nothing for {missing[0]!r}"
             raise ValueError(f"{name}: wanted one entry for each label of a node of the graph, got {got}")
+        for label, value in values.items():
+            _explained_numbers(name, value, f"for the node {label!r}")
         return [values[label] for label in graph.nodes]
     return values
 
@@ -282,12 +407,21 @@ def of_edges(name: str, values: Any, graph: Any, hint: str = "") -> Any:
                 f"{name}: wanted the attribute {values!r} on every edge, got none on ({a!r}, {b!r}): set it or give an "
                 "array"
             )
-        try:
-            found.append(real_floats(name, attributes[values]))
-        except ValueError as error:
-            also = f"; {hint}" if hint else ""
-            raise ValueError(f"{error} in the attribute {values!r} of the edge ({a!r}, {b!r}){also}") from None
+        where = f"in the attribute {values!r} of the edge ({a!r}, {b!r})"
+        number = _explained_numbers(name, attributes[values], where, hint)
+        if number.ndim:
+            raise ValueError(f"{name}: wanted one number, got shape {number.shape} {where}")
+        found.append(number)
     return np.asarray(found, float)
+
+
+def _explained_numbers(name: str, value: Any, where: str, hint: str = "") -> np.ndarray:
+    """`real_floats`, whose refusal says where the value stands."""
+    try:
+        return real_floats(name, value)
+    except ValueError as error:
+        text = f" {value!r}" if isinstance(value, str) else ""
+        raise ValueError(f"{error}{text} {where}{'; ' + hint if hint else ''}") from None
 
 
 @contextlib.contextmanager
@@ -322,7 +456,7 @@ def number_of_node(name: str, node: Any, n: int, labels: Sequence[Hashable] | No
         ValueError: for what names no node.
     """
     also = ", or -1 for ground" if ground else ""
-    if labels is not None and node in labels:
+    if labels is not None and is_label(node, dict.fromkeys(labels, 0)):
         return labels.index(node)
     grounded = ground and isinstance(node, int | np.integer) and node == -1
     if labels is not None and not grounded:

@@ -16,7 +16,11 @@ Cost = Callable[[Array, Any], Array]
 
 
 def as_tree(cost: Cost) -> Any:
-    """A cost as a pytree, which compiled code accepts as an argument."""
+    """A cost as a pytree, which compiled code accepts as an argument; raises TypeError for what cannot be called."""
+    if not callable(cost):
+        raise TypeError(f"cost: wanted a callable (output, target) -> scalar, got {cost!r}; give SquaredError(), say")
+    if isinstance(cost, type):
+        raise TypeError(f"cost: wanted a cost, got the class {cost.__name__}; give {cost.__name__}()")
     return cost if isinstance(cost, eqx.Module | jax.tree_util.Partial) else jax.tree_util.Partial(cost)
 
 

@@ -13,10 +13,13 @@ from typing import Any, ClassVar, Self
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Inexact, PRNGKeyArray, PyTree
 
 from substrates import arguments
+from substrates.arguments import check_key
+from substrates.entrance import admit_words, check_batch, ready_inputs, ready_nudge, refuse_shape
 from substrates.nudge import (
     Cost,
     Nudge,
@@ -66,13 +69,16 @@ __all__ = [
     "Substrate",
     "as_tree",
     "at_rest",
+    "check_batch",
     "check_finite",
+    "check_key",
     "fit_target",
     "fixed",
     "is_symmetric",
     "make_room",
     "match_paths",
     "parameter_dtype",
+    "ready_inputs",
     "relax_batch",
     "relax_phases",
     "response",
@@ -114,9 +120,16 @@ class Substrate(eqx.Module):
     training_precision: ClassVar[int] = 32
     """The bits of a number with which the command trains this system where nothing else is asked for."""
 
+    forwards: ClassVar[bool] = False
+    """Whether what is given goes on to another substrate, which looks at it: see `entrance.admit_words`."""
+
     linear_in_parameters: ClassVar[bool] = False
     """Whether the energy is linear in every trainable parameter, each with limits of its own. Parameters that settle
     with the state then reach their minimum at a given state in one step, which nobody needs to check."""
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        admit_words(cls)
 
     # what a plug-in writes
 
@@ -142,14 +155,22 @@ class Substrate(eqx.Module):
 
     def check_input(self, x: PyTree) -> None:
         """Raises ValueError for an input that means nothing to the system, before anything is compiled for it: here for
-        a complex x while the parameters are real, whose imaginary part would be dropped.
+        other shapes than `x_shape`, and for a complex x while the parameters are real, whose imaginary part would be
+        dropped.
         """
+        if self.x_shape is not None and jnp.shape(x) not in arguments.flat_too(self.x_shape):
+            refuse_shape("x", self.x_shape, x)
         arguments.refuse_complex_input(x, parameter_dtype(self))
 
     @property
     def input_size(self) -> int | None:
         """How many numbers x holds, where it is a vector and the class knows; None otherwise."""
         return None
+
+    @property
+    def x_shape(self) -> tuple[int, ...] | None:
+        """The shape of x, where it is one array and the class knows; x may also come flat."""
+        return None if self.input_size is None else (self.input_size,)
 
     @property
     def conservative(self) -> bool:
@@ -279,12 +300,11 @@ class Substrate(eqx.Module):
         """
         make_room(self, x, nudge, start)
         chosen: Solver = self.solver if solver is None else solver
-        self.check_input(x)
-        _refuse_nudge(self, chosen, nudge)
         system: Substrate = self
-        if isinstance(nudge, Pin):
-            shown = eqx.filter_eval_shape(lambda net, x: net.read(net.initial_state(x), x), self, x)
-            nudge = Pin(fit_target(nudge.target, shown))
+        if not isinstance(chosen, Solver):
+            raise TypeError(f"solver: wanted a Solver or None, got {type(chosen).__name__}")
+        nudge = None if nudge is None else ready_nudge(self, x, nudge)
+        _refuse_nudge(self, chosen, nudge)
         if isinstance(nudge, Nudge) and jnp.iscomplexobj(nudge.beta):
             system, x, nudge, start = as_complex(self), as_complex(x), as_complex(nudge), as_complex(start)
         start = _start(system, x, key) if start is None else start
@@ -446,6 +466,9 @@ class Substrate(eqx.Module):
         return jax.grad(mean_nudge)(parameters)
 
 
+admit_words(Substrate)
+
+
 def _refuse_nudge(system: Substrate, solver: Solver, nudge: Nudge | Pin | None) -> None:
     unable = next((type(who).__name__ for who in (system, solver) if not who.pins), None)
     if isinstance(nudge, Pin) and unable:
@@ -468,9 +491,9 @@ def _along_pin(
     bounds: tuple[Array, Array] | None,
 ) -> Inexact[Array, " n"]:
     """What the forces that hold outputs leave of the others, in the 2-norm of what no bound takes up."""
-    left = lambda felt: force - directions.T @ jnp.linalg.lstsq((felt * directions).T, felt * force)[0]
+    left = lambda felt: force - directions.T @ jnp.linalg.lstsq((felt[None] * directions).T, felt * force)[0]
     if bounds is None:
-        return left(1.0)
+        return left(np.ones(1, force.dtype))
     lower, upper = bounds
 
     def again(carry):

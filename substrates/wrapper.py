@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 from jaxtyping import Array, Inexact, PyTree
@@ -37,6 +37,8 @@ class Wrapper(Substrate):
     Attributes:
         inner: the substrate inside.
     """
+
+    forwards: ClassVar[bool] = True
 
     inner: Substrate
 

@@ -18,6 +18,7 @@ with warnings.catch_warnings(action="always"):  # without the folder the tests t
     keep_compiled()
 jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_numpy_dtype_promotion", "strict")
+jax.config.update("jax_numpy_rank_promotion", "raise")
 
 settings.register_profile(
     "groundstate",

@@ -63,7 +63,7 @@ class Spins(Substrate):
         return state[3:]
 
     def residual(self, state, x, nudge=None):
-        flipped = state * (1 - 2 * jnp.eye(5))
+        flipped = state[None] * (1 - 2 * jnp.eye(5))
         energies = jax.vmap(lambda s: self.total_energy(s, x, nudge))(flipped)
         return jnp.maximum(self.total_energy(state, x, nudge) - jnp.min(energies), 0.0)
 
@@ -248,7 +248,7 @@ class Ensemble(Substrate):
 
     def levels(self, x):
         spins = self.configurations()
-        return -jnp.sum(self.coupling * spins * jnp.roll(spins, 1, axis=1), axis=1) - spins @ x
+        return -jnp.sum(self.coupling[None] * spins * jnp.roll(spins, 1, axis=1), axis=1) - spins @ x
 
     def energy(self, state, x):
         share = state / jnp.sum(state)
@@ -527,7 +527,10 @@ def test_read_out_weights_learn_from_the_same_contrast():
 
     def loss(weight, stiffness):
         root = jax.lax.fori_loop(
-            0, 40, lambda _, s: s - (stiffness * s + 0.4 * s**3 - x) / (stiffness + 1.2 * s**2), jnp.zeros_like(x)
+            0,
+            40,
+            lambda _, s: s - (stiffness[None] * s + 0.4 * s**3 - x) / (stiffness[None] + 1.2 * s**2),
+            jnp.zeros_like(x),
         )
         return -jnp.mean(jnp.sum(y * jax.nn.log_softmax(root @ weight.T), axis=1))
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import PRNGKeyArray, PyTree
 
 from learning.costs import SquaredError
-from learning.examples import ready_targets
+from learning.examples import as_arrays, ready_batch
 from substrates.substrate import Cost, Substrate
 from theory_checks import laws_of_agreement as agreement
 from theory_checks import laws_of_capabilities as capabilities
@@ -88,6 +88,11 @@ def check_substrate(
     Returns a `Report`, which prints as a table and can `raise_if_failed()`.
     Raises ValueError when shapes do not fit or the system is too large.
     """
+    if not isinstance(substrate, Substrate):
+        raise TypeError(f"substrate: wanted a Substrate, got {type(substrate).__name__}")
+    x, y = as_arrays("x", x), as_arrays("y", y)
+    if not jax.tree.leaves(x) or not jax.tree.leaves(y):
+        raise ValueError("x, y: wanted inputs and targets, got none")
     one_input = substrate.input_size is None or all(jnp.ndim(leaf) == 1 for leaf in jax.tree.leaves(x))
     single = one_input and jnp.ndim(jax.tree.leaves(y)[0]) == 1
     xs, ys = (jax.tree.map(lambda leaf: jnp.asarray(leaf)[None] if single else jnp.asarray(leaf), t) for t in (x, y))
@@ -99,7 +104,7 @@ def check_substrate(
             "for one example give y the shape (outputs,)"
         )
     key, cost = jax.random.key(0) if key is None else key, SquaredError() if cost is None else cost
-    case = Case(substrate, xs, ready_targets(substrate, xs, ys, cost, key), cost, key, beta)
+    case = Case(substrate, *ready_batch(substrate, xs, ys, cost, key), cost, key, beta)
     laws = equilibrium.trained(case)
     usable = all(law.verdict == "holds" for law in laws)
     for check in LAWS:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from typing import Any, NoReturn
+from typing import Any, ClassVar, NoReturn
 
 import equinox as eqx
 import jax
@@ -47,6 +47,7 @@ OPEN = (
     "relax_jointly",
     "training_defaults",
     "training_precision",
+    "x_shape",
 )
 """What a rule may use besides start, relax, read, measure and contrast: how parameters stay physical, how they settle
 with the states, what the system can do, and how it is best trained."""
@@ -63,6 +64,8 @@ class SealedSubstrate(Substrate):
     Attributes:
         _contents: the substrate in the box.
     """
+
+    forwards: ClassVar[bool] = True
 
     _contents: Substrate
 

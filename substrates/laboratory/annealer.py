@@ -151,6 +151,10 @@ class AnnealedIsing(Substrate):
     def solver(self) -> Solver:  # type: ignore[override]
         return self.asking
 
+    @property
+    def input_size(self) -> int | None:
+        return self.model.input_size
+
     def energy(self, state: PyTree, x: Float[Array, "inputs"]) -> Float[Array, ""]:
         return self.model.energy(state, x)
 

@@ -25,7 +25,8 @@ from substrates.laboratory.system import (
     checked_nudge,
 )
 from substrates.solvers.solver import Status
-from substrates.spice.deck import NetlistError, node_number
+from substrates.spice.deck import node_number
+from substrates.spice.lines import NetlistError
 from substrates.spice.live import STOP, LiveDeck, assign_roles
 from substrates.spice.ngspice import LINES_OF_A_LIFE, SpiceEndedError, SpiceProcess
 from substrates.spice.stability import Stability

@@ -43,11 +43,11 @@ def ising_diagonal(
     """
     half = field.size // 2
     left, right = (all_signs(k).astype(field.dtype) for k in (half, field.size - half))
-    inside = lambda s, J, b: -jnp.sum(s * (s @ (J / 2) + b), axis=1)
+    inside = lambda s, J, b: -jnp.sum(s * (s @ (J / 2) + b[None]), axis=1)
     first = inside(left, coupling[:half, :half], field[:half]) + offset
     second = inside(right, coupling[half:, half:], field[half:])
     between = left @ coupling[:half, half:] @ right.T
-    return (first[:, None] + second - between).ravel()
+    return (first[:, None] + second[None] - between).ravel()
 
 
 @functools.cache

@@ -17,6 +17,7 @@ from substrates.quantum.system import Contrasted, QuantumSubstrate
 from substrates.solvers.batching import in_turn
 from substrates.solvers.solver import ROUNDINGS, Equilibrium, Solver, default_tolerance, everywhere, left_over
 from substrates.substrate import fixed, parameter_dtype
+from substrates.wiring import with_leading_axes
 
 MOST_AMPLITUDES = 1024
 
@@ -40,7 +41,7 @@ class GibbsWeights(Solver):
             matrix = model.hamiltonian(x, weights).matrix()
             energies, vectors = in_turn(jnp.linalg.eigh)(matrix)
             log_p = jax.nn.log_softmax(-energies / temperature)
-            p, state = jnp.exp(log_p), (vectors * log_p) @ vectors.T
+            p, state = jnp.exp(log_p), (vectors * log_p[None]) @ vectors.T
             energy = temperature * jnp.vdot(p, log_p) + jnp.vdot(p, energies)
             slopes = frechet(p, log_p)
 
@@ -48,10 +49,16 @@ class GibbsWeights(Solver):
                 """-d tr(rho A)/dstate of operators A in the basis of the eigenvectors."""
                 inner = vectors.T @ operators
                 mean = jnp.einsum("...ii,i->...", inner, p)[..., None, None]
-                return -vectors @ (slopes * (inner - mean * one)) @ vectors.T
+                along = lambda matrix: with_leading_axes(matrix, inner.ndim)
+                return -vectors @ (along(slopes) * (inner - mean * along(one))) @ vectors.T
 
             one = jnp.eye(len(p), dtype=dtype)
-            force, meeting, own, limit = forces(matrix @ vectors + vectors * (temperature * log_p)), scale, None, free
+            force, meeting, own, limit = (
+                forces(matrix @ vectors + vectors * (temperature * log_p[None])),
+                scale,
+                None,
+                free,
+            )
             if nudge is not None:
                 rows = vectors.T
                 means, transpose = jax.vjp(jax.vmap(model.means), rows)
@@ -75,9 +82,9 @@ def frechet(p: Float[Array, "n"], log_p: Float[Array, "n"]) -> Float[Array, "n n
     """(p_i - p_j) / (log p_i - log p_j) of all pairs, p_i where they are the same: how exp(K) answers to a change of K
     in the basis of its eigenvectors (Daleckii and Krein 1965).
     """
-    apart = jnp.abs(log_p[:, None] - log_p)
+    apart = jnp.abs(log_p[:, None] - log_p[None])
     safe = jnp.where(apart > 0, apart, 1)
-    return jnp.maximum(p[:, None], p) * jnp.where(apart > 0, -jnp.expm1(-safe) / safe, 1)
+    return jnp.maximum(p[:, None], p[None]) * jnp.where(apart > 0, -jnp.expm1(-safe) / safe, 1)
 
 
 class GibbsEnsemble(Contrasted):
@@ -103,6 +110,10 @@ class GibbsEnsemble(Contrasted):
 
     model: QuantumSubstrate
     temperature: Float[Array, ""] = fixed()
+
+    @property
+    def input_size(self) -> int | None:
+        return self.model.input_size
 
     def energy(self, state: Float[Array, "amplitudes amplitudes"], x: PyTree) -> Float[Array, ""]:
         root = self._root(state)

@@ -52,7 +52,7 @@ def spin_correlations(
     pairs = jnp.block([[first, between], [between.T, second]])
     if connected:
         means = spin_means(vector, basis)
-        pairs -= means[:, None] * means
+        pairs -= means[:, None] * means[None]
     return pairs
 
 

@@ -254,7 +254,7 @@ def apply_string(string: PauliString, vector: Float[Array, "amplitudes"], n: int
     """P |v>."""
     if string.signs:
         left, right = (signs[0].astype(vector.dtype) for signs in half_signs([string], n))
-        vector = ((vector.reshape(left.size, right.size) * right) * left[:, None]).ravel()
+        vector = ((vector.reshape(left.size, right.size) * right[None]) * left[:, None]).ravel()
     # neighbouring spins that flip, or that do not, share an axis
     runs = [
         (flipped, len(list(run)))

@@ -77,6 +77,6 @@ def _sylvester(stretch: Array, right: Array) -> Array:
     def solve(_, right):
         values, vectors = jnp.linalg.eigh(jax.lax.stop_gradient(stretch))
         inside = vectors.T @ right @ vectors
-        return vectors @ (inside / (values[:, None] + values)) @ vectors.T
+        return vectors @ (inside / (values[:, None] + values[None])) @ vectors.T
 
     return jax.lax.custom_linear_solve(lambda X: X @ stretch + stretch @ X, right, solve, symmetric=True)

@@ -68,7 +68,7 @@ class SpinHamiltonian(eqx.Module):
         total, transverse = self.diagonal, self.transverse
         if diagonal:
             left, right = (signs.astype(total.dtype) for signs in observables.signs)
-            total += ((left.T * share(diagonal)) @ right).ravel()
+            total += ((left.T * share(diagonal)[None]) @ right).ravel()
         if single:
             spins = np.eye(self.n)[[observables.strings[a].flips[0] for a in single]]
             transverse -= share(single) @ spins.astype(total.dtype)
@@ -198,7 +198,6 @@ class TransverseFieldIsing(QuantumSubstrate):
         Where no h vanishes its overlap with the ground state is not zero: with the signs of h that of Perron and
         Frobenius.
         """
-        arguments.refuse_complex_input(x, self.coupling.dtype)
         x = self._checked(x)
         field = self._with_input(self.longitudinal_field, x)
         tilt = jnp.abs(self.transverse_field)
@@ -207,9 +206,17 @@ class TransverseFieldIsing(QuantumSubstrate):
         angle = 0.5 * jnp.arctan2(tilt, field)
         signs = jnp.where(self.transverse_field < 0, -1.0, 1.0).astype(angle.dtype)
         up, down = self._of_free(jnp.cos(angle)), self._of_free(signs * jnp.sin(angle))
-        product = lambda up, down: jnp.prod(jnp.where(all_signs(up.size) > 0, up, down), axis=1)
+        product = lambda up, down: jnp.prod(jnp.where(all_signs(up.size) > 0, up[None], down[None]), axis=1)
         half = up.size // 2
         return jnp.outer(product(up[:half], down[:half]), product(up[half:], down[half:])).ravel()
+
+    def by_label(self, values: Any) -> dict[Hashable, Any]:
+        """{label: entry} of one entry per spin, such as `longitudinal_field`; {number: entry} without labels.
+
+        Raises:
+            ValueError: for another number of entries.
+        """
+        return arguments.by_label(values, self.n, self.labels)
 
     def excitations(self, vector: Float[Array, "amplitudes"]) -> Float[Array, "amplitudes"]:
         """A random sum of single Z_i applied to the vector, and some of a random vector."""
@@ -219,16 +226,12 @@ class TransverseFieldIsing(QuantumSubstrate):
         # the barrier keeps the compiler from working out 2^n constants
         left = jax.lax.optimization_barrier(jnp.asarray(all_signs(half) @ draw[:half], vector.dtype))
         right = (all_signs(n - half) @ draw[half:]).astype(vector.dtype)
-        random = ((left[:, None] + right) * vector.reshape(left.size, right.size)).ravel()
+        random = ((left[:, None] + right[None]) * vector.reshape(left.size, right.size)).ravel()
         scattered = jnp.arange(vector.size, dtype=jnp.uint32) * np.uint32(2654435769)
         scattered = (scattered ^ (scattered >> np.uint32(15))).astype(vector.dtype) * 2.0**-31 - 1
         return random + 0.7 * math.sqrt(3 / vector.size) * scattered
 
     def _checked(self, x: Any) -> Float[Array, "inputs"]:
-        if jnp.shape(x) != (len(self.inputs),):
-            raise ValueError(
-                f"x: wanted shape ({len(self.inputs)},), one number for each input spin, got {jnp.shape(x)}"
-            )
         return jnp.asarray(x).astype(self.coupling.dtype)
 
     # the ways to build one

@@ -65,7 +65,7 @@ class Balanced(eqx.Module):
         """The decomposition of a matrix; not a number where the matrix is not."""
         rows = or_largest(jnp.sum(jnp.abs(stiffness), axis=1))
         d = (1 / jnp.sqrt(rows)).astype(stiffness.dtype)
-        balanced = (d[:, None] * stiffness) * d
+        balanced = (d[:, None] * stiffness) * d[None]
         if symmetric:
             values, vectors = in_turn(jnp.linalg.eigh)((balanced + balanced.T) / 2)
             return cls(rows, vectors, values, vectors.T, scale, True)
@@ -124,8 +124,9 @@ class Balanced(eqx.Module):
         shown = jnp.max(jnp.abs(slopes @ modes), axis=0, initial=0.0)
         visible = jnp.max(jnp.abs(slopes) @ jnp.abs(modes), axis=0, initial=0.0)
         seen = shown > float(jnp.finfo(d.dtype).eps) ** 0.5 * visible
-        inverse = (modes / jnp.where(idle, jnp.inf, self.values).astype(d.dtype)) @ (jnp.conj(self.left.T) * d)
-        rounding = jnp.linalg.norm(jnp.abs(inverse) * (self.scale * float(jnp.finfo(d.dtype).eps)), axis=1)
+        stiff = jnp.where(idle, jnp.inf, self.values).astype(d.dtype)
+        inverse = (modes / stiff[None]) @ (jnp.conj(self.left.T) * d[None])
+        rounding = jnp.linalg.norm(jnp.abs(inverse) * (self.scale * float(jnp.finfo(d.dtype).eps))[None], axis=1)
         error = jnp.abs(inverse @ force) + rounding
         imprecise = ~jnp.all(error <= state_tolerance(d.dtype) * size)
         return Certificate(self.unstable, jnp.any(idle & seen), imprecise)

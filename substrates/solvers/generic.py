@@ -432,7 +432,8 @@ def _redundant(ways: Inexact[Array, "outputs n"]) -> Inexact[Array, "outputs out
     root = jnp.sqrt(jnp.sum(jnp.abs(ways) ** 2, axis=1))
     unit = ways / jnp.where(root > 0, root, 1.0).astype(ways.dtype)[:, None]
     values, vectors = jnp.linalg.eigh(unit @ unit.conj().T)
-    unfelt = jnp.where(values <= ROUNDINGS * root.size * float(jnp.finfo(ways.dtype).eps), vectors, 0)
+    idle = values <= ROUNDINGS * root.size * float(jnp.finfo(ways.dtype).eps)
+    unfelt = jnp.where(idle[None], vectors, 0)
     return (unfelt @ vectors.conj().T) * jnp.outer(root, root).astype(ways.dtype)
 
 

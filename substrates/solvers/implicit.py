@@ -97,7 +97,7 @@ def _by_factors(matrix: Inexact[Array, "m n"], right: Inexact[Array, " m"]) -> S
     """s with A s = b by LU factors of A, rows and columns balanced; of least norm and squares where A is singular."""
     row = or_largest(jnp.max(jnp.abs(matrix), axis=1, initial=0.0))[:, None]
     column = or_largest(jnp.max(jnp.abs(matrix / row), axis=0, initial=0.0))
-    balanced, wanted = matrix / row / column, right / row[:, 0]
+    balanced, wanted = matrix / row / column[None], right / row[:, 0]
     least = lambda _, a, b: jnp.linalg.lstsq(a, b)[0]
     if matrix.shape[0] != matrix.shape[1]:
         found = least(None, balanced, wanted) / column

@@ -72,7 +72,7 @@ def or_largest(sizes: Float[Array, " n"]) -> Float[Array, " n"]:
 def _probes(size: Float[Array, " n"], dtype: DTypeLike) -> Inexact[Array, "k n"]:
     few = size.size <= PROBES
     signs = np.eye(size.size) if few else np.random.default_rng(0).choice([-1.0, 1.0], (PROBES, size.size))
-    return (jnp.asarray(signs, size.dtype) * size).astype(dtype)
+    return (jnp.asarray(signs, size.dtype) * size[None]).astype(dtype)
 
 
 def _gathered(pushed: Inexact[Array, "k m"], size: Float[Array, " n"]) -> Float[Array, " m"]:

@@ -211,7 +211,7 @@ def settle_by_newton(
         bent = -seen.slopes
         if land.lower is not None:
             held = seen.left != seen.force
-            held = held[:, None] | held if land.downhill else jnp.broadcast_to(held[:, None], bent.shape)
+            held = held[:, None] | held[None] if land.downhill else jnp.broadcast_to(held[:, None], bent.shape)
             bent = select(held, jnp.diag(seen.wall), bent)
         stiffness = Balanced.of(bent, seen.scale, land.downhill)
         off = lambda left: jnp.max(jnp.abs(stiffness.solve(left)) / size, initial=0.0)

@@ -13,12 +13,14 @@ from substrates.wiring.graphs import (
     Graph,
     HashedByContent,
     SparseMap,
+    added,
     colour_classes,
     connected_parts,
     lattice_edges,
     neighbour_table,
     summed,
     taken,
+    with_leading_axes,
 )
 from substrates.wiring.layers import Convolution, Dense, Pooling, Strength, chain_of_groups, sweep_layers
 from substrates.wiring.roles import CompiledRoles, Roles
@@ -35,6 +37,7 @@ __all__ = [
     "Roles",
     "SparseMap",
     "Strength",
+    "added",
     "chain_of_groups",
     "colour_classes",
     "connected_parts",
@@ -43,4 +46,5 @@ __all__ = [
     "summed",
     "sweep_layers",
     "taken",
+    "with_leading_axes",
 ]

@@ -46,6 +46,17 @@ def taken(values: Shaped[Any, "*batch nodes"], nodes: Int[Any, "*places"]) -> An
     return jnp.asarray(values).at[..., nodes].get(mode="promise_in_bounds", wrap_negative_indices=False)
 
 
+def with_leading_axes(values: Shaped[Any, "*shape"], ndim: int) -> Any:
+    """Values with axes of length 1 before theirs, ndim axes in all."""
+    return jnp.asarray(values).reshape((1,) * (ndim - jnp.ndim(values)) + jnp.shape(values))
+
+
+def added(a: Shaped[Any, "*shape"], b: Shaped[Any, "*shape"]) -> Any:
+    """a + b, the one with fewer axes repeated along the leading ones of the other: biases of channels, say."""
+    ndim = max(jnp.ndim(a), jnp.ndim(b))
+    return with_leading_axes(a, ndim) + with_leading_axes(b, ndim)
+
+
 def summed(
     values: Inexact[Any, "places"], nodes: Int[Any, "places"], n: int, in_order: bool = False
 ) -> Inexact[Array, "n"]:
@@ -344,7 +355,7 @@ class Bonds(eqx.Module):
             return s @ self.matrix()
         assert self.graph.compiled is not None
         nodes, along = self.graph.compiled.neighbours
-        return jnp.sum(self.along(along) * taken(s, nodes), axis=-1)
+        return jnp.sum(with_leading_axes(self.along(along), jnp.ndim(s) + 1) * taken(s, nodes), axis=-1)
 
     def interaction(
         self, s: Inexact[Array, "*batch nodes"], t: Inexact[Array, "*batch nodes"]

@@ -119,7 +119,9 @@ def test_a_single_output_takes_one_number_for_each_example(rule):
 
 WRONG = {
     "scalar": (0.5, "x, y: wanted the same leading axis"),
-    "list": ([[0.1, 0.2, 0.3]] * 4, "x, y: wanted the same leading axis"),
+    "texts": (np.array(["a", "b", "c", "a"]), "y: wanted numbers, got texts; fit and evaluate encode them"),
+    "ragged": ([[0.1], [0.2, 0.3]], "y: wanted an array, got a list with rows of unequal length"),
+    "nothing": (None, "y: wanted targets with a leading axis of examples, got None"),
     "fewer": (one_hot([0, 1, 2]), r"x, y: wanted the same leading axis .* got x of \(4, 2\), y of \(3, 3\)"),
     "fewer labels": (np.array([0, 1, 2]), "x, y: wanted the same leading axis"),
     "column": (

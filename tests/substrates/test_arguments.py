@@ -459,7 +459,7 @@ def test_whole_numbers_become_numbers_of_the_default_precision():
     assert springs(stiffness=np.array([1, 2, 3])).stiffness.dtype == default
     assert spins(coupling=jnp.array([1, 2, 3])).coupling.weight.dtype == default
     assert phases(coupling=np.uint8(3)).coupling.weight.dtype == default
-    assert spins(coupling=np.float16(0.5), field=np.float16(0)).field.dtype == jnp.float16
+    assert spins(coupling=np.float16(0.5), field=np.float16(0)).field.dtype == jnp.float32
 
 
 ONE_BASED = {

@@ -583,7 +583,7 @@ def test_wrong_inputs_starts_and_nudges_are_refused():
     net = dense(0)
     with pytest.raises(ValueError, match=r"x: wanted shape \(3,\)"):
         net.relax(jnp.ones(4))
-    with pytest.raises(ValueError, match="start: wanted layers of the shapes"):
+    with pytest.raises(ValueError, match=r"start: wanted shape \(5,\) and"):
         net.relax(jnp.ones(3), start=(jnp.ones(5), jnp.ones(4), jnp.ones(3)))
     with pytest.raises(ValueError, match="no analytic continuation"):
         net.relax(jnp.ones(3), Nudge(SquaredError(), jnp.ones(2), 0.1j))

@@ -61,7 +61,9 @@ def test_feature_maps_stand_side_by_side_in_common_colours():
         assert ax.get_title() == f"hidden {layer + 1}: {count} of {state[layer].shape[2]} maps"
         low, high = ax.images[0].get_clim()
         assert -low == high == pytest.approx(float(np.max(np.abs(state[layer][..., :12]))))
-    MAPS.draw(state)
+    MAPS.draw(state, jnp.zeros(64))
+    with pytest.raises(ValueError, match="x: wanted the input that belongs to the state, got None"):
+        MAPS.draw(state)
 
 
 def test_what_is_no_feature_map_is_refused():

@@ -85,7 +85,7 @@ WRONG = [
     (lambda: layers([(2, 3), (3, 1)], [3]), "coupling, field: wanted one of each .* got 2 and 1"),
     (lambda: layers([(2, 3), (3, 4)], [3, 4], copies=3), "copies: wanted a divisor of the 4 output spins, got 3"),
     (lambda: layered().relax(X), r"x: wanted shape \(2,\), one number per input, got \(1,\)"),
-    (lambda: NET.relax(jnp.zeros(2)), r"x: wanted shape \(1,\), one number for each spin that is held, got \(2,\)"),
+    (lambda: NET.relax(jnp.zeros(2)), r"x: wanted shape \(1,\), one number per input, got \(2,\)"),
     (lambda: NET.relax(X, start=jnp.array([1.0, 0.5])), r"start: wanted spins \+1 or -1, .* got \[0.5\]"),
     (lambda: NET.relax(X, start=jnp.array([jnp.nan, 1.0])), r"start: wanted spins \+1 or -1, .* got \[nan\]"),
     (lambda: NET.relax(X, Nudge(SquaredError(), Y, 1j)), "beta: wanted a real number, got a complex one"),

@@ -184,7 +184,7 @@ def test_what_is_usable_has_the_means_of_the_exact_ensemble(kind, seed, temperat
     error = means.std(axis=1, ddof=1) / 4
     # 16 chains that agree may all have missed a rare state, and show no spread: that of 16 draws is added
     unseen = 3 * np.sqrt((1 - wanted**2) / 16)
-    off = np.abs(means.mean(axis=1) - wanted) - 5 * error
+    off = np.abs(np.asarray(means.mean(axis=1)) - np.asarray(wanted)) - 5 * np.asarray(error)
     assert np.all((off <= unseen) | ~np.asarray(usable)[:, None])
     if np.all(usable):
         runs = np.asarray(means.mean(axis=1))

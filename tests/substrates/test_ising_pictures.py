@@ -98,7 +98,7 @@ def test_layers_show_their_spins():
         (lambda: IsingModel.lattice((2, 2), inputs=[0]).draw(), "x: wanted the 1 held spins, got None"),
         (
             lambda: IsingModel.lattice((2, 2)).draw(jnp.ones(3)),
-            r"state: wanted shape \(4,\), the free spins",
+            r"state: wanted shape \(4,\), a state of this system, got \(3,\)",
         ),
         (
             lambda: IsingModel.lattice((2, 2)).draw(jnp.ones(4), positions=np.zeros((3, 2))),

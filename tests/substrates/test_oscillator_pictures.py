@@ -74,7 +74,7 @@ def test_layers_show_their_phases_and_arrows():
 
 
 def test_what_cannot_be_drawn_is_refused():
-    with pytest.raises(ValueError, match="x: a state is drawn with the input that it belongs to"):
+    with pytest.raises(ValueError, match="x: wanted the input that belongs to the state, got None"):
         NET.draw(STATE)
     with pytest.raises(ValueError, match=r"positions: wanted shape \(4, 2\)"):
         NET.draw(positions=np.zeros((3, 2)))

@@ -146,7 +146,7 @@ def test_ground_states_are_pure_and_obey_the_virial_theorem(seed):
     positions, momenta = net.covariance(state), net.momentum_covariance(state)
     np.testing.assert_allclose(positions @ momenta, np.eye(5) / 4, atol=1e-12)
     np.testing.assert_allclose(stiffness @ state.mean, net.total_bias(X), atol=1e-12)
-    kinetic = jnp.trace(momenta / net.mass) / 2
+    kinetic = jnp.trace(momenta / net.mass[None]) / 2
     np.testing.assert_allclose(kinetic, jnp.trace(stiffness @ positions) / 2, rtol=1e-12)
     np.testing.assert_allclose(kinetic, jnp.sum(net.normal_modes(X).frequency) / 4, rtol=1e-12)
     np.testing.assert_allclose(found.energy, net.free_energy(X), rtol=1e-12, atol=1e-12)
@@ -210,7 +210,7 @@ def test_no_gaussian_state_has_less_energy(temperature):
     found = relax(net, X)
     for size in (1e-3, 0.3):
         trials = jax.tree.map(
-            lambda s, h=size: s + h * jax.random.normal(jax.random.key(0), (50, *s.shape)), found.state
+            lambda s, h=size: s[None] + h * jax.random.normal(jax.random.key(0), (50, *s.shape)), found.state
         )
         assert jnp.all(energies_of(net, trials) > found.energy)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Hashable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -51,6 +52,7 @@ class ElasticNetwork(Substrate):
         load: dead loads f on the nodes, shape (n, dim), newtons; None for none.
         topology: which spring joins which nodes, and what is prescribed and read.
         stiffness_floor, rest_length_floor: the least that `constrained` allows.
+        labels: of the nodes, in their order, where the network was built from labels; None where they are numbers.
 
     Source: Stern, Hexner, Rocks and Liu 2021, arXiv 2011.03861, for elastic networks that learn; Scellier and Bengio
     2017, arXiv 1602.05179, for the nudge; Lubensky et al. 2015, arXiv 1503.01324, for rigidity and self-stress.
@@ -62,6 +64,7 @@ class ElasticNetwork(Substrate):
     load: Float[Array, "n dim"] | None = fixed(default=None)
     stiffness_floor: float = eqx.field(static=True, default=0.0)
     rest_length_floor: float = eqx.field(static=True, default=0.0)
+    labels: tuple[Hashable, ...] | None = eqx.field(static=True, default=None)
 
     solver: ClassVar[Solver] = ElasticEquilibrium()
     training_precision: ClassVar[int] = 64
@@ -106,6 +109,14 @@ class ElasticNetwork(Substrate):
         flat = jnp.asarray(state).reshape(-1)
         return self.topology.placed(flat, self.prescribed(x).astype(flat.dtype))
 
+    def by_label(self, values: Any) -> dict[Hashable, Any]:
+        """{label: entry} of one entry per node, such as `positions(state, x)`; {number: entry} without labels.
+
+        Raises:
+            ValueError: for another number of entries.
+        """
+        return arguments.by_label(values, self.n, self.labels)
+
     def prescribed(self, x: Float[Array, "inputs"]) -> Inexact[Array, "prescribed"]:
         """Where the prescribed coordinates stand, metres."""
         reference = self.reference.reshape(-1)[self.topology.prescribed].astype(self.stiffness.dtype)
@@ -114,7 +125,6 @@ class ElasticNetwork(Substrate):
     def initial_state(self, x: Float[Array, "inputs"]) -> State:
         """The reference, carried along affinely with the prescribed displacements."""
         topology, dtype = self.topology, self.stiffness.dtype
-        arguments.refuse_complex_input(x, dtype)
         fit, carry = (jnp.asarray(matrix, dtype) for matrix in topology.affine)
         moved = carry @ (fit @ self._displaced(x))
         return (jnp.asarray(topology.reference.reshape(-1)[topology.free], dtype) + moved).reshape(topology.state_shape)
@@ -266,8 +276,6 @@ class ElasticNetwork(Substrate):
         Raises:
             ValueError: for a colour that is not known, values of another shape, and a state without its input.
         """
-        if state is not None and x is None:
-            raise ValueError("x: wanted the input that belongs to the state, got None")
         places = self.reference
         if x is not None:
             x = jnp.asarray(x, self.stiffness.dtype)
@@ -391,7 +399,8 @@ class ElasticNetwork(Substrate):
         """
         words = build.by_labels(graph, inputs, outputs, clamped, positions, stiffness, **options)
         with arguments.explained(tuple(graph.nodes)):
-            return cls.from_edges(**words)
+            net = cls.from_edges(**words)
+        return dataclasses.replace(net, labels=tuple(graph.nodes))
 
     @classmethod
     def lattice(
@@ -509,11 +518,6 @@ class ElasticNetwork(Substrate):
 
     def _displaced(self, x: Float[Array, "inputs"]) -> Inexact[Array, "prescribed"]:
         x = jnp.asarray(x)
-        if x.shape != (self.topology.inputs,):
-            raise ValueError(
-                f"x: wanted shape ({self.topology.inputs},), one displacement per input, got shape {x.shape}; "
-                "jax.vmap or relax_batch take batches"
-            )
         drive = self.topology.drive
         dtype = jnp.result_type(self.stiffness) if not jnp.iscomplexobj(x) else x.dtype
         return drive(x.astype(dtype))

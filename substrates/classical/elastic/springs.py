@@ -76,7 +76,7 @@ class Stretch(eqx.Module):
         across = self.tension * self.inverse + self.every_way
         outer = self.along[:, :, None] * self.along[:, None, :]
         identity = np.eye(self.along.shape[1], dtype=self.along.dtype)
-        return (self.stiffness - across)[:, None, None] * outer + across[:, None, None] * identity
+        return (self.stiffness - across)[:, None, None] * outer + across[:, None, None] * identity[None]
 
 
 def _root(vectors: Array) -> tuple[Array, Array]:

@@ -120,7 +120,7 @@ def by_dense_factor(
     hessian = topology.hessian(at.springs.blocks)
     if at.curvature is not None:
         hessian = hessian.at[np.ix_(objective.read, objective.read)].add(at.curvature)
-    balanced = root[:, None] * hessian * root
+    balanced = root[:, None] * hessian * root[None]
     identity = np.eye(size, dtype=balanced.dtype)
     inverse = in_turn(_inverted)(balanced - threshold * identity)
     definite = jnp.all(jnp.isfinite(inverse))
@@ -128,7 +128,7 @@ def by_dense_factor(
     # a loop rather than a conditional: under vmap it runs only while some example needs it
     def decomposed(carry):
         values, modes = in_turn(jnp.linalg.eigh)(carry[0])
-        inverse = (modes / jnp.maximum(jnp.maximum(jnp.abs(values), least), threshold)) @ modes.T
+        inverse = (modes / jnp.maximum(jnp.maximum(jnp.abs(values), least), threshold)[None]) @ modes.T
         return inverse, values[0], modes[:, 0], jnp.asarray(True)
 
     known = definite | ~wanted

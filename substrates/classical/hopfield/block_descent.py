@@ -25,7 +25,7 @@ from substrates.classical.hopfield.layers import (
 from substrates.nudge import Nudge, Pin
 from substrates.solvers.batching import if_any
 from substrates.solvers.solver import Equilibrium, Solver, Status, left_over, tolerance
-from substrates.wiring import Convolution, Dense, Strength, sweep_layers
+from substrates.wiring import Convolution, Dense, Strength, added, sweep_layers
 from substrates.wiring.layers import feed
 
 Carry = tuple[State, State]
@@ -148,7 +148,7 @@ class _Layers:
             )
         self.net, self.nudge, self.last = net, nudge, len(start) - 1
         self.couplings = net.coupling[1:]
-        self.field = net.bias[0] + feed(net.coupling[0], net.clamped(x))
+        self.field = added(net.bias[0], feed(net.coupling[0], net.clamped(x)))
         self.strengths = tuple(Strength.of(c.weight) for c in self.couplings)
 
     def pinned(self, state: State) -> State:
@@ -164,7 +164,7 @@ class _Layers:
         if k == 0:
             return self.field
         coupling, lift = self.couplings[k - 1], lifts[k - 1]
-        return self.net.bias[k] + (coupling.pool(lift) if isinstance(coupling, Convolution) else lift)
+        return added(self.net.bias[k], coupling.pool(lift) if isinstance(coupling, Convolution) else lift)
 
     def from_after(self, state: Sequence[Array], lifts: Sequence[Array], k: int) -> Array:
         """What the layer after sends back."""

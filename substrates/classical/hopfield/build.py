@@ -64,6 +64,8 @@ def convolutional_fields(
 def memory_fields(patterns: Any, dtype: Any) -> dict[str, Any]:
     """The fields of `HopfieldNetwork.from_patterns`."""
     xi = arguments.real_floats("patterns", patterns)
+    if xi.ndim == 2 and xi.size and np.all((xi == 0) | (xi == 1)) and np.any(xi == 0):
+        raise ValueError("patterns: wanted entries +1 and -1, got 0 and 1: give 2 * patterns - 1")
     if xi.ndim != 2 or 0 in xi.shape or not np.all(np.abs(xi) == 1):
         raise ValueError(f"patterns: wanted a matrix (patterns, units) of +1 and -1, got shape {xi.shape}")
     count, units = xi.shape

@@ -26,7 +26,7 @@ from substrates.classical.hopfield.layers import (
 from substrates.nudge import Nudge, batch_axes
 from substrates.solvers.joint import JointEquilibrium, SpringControl, joint_status
 from substrates.solvers.solver import Equilibrium, Status, left_over, max_norm, tolerance
-from substrates.wiring import Strength
+from substrates.wiring import Strength, added
 
 T = TypeVar("T")
 
@@ -137,7 +137,7 @@ class _JointLayers:
         else:
             sent, gram = state[k - 1] @ self.knobs.coupling[k].weight, state[k - 1] @ state[k - 1].T
         mutual = (self.yields.coupling[k].weight * gram + self.yields.bias[k]) / self.batch
-        return self.knobs.bias[k] + sent + mutual @ state[k]
+        return added(self.knobs.bias[k], sent + mutual @ state[k])
 
     def from_after(self, state: Sequence[Array], k: int) -> Array:
         """What the layer after sends back."""
@@ -166,7 +166,7 @@ class _JointLayers:
     def scale(self, state: State) -> State:
         """The sizes of the forces that meet at each unit, with the couplings and biases at their knobs."""
         meet = lambda field, s: meeting_layers(field, self.knobs.bias, self.strengths, s)
-        return jax.vmap(meet)(self.knobs.bias[0] + self.driven, state)
+        return jax.vmap(meet)(added(self.knobs.bias[0], self.driven), state)
 
     def convex(self, state: State) -> Bool[Array, ""]:
         """Whether the couplings at their knobs show that the energy is convex; how they yield is not counted."""

@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from substrates.nudge import Nudge, Pin
 from substrates.solvers.solver import System
-from substrates.wiring import Convolution, Dense, Strength
+from substrates.wiring import Convolution, Dense, Strength, added
 
 State = tuple[Float[Array, "..."], ...]
 
@@ -38,8 +38,9 @@ def meeting_layers(field: Array, bias: State, strengths: tuple[Strength, ...], s
     """The sizes of the forces that meet at each unit: its own activity, its bias or input field, and its neighbours."""
     sizes = []
     for k, s in enumerate(state):
-        size = jnp.abs(s) + (jnp.abs(field) if k == 0 else jnp.abs(bias[k]) + strengths[k - 1].forward(state[k - 1]))
-        sizes.append(size + strengths[k].backward(state[k + 1], s.shape) if k + 1 < len(state) else size)
+        felt = jnp.abs(field) if k == 0 else added(jnp.abs(bias[k]), strengths[k - 1].forward(state[k - 1]))
+        size = added(jnp.abs(s), felt)
+        sizes.append(added(size, strengths[k].backward(state[k + 1], s.shape)) if k + 1 < len(state) else size)
     return tuple(sizes)
 
 

@@ -20,7 +20,7 @@ from substrates.classical.hopfield.pictures import draw_layers
 from substrates.nudge import Nudge
 from substrates.solvers.joint import Control, JointEquilibrium, SpringControl
 from substrates.substrate import Solver, Substrate
-from substrates.wiring import Convolution, Dense, Pooling, Strength, chain_of_groups
+from substrates.wiring import Convolution, Dense, Pooling, Strength, added, chain_of_groups
 from substrates.wiring.layers import as_group, feed, hidden_between
 
 if TYPE_CHECKING:
@@ -74,22 +74,25 @@ class HopfieldNetwork(Substrate):
     def energy(self, state: State, x: Float[Array, "..."]) -> Float[Array, ""]:
         total = jnp.zeros((), state[0].dtype)
         for k, (before, s) in enumerate(zip((self.clamped(x), *state[:-1]), state, strict=True)):
-            total += jnp.sum(0.5 * s**2 - (self.bias[k] + feed(self.coupling[k], before)) * s)
+            total += jnp.sum(0.5 * s**2 - added(self.bias[k], feed(self.coupling[k], before)) * s)
         return total
 
     @property
     def input_size(self) -> int:
         return int(np.prod(self.input_shape))
 
+    @property
+    def x_shape(self) -> tuple[int, ...]:
+        return self.input_shape
+
     def initial_state(self, x: Float[Array, "..."]) -> State:
         """One feed-forward pass, without what the layers send back.
 
         Source: Bengio et al. 2016, arXiv 1606.01651.
         """
-        arguments.refuse_complex_input(x, self.bias[0].dtype)
         before, state = self.clamped(x), []
         for k, bias in enumerate(self.bias):
-            felt = bias + feed(self.coupling[k], before)
+            felt = added(bias, feed(self.coupling[k], before))
             before = felt if k == len(self.bias) - 1 else jnp.clip(felt, 0, 1)
             state.append(before)
         return tuple(state)
@@ -119,7 +122,7 @@ class HopfieldNetwork(Substrate):
 
     def force_scale(self, state: State, x: Float[Array, "..."]) -> State:
         """|s| + |b| + a bound of what each neighbour sends (`Strength`); of the input, its field as a whole."""
-        field = self.bias[0] + feed(self.coupling[0], self.clamped(x))
+        field = added(self.bias[0], feed(self.coupling[0], self.clamped(x)))
         return meeting_layers(field, self.bias, tuple(Strength.of(c.weight) for c in self.coupling[1:]), state)
 
     def bound_stiffness(self, state: State, x: Float[Array, "..."]) -> State:
@@ -165,7 +168,7 @@ class HopfieldNetwork(Substrate):
         Args:
             state: a state; None with an x settles the network, None without one draws it bare. The difference of two
                 equilibria, minus their free state, shows what the contrast of the two phases sees.
-            x: the input; None leaves the column of the inputs bare.
+            x: the input that belongs to the state (0 for a difference of states).
             ax: where to draw; None opens a new figure.
         """
         if state is None and x is not None:

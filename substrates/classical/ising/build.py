@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -53,8 +53,9 @@ def from_networkx(
     weights = arguments.of_edges("coupling", coupling, graph)
     fields = arguments.of_nodes("field", field, graph)
     roles = arguments.numbers_of("inputs", inputs, number), arguments.numbers_of("outputs", outputs, number)
+    edges = [(number[a], number[b]) for a, b in graph.edges()]
     with arguments.explained(tuple(number)):
-        return from_edges([(number[a], number[b]) for a, b in graph.edges()], len(number), weights, fields, *roles)
+        return {**from_edges(edges, len(number), weights, fields, *roles), "labels": tuple(number)}
 
 
 def lattice(
@@ -68,11 +69,7 @@ def lattice(
 
 def all_to_all(coupling: Any, field: Any, inputs: Any, outputs: Any) -> dict[str, Any]:
     """The fields of the model that `IsingModel.all_to_all` describes."""
-    arguments.refuse_traced("coupling", coupling, "model")
-    arguments.refuse_complex("coupling", coupling)
-    matrix = np.asarray(coupling)
-    if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1]:
-        raise ValueError(f"coupling: wanted a square matrix of shape (n, n), got shape {matrix.shape}")
+    matrix = arguments.square("coupling", coupling)
     diagonal = np.flatnonzero(np.diagonal(matrix))
     if diagonal.size:
         raise ValueError(
@@ -99,19 +96,65 @@ def from_bqm(bqm: Any, inputs: Sequence[Hashable], outputs: Sequence[Hashable]) 
     if not len(bqm.variables):
         raise ValueError("bqm: wanted at least one variable, got none")
     bqm = bqm.change_vartype(dimod.SPIN, inplace=False)
-    number = {label: k for k, label in enumerate(bqm.variables)}
-    for name, labels in (("inputs", inputs), ("outputs", outputs)):
-        for label in labels:
-            if label not in number:
-                raise ValueError(f"{name}: wanted labels of variables of the model, got {label!r}")
-    return from_edges(
-        [(number[a], number[b]) for a, b in bqm.quadratic],
-        len(number),
-        -np.asarray(list(bqm.quadratic.values()), float),
-        -np.asarray([bqm.linear[label] for label in bqm.variables], float),
-        [number[label] for label in inputs],
-        [number[label] for label in outputs],
-    )
+    linear = {label: float(bqm.linear[label]) for label in bqm.variables}
+    return _of_terms(linear, bqm.quadratic, float(bqm.offset), inputs, outputs)
+
+
+def from_qubo(qubo: Any, offset: float, inputs: Sequence[Hashable], outputs: Sequence[Hashable]) -> dict[str, Any]:
+    """The fields of the model that `IsingModel.from_qubo` describes."""
+    if not isinstance(qubo, Mapping):
+        matrix = arguments.square("qubo", qubo.toarray() if hasattr(qubo, "toarray") else qubo)
+        entries = {(i, i): 0.0 for i in range(len(matrix))}
+        entries |= {(i, j): float(matrix[i, j]) for i, j in np.argwhere(matrix).tolist()}
+    else:
+        entries = dict(qubo)
+        strange = next((pair for pair in entries if not (isinstance(pair, tuple) and len(pair) == 2)), None)
+        if strange is not None:
+            raise ValueError(f"qubo: wanted numbers by pairs of labels, {{(a, b): Q_ab}}, got the entry {strange!r}")
+    if not entries:
+        raise ValueError("qubo: wanted at least one variable, got none")
+    found = arguments.real_floats("qubo", list(entries.values()))
+    arguments.refuse_not_finite("qubo", found)
+    if found.ndim != 1:
+        raise ValueError(f"qubo: wanted one number for each pair of labels, got shape {found.shape[1:]}")
+    labels: dict[Hashable, None] = dict.fromkeys(label for pair in entries for label in pair)
+    if all(type(label) is int for label in labels) and set(labels) == set(range(len(labels))):
+        labels = dict.fromkeys(range(len(labels)))  # counted, in whatever order they came
+    linear: dict[Hashable, float] = dict.fromkeys(labels, 0.0)
+    quadratic: dict[tuple[Hashable, Hashable], float] = {}
+    # b = (1 + s)/2
+    for (a, b), value in zip(entries, found.tolist(), strict=True):
+        if a == b:
+            linear[a] += value / 2
+            offset += value / 2
+            continue
+        pair = (b, a) if (b, a) in quadratic else (a, b)
+        quadratic[pair] = quadratic.get(pair, 0.0) + value / 4
+        linear[a] += value / 4
+        linear[b] += value / 4
+        offset += value / 4
+    return _of_terms(linear, quadratic, offset, inputs, outputs)
+
+
+def _of_terms(
+    linear: Mapping[Hashable, float],
+    quadratic: Mapping[tuple[Hashable, Hashable], float],
+    offset: float,
+    inputs: Sequence[Hashable],
+    outputs: Sequence[Hashable],
+) -> dict[str, Any]:
+    """The fields of spins with E = offset + sum linear_i s_i + sum quadratic_ij s_i s_j, dimod's sign."""
+    number = {label: k for k, label in enumerate(linear)}
+    numbers = lambda name, labels: [
+        arguments.number_of(name, label, number, "variables of the model") for label in labels
+    ]
+    held, read = numbers("inputs", inputs), numbers("outputs", outputs)
+    couplings, fields = (-np.asarray(list(values), float) for values in (quadratic.values(), linear.values()))
+    with arguments.explained(tuple(number)):
+        found = from_edges([(number[a], number[b]) for a, b in quadratic], len(number), couplings, fields, held, read)
+    arguments.refuse_not_finite("offset", np.asarray(offset))
+    dtype = found["field"].dtype
+    return {**found, "labels": tuple(number), "offset": jnp.asarray(offset, dtype) if offset else None}
 
 
 # layers

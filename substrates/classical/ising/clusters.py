@@ -55,12 +55,12 @@ class Clusters:
         m = self.weight.shape[0]
         satisfied = self.weight[:, None] * s[self.ends[0]] * s[self.ends[1]]
         tied = kernel.field[:, None] * s
-        chance = lambda gain: -jnp.expm1(-2 * inverse_temperature * jnp.maximum(gain, 0))
+        chance = lambda gain: -jnp.expm1(-2 * inverse_temperature[None] * jnp.maximum(gain, 0))
         uniform = lambda first, rows: counted_uniform(words, first * replicas, (rows, replicas), kernel.dtype)
         labels = self.labels(uniform(0, m) < chance(satisfied), n)
         replica = jnp.arange(replicas, dtype=jnp.int32)
         frozen = jnp.zeros((n, replicas), bool).at[labels, replica].max(uniform(m, n) < chance(tied))
-        at = (labels * replicas + replica).astype(jnp.uint32) + counters((m + n) * replicas, ())
+        at = (labels * replicas + replica[None]).astype(jnp.uint32) + counters((m + n) * replicas, ())
         flips = (mix(words, at, kernel.dtype) < 0.5) & ~frozen[labels, replica]
         return spins.at[kernel.margin : kernel.margin + n].set(jnp.where(flips, -s, s))
 

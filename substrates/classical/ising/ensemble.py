@@ -37,6 +37,10 @@ class ThermalEnsemble(Substrate):
     model: Spins
     temperature: Float[Array, ""] = fixed()
 
+    @property
+    def input_size(self) -> int | None:
+        return self.model.input_size
+
     def energy(self, state: PyTree, x: PyTree) -> Float[Array, ""]:
         return self.total_energy(state, x)
 

@@ -58,7 +58,7 @@ class Enumeration(Solver):
                 best, tied = carry
                 spins = block(number)
                 values, off = jax.vmap(measure)(spins)
-                moved = jnp.sum(jnp.abs(spins - flat), axis=1)
+                moved = jnp.sum(jnp.abs(spins - flat[None]), axis=1)
                 table = jnp.concatenate([values[:, None], moved[:, None], off[:, None], spins], axis=1)
                 row = lambda index: table.at[index].get(mode="promise_in_bounds", wrap_negative_indices=False)
                 least = row(jnp.argmin(values))

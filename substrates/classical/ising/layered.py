@@ -21,7 +21,7 @@ from substrates.classical.ising.spins import Spins
 from substrates.classical.ising.sweeps import Sweeps, counted_uniform, decided
 from substrates.nudge import Nudge, Pin
 from substrates.solvers.solver import Solver
-from substrates.wiring import Dense
+from substrates.wiring import Dense, with_leading_axes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -87,9 +87,9 @@ class LayeredSpins(Spins):
 
     def energy_in(self, fields: State, layers: State) -> Float[Array, "*replicas"]:
         """-sum_k s_(k-1)' J_k s_k - sum_k h_k' s_k with the input in the first field, of every replica."""
-        total = -jnp.sum(fields[0] * layers[0], axis=-1)
+        total = -jnp.sum(with_leading_axes(fields[0], layers[0].ndim) * layers[0], axis=-1)
         for block, field, before, s in zip(self.coupling[1:], fields[1:], layers[:-1], layers[1:], strict=True):
-            total -= jnp.sum((block.forward(before) + field) * s, axis=-1)
+            total -= jnp.sum((block.forward(before) + with_leading_axes(field, s.ndim)) * s, axis=-1)
         return total
 
     @property
@@ -113,7 +113,6 @@ class LayeredSpins(Spins):
         return self.sizes[0]
 
     def initial_state(self, x: Float[Array, "inputs"]) -> State:
-        self.check_shape(x, "per input")
         return tuple(jnp.zeros_like(field) for field in self.field)
 
     def output_spins(self, state: State) -> Float[Array, "outputs copies"]:
@@ -218,7 +217,7 @@ class LayeredSpins(Spins):
         Args:
             state: the layers after the input; None with an x settles the model, None without one draws it bare. The
                 difference of two states, divided by 2, shows which spins a nudge has flipped.
-            x: the input; None leaves its column bare.
+            x: the input that belongs to the state (0 for a difference of states).
             ax: where to draw; None opens a new figure.
         """
         if x is not None and state is None:
@@ -260,7 +259,7 @@ class LayerSweeps(Sweeps):
 
     def field_at(self, spins: tuple[Array, ...], k: int) -> Float[Array, "replicas spins"]:
         """The local field on a layer."""
-        total = self.field[k]
+        total = self.field[k][None]
         if k > 0:
             total = total + self.model.coupling[k].forward(spins[k - 1])
         if k + 1 < len(spins):
@@ -305,7 +304,7 @@ class LayerSweeps(Sweeps):
         for copy in range(copies):
             here = s[:, :, copy]
             others = (jnp.sum(s, axis=2) - here + copies - 1) / 2
-            pull = sum(jnp.where(jnp.abs(others - m) < 0.5, -0.5 * increments[m], 0) for m in range(copies))
+            pull = sum(jnp.where(jnp.abs(others - m) < 0.5, -0.5 * increments[m][None], 0) for m in range(copies))
             gain = 2 * here * (field[:, :, copy] + pull)
             flips = accept(gain, here, first + copy * here.size, meeting[:, copy])
             s = s.at[:, :, copy].set(jnp.where(flips, -here, here))

@@ -38,7 +38,7 @@ class HalfChains(eqx.Module):
     def seen(self, index: Int[Array, ""], values: Float[Array, "chains kinds"]) -> HalfChains:
         """With the look of this index, from 0 to 2 length - 1; looks before 0 are not counted."""
         reference = jnp.where(index <= 0, values[0], self.reference)
-        moved = jnp.where(index >= 0, values - reference, 0)
+        moved = jnp.where(index >= 0, values - reference[None], 0)
         half = (index >= self.length).astype(jnp.int32)
         sums, squares = self.sums.at[half].add(moved), self.squares.at[half].add(moved**2)
         return HalfChains(reference, sums, squares, self.length)

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
+from substrates import arguments
 from substrates.classical.ising import build, pictures
 from substrates.classical.ising.annealing import Annealing
 from substrates.classical.ising.ensemble import boltzmann_ensemble
@@ -20,6 +21,7 @@ from substrates.classical.ising.sampling import sampled_ensemble
 from substrates.classical.ising.spins import Spins
 from substrates.nudge import Nudge, Pin
 from substrates.solvers.solver import Solver
+from substrates.substrate import fixed
 from substrates.wiring import Bonds, CompiledRoles, Roles, taken
 
 if TYPE_CHECKING:
@@ -51,6 +53,8 @@ class IsingModel(Spins):
         roles: the nodes that the input x, shape (inputs,), holds (`roles.inputs`), and those that are read
             (`roles.outputs`), which show their spin, -1 or 1.
         shape: of the lattice that the nodes number in C order, for pictures; () if they form none.
+        offset: an energy that no spin changes, added to E; None for 0.
+        labels: of the spins, in their order, where the model was built from labels; None where they are numbers.
 
     Up to 64 nodes the graph is run-time numbers: another with as many nodes, edges, inputs and outputs compiles
     nothing. Sweeps over a larger one are laid out, and compiled, for it.
@@ -62,12 +66,15 @@ class IsingModel(Spins):
     field: Float[Array, "nodes"]
     roles: Roles | CompiledRoles
     shape: tuple[int, ...] = eqx.field(static=True, default=())
+    offset: Float[Array, ""] | None = fixed(default=None)
+    labels: tuple[Hashable, ...] | None = eqx.field(static=True, default=None)
 
     def energy(self, state: Float[Array, "free"], x: Float[Array, "inputs"]) -> Float[Array, ""]:
-        """E = -sum_(ij) J_ij s_i s_j - sum_i h_i s_i over all spins, free and held."""
+        """E = -sum_(ij) J_ij s_i s_j - sum_i h_i s_i over all spins, free and held, and the offset."""
         s = self.configuration(state, x)
         pairs = jnp.prod(taken(s, self.coupling.graph.edges), axis=1)
-        return -jnp.sum(self.coupling.weight * pairs) - jnp.sum(self.field * s)
+        energy = -jnp.sum(self.coupling.weight * pairs) - jnp.sum(self.field * s)
+        return energy if self.offset is None else energy + self.offset
 
     def local_field(self, state: Float[Any, "free"], x: Float[Array, "inputs"]) -> Float[Array, "free"]:
         return taken(self.coupling.product(self.configuration(state, x)) + self.field, self.roles.free)
@@ -88,8 +95,15 @@ class IsingModel(Spins):
         return taken(jnp.concatenate([state, x.astype(state.dtype)]), self.roles.place)
 
     def initial_state(self, x: Float[Array, "inputs"]) -> Float[Array, "free"]:
-        self.check_shape(x, "for each spin that is held")
         return jnp.zeros(self.size, self.field.dtype)
+
+    def by_label(self, values: Any) -> dict[Hashable, Any]:
+        """{label: entry} of one entry per spin, such as `configuration(state, x)`; {number: entry} without labels.
+
+        Raises:
+            ValueError: for another number of entries.
+        """
+        return arguments.by_label(values, self.n, self.labels)
 
     def output_spins(self, state: Float[Array, "free"]) -> Float[Array, "outputs 1"]:
         return taken(state, self.roles.slots)[:, None]
@@ -120,6 +134,10 @@ class IsingModel(Spins):
     @property
     def levels(self) -> tuple[float, float]:
         return (-1.0, 1.0)
+
+    @property
+    def state_labels(self) -> Sequence[Hashable]:
+        return range(self.size) if self.labels is None else [self.labels[k] for k in np.asarray(self.roles.free)]
 
     # what solvers ask
 
@@ -232,14 +250,35 @@ class IsingModel(Spins):
     def from_bqm(cls, bqm: Any, *, inputs: Sequence[Hashable] = (), outputs: Sequence[Hashable] = ()) -> Self:
         """The model of a dimod binary quadratic model, whose energy has the opposite sign: J = -quadratic, h = -linear.
 
-        Spins are numbered in the order of `bqm.variables`; the offset is dropped. A binary-valued model is turned into
-        spins first, s = 2 b - 1.
+        Spins are numbered in the order of `bqm.variables`, which are their `labels`; the offset is kept. A model of
+        binary values is turned into spins first, s = 2 b - 1, of the same energy.
 
         Args:
             bqm: a dimod.BinaryQuadraticModel.
             inputs, outputs: labels of variables.
+
+        Raises:
+            ValueError: for anything else, a model without variables, labels that are none, and whatever `from_edges`
+                refuses.
         """
         return cls(**build.from_bqm(bqm, inputs, outputs))
+
+    @classmethod
+    def from_qubo(
+        cls, qubo: Any, *, offset: float = 0.0, inputs: Sequence[Hashable] = (), outputs: Sequence[Hashable] = ()
+    ) -> Self:
+        """The model of a quadratic unconstrained binary optimisation: E = offset + sum_ij Q_ij b_i b_j, b = (1 + s)/2.
+
+        Args:
+            qubo: Q, a square matrix (of scipy.sparse, too) or {(a, b): Q_ab} with any labels; linear terms by (a, a).
+                Every entry counts: a symmetric matrix is its upper triangle with doubled entries above the diagonal.
+            offset: an energy that no bit changes.
+            inputs, outputs: labels of variables; numbers for a matrix.
+
+        Raises:
+            ValueError: for other shapes, NaN, labels that are none, and whatever `from_edges` refuses.
+        """
+        return cls(**build.from_qubo(qubo, offset, inputs, outputs))
 
     @classmethod
     def layered(cls, sizes: Sequence[int], *, key: PRNGKeyArray, **options: Any) -> LayeredSpins:
@@ -271,8 +310,6 @@ class IsingModel(Spins):
             raise ValueError(f"x: wanted the {self.input_size} held spins, got None")
         x = jnp.zeros(0, self.field.dtype) if x is None else jnp.asarray(x)
         state = self.relax(x).state if state is None else jnp.asarray(state)
-        if state.shape != (self.size,):
-            raise ValueError(f"state: wanted shape ({self.size},), the free spins, got {state.shape}")
         spins, edges = self.configuration(state, x), self.coupling.graph.edges
         drawn = np.asarray(spins, float), np.asarray(edges), self.coupling.weight
         if len(self.shape) == 2 and positions is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+from collections.abc import Hashable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import jax
@@ -16,7 +17,7 @@ from substrates import arguments
 from substrates.classical.ising.sweeps import ROUNDING, Sweeps
 from substrates.nudge import Nudge, Pin
 from substrates.solvers.solver import Equilibrium, Solver, left_over
-from substrates.substrate import Substrate, parameter_dtype
+from substrates.substrate import Substrate
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -44,6 +45,11 @@ class Spins(Substrate):
     @abc.abstractmethod
     def levels(self) -> tuple[float, float]:
         """What an output shows when its spins point down, and up."""
+
+    @property
+    def state_labels(self) -> Sequence[Hashable]:
+        """The labels of the free spins where there are labels, else their numbers in the flattened state."""
+        return range(self.size)
 
     @abc.abstractmethod
     def output_spins(self, state: PyTree) -> Float[Array, "outputs copies"]:
@@ -80,12 +86,6 @@ class Spins(Substrate):
         """Draws the spins and their couplings."""
 
     # the contract
-
-    def check_shape(self, x: Any, each: str) -> None:
-        """Raises ValueError for complex numbers, and for other than one number per input."""
-        arguments.refuse_complex_input(x, parameter_dtype(self))
-        if jnp.shape(x) != (self.input_size,):
-            raise ValueError(f"x: wanted shape ({self.input_size},), one number {each}, got {jnp.shape(x)}")
 
     def read(self, state: PyTree, x: Float[Array, "inputs"]) -> Float[Array, "outputs"]:
         return self.shown(self.output_spins(state))
@@ -156,7 +156,7 @@ class Spins(Substrate):
         output = self.shown(spins)
         change = -(high - low) * spins / spins.shape[1]
         before = nudge.energy(output)
-        moved = output + np.eye(output.size, dtype=output.dtype)[:, None] * change[:, :, None]
+        moved = output[None, None] + np.eye(output.size, dtype=output.dtype)[:, None] * change[:, :, None]
         flipped = jax.vmap(jax.vmap(nudge.energy))(moved)
         return flipped - before, jnp.abs(flipped) + jnp.abs(before)
 
@@ -207,7 +207,7 @@ class Spins(Substrate):
             x: the held input, which acts as a field; None for a model without inputs.
             nudge: None, or a nudge whose cost is at most quadratic in the output spins.
 
-        Variables are numbered as the free spins in the state (flattened).
+        Variables go by `state_labels`. Raises ValueError for a cost that is not quadratic.
         """
         if nudge is not None and not isinstance(nudge, Nudge):
             raise ValueError(f"nudge: wanted a Nudge or None, got {type(nudge).__name__}; a pin is no energy")
@@ -222,6 +222,7 @@ class Spins(Substrate):
             )
         bqm = binary_quadratic_model(found.linear, found.pairs, found.quadratic)
         bqm.offset = float(found.offset)
+        bqm.relabel_variables(dict(enumerate(self.state_labels)))
         return bqm
 
 

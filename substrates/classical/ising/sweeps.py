@@ -13,6 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree, UInt32
 
+from substrates.wiring import with_leading_axes
+
 Accept = Callable[[Float[Array, "..."], Float[Array, "..."], Any, Float[Array, "..."]], Bool[Array, "..."]]
 """Whether spins flip, given what the energy gains by each flip, the spins, the number of the first of them, and the
 sum of the sizes of what meets at each."""
@@ -77,9 +79,11 @@ class Sweeps(abc.ABC):
     ) -> PyTree:
         """A sweep in which a spin flips with probability min(1, exp(-gain/T))."""
         cold = self.along_replicas(inverse_temperature)
-        accept = lambda gain, s, first, _: (
-            counted_uniform(words, first, gain.shape, self.dtype) < jnp.exp(jnp.minimum(-gain * cold, 0))
-        )
+
+        def accept(gain, s, first, _):
+            lost = gain * with_leading_axes(cold, gain.ndim)
+            return counted_uniform(words, first, gain.shape, self.dtype) < jnp.exp(jnp.minimum(-lost, 0))
+
         return self.sweep(spins, accept)
 
     def heat_bath(
@@ -92,7 +96,7 @@ class Sweeps(abc.ABC):
         cold = self.along_replicas(inverse_temperature)
 
         def accept(gain, s, first, _):
-            up = jax.nn.sigmoid(s * gain * cold)
+            up = jax.nn.sigmoid(s * gain * with_leading_axes(cold, gain.ndim))
             return jnp.where(counted_uniform(words, first, gain.shape, self.dtype) < up, 1.0, -1.0) != s
 
         return self.sweep(spins, accept)
@@ -102,7 +106,7 @@ class Sweeps(abc.ABC):
         does; (spins, sweeps).
         """
         rounding = ROUNDING * float(jnp.finfo(self.dtype).eps)
-        downhill = lambda gain, s, first, meeting: gain < -rounding * meeting
+        downhill = lambda gain, s, first, meeting: gain < -rounding * with_leading_axes(meeting, gain.ndim)
 
         def moving(carry):
             _, changed, step = carry

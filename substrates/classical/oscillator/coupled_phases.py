@@ -15,7 +15,6 @@ from jax.core import Tracer
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Inexact, PRNGKeyArray, PyTree
 
-from substrates import arguments
 from substrates.classical.oscillator.flow import trajectory
 from substrates.classical.oscillator.phase_descent import PhaseDescent
 from substrates.classical.oscillator.phases import LocalTerms, Readout, arrows, random_phases
@@ -148,9 +147,7 @@ class CoupledPhases(Substrate):
 
     def check_input(self, x: Any) -> None:
         """Raises ValueError unless x has one real phase (or feature) per input and, where it is known, is finite."""
-        if jnp.shape(x) != (self.input_size,):
-            raise ValueError(f"x: wanted shape ({self.input_size},), one number per input, got {jnp.shape(x)}")
-        arguments.refuse_complex_input(x, parameter_dtype(self))
+        super().check_input(x)
         if not isinstance(x, Tracer) and not np.all(np.isfinite(np.asarray(x))):
             raise ValueError("x: wanted finite inputs, got NaN or infinity")
 
@@ -185,15 +182,10 @@ class CoupledPhases(Substrate):
             raise ValueError(f"duration, steps: wanted a positive time and at least one step, got {duration}, {steps}")
         return trajectory(lambda state: self.total_force(state, x, nudge), start, duration / steps, steps)
 
-    def drawn(self, state: PyTree, x: Any) -> tuple[PyTree, Array] | None:
-        """The state and the input of a picture, settled where no state is given; None without an input to settle for.
-
-        Raises ValueError for a state without the input that it belongs to.
-        """
+    def drawn(self, state: PyTree = None, x: Any = None) -> tuple[PyTree, Array] | None:
+        """The state and the input of a picture, settled where no state is given; None without an input."""
         x = np.zeros(0) if x is None and self.input_size == 0 else x
         if x is None:
-            if state is not None:
-                raise ValueError("x: a state is drawn with the input that it belongs to; give it too")
             return None
         x = jnp.asarray(x, parameter_dtype(self))
         return self.relax(x).state if state is None else state, x

@@ -161,7 +161,7 @@ class LayeredOscillators(CoupledPhases):
         flat = lambda values: values[0] if len(values) == 1 else jnp.concatenate(values)
         pad = lambda values, *edges: jax.lax.pad(values, np.zeros((), values.dtype), edges)
         drive = self.coupling[0].forward(arrows(self.input_phase(x)))
-        source = flat(self.field) * arrows(flat(self.field_phase)) + pad(drive, (0, 0, 0), (0, n - widths[0], 0))
+        source = flat(self.field)[None] * arrows(flat(self.field_phase)) + pad(drive, (0, 0, 0), (0, n - widths[0], 0))
         half = jnp.zeros((n, n), source.dtype)
         for k, block in enumerate(self.coupling[1:]):
             rows, columns = ((ends[i], n - ends[i + 1], 0) for i in (k, k + 1))

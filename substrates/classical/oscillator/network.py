@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Hashable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Self
 
@@ -56,6 +57,7 @@ class OscillatorNetwork(CoupledPhases):
         roles: which oscillators are inputs, references and outputs.
         readout: "phase" or "sine".
         random_starts: whether initial phases are drawn from the key that `relax` gets.
+        labels: of the oscillators, in their order, where the network was built from labels; else None.
 
     The state holds the phases of the free oscillators in ascending order, radians; `phases` gives those of all.
 
@@ -75,6 +77,7 @@ class OscillatorNetwork(CoupledPhases):
     roles: Roles | CompiledRoles = eqx.field(kw_only=True)
     readout: Readout = eqx.field(static=True, default="phase")
     random_starts: bool = eqx.field(static=True, default=False)
+    labels: tuple[Hashable, ...] | None = eqx.field(static=True, default=None)
 
     @property
     def n(self) -> int:
@@ -90,6 +93,14 @@ class OscillatorNetwork(CoupledPhases):
     ) -> Inexact[Array, "*batch n"]:
         """The phases of all oscillators in their order, radians."""
         return taken(jnp.concatenate([state, self._clamped(x, state.dtype)], axis=-1), self.roles.place)
+
+    def by_label(self, values: Any) -> dict[Hashable, Any]:
+        """{label: entry} of one entry per oscillator, such as `phases(state, x)`; {number: entry} without labels.
+
+        Raises:
+            ValueError: for another number of entries.
+        """
+        return arguments.by_label(values, self.n, self.labels)
 
     def _clamped(self, x: Inexact[Array, "*batch inputs"], dtype: Any) -> Inexact[Array, "*batch clamped"]:
         """The phases of the inputs and of the references."""
@@ -178,7 +189,7 @@ class OscillatorNetwork(CoupledPhases):
     def whole(self, x: Float[Array, "inputs"]) -> Whole:
         roles, free = self.roles, len(self.roles.free)
         rows = self.coupling.along(roles.rows)
-        source = self.settling(self.field * arrows(self.field_phase))
+        source = self.settling(self.field[None] * arrows(self.field_phase))
         if free < self.n:
             source += arrows(self._clamped(x, self.field.dtype)) @ rows[:, free:].T
         local = [None if v is None else self.settling(v) for v in (self.second_harmonic, self.frequency)]
@@ -306,7 +317,8 @@ class OscillatorNetwork(CoupledPhases):
             "references": arguments.by_number("references", references, number),
         }
         with arguments.explained(tuple(number)):
-            return cls.from_edges([(number[a], number[b]) for a, b in graph.edges()], len(number), **options)
+            net = cls.from_edges([(number[a], number[b]) for a, b in graph.edges()], len(number), **options)
+        return dataclasses.replace(net, labels=tuple(number))
 
     @classmethod
     def lattice(

@@ -118,8 +118,8 @@ class _Point(eqx.Module):
 
     def certificate(self, meeting: Float[Array, "n"], turning: Bool[Array, ""]) -> Certificate:
         """What the Hessian tells of the state; see `Certificate`."""
-        inverse = (self.modes / self.values) @ self.modes.T
-        rounding = inverse * (float(jnp.finfo(meeting.dtype).eps) * meeting)
+        inverse = (self.modes / self.values[None]) @ self.modes.T
+        rounding = inverse * (float(jnp.finfo(meeting.dtype).eps) * meeting[None])
         error = jnp.abs(self.step) + jnp.sqrt(jnp.sum(rounding**2, axis=1))
         idle = turning | jnp.any(jnp.isinf(self.values))
         return Certificate(self.unstable, idle, ~(jnp.max(error) <= state_tolerance(meeting.dtype)))
@@ -152,10 +152,10 @@ def descend_by_newton(
         torque, hessian = found.torque, found.hessian
         if held is not None:
             torque = jnp.where(held, 0, torque)
-            hessian = jnp.where(held[:, None] | held, np.eye(n, dtype=start.dtype) * spring, hessian)
+            hessian = jnp.where(held[:, None] | held[None], np.eye(n, dtype=start.dtype) * spring[None], hessian)
         rows = jnp.sum(jnp.abs(hessian), axis=1)
         d = 1 / jnp.sqrt(jnp.where(rows > 0, rows, 1.0))
-        vectors, values = decompose(d[:, None] * hessian * d)
+        vectors, values = decompose(d[:, None] * hessian * d[None])
         left, modes = left_over(torque, meeting), d[:, None] * vectors
         coefficients, sizes = torque @ modes, jnp.abs(values)
         values = jnp.where(sizes > threshold, values, jnp.inf)

@@ -19,7 +19,7 @@ from substrates.classical.oscillator.whole import MOST_COLOURS, Whole, balance
 from substrates.nudge import Nudge, Pin
 from substrates.solvers.generic import DescendThenPolish
 from substrates.solvers.solver import Equilibrium, Solver, Status, judge, tolerance
-from substrates.wiring import Bonds, CompiledRoles, Dense
+from substrates.wiring import Bonds, CompiledRoles, Dense, with_leading_axes
 
 DENSE_SIZE = 96
 """Up to so many phases a network is one matrix, and the Hessian is decomposed."""
@@ -265,8 +265,8 @@ class _InTurn(_Phases):
         new = jnp.stack([c * cosine - s * sine, s * cosine + c * sine])
         if not isinstance(gain, float):
             beyond = gain * new - (gain - 1) * old
-            new = beyond / jnp.sqrt(jnp.sum(beyond**2, axis=0))
-        return self.blocks.put(z, k, jnp.where(still, old, new)), jnp.max(felt)
+            new = beyond / jnp.sqrt(jnp.sum(beyond**2, axis=0, keepdims=True))
+        return self.blocks.put(z, k, jnp.where(with_leading_axes(still, old.ndim), old, new)), jnp.max(felt)
 
     def _held(self, k: int) -> np.ndarray | None:
         """Which nodes of a block a pin holds."""
@@ -336,7 +336,7 @@ class LayerBlocks:
     def __init__(self, coupling: tuple[Dense, ...], terms: LocalTerms, inputs: Float[Array, "2 inputs"]):
         self.coupling = coupling
         self.last = len(coupling) - 1
-        self.source = [h * arrows(psi) for h, psi in zip(terms.field, terms.field_phase, strict=True)]
+        self.source = [h[None] * arrows(psi) for h, psi in zip(terms.field, terms.field_phase, strict=True)]
         self.source[0] += coupling[0].forward(inputs)
         none = (None,) * len(coupling)
         pairs = zip(terms.second_harmonic or none, terms.frequency or none, strict=True)
@@ -388,7 +388,7 @@ class GraphBlocks:
         many = len(roles.classes) > MOST_COLOURS
         self.members = [roles.free] if many else [roles.free[members] for members in roles.classes]
         matrix = coupling.matrix() if self.dense else None
-        self.source = terms.field * arrows(terms.field_phase)
+        self.source = terms.field[None] * arrows(terms.field_phase)
         self.rows, self.nodes = [], []
         neighbours, along = roles.edges.neighbours
         for members in self.members:
@@ -416,7 +416,7 @@ class GraphBlocks:
         if self.dense:
             return self.source[:, self.members[k]] + z @ self.rows[k]
         weight, neighbours = self.rows[k]
-        return self.source[:, self.members[k]] + jnp.sum(weight * z[:, neighbours], axis=-1)
+        return self.source[:, self.members[k]] + jnp.sum(weight[None] * z[:, neighbours], axis=-1)
 
     def get(self, z: Array, k: int) -> Array:
         return z[:, self.members[k]]

@@ -91,7 +91,7 @@ class LocalTerms(NamedTuple):
 
     def measure(self, phase: PyTree) -> LocalTerms:
         """The derivatives of the energy by h, psi, K and omega, averaged over the leading axis."""
-        apart = jax.tree.map(jnp.subtract, phase, self.field_phase)
+        apart = jax.tree.map(lambda phi, psi: phi - psi[None], phase, self.field_phase)
         return LocalTerms(
             _mean(lambda a: -jnp.cos(a), apart),
             jax.tree.map(lambda h, sine: -h * sine, self.field, _mean(jnp.sin, apart)),
@@ -101,7 +101,7 @@ class LocalTerms(NamedTuple):
 
     def contrast(self, middle: PyTree, change: PyTree) -> LocalTerms:
         """`measure` at middle + change/2 minus that at middle - change/2, without cancellation."""
-        apart = jax.tree.map(jnp.subtract, middle, self.field_phase)
+        apart = jax.tree.map(lambda phi, psi: phi - psi[None], middle, self.field_phase)
         half = jax.tree.map(lambda d: 2 * jnp.sin(d / 2), change)
         doubled = lambda m, d: jnp.sin(2 * m) * jnp.sin(d)
         return LocalTerms(

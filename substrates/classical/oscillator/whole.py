@@ -81,7 +81,7 @@ class Whole(eqx.Module):
         complete: bool,
     ) -> Whole:
         """From the arrows that the rest exerts, K and omega, the classes of phases and how many, and the outputs."""
-        shown = (slots[:, None] == np.arange(len(coupling), dtype=np.int32)).astype(coupling.dtype)
+        shown = (slots[:, None] == np.arange(len(coupling), dtype=np.int32)[None]).astype(coupling.dtype)
         along, across = source
         return cls(coupling, along, across, local[0], local[1], *classes, shown, readout == "sine", complete)
 
@@ -131,7 +131,7 @@ class Whole(eqx.Module):
             energy -= self.frequency @ phi
             torque += self.frequency
         brought = jnp.zeros_like(phi)
-        hessian = -self.coupling * jnp.cos(phi[:, None] - phi)
+        hessian = -self.coupling * jnp.cos(phi[:, None] - phi[None])
         if nudge is not None:
             out, slope = (self.shown @ s, self.shown @ c) if self.sine else (self.shown @ phi, None)
             pull, bent = _drawn(nudge, out)
@@ -143,7 +143,7 @@ class Whole(eqx.Module):
             torque += pull @ shown
             brought = size @ jnp.abs(shown)
             hessian += shown.T @ bent @ shown
-        return Look(energy, torque, hessian + np.eye(phi.size, dtype=phi.dtype) * stiffness, brought)
+        return Look(energy, torque, hessian + np.eye(phi.size, dtype=phi.dtype) * stiffness[None], brought)
 
 
 def _drawn(nudge: Nudge, output: Float[Array, "outputs"]) -> tuple[Float[Array, "outputs"], Float[Array, "o o"]]:

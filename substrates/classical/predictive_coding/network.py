@@ -19,7 +19,7 @@ from substrates.classical.predictive_coding.layers import Rectifier, Skip, State
 from substrates.classical.predictive_coding.pictures import draw_layers
 from substrates.solvers.solver import Solver
 from substrates.substrate import Substrate, parameter_dtype
-from substrates.wiring import Convolution, Dense, Pooling, Strength, chain_of_groups
+from substrates.wiring import Convolution, Dense, Pooling, Strength, added, chain_of_groups
 from substrates.wiring.layers import as_group, feed, feed_back, hidden_between
 
 if TYPE_CHECKING:
@@ -92,8 +92,12 @@ class PredictiveCodingNetwork(Substrate):
     def input_size(self) -> int:
         return int(np.prod(self.shape))
 
+    @property
+    def x_shape(self) -> tuple[int, ...]:
+        return self.shape
+
     def check_input(self, x: Float[Array, "inputs"]) -> None:
-        """Raises ValueError for complex numbers and, where they are known, for NaN and infinity."""
+        """Raises ValueError for other shapes, complex numbers and, where they are known, for NaN and infinity."""
         super().check_input(x)
         if not _finite_if_known(x):
             raise ValueError("x: wanted finite inputs, got NaN or infinity")
@@ -112,17 +116,18 @@ class PredictiveCodingNetwork(Substrate):
 
     def force_scale(self, state: State, x: Float[Array, "inputs"]) -> State:
         """|h| and what predicts it, and what the same sizes in the layers that it predicts send back (`Strength`)."""
-        meeting = [jnp.abs(h) + jnp.abs(b) for h, b in zip(state, self.bias, strict=True)]
+        meeting = [added(jnp.abs(h), jnp.abs(b)) for h, b in zip(state, self.bias, strict=True)]
         # what is clamped counts as a whole: its products are at hand
         meeting[0] = jnp.abs(state[0]) + jnp.abs(self.drive(1, state, x))
         links = [(Strength.of(self.coupling[k].weight), k, k + 1) for k in range(1, len(state))]
         links += [(Strength.of(skip.weight), skip.source, skip.target) for skip in self.skips]
         for strength, source, target in links:
-            meeting[target - 1] += strength.forward(self._layer(source, state, x))
+            meeting[target - 1] = added(meeting[target - 1], strength.forward(self._layer(source, state, x)))
         scale = list(meeting)
         for strength, source, target in links:
             if source > 0:
-                scale[source - 1] += strength.backward(meeting[target - 1], state[source - 1].shape)
+                sent = strength.backward(meeting[target - 1], state[source - 1].shape)
+                scale[source - 1] = added(scale[source - 1], sent)
         return tuple(scale)
 
     def bound_stiffness(self, state: State, x: Float[Array, "inputs"]) -> State:
@@ -157,7 +162,7 @@ class PredictiveCodingNetwork(Substrate):
 
     def drive(self, k: int, state: Sequence[Array], x: Float[Array, "inputs"]) -> Float[Array, "..."]:
         """The pre-activation a_k of layer k, given the activities of the layers before it."""
-        a = feed(self.coupling[k - 1], self._layer(k - 1, state, x)) + self.bias[k - 1]
+        a = added(feed(self.coupling[k - 1], self._layer(k - 1, state, x)), self.bias[k - 1])
         for skip in self.skips:
             if skip.target == k:
                 a += skip.forward(self._layer(skip.source, state, x))
@@ -228,8 +233,6 @@ class PredictiveCodingNetwork(Substrate):
         Raises ValueError for a state without the input that belongs to it.
         """
         if x is None:
-            if state is not None:
-                raise ValueError("x: wanted the input that belongs to the state, got None")
             return draw_layers(self.shapes, None, ax)
         x = jnp.asarray(x, self.bias[0].dtype)
         state = self.predict(x) if state is None else state

@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Array, Float, Inexact
 
 from substrates.substrate import fixed
+from substrates.wiring import with_leading_axes
 
 GROUND = -1
 """The node at 0 volts, which every element may use."""
@@ -41,5 +42,6 @@ class Shockley(eqx.Module):
 
 def _exp_above_tangent(z: Inexact[Array, "diodes"]) -> Inexact[Array, "diodes"]:
     """exp(z) - 1 - z, by its series where the difference would lose digits."""
-    series = 1 + jnp.sum(jnp.cumprod(z[..., None] / np.arange(3.0, 12.0, dtype=z.real.dtype), axis=-1), axis=-1)
+    orders = with_leading_axes(np.arange(3.0, 12.0, dtype=z.real.dtype), z.ndim + 1)
+    series = 1 + jnp.sum(jnp.cumprod(z[..., None] / orders, axis=-1), axis=-1)
     return jnp.where(jnp.abs(z) < 0.1, z**2 / 2 * series, jnp.expm1(z) - z)

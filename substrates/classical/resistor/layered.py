@@ -12,7 +12,6 @@ import numpy as np
 from jax.custom_batching import custom_vmap
 from jaxtyping import Array, Float
 
-from substrates import arguments
 from substrates.classical.resistor import pictures
 from substrates.classical.resistor.circuit import ResistorCircuit
 from substrates.classical.resistor.elements import GROUND, Shockley
@@ -92,9 +91,6 @@ class LayeredNetwork(ResistorCircuit, Generic[Network]):
         return self.sizes[0]
 
     def initial_state(self, x: Float[Array, "inputs"]) -> State:
-        arguments.refuse_complex_input(x, self.input_gain.dtype)
-        if jnp.shape(x) != (self.sizes[0],):
-            raise ValueError(f"x: wanted shape ({self.sizes[0]},), one voltage per input, got {jnp.shape(x)}")
         dtype = jnp.result_type(self.conductance[0])
         return tuple(jnp.zeros(size, dtype) for size in self.sizes[1:])
 
@@ -259,13 +255,13 @@ class LayeredNetwork(ResistorCircuit, Generic[Network]):
             crossing = v + w if sources_differ else v
             if u is None or t is None:
                 half = self.input_gain * (xs.astype(v.dtype).T @ crossing)
-                products = after - jnp.concatenate([half, -half])
+                products = after[None] - jnp.concatenate([half, -half])
                 if sources_differ:
                     products += _batch_sum(self.input_voltages(xs) ** 2)[:, None]
             else:
-                products = _batch_sum(u * t)[:, None] + after - u.T @ w - t.T @ v
+                products = _batch_sum(u * t)[:, None] + after[None] - u.T @ w - t.T @ v
             conductance.append(scale * products)
-            rail_products = after - jnp.outer(rails, _batch_sum(crossing))
+            rail_products = after[None] - jnp.outer(rails, _batch_sum(crossing))
             if sources_differ:
                 rail_products += batch * rails[:, None] ** 2
             rail.append(scale * rail_products)

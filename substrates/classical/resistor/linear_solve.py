@@ -125,7 +125,7 @@ def _solve_dense(
         left, right = (
             by.dense(dtype)[: conductance.size, :size] for by in (topology.maps.leaving, topology.maps.drops)
         )
-        matrix = (left.T * conductance) @ right
+        matrix = (left.T * conductance[None]) @ right
     else:
         rows, columns, element, coefficient = _pattern(topology.compiled, conductance.size)
         matrix = jnp.zeros((size, size), dtype).at[rows, columns].add(coefficient.astype(dtype) * conductance[element])

@@ -133,8 +133,6 @@ class ResistorNetwork(ResistorCircuit):
     def initial_state(self, x: Float[Array, "inputs"]) -> State:
         dtype = self.conductance.dtype
         potentials = jnp.zeros(self.topology.size, dtype)
-        arguments.refuse_complex_input(x, dtype)
-        self._sources_at(x)  # refuses a wrong shape
         if self.topology.diodes_between_potentials:
             return potentials, jnp.zeros(self.topology.count("diodes"), dtype)
         bounds = self.bounds(x)
@@ -285,6 +283,9 @@ class ResistorNetwork(ResistorCircuit):
         Raises:
             ValueError: for elements that make no circuit with one operating point; the message says which.
         """
+        sources = [(current_sources, 2), (voltage_sources, 2), (controlled_sources, 4)]
+        ends = [source[:count] for many, count in sources for source in many if isinstance(source, Sequence)]
+        arguments.refuse_unjoined("outputs", outputs, [edges, diodes, list(rails or ()), inputs, *ends])
         fields = circuit_fields(
             edges,
             n,
@@ -308,7 +309,8 @@ class ResistorNetwork(ResistorCircuit):
         *,
         inputs: Sequence[Hashable],
         outputs: Sequence[Hashable],
-        conductance: Any = "conductance",
+        conductance: Any = None,
+        resistance: Any = None,
         rails: Mapping[Hashable, float] | None = None,
         floor: float = 0.0,
     ) -> Self:
@@ -319,7 +321,9 @@ class ResistorNetwork(ResistorCircuit):
         Args:
             graph: undirected; a multigraph's parallel edges are parallel resistors.
             inputs, outputs: labels of nodes.
-            conductance: the edge attribute that holds the siemens, or an array in the order of `graph.edges`.
+            conductance: the edge attribute that holds the siemens, by default "conductance", or an array in the order
+                of `graph.edges`.
+            resistance: in its place the ohms, in the same ways.
             rails: {label: volts}.
             floor: the smallest conductance that training may reach, siemens.
 
@@ -331,7 +335,7 @@ class ResistorNetwork(ResistorCircuit):
             "inputs": arguments.numbers_of("inputs", inputs, number),
             "outputs": arguments.numbers_of("outputs", outputs, number),
             "rails": arguments.by_number("rails", rails, number),
-            "conductance": arguments.of_edges("conductance", conductance, graph, NO_IMPEDANCES),
+            "conductance": _siemens(graph, conductance, resistance),
         }
         edges, labels = [(number[a], number[b]) for a, b in graph.edges()], tuple(number)
         with arguments.explained(labels):
@@ -584,6 +588,14 @@ class ResistorNetwork(ResistorCircuit):
         """The network in its equilibrium, as `pictures.circuit` draws it; see there."""
         return pictures.circuit(self, state, x, ax)
 
+    def by_label(self, values: Any) -> dict[Hashable, Any]:
+        """{label: entry} of one entry per node, such as `voltages(state, x)`; {number: entry} without labels.
+
+        Raises:
+            ValueError: for another number of entries.
+        """
+        return arguments.by_label(values, self.n, self.labels)
+
     # what solvers build on
 
     def flow(
@@ -703,10 +715,23 @@ class ResistorNetwork(ResistorCircuit):
 
     def _sources_at(self, x: Array) -> list[Array]:
         """The values of the sources that are not controlled."""
-        if jnp.shape(x) != (self.input_size,):
-            raise ValueError(
-                f"x: wanted shape ({self.input_size},), one voltage per input, got shape {jnp.shape(x)}; "
-                "jax.vmap or relax_batch take batches"
-            )
         values = (jnp.asarray(x).astype(self.conductance.dtype), self.rail_voltage, self.source_voltage)
         return [value for value in values if value.size]
+
+
+def _siemens(graph: Any, conductance: Any, resistance: Any) -> Any:
+    """The conductances of the edges of a graph, from one of two ways to say them."""
+    if resistance is None:
+        name = "conductance" if conductance is None else conductance
+        return arguments.of_edges("conductance", name, graph, NO_IMPEDANCES)
+    if conductance is not None:
+        raise ValueError("resistance: wanted siemens or ohms, got both: leave conductance out")
+    ohms = arguments.one_each(
+        "resistance", arguments.of_edges("resistance", resistance, graph), len(graph.edges), "edge"
+    )
+    wrong = np.flatnonzero(np.asarray(ohms) <= 0)
+    if wrong.size:
+        raise ValueError(
+            f"resistance: wanted positive ohms, got {ohms[wrong[0]]} on the edge {list(graph.edges)[wrong[0]]}"
+        )
+    return 1 / ohms

@@ -43,7 +43,7 @@ def star_mesh(
         total = to_ground + jnp.sum(row)
         share = row / nonzero(total)
         circuit = (
-            between + share[:, None] * row,
+            between + share[:, None] * row[None],
             grounded + share * to_ground,
             current + share * current.at[k].get(**of_node),
         )
@@ -70,7 +70,7 @@ def with_held(
     they drive there a current.
     """
     at_held = jnp.where(held, voltage, 0)
-    towards = jnp.where(held, between, 0)
+    towards = jnp.where(held[None], between, 0)
     current = jnp.where(held, voltage, current + towards @ at_held)
     grounded = jnp.where(held, 1, grounded + jnp.sum(towards, axis=1))
-    return jnp.where(held[:, None] | held, 0, between), grounded, current
+    return jnp.where(held[:, None] | held[None], 0, between), grounded, current

@@ -50,7 +50,7 @@ def least(through: DenseMap | SparseMap, vector: Float[Array, "sources"]) -> Flo
     """The smallest |A_ij| vector_j of every row i of a map; infinite in a row of zeros."""
     if isinstance(through, DenseMap):
         sizes = jnp.abs(through.matrix)
-        return jnp.min(jnp.where(sizes > 0, sizes * vector, jnp.inf), axis=1)
+        return jnp.min(jnp.where(sizes > 0, sizes * vector[None], jnp.inf), axis=1)
     reached = np.abs(through.values).astype(vector.dtype) * taken(vector, through.columns)
     return jax.ops.segment_min(reached, through.rows, through.shape[0], indices_are_sorted=True)
 

@@ -152,8 +152,8 @@ def _is_minimum(response: Response, place: Place) -> Bool[Array, ""]:
     # means and second moments have units of their own
     root = jnp.sqrt(jnp.maximum(diagonal_of(place.susceptibility), 0))
     safe = jnp.where(root > 0, root, 1.0)
-    sizes, vectors = in_turn(jnp.linalg.eigh)((place.susceptibility / safe[:, None]) / safe)
-    half = root[:, None] * vectors * jnp.sqrt(jnp.maximum(sizes, 0))
+    sizes, vectors = in_turn(jnp.linalg.eigh)((place.susceptibility / safe[:, None]) / safe[None])
+    half = root[:, None] * vectors * jnp.sqrt(jnp.maximum(sizes, 0))[None]
     least = in_turn(jnp.linalg.eigvalsh)(half.T @ place.curvature @ half)[0]
     return response.holds(place.settled.pull - place.missing) & (least > -1)
 
@@ -326,13 +326,13 @@ class MomentResponse(Response):
     def susceptibility(self, settled: Settled) -> Float[Array, "outputs outputs"]:
         mean = settled.output[: len(self.nodes)]
         compliance = self.rows @ self.held(settled)(self.rows.T)
-        between = 2 * compliance * mean
+        between = 2 * compliance * mean[None]
         softening = self.modes(settled).softening(self.nodes, self.net.single)
-        corner = 4 * mean[:, None] * compliance * mean + 2 * softening
+        corner = 4 * mean[:, None] * compliance * mean[None] + 2 * softening
         return jnp.vstack([jnp.hstack([compliance, between]), jnp.hstack([between.T, corner])])
 
     def _under(self, pull: Float[Array, "outputs"]) -> tuple[Array, Array]:
         """(stiffness, force) under a pull."""
         count = len(self.nodes)
-        softer = (self.rows.T * (2 * pull[count:])) @ self.rows
+        softer = (self.rows.T * (2 * pull[count:])[None]) @ self.rows
         return self.stiffness - softer, self.force + pull[:count] @ self.rows

@@ -48,7 +48,7 @@ class Modes(eqx.Module):
     def of(cls, stiffness: Float[Array, "n n"], mass: Float[Array, "n"]) -> Modes:
         """The modes of a stiffness matrix K."""
         scale = 1 / jnp.sqrt(mass)
-        vectors, squared = jax.lax.linalg.eigh(scale[:, None] * stiffness * scale, symmetrize_input=False)
+        vectors, squared = jax.lax.linalg.eigh(scale[:, None] * stiffness * scale[None], symmetrize_input=False)
         frequency = jnp.sqrt(squared)  # NaN of a negative one
         return cls(frequency, scale[:, None] * vectors, squared)
 
@@ -68,7 +68,7 @@ class Modes(eqx.Module):
 
     def compliance(self, force: Float[Array, "n *k"]) -> Float[Array, "n *k"]:
         """K^-1 f."""
-        return (self.shape / self.squared) @ (self.shape.T @ force)
+        return (self.shape / self.squared[None]) @ (self.shape.T @ force)
 
     def factor(self, single: SingleOscillator) -> Float[Array, "triangle"]:
         """The packed Cholesky factor of Cov_x.
@@ -77,7 +77,7 @@ class Modes(eqx.Module):
         """
         if single.sharp:
             return jnp.zeros(0, self.squared.dtype)
-        root = jnp.linalg.qr((self.shape * jnp.sqrt(single.variance(self.frequency))).T, mode="r")
+        root = jnp.linalg.qr((self.shape * jnp.sqrt(single.variance(self.frequency))[None]).T, mode="r")
         return pack((jnp.sign(diagonal_of(root))[:, None] * root).T)
 
     def softening(self, nodes: Any, single: SingleOscillator) -> Float[Array, "nodes nodes"]:
@@ -135,7 +135,7 @@ def balanced(stiffness: Float[Array, "n n"]) -> tuple[Float[Array, "n"], Float[A
     own = diagonal_of(stiffness)
     root = 1 / jnp.sqrt(jnp.where(own > 0, own, 1.0))
     zero = 2 * math.sqrt(own.size) * float(jnp.finfo(own.dtype).eps)  # what rounding makes of it
-    matrix = (root[:, None] * stiffness) * root
+    matrix = (root[:, None] * stiffness) * root[None]
     shifted = matrix - diagonal(jnp.full_like(own, zero))
     factor = jax.lax.linalg.cholesky(shifted, symmetrize_input=False)
     return root, matrix, jnp.all(own > 0) & jnp.all(jnp.isfinite(factor))

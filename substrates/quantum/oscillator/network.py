@@ -234,10 +234,16 @@ class QuantumOscillatorNetwork(Contrasted):
     def _acting(self, x: Any) -> Inexact[Array, "inputs"]:
         """The inputs as they act, with their gain."""
         x = jnp.asarray(x)
-        if x.shape != (len(self.inputs),):
-            raise ValueError(f"x: wanted shape ({len(self.inputs)},), one number per input, got {x.shape}")
         dtype = self.onsite_stiffness.dtype
         return self.gain * (x if jnp.iscomplexobj(x) else x.astype(dtype))
+
+    def by_label(self, values: Any) -> dict[Hashable, Any]:
+        """{label: entry} of one entry per oscillator, such as `state.mean`; {number: entry} without labels.
+
+        Raises:
+            ValueError: for another number of entries.
+        """
+        return arguments.by_label(values, self.n, self.labels)
 
     # the contract
 
@@ -247,7 +253,6 @@ class QuantumOscillatorNetwork(Contrasted):
 
     def initial_state(self, x: Float[Array, "inputs"]) -> GaussianState:
         """Every oscillator alone in the middle, with its neighbours held."""
-        arguments.refuse_complex_input(x, self.onsite_stiffness.dtype)
         mean = jnp.zeros(self.n, self.onsite_stiffness.dtype)
         if self.single.sharp:
             self._acting(x)
@@ -482,10 +487,10 @@ class QuantumOscillatorNetwork(Contrasted):
         root = jnp.sqrt(self.mass)
         if self.single.sharp:
             return jnp.zeros((self.n, self.n), state[0].dtype)
-        weighted = root[:, None] * self.covariance(state) * root
+        weighted = root[:, None] * self.covariance(state) * root[None]
         variances, vectors = jnp.linalg.eigh(weighted)
-        inner = (vectors * (self.single.frequency(variances) ** 2 * variances)) @ vectors.T
-        return root[:, None] * inner * root
+        inner = (vectors * (self.single.frequency(variances) ** 2 * variances)[None]) @ vectors.T
+        return root[:, None] * inner * root[None]
 
     def logarithmic_negativity(
         self, state: GaussianState, group: Sequence[Hashable], other: Sequence[Hashable] | None = None
@@ -523,7 +528,7 @@ class QuantumOscillatorNetwork(Contrasted):
         part = np.ix_(both, both)
         sign = jnp.concatenate([jnp.ones(len(first)), -jnp.ones(len(second))]).astype(self.mass.dtype)
         root = jnp.linalg.cholesky(self.covariance(state)[part])
-        reversed_momenta = sign[:, None] * self.momentum_covariance(state)[part] * sign
+        reversed_momenta = sign[:, None] * self.momentum_covariance(state)[part] * sign[None]
         squared = jnp.linalg.eigvalsh(root.T @ reversed_momenta @ root)
         return jnp.sum(jnp.maximum(0, -0.5 * jnp.log(4 * squared / self.hbar**2)))
 

@@ -129,7 +129,7 @@ def _trace_jvp(function, slope, curvature, primals, tangents):
 def matrix_function(function: Scalar, slope: Scalar, matrix: Float[Array, "n n"]) -> Float[Array, "n n"]:
     """f(A) of a symmetric matrix; its derivative has the divided differences of f (Daleckii and Krein 1965)."""
     values, vectors = in_turn(jnp.linalg.eigh)(matrix)
-    return (vectors * function(values)) @ vectors.T
+    return (vectors * function(values)[None]) @ vectors.T
 
 
 @matrix_function.defjvp
@@ -137,13 +137,13 @@ def _matrix_jvp(function, slope, primals, tangents):
     values, vectors = in_turn(jnp.linalg.eigh)(primals[0])
     differences = divided_differences(function, slope, values)
     inner = differences * (vectors.T @ tangents[0] @ vectors)
-    return (vectors * function(values)) @ vectors.T, vectors @ inner @ vectors.T
+    return (vectors * function(values)[None]) @ vectors.T, vectors @ inner @ vectors.T
 
 
 def divided_differences(function: Scalar, slope: Scalar, values: Float[Array, "n"]) -> Float[Array, "n n"]:
     """(f(a) - f(b)) / (a - b) for all pairs, f' at their middle where they are so close that rounding would win."""
-    a, b = values[:, None], values
+    a, b = values[:, None], values[None]
     near = jnp.abs(a - b) <= jnp.finfo(values.dtype).eps ** (1 / 3) * (jnp.abs(a) + jnp.abs(b))
     apart = jnp.where(near, 1, a - b)
     image = function(values)
-    return jnp.where(near, slope((a + b) / 2), (image[:, None] - image) / apart)
+    return jnp.where(near, slope((a + b) / 2), (image[:, None] - image[None]) / apart)

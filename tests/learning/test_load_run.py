@@ -104,7 +104,7 @@ class Odd(eqx.Module):
         None, True, 3, -0.0, float("inf"), 1 + 2j, "text", (1, ("a",)), [1, [2]], {"a": 1, "b": {}}, jnp.tanh,
         jax.nn.relu, np.float32(0.1), np.dtype("int16"), ResistorNetwork, ResistorNetwork.from_edges,
     ],
-    ids=str,
+    ids=lambda value: type(value).__name__,
 )  # fmt: skip
 def test_settings_of_every_kind_come_back(value):
     structure, arrays = write_down(Odd(value))

@@ -139,7 +139,8 @@ def _entered(name: str, bare: Callable[..., Any], asked: Any, method: bool) -> C
     by_place = inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD
     words = tuple(word for word, parameter in asked.items() if parameter.kind in by_place)
     of_one = name in OF_ONE_EXAMPLE
-    listed = [word for word in SEQUENCES if word in asked and not method]
+    # names in a netlist are looked at by its reader
+    listed = [word for word in SEQUENCES if word in asked and not method and "text" not in asked]
     # where something comes before the state it is a part of one, on the way to a whole
     stated = [word for word in ("state", "start") if word in asked and (of_one or words[1:2] == (word,))]
     optional = {word for word, parameter in asked.items() if parameter.default is None}

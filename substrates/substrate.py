@@ -491,21 +491,26 @@ def _along_pin(
     bounds: tuple[Array, Array] | None,
 ) -> Inexact[Array, " n"]:
     """What the forces that hold outputs leave of the others, in the 2-norm of what no bound takes up."""
-    left = lambda felt: force - directions.T @ jnp.linalg.lstsq((felt[None] * directions).T, felt * force)[0]
+
+    def left(force: Array, directions: Array, felt: Any) -> Array:
+        return force - directions.T @ jnp.linalg.lstsq((felt[None] * directions).T, felt * force)[0]
+
     if bounds is None:
-        return left(np.ones(1, force.dtype))
-    lower, upper = bounds
+        return left(force, directions, np.ones(1, force.dtype))
+    # what the bounds take up stays the same under small changes
+    push, along, place, lower, upper = jax.lax.stop_gradient((force, directions, state, *bounds))
+    without = lambda taken: left(push, along, (~taken).astype(push.dtype))
 
     def again(carry):
-        felt, found, _, round_ = carry
+        taken, found, _, round_ = carry
         # a bound takes up what pushes against it, and only that
-        taken = ((state <= lower) & (found <= 0)) | ((state >= upper) & (found >= 0))
-        return ~taken, left((~taken).astype(force.dtype)), jnp.any(felt == taken), round_ + 1
+        now = ((place <= lower) & (found <= 0)) | ((place >= upper) & (found >= 0))
+        return now, without(now), jnp.any(now != taken), round_ + 1
 
-    inside = (state > lower) & (state < upper)
-    first = (inside, left(inside.astype(force.dtype)), jnp.asarray(True), 0)
+    first = (place <= lower) | (place >= upper)
     changing = lambda carry: carry[2] & (carry[3] < directions.shape[0] + 2)
-    return jax.lax.while_loop(changing, again, first)[1]
+    taken, *_ = jax.lax.while_loop(changing, again, (first, without(first), jnp.asarray(True), 0))
+    return left(force, directions, (~taken).astype(force.dtype))
 
 
 @eqx.filter_jit

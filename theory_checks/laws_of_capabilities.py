@@ -6,6 +6,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.flatten_util import ravel_pytree
 
 from substrates.parameters import as_complex
 from substrates.substrate import Nudge, NudgeRefusedError, Pin, relax_batch
@@ -25,18 +26,55 @@ def continuation(case: Case) -> list[Law]:
         return [does_not_apply(name, OWN)]
     if not case.substrate.holomorphic:
         return [_refused(case, name, case.nudge(1.0, weight=1.0), 1j)]
-    if not case.smooth:
-        return [does_not_apply(name, "The free phase does not respond smoothly.")]
-    radius = case.beta / 8
-    circle = [radius * np.exp(2j * np.pi * k / PHASES) for k in range(PHASES)]
-    found = [_shown(case, case.nudge(1.0), beta) for beta in circle]
+    if case.bounds is not None:
+        return [_unsaid(name, "bounds clip the states")]
+    analytic = "derivatives along i v less i times those along v, of energy, force and read beside the real axis"
+    try:
+        laws = [at_most(name, analytic, _bend(case), float(jnp.finfo(case.dtype).eps) ** 0.5)]
+        if not case.smooth or laws[0].verdict == "fails":
+            return laws
+        radius = case.beta / 8
+        circle = [radius * np.exp(2j * np.pi * k / PHASES) for k in range(PHASES)]
+        found = [_shown(case, case.nudge(1.0), beta) for beta in circle]
+    except (TypeError, ValueError) as error:
+        return [_unsaid(name, str(error).splitlines()[0])]
     shown = case.shown
     moved = float(np.max(np.abs(found[0] - shown)))
     gap = float(np.max(np.abs(sum(found) / PHASES - shown)))
     size = float(np.max(np.abs(shown))) + moved
     # the first power that does not average to nothing, with room for singularities half as far as the natural strength
     bound = moved / 4**3 + case.resolution * size
-    return [at_most(name, f"mean of outputs under {PHASES} complex nudges against the free output", gap, bound)]
+    laws.append(at_most(name, f"mean of outputs under {PHASES} complex nudges against the free output", gap, bound))
+    return laws
+
+
+def _unsaid(name: str, why: str) -> Law:
+    return Law(name, f"complex numbers in energy, force and read: {why}. Say holomorphic = False", "fails")
+
+
+def _bend(case: Case) -> float:
+    """How far the equations of Cauchy and Riemann are missed, as a part of the derivatives."""
+    system, x = as_complex(case.substrate), as_complex(jax.tree.map(lambda leaf: leaf[0], case.xs))
+    state, unravel = ravel_pytree(jax.tree.map(lambda leaf: leaf[0], case.free.state))
+    along, aside = np.random.default_rng(0).standard_normal((2, state.size))
+    size = np.max(np.abs(state), initial=0.0) or 1.0
+    beside = as_complex(jnp.asarray(state)) + jnp.asarray(1e-3j * size * aside, as_complex(state).dtype)
+    way = jnp.asarray(along, beside.dtype)
+
+    @eqx.filter_jit
+    def missed(system, x):
+        functions = [system.force, system.read] + ([system.energy] if system.conservative else [])
+        worst = jnp.zeros((), case.dtype)
+        for function in functions:
+            flat = lambda s, f=function: ravel_pytree(f(unravel_as(s), x))[0]
+            straight, turned = (jax.jvp(flat, (beside,), (factor * way,))[1] for factor in (1, 1j))
+            largest = jnp.max(jnp.abs(straight), initial=0.0)
+            miss = jnp.max(jnp.abs(turned - 1j * straight), initial=0.0)
+            worst = jnp.maximum(worst, miss / jnp.where(largest > 0, largest, 1.0))
+        return worst
+
+    unravel_as = ravel_pytree(as_complex(unravel(jnp.asarray(state))))[1]
+    return float(missed(system, x))
 
 
 def _shown(case: Case, nudge: Nudge, beta: complex):

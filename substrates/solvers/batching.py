@@ -53,6 +53,9 @@ def in_groups(most: int | Callable[[Any], int], function: Callable[..., PyTree],
     def rule(count: int, batched: Any, *leaves: Any) -> Any:
         one = lambda moving: whole([next(moving) if b else leaf for b, leaf in zip(batched, leaves, strict=True)])
         moving = [leaf for b, leaf in zip(batched, leaves, strict=True) if b]
+        if not moving:
+            found = whole(leaves)
+            return found, jax.tree.map(lambda _: False, found)
         group = max(1, most if isinstance(most, int) else most([leaf[0] for leaf in moving]))
         if group >= count:
             found = jax.vmap(lambda moving: one(iter(moving)))(moving)

@@ -52,27 +52,20 @@ def response(root: Field, state: Inexact[Array, " n"], symmetric: bool) -> Respo
     """How a root answers: by factors of J up to `MOST_DENSE` variables, by Krylov iterations above.
 
     Args:
-        root: the stationarity, with as many components as the state has; under a pin it has more, and its equations
-            are those of least squares.
+        root: the stationarity, with as many components as the state has.
         state: its root.
         symmetric: whether J is.
     """
-    value, forward = jax.linearize(root, state)
-    backward = lambda b: jax.linear_transpose(forward, state)(b)[0]
-    square = value.size == state.size
+    forward = jax.linearize(root, state)[1]
     if state.size <= MOST_DENSE:
         matrix = jax.vmap(forward, out_axes=1)(jnp.eye(state.size, dtype=state.dtype))
         return Response(lambda b: _by_factors(matrix, b), lambda b: _by_factors(matrix.T, b))
-    if square:
-        kind = "symmetric" if symmetric and not jnp.iscomplexobj(state) else "general"
-        real = jnp.finfo(state.dtype).dtype
-        rows = row_sizes(jax.vmap(forward), jnp.ones(state.shape, real)) if kind == "symmetric" else None
-        krylov = lambda action: lambda b: solve(action, b, kind, part=default_tolerance(state.dtype), rows=rows)
-        return Response(_looked_at(krylov(forward), forward), _looked_at(krylov(backward), backward))
-    normal = lambda b: solve(lambda v: backward(forward(v)), b, "positive", part=default_tolerance(state.dtype))
-    return Response(
-        _looked_at(lambda b: normal(backward(b)), forward), _looked_at(lambda b: forward(normal(b)), backward)
-    )
+    backward = lambda b: jax.linear_transpose(forward, state)(b)[0]
+    kind = "symmetric" if symmetric and not jnp.iscomplexobj(state) else "general"
+    real = jnp.finfo(state.dtype).dtype
+    rows = row_sizes(jax.vmap(forward), jnp.ones(state.shape, real)) if kind == "symmetric" else None
+    krylov = lambda action: lambda b: solve(action, b, kind, part=default_tolerance(state.dtype), rows=rows)
+    return Response(_looked_at(krylov(forward), forward), _looked_at(krylov(backward), backward))
 
 
 def is_symmetric(system: System, x: PyTree) -> bool:
@@ -93,20 +86,22 @@ def _solves(product: Array, right: Array) -> Bool[Array, ""]:
     return size(product - right) <= float(jnp.finfo(right.dtype).eps) ** 0.5 * size(right)
 
 
-def _by_factors(matrix: Inexact[Array, "m n"], right: Inexact[Array, " m"]) -> Solution:
-    """s with A s = b by LU factors of A, rows and columns balanced; of least norm and squares where A is singular."""
-    row = or_largest(jnp.max(jnp.abs(matrix), axis=1, initial=0.0))[:, None]
-    column = or_largest(jnp.max(jnp.abs(matrix / row), axis=0, initial=0.0))
-    balanced, wanted = matrix / row / column[None], right / row[:, 0]
-    least = lambda _, a, b: jnp.linalg.lstsq(a, b)[0]
-    if matrix.shape[0] != matrix.shape[1]:
-        found = least(None, balanced, wanted) / column
-        return found, _solves(matrix @ found, right)
+def _balance(matrix: Inexact[Array, "m n"]) -> tuple[Float[Array, " m"], Float[Array, " n"]]:
+    """What rows and columns are divided by, so that the largest entries of all are 1."""
+    row = or_largest(jnp.max(jnp.abs(matrix), axis=1, initial=0.0))
+    return row, or_largest(jnp.max(jnp.abs(matrix) / row[:, None], axis=0, initial=0.0))
+
+
+def _by_factors(matrix: Inexact[Array, "n n"], right: Inexact[Array, " n"]) -> Solution:
+    """s with A s = b by LU factors of A, rows and columns balanced; of least norm where A is singular."""
+    row, column = _balance(matrix)
+    balanced, wanted = matrix / row[:, None] / column[None], right / row
     factors, pivots = in_turn(lambda a: jax.scipy.linalg.lu_factor(a))(balanced)
     found = jax.scipy.linalg.lu_solve((factors, pivots), wanted)
     size = jnp.abs(jnp.diagonal(factors))
     none = RANK * matrix.shape[0] * float(jnp.finfo(matrix.dtype).eps) * jnp.max(size, initial=0.0)
     singular = ~(jnp.min(size, initial=jnp.inf) > none) | ~jnp.all(jnp.isfinite(found))
+    least = lambda _, a, b: jnp.linalg.lstsq(a, b)[0]
     found = if_any(singular, least, found, balanced, wanted) / column
     return found, _solves(matrix @ found, right)
 
@@ -150,7 +145,11 @@ def _(primals: Any, tangents: Any) -> tuple[Equilibrium, Any]:
     balance = lambda given, state: ravel_pytree(given[0].stationarity(unravel(state), *given[1:]))[0]
     pushed = eqx.filter_jvp(lambda *given: balance(given, state), given, tuple(changes))[1]
     symmetric = is_symmetric(system, x)
-    moved = -_answer(lambda state: balance(given, state), state, found.residual, pushed, symmetric)
+    # JAX stumbles over right-hand sides that do not change at all: these change by zero where the state does
+    one = 1 + 0 * jnp.sum(state)
+    free = lambda state: ravel_pytree(system.stationarity(unravel(state), x))[0]
+    root = lambda state: balance(given, state)
+    moved = -one * _answer(root, free, state, found.residual, one * pushed, symmetric)
     energy = None
     if found.energy is not None:
         total = lambda state, system, x, nudge: system.total_energy(state, x, nudge)
@@ -160,20 +159,43 @@ def _(primals: Any, tangents: Any) -> tuple[Equilibrium, Any]:
 
 
 def _answer(
-    root: Field, state: Inexact[Array, " n"], residual: Float[Array, ""], pushed: Inexact[Array, " m"], symmetric: bool
+    root: Field,
+    free: Field,
+    state: Inexact[Array, " n"],
+    residual: Float[Array, ""],
+    pushed: Inexact[Array, " m"],
+    symmetric: bool,
 ) -> Inexact[Array, " n"]:
-    """J^-1 of what pushes at a root, linear in it, forward and reverse."""
+    """J^-1 of what pushes at a root, linear in it, forward and reverse; `free` is the root without a pin."""
     settled = residual <= float(jnp.finfo(state.dtype).eps) ** 0.5
     sure = lambda solution: eqx.error_if(solution[0], ~(settled & solution[1]), NO_ANSWER)
-    if pushed.size != state.size:
-        transposed = jax.linear_transpose(jax.linearize(root, state)[1], state)
-        normal = lambda s: transposed(jax.linearize(root, state)[1](s))[0]
-        there = response(root, state, symmetric)
-        once = lambda _, b: sure(there.solve(there.transposed(b)[0]))
-        return jax.lax.custom_linear_solve(normal, transposed(pushed)[0], once, symmetric=True)
-    return jax.lax.custom_linear_solve(
-        lambda s: jax.jvp(root, (state,), (s,))[1],
-        pushed,
-        lambda _, b: sure(response(root, state, symmetric).solve(b)),
-        lambda _, b: sure(response(root, state, symmetric).transposed(b)),
-    )
+    if pushed.size == state.size:
+        return jax.lax.custom_linear_solve(
+            lambda s: jax.jvp(root, (state,), (s,))[1],
+            pushed,
+            lambda _, b: sure(response(root, state, symmetric).solve(b)),
+            lambda _, b: sure(response(root, state, symmetric).transposed(b)),
+        )
+    # under a pin there are more equations than variables: those of least squares, each a part of what meets there
+    row = jax.lax.stop_gradient(_sizes_under_pin(free, root, state))
+    balanced = lambda z: jax.jvp(root, (state,), (z,))[1] / row
+    across = jax.linear_transpose(balanced, state)
+    normal = lambda z: across(balanced(z))[0]
+    if state.size <= MOST_DENSE:
+        matrix = jax.vmap(jax.linearize(balanced, state)[1], out_axes=1)(jnp.eye(state.size, dtype=state.dtype))
+
+        def looked(right: Array) -> Solution:
+            found = jnp.linalg.lstsq(matrix, jnp.linalg.lstsq(matrix.T, right)[0])[0]
+            return found, _solves(matrix.T @ (matrix @ found), right)
+
+    else:
+        looked = _looked_at(lambda b: solve(normal, b, "positive", part=default_tolerance(state.dtype)), normal)
+    once = lambda _, right: sure(looked(right))
+    return jax.lax.custom_linear_solve(normal, across(pushed / row)[0], once, symmetric=True)
+
+
+def _sizes_under_pin(free: Field, root: Field, state: Inexact[Array, " n"]) -> Float[Array, " m"]:
+    """How large the rows of J are at each variable before a pin takes some of it away, and those of the outputs."""
+    ones = jnp.ones(state.shape, jnp.finfo(state.dtype).dtype)
+    along = lambda field: or_largest(row_sizes(jax.vmap(jax.linearize(field, state)[1]), ones, state.dtype))
+    return jnp.concatenate([along(free), along(lambda s: root(s)[state.size :])])

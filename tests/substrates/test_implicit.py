@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from every_system import KEY, SYSTEMS, input_size
 
-from substrates import HamiltonianSubstrate, Nudge, Pin, ResistorNetwork, Status
+from substrates import HamiltonianSubstrate, Nudge, Pin, QuantumOscillatorNetwork, ResistorNetwork, Status
 from substrates.substrate import SquaredError, split_parameters
 
 SMOOTH = [name for name in SYSTEMS if name not in ("spins", "layered spins", "sampled spins")]
@@ -128,3 +128,43 @@ def test_a_state_behind_nan_has_no_derivative():
     net = ladder(3)
     with pytest.raises(RuntimeError, match="did not converge"):
         jax.grad(lambda x: net.relax(x).state[0])(jnp.array([jnp.nan, 1.0]))
+
+
+PINNED = {
+    "bounds": lambda: SYSTEMS["continuous Hopfield"](),
+    "sweeps": lambda: SYSTEMS["predictive coding"](),
+    "moments": lambda: QuantumOscillatorNetwork.from_edges(
+        [(0, 1), (1, 2)], inputs=[0, 1], outputs=[2], drive="stiffness", reading="moments", bias_force=0.5
+    ),
+}
+
+
+@pytest.mark.parametrize("name", PINNED)
+def test_pinned_states_answer_where_bounds_hold_them_and_where_outputs_bend(name):
+    net = PINNED[name]()
+    x = jnp.linspace(0.3, -0.4, input_size(net))
+    target = net.read(net.relax(x).state, x) + 0.05
+    pinned = jax.jit(
+        lambda y: jnp.concatenate([jnp.ravel(leaf) for leaf in jax.tree.leaves(net.relax(x, Pin(y)).state)])
+    )
+    shifts = STEP * np.eye(target.size)
+    wanted = np.stack([(pinned(target + e) - pinned(target - e)) / (2 * STEP) for e in shifts], axis=1)
+    np.testing.assert_allclose(jax.jacfwd(pinned)(target), wanted, atol=1e-7)
+    np.testing.assert_allclose(jax.jacrev(pinned)(target), wanted, atol=1e-7)
+
+
+def test_outputs_that_are_linear_have_second_derivatives_of_zero():
+    net, x = ladder(4), jnp.array([1.0, 0.3])
+    shown = lambda x: net.read(net.relax(x).state, x)[0]
+    for second in (jax.hessian(shown), jax.jacrev(jax.jacrev(shown)), jax.jacfwd(jax.jacfwd(shown))):
+        np.testing.assert_array_equal(second(x), np.zeros((2, 2)))
+
+
+def test_second_derivatives_at_a_temperature():
+    net = QuantumOscillatorNetwork.from_edges(
+        [(0, 1)], inputs=[0], outputs=[1], drive="stiffness", reading="moments", bias_force=0.5, temperature=0.7
+    )
+    cost = lambda x: jnp.sum(net.read(net.relax(x).state, x) ** 2)
+    x, slope = jnp.array([0.3]), jax.jit(jax.grad(cost))
+    wanted = (slope(x + STEP) - slope(x - STEP)) / (2 * STEP)
+    np.testing.assert_allclose(jax.hessian(cost)(x)[:, 0], wanted, rtol=1e-7)

@@ -1,5 +1,7 @@
 """The conformance kit: sound systems pass, and each planted error fails the law that it breaks."""
 
+import re
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -254,3 +256,40 @@ def test_a_report_reads_as_a_table_and_raises_on_demand():
 def test_batches_that_do_not_fit_are_refused():
     with pytest.raises(ValueError, match="leading batch axis"):
         check_substrate(Chain(STIFFNESS, HARDNESS), X, Y[:2])
+
+
+class GradientOfItsOwn(Springs):
+    """Right, but its force knows no complex numbers."""
+
+    def force(self, state, x):
+        return -jax.grad(self.energy)(state, x)
+
+
+class Walled(Springs):
+    """Right, but states are clipped."""
+
+    def bounds(self, x):
+        return jnp.full(4, -jnp.inf), jnp.full(4, jnp.inf)
+
+
+class Bent(Springs):
+    """Its energy is smooth on the real axis and not analytic beside it."""
+
+    def energy(self, state, x):
+        return super().energy(state, x) + jnp.sum(jnp.abs(state) ** 3)
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [
+        (GradientOfItsOwn, r"grad requires real-valued outputs.* Say holomorphic = False"),
+        (Walled, r"bounds clip the states. Say holomorphic = False"),
+        (Bent, r"derivatives along i v less i times those along v"),
+    ],
+)
+def test_who_forgets_to_say_that_states_have_no_continuation_is_told(kind, said):
+    net = kind(jnp.array([1.0, 2.0, 0.5, 1.5]), jnp.ones(4))
+    report = check_substrate(net, jnp.array([[0.3], [-0.4]]), jnp.array([[0.5, 0.2], [0.1, -0.1]]))
+    broken = [law for law in report.laws if law.verdict == "fails"]
+    assert [law.name for law in broken] == ["holomorphic = said"]
+    assert re.search(said, broken[0].compared)

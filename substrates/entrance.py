@@ -66,7 +66,7 @@ def admit_words(kind: type) -> None:
         return
     for name, found in list(vars(kind).items()):
         bare = found.__func__ if isinstance(found, classmethod | staticmethod) else found
-        if name.startswith("_") or not inspect.isfunction(bare):
+        if name.startswith("_") or not inspect.isfunction(bare) or getattr(bare, "enters", False):
             continue
         asked = inspect.signature(bare).parameters
         if any(word in asked for word in ("key", "x", "xs", "graph", *SEQUENCES, *STATES)):
@@ -179,6 +179,7 @@ def _entered(name: str, bare: Callable[..., Any], asked: Any, method: bool) -> C
         placed = [found.pop(word) for word in words[: len(given)]]
         return bare(*placed, **found)
 
+    entered.enters = True  # type: ignore[attr-defined]
     return entered
 
 

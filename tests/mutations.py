@@ -336,7 +336,7 @@ MUTATIONS = (
     Mutation(
         "spins: the strongest spin's rounding for all",
         "substrates/classical/ising/sweeps.py",
-        "gain < -rounding * meeting",
+        "gain < -rounding * with_leading_axes(meeting, gain.ndim)",
         "gain < -rounding * jnp.max(meeting)",
         "tests/substrates/test_ising_scales.py::test_spins_that_strong_couplings_do_not_decide_end_right_by_their_own",
     ),
@@ -420,8 +420,8 @@ MUTATIONS = (
     Mutation(
         "quantum spins: couplings between the halves the wrong way round",
         "substrates/quantum/basis.py",
-        "return (first[:, None] + second - between).ravel()",
-        "return (first[:, None] + second + between).ravel()",
+        "return (first[:, None] + second[None] - between).ravel()",
+        "return (first[:, None] + second[None] + between).ravel()",
         "tests/substrates/test_transverse_ising.py::test_without_transverse_fields_it_is_the_classical_ising_model",
     ),
     Mutation(

@@ -43,7 +43,7 @@ class ConvexSprings(Substrate):
     outputs: int
 
     def energy(self, state: Inexact[Array, "nodes"], x: Inexact[Array, "inputs"]) -> Inexact[Array, ""]:
-        springs = jnp.sum(self.stiffness * (state[:, None] - state) ** 2) / 4
+        springs = jnp.sum(self.stiffness * (state[:, None] - state[None]) ** 2) / 4
         ground = jnp.sum(self.ground * state**2 / 2 + self.hardness * state**4 / 4)
         return springs + ground - (self.input_weight @ x) @ state
 

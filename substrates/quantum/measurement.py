@@ -69,7 +69,7 @@ def sample(
     steps = jnp.cumsum(probabilities(vector, basis))
     drawn = jax.random.uniform(key, (shots,), vector.dtype) * steps[-1]
     outcome = jnp.minimum(jnp.searchsorted(steps, drawn, side="right"), steps.size - 1).astype(jnp.int32)
-    bits = (outcome[:, None] >> jnp.arange(_count(vector), dtype=jnp.int32)[::-1]) & 1
+    bits = (outcome[:, None] >> jnp.arange(_count(vector), dtype=jnp.int32)[None, ::-1]) & 1
     return (1 - 2 * bits).astype(vector.dtype)
 
 

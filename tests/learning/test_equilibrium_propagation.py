@@ -253,7 +253,9 @@ def test_float32_keeps_the_direction_that_a_plain_difference_loses(kind):
     keys = jax.random.split(jax.random.key(2), 3)
     x = 4000 * jax.random.normal(keys[1], (4, 8))
     system = kind(jax.random.uniform(keys[0], (8, 3)) / 4)
-    settle = lambda beta, y: (x @ system.conductance + beta * y) / (1 + jnp.sum(system.conductance, axis=0) + beta)
+    settle = lambda beta, y: (
+        (x @ system.conductance + beta * y) / (1 + jnp.sum(system.conductance, axis=0) + beta)[None]
+    )
     y = settle(0.0, 0.0) + jax.random.normal(keys[2], (4, 3))
     plus, minus = (settle(beta, y).astype(jnp.float32) for beta in (1e-3, -1e-3))
     small = kind(system.conductance.astype(jnp.float32))

@@ -19,7 +19,7 @@ def perceptron(sizes, seed=0):
 def forward(weights, biases, xs):
     activations = [xs]
     for layer, (W, b) in enumerate(zip(weights, biases, strict=True)):
-        z = activations[-1] @ W + b
+        z = activations[-1] @ W + b[None]
         activations.append(jax.nn.relu(z) if layer < len(weights) - 1 else z)
     return activations[1:]
 

@@ -276,7 +276,7 @@ class Bent(Springs):
     """Its energy is smooth on the real axis and not analytic beside it."""
 
     def energy(self, state, x):
-        return super().energy(state, x) + jnp.sum(jnp.abs(state) ** 3)
+        return super().energy(state, x) + jnp.sum((jnp.abs(state) ** 3).astype(state.dtype))
 
 
 @pytest.mark.parametrize(

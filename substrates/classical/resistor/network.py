@@ -153,16 +153,16 @@ class ResistorNetwork(ResistorCircuit):
         if not topology.bounded:
             return None
         size, diodes = topology.size, topology.count("diodes")
-        infinite = jnp.full(size + 1, jnp.inf, dtype)
+        infinite = jnp.full(size, jnp.inf, dtype)
         if topology.diodes_between_potentials:
             open_side = jnp.full(diodes, jnp.inf, dtype)
-            return (-infinite[:-1], jnp.zeros(diodes, dtype)), (infinite[:-1], open_side)
+            return (-infinite, jnp.zeros(diodes, dtype)), (infinite, open_side)
         slope = jnp.asarray(topology.maps.slopes[0], dtype)
         limit = -self.diode_drops(jnp.zeros(size, dtype), x) / slope
-        at = {"mode": "promise_in_bounds", "wrap_negative_indices": False}
+        at = {"mode": "drop", "wrap_negative_indices": False}
         lower = (-infinite).at[topology.maps.bounded].max(jnp.where(slope < 0, limit, -jnp.inf), **at)
         upper = infinite.at[topology.maps.bounded].min(jnp.where(slope > 0, limit, jnp.inf), **at)
-        return lower[:-1], upper[:-1]
+        return lower, upper
 
     def stationarity(self, state: State, x: Float[Array, "inputs"], nudge: Nudge | Pin | None = None) -> Any:
         """Kirchhoff's current law and the law of the ideal diodes, all in amperes.

@@ -9,7 +9,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Inexact
+from jaxtyping import Array, Bool, Float, Inexact
 
 from substrates.classical.resistor.linear_solve import DENSE_SIZE, Solve, Solved, conductance_solver, eliminates
 from substrates.classical.resistor.topology import Circuit, Flow
@@ -45,13 +45,15 @@ class Penalty(eqx.Module):
 class Straightened(eqx.Module):
     """Real diodes whose current goes on along its tangent above a knee, so that no exponential overflows.
 
-    No diode of a circuit with a resistor on every path comes to its knee: those that do short sources.
+    No diode of a circuit with a resistor on every path comes to its knee: those that do short sources. Only the drops
+    of those that move, which hang on a free potential, are bent so low.
     """
 
     law: Any
-    knee: Float[Array, ""]
-    knee_current: Float[Array, ""]
-    knee_conductance: Float[Array, ""]
+    knee: Float[Array, "diodes"]
+    knee_current: Float[Array, "diodes"]
+    knee_conductance: Float[Array, "diodes"]
+    moves: Bool[Array, "diodes"]
 
     def current(self, drop):
         above = jnp.maximum(drop - self.knee, 0.0)
@@ -119,7 +121,7 @@ class NewtonCircuit(eqx.Module):
         solve = conductance_solver(net.topology, net.conductance.dtype, dense_size)
         exact = companion or net.topology.size > dense_size
         bounds: Any = (*cast(Any, net.bounds(x)), net.conductance_scale()) if bounded else None
-        return cls(net, x, straightened(net.diode, ceiling), nudge, ceiling, solve, companion, exact, bounds)
+        return cls(net, x, straightened(net, ceiling), nudge, ceiling, solve, companion, exact, bounds)
 
     def within(self, potentials: Array) -> Array:
         """Potentials inside their bounds."""
@@ -137,13 +139,8 @@ class NewtonCircuit(eqx.Module):
             drop, span = self.net.across_sources(view.flow)
             found |= jnp.any(drop > small * span)
         if isinstance(self.law, Straightened):
-            found |= jnp.any(self.moves & (view.flow.diode_drops > self.law.knee))
+            found |= jnp.any(self.law.moves & (view.flow.diode_drops > self.law.knee))
         return found
-
-    @property
-    def moves(self) -> Array:
-        """Which diodes hang on a potential that is free; the drops of the others are given."""
-        return self.net.topology.maps.diode.absolute(jnp.ones(self.net.topology.size, self.net.conductance.dtype)) > 0
 
     @property
     def weighed(self) -> bool:
@@ -203,10 +200,6 @@ class NewtonCircuit(eqx.Module):
         if nudge is not None:
             meeting += jnp.abs(self.brought(nudge.size(net.read(view.potentials, self.x), view.pull)))
         energy = self.energy(view) if view.merit is None else view.merit
-        if isinstance(self.law, Straightened):
-            # what the law says of drops that are given, however large
-            drops = view.flow.diode_drops
-            energy += jnp.sum(jnp.where(self.moves, 0, self.law.law.content(drops) - self.law.content(drops)))
         return judged(view.potentials, energy, left_over(view.balance, meeting), steps, limit)
 
     def brought(self, pull: Array) -> Array:
@@ -255,14 +248,16 @@ class Ending(NamedTuple):
     precise: Any = np.True_
 
 
-def straightened(diode: Any, ceiling: Any) -> Any:
+def straightened(net: Circuit, ceiling: Any) -> Any:
     """The law of real diodes, straightened far above a ceiling of their currents; None without any."""
+    diode = net.diode
     if diode is None or jnp.iscomplexobj(diode.saturation_current):
         return diode
-    highest = jnp.log(jnp.maximum(ceiling, diode.saturation_current)) - jnp.log(diode.saturation_current)
+    moves = net.topology.maps.diode.absolute(np.ones(net.topology.size, net.conductance.dtype)) > 0
+    highest = jnp.log(jnp.maximum(ceiling, diode.saturation_current) / diode.saturation_current) + math.log(SHORT)
     most = 0.75 * float(np.log(float(jnp.finfo(highest.dtype).max)))
-    knee = diode.emission_voltage * jnp.minimum(highest + math.log(SHORT), most)
-    return Straightened(diode, knee, diode.current(knee), diode.conductance(knee))
+    knee = diode.emission_voltage * jnp.where(moves & (highest < most), highest, most)
+    return Straightened(diode, knee, diode.current(knee), diode.conductance(knee), moves)
 
 
 def shift_of(net: Circuit, potentials: Array, change: Array, x: Array) -> Float[Array, ""]:

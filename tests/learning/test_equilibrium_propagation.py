@@ -233,7 +233,7 @@ class Divider(Substrate):
     conductance: jax.Array
 
     def energy(self, state, x):
-        return 0.5 * jnp.sum(self.conductance * (x[:, None] - state) ** 2) + 0.5 * jnp.sum(state**2)
+        return 0.5 * jnp.sum(self.conductance * (x[:, None] - state[None]) ** 2) + 0.5 * jnp.sum(state**2)
 
     def initial_state(self, x):
         return jnp.zeros(3, x.dtype)
@@ -253,9 +253,8 @@ def test_float32_keeps_the_direction_that_a_plain_difference_loses(kind):
     keys = jax.random.split(jax.random.key(2), 3)
     x = 4000 * jax.random.normal(keys[1], (4, 8))
     system = kind(jax.random.uniform(keys[0], (8, 3)) / 4)
-    settle = lambda beta, y: (
-        (x @ system.conductance + beta * y) / (1 + jnp.sum(system.conductance, axis=0) + beta)[None]
-    )
+    total = jnp.sum(system.conductance, axis=0)[None]
+    settle = lambda beta, y: (x @ system.conductance + beta * y) / (1 + total + beta)
     y = settle(0.0, 0.0) + jax.random.normal(keys[2], (4, 3))
     plus, minus = (settle(beta, y).astype(jnp.float32) for beta in (1e-3, -1e-3))
     small = kind(system.conductance.astype(jnp.float32))

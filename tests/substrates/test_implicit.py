@@ -10,7 +10,11 @@ from every_system import KEY, SYSTEMS, input_size
 from substrates import HamiltonianSubstrate, Nudge, Pin, QuantumOscillatorNetwork, ResistorNetwork, Status
 from substrates.substrate import SquaredError, split_parameters
 
-SMOOTH = [name for name in SYSTEMS if name not in ("spins", "layered spins", "sampled spins")]
+QUICK = ("resistors", "oscillators", "continuous Hopfield", "quantum spins", "quantum oscillators")
+DISCRETE = ("spins", "layered spins", "sampled spins")
+SMOOTH = [
+    name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in SYSTEMS if name not in DISCRETE
+]
 STEP = 1e-5
 
 
@@ -55,7 +59,7 @@ def test_outputs_answer_to_parameters_inputs_and_nudges(name):
     assert inner(back, along) == pytest.approx(inner(weights, change), rel=1e-9)
 
 
-@pytest.mark.parametrize("name", ["spins", "layered spins", "sampled spins"])
+@pytest.mark.parametrize("name", DISCRETE)
 def test_discrete_states_have_no_derivative(name):
     net = SYSTEMS[name]()
     x = jnp.ones(input_size(net))

@@ -120,7 +120,7 @@ def ready_nudge(system: Any, x: PyTree, nudge: Any) -> Any:
     cost = getattr(nudge, "cost", None)
     if not known and isinstance(nudge, Nudge):
         return nudge  # solvers compare shapes once more
-    shown = eqx.filter_eval_shape(lambda system, x: system.read(system.initial_state(x), x), system, x)
+    shown = _shapes(system, x)[1]
     own = takes_own_targets(cost) or isinstance(nudge.target, tuple)
     target = nudge.target if own else arguments.numbers("target", nudge.target, shown.dtype)
     target = target if own else fit_target(target, shown, cost)
@@ -220,8 +220,38 @@ def _states(system: Entered, name: str, states: PyTree, xs: PyTree) -> PyTree:
 
 def _start_of(system: Entered, x: PyTree) -> PyTree:
     """The shapes and dtypes of where relaxation starts."""
-    x = x if system.x_shape is None else jnp.zeros(system.x_shape, parameter_dtype(system))
-    return eqx.filter_eval_shape(lambda system, x: system.initial_state(x), system, x)
+    x = x if system.x_shape is None else jax.ShapeDtypeStruct(system.x_shape, parameter_dtype(system))
+    return _shapes(system, x)[0]
+
+
+def _shapes(system: Entered, x: PyTree) -> tuple[PyTree, Any]:
+    """Shapes and dtypes of where relaxation starts and of what is read there, looked up where systems are alike."""
+    return _shapes_of(_Alike((system, x)))
+
+
+class _Alike:
+    """A tree without its numbers, equal to others of the same structure, shapes and dtypes."""
+
+    def __init__(self, tree: PyTree):
+        leaves, structure = jax.tree.flatten(tree)
+        arrays = jax.Array | np.ndarray
+        leaves = [jax.ShapeDtypeStruct(v.shape, v.dtype) if isinstance(v, arrays) else v for v in leaves]
+        self.tree, self.signature = jax.tree.unflatten(structure, leaves), (structure, tuple(leaves))
+
+    def __hash__(self) -> int:
+        return hash(self.signature)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Alike) and self.signature == other.signature
+
+
+@functools.lru_cache(maxsize=128)
+def _shapes_of(given: _Alike) -> tuple[PyTree, Any]:
+    def look(system, x):
+        start = system.initial_state(x)
+        return start, system.read(start, x)
+
+    return eqx.filter_eval_shape(look, *given.tree)
 
 
 def _state(system: Entered, name: str, state: PyTree, x: PyTree, of_one: bool) -> PyTree:

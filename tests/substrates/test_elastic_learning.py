@@ -121,7 +121,7 @@ def test_a_strain_here_learns_to_make_a_strain_there():
         lambda tree: eqx.tree_at(lambda n: (n.stiffness, n.rest_length), tree, ("k", "l")),
     )
     run = fit(
-        net, EquilibriumPropagation(beta=1.0), (xs, ys), optimiser=rates, epochs=150, key=jax.random.key(0),
+        net, EquilibriumPropagation(beta=1.0), (xs, ys), optimiser=rates, epochs=200, key=jax.random.key(0),
         batch_size=2, progress=False,
     )  # fmt: skip
     found = [float(run.substrate.read(relax(run.substrate, x).state, x)[0]) / apart - 1 for x in xs]

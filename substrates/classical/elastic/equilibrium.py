@@ -192,7 +192,7 @@ def _pinned(
     # how far a newton at an output would move it if it moved the nodes it reads alone
     held, free = net.topology.node_stiffness(net.stiffness), Objective(net, prescribed, None)
     slopes = free.reading(net.topology.placed(start, prescribed))[1]
-    yields = jnp.sum(slopes**2 / held[free.read], axis=1)
+    yields = jnp.sum(slopes**2 / held[free.read][None], axis=1)
     strength = 10 / jnp.where(yields > 0, yields, 1 / jnp.max(held))
 
     def loaded(carry):

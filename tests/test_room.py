@@ -18,7 +18,7 @@ if limit:
     room.crowded = lambda: room.memory_maps() > limit
 rng, rule = np.random.default_rng(0), EquilibriumPropagation(0.01, "centered")
 for k in range(sizes * each):
-    n = 5 + k % sizes
+    n = 5 + k // each
     edges = [(i, i + 1) for i in range(n - 1)] + [tuple(rng.choice(n, 2, replace=False)) for _ in range(n)]
     ends = {"inputs": [0, n - 1], "outputs": [n // 2]}
     net = ResistorNetwork.from_edges(edges, conductance=rng.uniform(0.5, 2, len(edges)), **ends)

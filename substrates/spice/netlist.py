@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from jaxtyping import Float
 
+from substrates.arguments import abridged
 from substrates.spice.compose import Controlled, composed, refuse_lost_minimum
 from substrates.spice.deck import GROUND, THERMAL_VOLTAGE, TIGHT, Deck, DiodeModel, Element, write_deck
 from substrates.spice.lines import NetlistError
@@ -264,9 +265,9 @@ def named_nodes(argument: str, names: Sequence[str], known: Collection[str], kin
     lowered = [str(name).lower() for name in names]
     for name in lowered:
         if name not in known:
-            raise NetlistError(f"{argument}: the netlist has no {kind} {name!r}; it has {_abridged(known)}")
+            raise NetlistError(f"{argument}: the netlist has no {kind} {name!r}; it has {abridged(list(known))}")
     if len(set(lowered)) != len(lowered):
-        raise NetlistError(f"{argument}: a {kind} is named twice in {_abridged(lowered)}")
+        raise NetlistError(f"{argument}: a {kind} is named twice in {abridged(lowered)}")
     return lowered
 
 
@@ -292,8 +293,3 @@ def _diode_law(deck: Deck, diodes: Sequence[Element]) -> tuple[Any, Any] | None:
         currents, voltages = np.array(real).T
         return currents, voltages
     return real[0] if real else None
-
-
-def _abridged(names: Any) -> str:
-    names = list(names)
-    return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")

@@ -37,6 +37,20 @@ def test_a_diode_between_two_held_nodes_leaves_the_rest_as_it_is():
     assert float(found.energy) == pytest.approx(float(net.energy(found.state, x)), rel=1e-12)
 
 
+def test_a_diode_between_held_nodes_hides_no_step_of_the_others():
+    """Its content of 1e30 W is no part of what falls on the way: the rest settles as without it."""
+    edges, pairs = [(0, 2), (2, 3), (3, 4), (4, 1)], [(2, 3), (3, 4), (4, -1)]
+    options = {"inputs": [0, 1], "outputs": [3], "conductance": np.array([1.0, 1e-3, 1e-2, 1e-5]), "diode": SILICON}
+    x = jnp.array([3.0, 0.0])
+    alone, beside = (
+        ResistorNetwork.from_edges(edges, diodes=diodes, **options) for diodes in (pairs, [*pairs, (0, 1)])
+    )
+    found = beside.relax(x)
+    assert bool(found.converged)
+    np.testing.assert_allclose(found.state, alone.relax(x).state, rtol=1e-9)
+    assert float(found.energy) == pytest.approx(float(beside.energy(found.state, x)), rel=1e-12)
+
+
 def test_diodes_across_a_source_carry_what_their_law_says():
     net, found = shorted(1.2)
     left = lambda v: float(SILICON.current(1.2 - v)) + 1.2 - v - float(SILICON.current(v))

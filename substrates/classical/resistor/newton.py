@@ -21,6 +21,10 @@ SHORT = 1e9
 """Diodes that carry so many times what all resistors together could short the sources."""
 
 
+ROUGHLY = 1e-3
+"""Where so small a part of the currents is left over, the way is over on which diodes may come to their knee."""
+
+
 class Penalty(eqx.Module):
     """Diodes as i = max(0, i_d + r v): ideal ones, but for the conductance r and the battery i_d / r.
 
@@ -46,7 +50,8 @@ class Straightened(eqx.Module):
     """Real diodes whose current goes on along its tangent above a knee, so that no exponential overflows.
 
     No diode of a circuit with a resistor on every path comes to its knee: those that do short sources. Only the drops
-    of those that move, which hang on a free potential, are bent so low.
+    of those that move, which hang on a free potential, are bent so low, and the content is theirs: beside that of the
+    others, which stays as it is and may be huge, no step down would be seen.
     """
 
     law: Any
@@ -65,7 +70,7 @@ class Straightened(eqx.Module):
     def content(self, drop):
         above = jnp.maximum(drop - self.knee, 0.0)
         tangent = (self.knee_current + self.knee_conductance / 2 * above) * above
-        return self.law.content(jnp.minimum(drop, self.knee)) + tangent
+        return jnp.where(self.moves, self.law.content(jnp.minimum(drop, self.knee)) + tangent, 0)
 
 
 class View(NamedTuple):
@@ -139,7 +144,7 @@ class NewtonCircuit(eqx.Module):
             drop, span = self.net.across_sources(view.flow)
             found |= jnp.any(drop > small * span)
         if isinstance(self.law, Straightened):
-            found |= jnp.any(self.law.moves & (view.flow.diode_drops > self.law.knee))
+            found |= (view.left <= ROUGHLY) & jnp.any(self.law.moves & (view.flow.diode_drops > self.law.knee))
         return found
 
     @property
@@ -200,6 +205,8 @@ class NewtonCircuit(eqx.Module):
         if nudge is not None:
             meeting += jnp.abs(self.brought(nudge.size(net.read(view.potentials, self.x), view.pull)))
         energy = self.energy(view) if view.merit is None else view.merit
+        if isinstance(self.law, Straightened):
+            energy += jnp.sum(jnp.where(self.law.moves, 0, self.law.law.content(view.flow.diode_drops)))
         return judged(view.potentials, energy, left_over(view.balance, meeting), steps, limit)
 
     def brought(self, pull: Array) -> Array:

@@ -183,11 +183,8 @@ def _answer(
     normal = lambda z: across(balanced(z))[0]
     if state.size <= MOST_DENSE:
         matrix = jax.vmap(jax.linearize(balanced, state)[1], out_axes=1)(jnp.eye(state.size, dtype=state.dtype))
-
-        def looked(right: Array) -> Solution:
-            found = jnp.linalg.lstsq(matrix, jnp.linalg.lstsq(matrix.T, right)[0])[0]
-            return found, _solves(matrix.T @ (matrix @ found), right)
-
+        twice = lambda b: jnp.linalg.lstsq(matrix, jnp.linalg.lstsq(matrix.T, b)[0])[0]
+        looked = _looked_at(twice, lambda z: matrix.T @ (matrix @ z))
     else:
         looked = _looked_at(lambda b: solve(normal, b, "positive", part=default_tolerance(state.dtype)), normal)
     once = lambda _, right: sure(looked(right))

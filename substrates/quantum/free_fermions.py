@@ -14,7 +14,7 @@ from substrates import arguments
 from substrates.nudge import Nudge, Pin
 from substrates.quantum.observables import PauliString
 from substrates.quantum.polar_factor import PolarFactor, polar_factor
-from substrates.quantum.system import Contrasted
+from substrates.quantum.system import Contrasted, root_of_squares
 from substrates.solvers.solver import everywhere
 from substrates.wiring import summed
 
@@ -73,7 +73,7 @@ class FreeFermionChain(Contrasted):
 
     def energy(self, state: Float[Array, "spins spins"], x: Float[Array, "inputs"]) -> Float[Array, ""]:
         matrix = self.matrix(x)
-        return -jnp.vdot(polar_factor(state), matrix) + _size(matrix) * self._off(state)
+        return -jnp.vdot(polar_factor(state), matrix) + root_of_squares(matrix) * self._off(state)
 
     def _off(self, state: Float[Array, "spins spins"]) -> Float[Array, ""]:
         """|Q'Q - 1|^2 / 4: zero at every equilibrium."""
@@ -95,7 +95,7 @@ class FreeFermionChain(Contrasted):
 
     def energy_apart(self, apart: PyTree, x: PyTree) -> Float[Array, ""]:
         matrix = self.matrix(x)
-        return _size(matrix) * apart[1] - jnp.vdot(apart[0], matrix)
+        return root_of_squares(matrix) * apart[1] - jnp.vdot(apart[0], matrix)
 
     def force_scale(self, state: PyTree, x: PyTree) -> PyTree:
         """The largest entry of B."""
@@ -174,12 +174,6 @@ class FreeFermionChain(Contrasted):
     def spectrum(self, x: Float[Array, "inputs"]) -> Float[Array, "spins"]:
         """The energies 2 S of the fermions, descending; the last is the gap."""
         return 2 * jnp.linalg.svd(self.matrix(x), compute_uv=False)
-
-
-def _size(matrix: Float[Array, "spins spins"]) -> Float[Array, ""]:
-    """|B| by the mean square of its rows: smooth where the largest entry is not, between equal ones."""
-    square = jnp.sum(matrix**2) / len(matrix)
-    return jnp.where(square > 0, jnp.sqrt(jnp.where(square > 0, square, 1)), 0)
 
 
 def ring_energy(n: int, coupling: float = 1.0, field: float = 1.0, *, odd: bool = False) -> float:

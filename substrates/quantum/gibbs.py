@@ -92,7 +92,7 @@ class GibbsEnsemble(Contrasted):
 
     The energy is the free energy A[rho] = tr(rho H) + T tr(rho log rho), least at rho = exp(-H/T)/Z, where it is
     -T log Z. Away from equilibrium rho = exp(K) / tr exp(K) with K the symmetric part of the state, and
-    T/2 (log tr exp K)^2 + (T + S) |state - state'|^2 / 4 is added, with S the scale of the energies of H, which draws
+    T/2 (log tr exp K)^2 + (T + S) |state - state'|^2 / 4 is added, with S the size of H, which draws
     the state to its norm and to symmetry and changes no equilibrium. What is read are the means tr(rho O_k), and a
     nudge acts as an operator, as in a pure state.
 
@@ -123,7 +123,7 @@ class GibbsEnsemble(Contrasted):
         operator = self.model.hamiltonian(x)
         mean = jnp.vdot(share, jax.vmap(operator)(share))
         entropy = log_z - jnp.vdot(share, symmetric @ share)
-        skew = (self.temperature + self.model.energy_scale(x)) * _skew(state)
+        skew = (self.temperature + self.model.norm_stiffness(x)) * _skew(state)
         return mean - self.temperature * entropy + 0.5 * self.temperature * log_z**2 + skew
 
     def apart(self, plus: PyTree, minus: PyTree, x: PyTree) -> PyTree:
@@ -132,7 +132,7 @@ class GibbsEnsemble(Contrasted):
         return rho - other, _skew(plus) - _skew(minus)
 
     def energy_apart(self, apart: PyTree, x: PyTree) -> Float[Array, ""]:
-        return jnp.vdot(apart[0], self.model.hamiltonian(x).matrix()) + self.model.energy_scale(x) * apart[1]
+        return jnp.vdot(apart[0], self.model.hamiltonian(x).matrix()) + self.model.norm_stiffness(x) * apart[1]
 
     def initial_state(self, x: PyTree) -> Float[Array, "amplitudes amplitudes"]:
         """The state of infinite temperature."""

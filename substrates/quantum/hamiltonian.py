@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, Self
 
@@ -14,7 +15,7 @@ from jaxtyping import Array, Float
 from substrates import arguments
 from substrates.quantum.eigensolvers import Operator
 from substrates.quantum.gibbs import GibbsEnsemble, gibbs_ensemble
-from substrates.quantum.system import QuantumSubstrate
+from substrates.quantum.system import QuantumSubstrate, root_of_squares
 from substrates.solvers.batching import in_turn
 from substrates.substrate import fixed
 
@@ -82,6 +83,10 @@ class HamiltonianSubstrate(QuantumSubstrate):
     def energy_scale(self, x: Float[Array, "inputs"]) -> Float[Array, ""]:
         """The largest sum of magnitudes in a row of H."""
         return jnp.max(jnp.sum(jnp.abs(self.hamiltonian(x).entries), axis=1))
+
+    def norm_stiffness(self, x: Float[Array, "inputs"]) -> Float[Array, ""]:
+        """The root of the mean square of the eigenvalues, |H| by Frobenius over the root of the dimension."""
+        return root_of_squares(self.hamiltonian(x).entries) / math.sqrt(self.dimension)
 
     @property
     def input_size(self) -> int:

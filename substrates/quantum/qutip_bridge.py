@@ -50,8 +50,10 @@ def to_qutip(diagonal: Any, transverse: Any, observables: Observables, state: An
     return QutipModel(total, tuple(outputs), ket)
 
 
-def from_qutip(hamiltonian: Any) -> dict[str, Any]:
-    """Edges, n, coupling J, and fields b and h of the spins that `TransverseFieldIsing.from_qutip` describes."""
+def from_qutip(hamiltonian: Any) -> tuple[dict[str, Any], float]:
+    """Edges, n, coupling J, and fields b and h of the spins that `TransverseFieldIsing.from_qutip` describes, and the
+    share of the identity.
+    """
     rows = hamiltonian.dims[0]
     if hamiltonian.dims != [rows, rows] or not all(side == 2 for side in rows) or len(rows) > MOST_SPINS:
         raise ValueError(
@@ -79,7 +81,8 @@ def from_qutip(hamiltonian: Any) -> dict[str, Any]:
     pairs = np.stack(np.triu_indices(n, 1), axis=1)
     b = -(signs.T @ np.real(diagonal)) / 2**n
     J = -((signs.T * np.real(diagonal)) @ signs)[pairs[:, 0], pairs[:, 1]] / 2**n
-    rest = diagonal - diagonal.mean() + signs @ b
+    offset = diagonal.mean().real
+    rest = diagonal - offset + signs @ b
     for (i, j), weight in zip(pairs, J, strict=True):
         rest += weight * signs[:, i] * signs[:, j]
     left = np.append(left, np.abs(rest).max())
@@ -90,10 +93,11 @@ def from_qutip(hamiltonian: Any) -> dict[str, Any]:
             "HamiltonianSubstrate, which takes any operators"
         )
     joined = np.abs(J) > 1e-12 * scale
-    return {
+    words = {
         "edges": pairs[joined],
         "n": n,
         "coupling": J[joined],
         "longitudinal_field": b,
         "transverse_field": h,
     }
+    return words, offset if abs(offset) > 1e-12 * scale else 0.0

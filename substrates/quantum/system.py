@@ -17,6 +17,14 @@ from substrates.solvers.solver import Solver, everywhere
 from substrates.substrate import Substrate, split_parameters
 
 
+def root_of_squares(values: Float[Array, "..."]) -> Float[Array, ""]:
+    """The root of the sum of squares, smooth but where all vanish; there 0, with slopes 0."""
+    size = jax.lax.stop_gradient(jnp.max(jnp.abs(values), initial=0.0))
+    parts = values / jnp.where(size > 0, size, 1)
+    square = jnp.sum(parts**2)
+    return size * jnp.sqrt(jnp.where(size > 0, square, 1))
+
+
 class Contrasted(Substrate):
     """A system whose parameters multiply something of the state: `apart` is by how much two states differ in that, and
     `energy_apart` what it makes of their energies.
@@ -53,8 +61,8 @@ class QuantumSubstrate(Contrasted):
 
         E = <psi|H|psi> / <psi|psi> + S (<psi|psi> - 1)^2 / 4,
 
-    the mean energy, and a term that draws the vector to unit norm, S being the scale of the energies; it vanishes at
-    every equilibrium and changes none.
+    the mean energy, and a term that draws the vector to unit norm; it vanishes at every equilibrium and changes none.
+    S is a size of H that is smooth in its parameters.
     Outputs are expectation values <O_k> of operators. A nudge beta C(<O>) acts as the operator -sum_k pull_k O_k with
     pull = -beta dC/d<O>: with `about`, a fixed one; without, one that the nudged state decides itself. A cost that is
     linear in its outputs is a cost operator. With the state at its level k of the spectrum,
@@ -63,7 +71,7 @@ class QuantumSubstrate(Contrasted):
 
     It is equilibrium propagation without any special rule, and exact for every level that is not degenerate; the ground
     state has the bounds of minima besides. The residual is the norm |H psi - <H> psi| of the eigenvector equation,
-    twice as in the force, as a part of S. Energies have any unit: only their ratios matter.
+    twice as in the force, as a part of the scale of the energies. Energies have any unit: only their ratios matter.
 
     `level` counts from the ground state, 0. `relax` finds the eigenstate of the level with the sign that overlaps with
     its start; the status is `zero_mode` where the level is degenerate or nearly so: then the state, and what it would
@@ -93,7 +101,11 @@ class QuantumSubstrate(Contrasted):
 
     @abc.abstractmethod
     def energy_scale(self, x: PyTree) -> Float[Array, ""]:
-        """S, a bound on the magnitude of the eigenvalues of H, up to a constant."""
+        """The scale of the energies: a bound on the magnitude of the eigenvalues of H, up to a constant."""
+
+    @abc.abstractmethod
+    def norm_stiffness(self, x: PyTree) -> Float[Array, ""]:
+        """S, a size of H without a kink, unlike sums of magnitudes, where a parameter vanishes."""
 
     @abc.abstractmethod
     def excitations(self, vector: Float[Array, "amplitudes"]) -> Float[Array, "amplitudes"]:
@@ -120,7 +132,7 @@ class QuantumSubstrate(Contrasted):
 
     def energy(self, state: Float[Array, "amplitudes"], x: PyTree) -> Float[Array, ""]:
         mean = jnp.vdot(state, self.hamiltonian(x)(state)) / jnp.vdot(state, state)
-        return mean + self.energy_scale(x) * self._off(state, x)
+        return mean + self.norm_stiffness(x) * self._off(state, x)
 
     def _off(self, state: Float[Array, "amplitudes"], x: PyTree) -> Float[Array, ""]:
         """(<psi|psi> - 1)^2 / 4, and <gauge|psi>^2 / 2 where there is a gauge: zero at every equilibrium."""
@@ -140,7 +152,7 @@ class QuantumSubstrate(Contrasted):
         moved = self.hamiltonian(x, weights)(state)
         gauge = self.gauge(x)
         off = (norm - 1) * state + (0 if gauge is None else jnp.vdot(gauge, state) * gauge)
-        return -2 * (moved - (jnp.vdot(state, moved) / norm) * state) / norm - self.energy_scale(x) * off
+        return -2 * (moved - (jnp.vdot(state, moved) / norm) * state) / norm - self.norm_stiffness(x) * off
 
     def residual(self, state: PyTree, x: PyTree, nudge: Nudge | Pin | None = None) -> Float[Array, ""]:
         """The 2-norm of the force, 2 |H psi - <H> psi|, as a part of the scale of the energies; with a pin what the
@@ -194,4 +206,4 @@ class QuantumSubstrate(Contrasted):
 
     def energy_apart(self, apart: PyTree, x: PyTree) -> Float[Array, ""]:
         difference, both, off = apart
-        return jnp.vdot(difference, self.hamiltonian(x)(both)) + self.energy_scale(x) * off
+        return jnp.vdot(difference, self.hamiltonian(x)(both)) + self.norm_stiffness(x) * off

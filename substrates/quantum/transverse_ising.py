@@ -20,7 +20,8 @@ from substrates.quantum.build import Entry
 from substrates.quantum.gibbs import GibbsEnsemble, gibbs_ensemble
 from substrates.quantum.measurement import spin_means
 from substrates.quantum.observables import Observables, PauliString, apply_string, over_labels
-from substrates.quantum.system import QuantumSubstrate
+from substrates.quantum.system import QuantumSubstrate, root_of_squares
+from substrates.substrate import fixed
 from substrates.wiring import Bonds, Graph, lattice_edges, summed, taken
 
 if TYPE_CHECKING:
@@ -109,6 +110,7 @@ class TransverseFieldIsing(QuantumSubstrate):
         level: which level it settles to, 0 for the ground state.
         shape: of the lattice that the spins number in C order, for pictures; () if they form none.
         labels: of the spins, in their order, where the model was built from labels; None where they are numbers.
+        offset: an energy that no spin changes, added to H; None for 0.
 
     Source: Scellier 2024, arXiv 2406.00879; Massar and Mognetti 2024, arXiv 2405.08467.
     """
@@ -123,6 +125,7 @@ class TransverseFieldIsing(QuantumSubstrate):
     level: int = eqx.field(static=True, default=0)
     shape: tuple[int, ...] = eqx.field(static=True, default=())
     labels: tuple[Hashable, ...] | None = eqx.field(static=True, default=None)
+    offset: Float[Array, ""] | None = fixed(default=None)
 
     @property
     def n(self) -> int:
@@ -142,14 +145,14 @@ class TransverseFieldIsing(QuantumSubstrate):
     # the contract
 
     def hamiltonian(self, x: Float[Array, "inputs"], weights: Float[Array, "outputs"] | None = None) -> SpinHamiltonian:
-        x, field, offset = self._checked(x), self.longitudinal_field, 0.0
+        x, field, offset = self._checked(x), self.longitudinal_field, 0.0 if self.offset is None else self.offset
         coupling = Bonds(self.coupling, self.graph).matrix()
         if self.entry == "fields":
             field = self._with_input(field, x)
         elif self.inputs:
             held = self._placed(x)
             felt, free = coupling @ held, self._columns(self.free)
-            offset = -held @ (felt / 2 + field)
+            offset -= held @ (felt / 2 + field)
             coupling, field = free @ coupling @ free.T, free @ (field + felt)
         operator = SpinHamiltonian(ising_diagonal(coupling, field, offset), self._of_free(self.transverse_field))
         return operator if weights is None else operator.with_operators(self.outputs, weights)
@@ -178,15 +181,23 @@ class TransverseFieldIsing(QuantumSubstrate):
 
         Inputs count with the fields b; clamped spins are the fields J_ij x_j.
         """
-        x, weight = jnp.abs(self._checked(x)), jnp.abs(self.coupling)
+        return jnp.sum(jnp.abs(self._strengths(x)))
+
+    def norm_stiffness(self, x: Float[Array, "inputs"]) -> Float[Array, ""]:
+        """The root of sum J^2 + sum b^2 + sum h^2, taken as in `energy_scale`."""
+        return root_of_squares(self._strengths(x))
+
+    def _strengths(self, x: Float[Array, "inputs"]) -> Float[Array, "strengths"]:
+        """The numbers that multiply operators of free spins."""
+        x, weight = self._checked(x), self.coupling
         if self.entry == "clamps" and self.inputs:
             # 1 of a free spin and 0 of a clamped one; 1 of a free spin and 2 |x| of a clamped one
             moves = jnp.asarray(np.isin(np.arange(self.n), self.free), x.dtype)
-            size = moves + 2 * self._placed(x)
+            size = moves + 2 * self._placed(jnp.abs(x))
             ends = taken(size, self.graph.edges) * taken(moves, self.graph.edges[:, ::-1])
             weight, x = weight * jnp.sum(ends, axis=1) / 2, x[:0]
         fields = self._of_free(self.longitudinal_field), self._of_free(self.transverse_field)
-        return jnp.sum(jnp.abs(jnp.concatenate([weight, *fields, x])))
+        return jnp.concatenate([weight, *fields, x])
 
     @property
     def input_size(self) -> int:
@@ -368,7 +379,7 @@ class TransverseFieldIsing(QuantumSubstrate):
     def from_qutip(
         cls, hamiltonian: Any, *, inputs: Sequence[int] = (), outputs: Sequence[Any] = (), level: int = 0
     ) -> Self:
-        """The spins whose Hamiltonian this is, up to a constant.
+        """The spins whose Hamiltonian this is; its share of the identity is their `offset`.
 
         Args:
             hamiltonian: a Qobj on a tensor product of at most 16 qubits.
@@ -379,7 +390,9 @@ class TransverseFieldIsing(QuantumSubstrate):
             ValueError: for other dimensions, a Hamiltonian that is not Hermitian, and one with other terms than these,
                 whose size is named.
         """
-        return cls.from_edges(**qutip_bridge.from_qutip(hamiltonian), inputs=inputs, outputs=outputs, level=level)
+        words, offset = qutip_bridge.from_qutip(hamiltonian)
+        net = cls.from_edges(**words, inputs=inputs, outputs=outputs, level=level)
+        return dataclasses.replace(net, offset=jnp.asarray(offset, net.coupling.dtype)) if offset else net
 
     def draw(self, state: Any = None, x: Any = None, ax: Axes | None = None) -> Axes:
         """Draws the spins and their couplings: spins coloured by <Z>, couplings by the sign of J and as wide as |J|.

@@ -173,6 +173,9 @@ def test_the_way_back_finds_the_parameters():
         np.testing.assert_allclose(found[edge], J, atol=1e-12)
     np.testing.assert_allclose(back.longitudinal_field, net.longitudinal_field, atol=1e-12)
     np.testing.assert_allclose(back.transverse_field, net.transverse_field, atol=1e-12)
+    np.testing.assert_allclose(back.offset, 3.0, atol=1e-12)
+    x = jnp.array([0.3])
+    np.testing.assert_allclose(back.relax(x).energy, net.relax(x).energy + 3.0, atol=1e-10)
 
 
 @pytest.mark.parametrize(

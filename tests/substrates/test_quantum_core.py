@@ -1,5 +1,6 @@
 """Free fermions, Gibbs states, and what measurements show, against dense matrices and closed forms."""
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import matplotlib
@@ -10,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from learning import EquilibriumPropagation
-from substrates import Pin, Status, TransverseFieldIsing
+from substrates import HamiltonianSubstrate, Pin, Status, TransverseFieldIsing
 from substrates.quantum import FreeFermionChain, outcomes, pictures
 from substrates.quantum.free_fermions import ring_energy, ring_gap, ring_means
 from substrates.quantum.measurement import (
@@ -22,6 +23,7 @@ from substrates.quantum.measurement import (
     spin_correlations,
     spin_means,
 )
+from substrates.substrate import split_parameters
 from theory_checks import check_substrate
 
 matplotlib.use("Agg")
@@ -317,3 +319,35 @@ def test_pictures_show_the_numbers():
     heights = [bar.get_height() for bar in pictures.magnetisation(chain, ground, "X").patches]
     np.testing.assert_allclose(heights, spin_means(ground, "X"))
     matplotlib.pyplot.close("all")
+
+
+# parameters that vanish, rows of H that are equal
+
+
+def equal_rows():
+    operator = TransverseFieldIsing.chain(2).hamiltonian(NONE).matrix()
+    return HamiltonianSubstrate.from_operators([np.asarray(operator), np.diag([1.0, 0, 0, -1])], [1.0, 0.0])
+
+
+@pytest.mark.parametrize(
+    "net",
+    [TransverseFieldIsing.chain(2), equal_rows(), TransverseFieldIsing.chain(2).ensemble(0.7)],
+    ids=["spins", "operators", "ensemble"],
+)
+def test_the_energy_of_any_state_is_smooth_in_parameters_that_vanish(net):
+    """Fields are 0 by default; states off the norm feel a size of H, whose slope must not jump there."""
+    draw = np.random.default_rng(2)
+    state = jnp.asarray(draw.normal(size=jnp.shape(net.initial_state(NONE))))
+    measured = net.measure(state[None], NONE[None])
+    leaves, tree = jax.tree.flatten(split_parameters(net)[0])
+    towards = [jnp.asarray(draw.normal(size=leaf.shape)) for leaf in leaves]
+    slope = sum(jnp.vdot(m, d) for m, d in zip(jax.tree.leaves(measured), towards, strict=True))
+    rest = split_parameters(net)[1]
+
+    def energy(step):
+        moved = [leaf + step * d for leaf, d in zip(leaves, towards, strict=True)]
+        return eqx.combine(jax.tree.unflatten(tree, moved), rest).energy(state, NONE)
+
+    for sign in (1, -1):  # from either side: Richardson's differences of second order
+        one_sided = (4 * energy(sign * 5e-6) - energy(sign * 1e-5) - 3 * energy(0.0)) / (sign * 1e-5)
+        np.testing.assert_allclose(one_sided, slope, rtol=1e-8)

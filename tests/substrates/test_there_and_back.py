@@ -245,17 +245,17 @@ def test_what_is_no_idx_array_is_not_written():
 
 @given(st.integers(1, 4), st.data())
 def test_hamiltonians_of_qutip_there_and_back(n, data):
-    """Matrix elements and dimensions."""
+    """Matrix elements, the identity's among them, and dimensions."""
     draw = lambda count: np.array(data.draw(st.lists(numbers, min_size=count, max_size=count)), float)
     pairs = list(itertools.combinations(range(n), 2))
     net = TransverseFieldIsing.from_edges(
         pairs, n, coupling=draw(len(pairs)), transverse_field=draw(n), longitudinal_field=draw(n)
     )
-    model = net.to_qutip(NOTHING)
-    assert model.hamiltonian.dims == [[2] * n, [2] * n]
-    back = TransverseFieldIsing.from_qutip(model.hamiltonian)
+    hamiltonian = net.to_qutip(NOTHING).hamiltonian + draw(1)[0]
+    assert hamiltonian.dims == [[2] * n, [2] * n]
+    back = TransverseFieldIsing.from_qutip(hamiltonian)
     again = back.to_qutip(NOTHING).hamiltonian
-    assert again.dims == model.hamiltonian.dims
-    np.testing.assert_allclose(again.full(), model.hamiltonian.full(), atol=1e-9)
-    whole = HamiltonianSubstrate.from_operators([model.hamiltonian], [1.0])
-    np.testing.assert_allclose(whole.hamiltonian(NOTHING).entries, model.hamiltonian.full().real, atol=1e-12)
+    assert again.dims == hamiltonian.dims
+    np.testing.assert_allclose(again.full(), hamiltonian.full(), atol=1e-9)
+    whole = HamiltonianSubstrate.from_operators([hamiltonian], [1.0])
+    np.testing.assert_allclose(whole.hamiltonian(NOTHING).entries, hamiltonian.full().real, atol=1e-12)

@@ -15,7 +15,7 @@ from learning.evaluation import default_batch, settle_examples, settle_on_bench
 from learning.examples import output_shape, prepare
 from learning.homeostat import Homeostat, IntegralControl
 from substrates.laboratory.system import PhysicalSystem
-from substrates.substrate import Substrate
+from substrates.substrate import Substrate, check_batch
 
 
 @dataclass(frozen=True)
@@ -93,11 +93,10 @@ def _rows(x: list) -> np.ndarray:
 
 
 def _require_batch(substrate: Substrate | PhysicalSystem, x: PyTree) -> None:
-    leaves = jax.tree.leaves(x)
-    if not leaves or any(np.ndim(leaf) == 0 or len(leaf) == 0 for leaf in leaves):
-        shapes = [np.shape(leaf) for leaf in leaves]
-        raise ValueError(f"x: wanted inputs with a leading axis of examples, at least one, got shapes {shapes}")
-    size = substrate.input_size if isinstance(substrate, Substrate) else substrate.spec.inputs.size
-    if size is not None and len(leaves) == 1 and np.shape(leaves[0])[1:] != (size,):
-        single = "; add a leading axis to a single example, x[None]" if np.shape(leaves[0]) == (size,) else ""
-        raise ValueError(f"x: wanted shape (n, {size}), got {np.shape(leaves[0])}{single}")
+    if isinstance(substrate, Substrate):
+        check_batch(substrate, x, "x")
+    elif np.ndim(x) != 2 or np.shape(x)[1] != substrate.spec.inputs.size:
+        single = ": add a leading axis, x[None]" if np.shape(x) == (substrate.spec.inputs.size,) else ""
+        raise ValueError(f"x: wanted shape (n, {substrate.spec.inputs.size}), got {np.shape(x)}{single}")
+    if any(len(leaf) == 0 for leaf in jax.tree.leaves(x)):
+        raise ValueError("x: wanted at least one example, got none")

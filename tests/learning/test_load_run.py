@@ -25,7 +25,7 @@ from learning.data import Split
 from learning.homeostat import SelfControl
 from learning.run_folder import RunFolderError
 from learning.structure import StructureError, build, write_down
-from substrates import Plant, ResistorNetwork
+from substrates import Plant, PredictiveCodingNetwork, ResistorNetwork
 
 HELPERS = Path(__file__).parent.parent / "helpers"
 KEY = jax.random.key(0)
@@ -482,15 +482,15 @@ def test_what_did_not_settle_is_marked():
 @pytest.mark.parametrize(
     ("x", "options", "words"),
     [
-        (np.zeros(2), {}, r"x: wanted shape \(n, 2\), got \(2,\); add a leading axis to a single example, x\[None\]"),
-        (np.zeros((3, 5)), {}, r"x: wanted shape \(n, 2\), got \(3, 5\)"),
-        (np.zeros((0, 2)), {}, "x: wanted inputs with a leading axis of examples, at least one"),
-        (1.0, {}, "x: wanted inputs with a leading axis"),
-        (None, {}, "x: wanted inputs with a leading axis"),
+        (np.zeros(2), {}, r"x: wanted shape \(n, 2\), .* got \(2,\): add a leading axis, x\[None\]"),
+        (np.zeros((3, 5)), {}, r"x: wanted shape \(n, 2\), .* got \(3, 5\)"),
+        (np.zeros((0, 2)), {}, "x: wanted at least one example, got none"),
+        (1.0, {}, r"x: wanted shape \(n, 2\)"),
+        (None, {}, r"x: wanted shape \(n, 2\), .* got no array"),
         (np.full((1, 2), np.nan), {}, "x: wanted finite numbers"),
         ([[1.0, 2.0], [3.0]], {}, "x: wanted as many numbers for each example"),
         ([[1.0, "b"]], {}, "x: wanted as many numbers for each example"),
-        ([1.0, 2.0], {}, "add a leading axis to a single example"),
+        ([1.0, 2.0], {}, "add a leading axis"),
         (np.zeros((1, 2)), {"classes": ["a", "b"]}, "classes: wanted one for each output, 1, got 2"),
         (np.zeros((1, 2)), {"batch_size": 0}, "batch_size: wanted at least 1"),
         (np.zeros((1, 2)), {"homeostat": AgnosticEP(0.1).homeostat}, "homeostat: ResistorNetwork holds its param"),
@@ -501,6 +501,24 @@ def test_inputs_that_do_not_fit_are_refused(x, options, words):
         predict(SYSTEMS["resistors of a graph"](), x, **options)
     with pytest.raises(TypeError, match="substrate: wanted a Substrate or a PhysicalSystem, got int"):
         predict(3, np.zeros((1, 2)))
+
+
+def test_inputs_that_do_not_fit_a_bench_are_refused():
+    plant = Plant(SYSTEMS["resistors of a graph"](), 0.1)
+    for x, words in (
+        (np.zeros(2), r"x: wanted shape \(n, 2\), got \(2,\): add a leading axis, x\[None\]"),
+        (np.zeros((3, 5)), r"x: wanted shape \(n, 2\), got \(3, 5\)"),
+        (np.zeros((0, 2)), "x: wanted at least one example, got none"),
+        (None, r"x: wanted shape \(n, 2\), got \(\)"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            predict(plant, x)
+
+
+def test_maps_need_not_be_flattened():
+    net = PredictiveCodingNetwork.convolutional((4, 4, 2), (3,), (2,), key=jax.random.key(0))
+    maps = np.random.default_rng(0).normal(size=(5, 4, 4, 2))
+    np.testing.assert_array_equal(predict(net, maps).outputs, predict(net, maps.reshape(5, -1)).outputs)
 
 
 def test_a_run_can_be_pickled(tmp_path):

@@ -86,8 +86,8 @@ def circuit_fields(
     floating = floating_nodes(layout, np.asarray(siemens))
     if floating:
         raise CircuitError(
-            f"edges: got floating nodes {_abridged(floating, name)}: wanted every node joined to an input, a rail or "
-            "ground by positive conductances, voltage sources or real diodes; join them or leave them out",
+            f"edges: got floating nodes {arguments.abridged([name(node) for node in floating])}: wanted every node "
+            "joined to an input, a rail or ground by positive conductances, voltage sources or real diodes; join them or leave them out",
             floating,
         )
     law = _diode(diode, len(pairs["diodes"]), dtype)
@@ -218,7 +218,8 @@ def _conductances(conductance: Any, count: int, floor: float) -> jax.Array:
     if wrong.size:
         raise ValueError(
             f"conductance: wanted finite numbers of siemens, at least the floor {floor:g}, got "
-            f"{values[wrong[:5]].tolist()} on edges {_abridged(wrong.tolist())}: raise them or remove the edges"
+            f"{values[wrong[:5]].tolist()} on edges {arguments.abridged(wrong.tolist())}: raise them or remove the "
+            "edges"
         )
     return siemens
 
@@ -291,8 +292,3 @@ def _namer(labels: tuple[Hashable, ...] | None) -> Callable[[int], str]:
     if labels is None or not all(isinstance(label, str) for label in labels):
         return str
     return lambda node: "ground" if node == GROUND else str(labels[node])
-
-
-def _abridged(numbers: Sequence[int], name: Callable[[int], str] = str) -> str:
-    shown = ", ".join(map(name, numbers[:8]))
-    return shown if len(numbers) <= 8 else f"{shown}, ... ({len(numbers)} in all)"

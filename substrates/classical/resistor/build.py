@@ -87,7 +87,8 @@ def circuit_fields(
     if floating:
         raise CircuitError(
             f"edges: got floating nodes {arguments.abridged([name(node) for node in floating])}: wanted every node "
-            "joined to an input, a rail or ground by positive conductances, voltage sources or real diodes; join them or leave them out",
+            "joined to an input, a rail or ground by positive conductances, voltage sources or real diodes; join them "
+            "or leave them out",
             floating,
         )
     law = _diode(diode, len(pairs["diodes"]), dtype)

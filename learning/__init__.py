@@ -10,9 +10,11 @@ if TYPE_CHECKING:  # the same names for those who read without running
     from learning.calibration import Calibration, calibrate
     from learning.contrastive import EquilibriumPropagation
     from learning.costs import CrossEntropy, NegativeLogLikelihood, PhaseCost, PositionError, SquaredError
+    from learning.coupled import ContrastiveLearning, CoupledLearning
     from learning.data import Data, load_data
     from learning.evaluation import Evaluation, evaluate
     from learning.fluctuations import FluctuationResponse
+    from learning.holomorphic import HolomorphicEP, OscillatingEP
     from learning.homeostat import IntegralControl, SelfControl
     from learning.loading import load_run
     from learning.prediction import Prediction, predict
@@ -25,9 +27,11 @@ _HOMES = {
     "learning.calibration": "Calibration calibrate",
     "learning.contrastive": "EquilibriumPropagation",
     "learning.costs": "CrossEntropy NegativeLogLikelihood PhaseCost PositionError SquaredError",
+    "learning.coupled": "ContrastiveLearning CoupledLearning",
     "learning.data": "Data load_data",
     "learning.evaluation": "Evaluation evaluate",
     "learning.fluctuations": "FluctuationResponse",
+    "learning.holomorphic": "HolomorphicEP OscillatingEP",
     "learning.homeostat": "IntegralControl SelfControl",
     "learning.loading": "load_run",
     "learning.prediction": "Prediction predict",

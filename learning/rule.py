@@ -116,23 +116,21 @@ class Mover(eqx.Module):
         return False
 
 
-def require_usable(estimate: Estimate, substrate: Substrate) -> Estimate:
+_ADVICE = "Give the solver more steps, choose a smaller beta, or learn from them all the same with strict=False."
+
+
+def require_usable(estimate: Estimate, substrate: Substrate, advice: str = _ADVICE) -> Estimate:
     """The same estimate, unless one of its equilibria is unusable: then ConvergenceError, also from compiled code."""
     bad = estimate.unusable
     if isinstance(bad, Tracer):
-        return eqx.error_if(
-            estimate,
-            bad > 0,
-            "an equilibrium did not converge: give the solver more steps, choose a smaller beta, "
-            "or learn from it all the same with strict=False",
-        )
+        return eqx.error_if(estimate, bad > 0, f"an equilibrium did not converge. {advice}")
     if bad > 0:
-        raise ConvergenceError(f"{describe_failure(estimate)} {substrate.undecided()}".strip())
+        raise ConvergenceError(f"{describe_failure(estimate, advice)} {substrate.undecided()}".strip())
     return estimate
 
 
-def describe_failure(estimate: Estimate) -> str:
-    """One sentence for each way in which relaxations failed, with counts and the largest residual."""
+def describe_failure(estimate: Estimate, advice: str = _ADVICE) -> str:
+    """One sentence for each way in which relaxations failed, with counts and the largest residual, and advice."""
     lines = []
     for phase, equilibria in enumerate(estimate.equilibria):
         for name in FAILURES:
@@ -144,6 +142,4 @@ def describe_failure(estimate: Estimate) -> str:
                     f"{count} of {equilibria.residual.size} {kind} equilibria: {Status[status]} "
                     f"Largest residual {float(jnp.max(equilibria.residual)):.2e}."
                 )
-    return " ".join(lines) + (
-        " Give the solver more steps, choose a smaller beta, or learn from them all the same with strict=False."
-    )
+    return " ".join([*lines, advice])

@@ -20,7 +20,7 @@ from jaxtyping import PyTree
 
 from substrates import arguments
 from substrates.nudge import Nudge, Pin, fit_target, takes_own_targets
-from substrates.parameters import parameter_dtype
+from substrates.parameters import as_complex, parameter_dtype
 from substrates.solvers.solver import Equilibrium
 
 OF_ONE_EXAMPLE = (
@@ -40,6 +40,9 @@ OF_ONE_EXAMPLE = (
 
 SEQUENCES = ("edges", "inputs", "outputs")
 """What constructors are told one by one, in an order."""
+
+CONTINUED = ("read", "measure", "contrast")
+"""Methods that take states at complex nudges, where system, inputs and targets are continued analytically too."""
 
 STATES = ("state", "start", "states", "starts", "plus", "minus")
 
@@ -176,6 +179,8 @@ def _entered(name: str, bare: Callable[..., Any], asked: Any, method: bool) -> C
             for word in stated:
                 if not may_miss(word):
                     found[word] = _state(system, word, found[word], found.get("x"), of_one)
+            if name in CONTINUED and any(map(jnp.iscomplexobj, jax.tree.leaves([found.get(w) for w in STATES]))):
+                found |= {word: as_complex(value) for word, value in found.items() if word not in STATES}
         placed = [found.pop(word) for word in words[: len(given)]]
         return bare(*placed, **found)
 

@@ -62,6 +62,7 @@ __all__ = [
     "Cost",
     "Equilibrium",
     "Nudge",
+    "NudgeRefusedError",
     "Pin",
     "Solver",
     "SquaredError",
@@ -255,7 +256,8 @@ class Substrate(eqx.Module):
 
     def meeting(self, state: PyTree, x: PyTree, nudge: Nudge | Pin | None = None) -> PyTree:
         """`force_scale`, with what a nudge adds to the forces that meet at the variables that outputs show; under a pin
-        a pair, like `stationarity`: beside it what outputs add up from their variables, and their targets.
+        a pair, like `stationarity`: beside it what outputs add up from their variables, and their targets. Variables
+        count there at least as far as the forces that meet at them would move them, for one may be held at 0.
         """
         scale = self.force_scale(state, x)
         if nudge is None:
@@ -263,7 +265,9 @@ class Substrate(eqx.Module):
         if isinstance(nudge, Pin):
             flat, unravel = ravel_pytree(state)
             along = products(lambda s: self.read(unravel(s), x), flat)[1]
-            return scale, row_sizes(along, jnp.abs(flat), flat.dtype) + jnp.abs(nudge.target)
+            forces, stiffness = (ravel_pytree(tree)[0] for tree in (scale, self.bound_stiffness(state, x)))
+            sizes = jnp.maximum(jnp.abs(flat), forces / jnp.where(stiffness > 0, stiffness, jnp.inf))
+            return scale, row_sizes(along, sizes, flat.dtype) + jnp.abs(nudge.target)
         output, transpose = jax.vjp(lambda s: self.read(s, x), state)
         brought = transpose(nudge.size(output))[0]
         return jax.tree.map(lambda s, b: s + jnp.abs(b), scale, brought)
@@ -357,9 +361,7 @@ class Substrate(eqx.Module):
                 f"measure: {type(self).__name__} has a force but no energy, so dF/dtheta does not exist; "
                 "use contrast, which does"
             )
-        if any(jnp.iscomplexobj(leaf) for leaf in jax.tree.leaves(states)):
-            return as_complex(self)._mean_gradient(states, as_complex(xs), as_complex(nudges), holomorphic=True)
-        return self._mean_gradient(states, xs, nudges)
+        return self._mean_gradient(states, xs, nudges, any(map(jnp.iscomplexobj, jax.tree.leaves(states))))
 
     def contrast(
         self,
@@ -373,9 +375,11 @@ class Substrate(eqx.Module):
 
         With m = (plus + minus)/2 and d = plus - minus it is the derivative of dE/dtheta along d, at m (one point), or
         averaged over the two Gauss points m +- d/(2 sqrt 3); for a system without an energy it is the gradient in
-        theta of -<force(m), d>, which is the same number where there is one.
+        theta of -<force(m), d>, which is the same number where there is one. Between states at complex nudges, which
+        may lie far apart, it is the plain difference.
         """
-        if self.contrast_points == 0:
+        continued = self.conservative and any(map(jnp.iscomplexobj, jax.tree.leaves((plus, minus))))
+        if self.contrast_points == 0 or continued:
             return jax.tree.map(
                 jnp.subtract, self.measure(plus, xs, nudges_plus), self.measure(minus, xs, nudges_minus)
             )

@@ -142,6 +142,21 @@ def test_a_batch_on_one_matrix_factorises_once(monkeypatch):
     assert len(calls) == 2
 
 
+@given(seeds)
+def test_an_output_held_at_zero_is_a_grounded_node(seed):
+    draw, edges = np.random.default_rng(seed), [(0, 2), (0, 3), (1, 3), (2, 3), (2, 4), (3, 4)]
+    build = lambda inputs, outputs: ResistorNetwork.from_edges(
+        edges, n=5, inputs=inputs, outputs=outputs, conductance=draw.uniform(0.1, 2, 6)
+    )
+    net, x = build([0, 1], [4]), jnp.asarray(draw.normal(size=2))
+    grounded = eqx.tree_at(lambda g: g.conductance, build([0, 1, 4], [2]), net.conductance)
+    held = relax(net, x, Pin(jnp.zeros(1)), relax(net, x).state)
+    wanted = relax(grounded, jnp.append(x, 0.0))
+    assert held.converged
+    at_nodes = grounded.voltages(wanted.state, jnp.append(x, 0.0))
+    np.testing.assert_allclose(net.voltages(held.state, x), at_nodes, atol=1e-9)
+
+
 @pytest.mark.parametrize("kind", every(KINDS, "sources", "diodes"))
 @given(seed=seeds)
 @settings(max_examples=8)

@@ -250,11 +250,12 @@ def test_a_batch_settles_like_its_examples():
     assert "5 equilibria" in str(batch)
 
 
-def test_pins_hold_outputs_and_leave_the_rest_free():
+@pytest.mark.parametrize("target", [(0.7, -0.4), (0.7, 0.0), (0.0, 0.0)])
+def test_pins_hold_outputs_and_leave_the_rest_free(target):
     system, x = random_wells(Quartic, 1)
-    found = settle(system, x, Pin(jnp.array([0.7, -0.4])))
+    found = settle(system, x, Pin(jnp.array(target)))
     assert found.converged
-    np.testing.assert_allclose(found.state[:2], [0.7, -0.4], atol=1e-12)
+    np.testing.assert_allclose(found.state[:2], target, atol=1e-12)
     assert float(jnp.max(jnp.abs(system.force(found.state, x)[2:]))) < 1e-10
 
 

@@ -197,7 +197,9 @@ class ResistorNetwork(ResistorCircuit):
             projection = jnp.asarray(maps.pin_projection, balance.dtype)
             balance -= maps.read_test.transpose(projection @ maps.read_test(balance))
             output, stiffness = self.read(state, x), self.output_scale()
-            reached = maps.read.absolute(self._with_sources(jnp.abs(potentials_of(state)), None))
+            # a node may be held at 0 V: it counts as far as the currents that meet there would move it
+            sizes = jnp.maximum(jnp.abs(potentials_of(state)), meeting / self.conductance_scale())
+            reached = maps.read.absolute(self._with_sources(sizes, None))
             shown = jnp.maximum(jnp.abs(output), reached) + jnp.abs(nudge.target)
             laws.append((stiffness * (output - nudge.target), stiffness * shown))
         if topology.bounded and not isinstance(state, tuple):

@@ -12,9 +12,18 @@ if TYPE_CHECKING:  # the same names for those who read without running
     from learning.costs import CrossEntropy, NegativeLogLikelihood, PhaseCost, PositionError, SquaredError
     from learning.data import Data, load_data
     from learning.evaluation import Evaluation, evaluate
+    from learning.feedback_alignment import FeedbackAlignment, RandomWeights
     from learning.fluctuations import FluctuationResponse
-    from learning.homeostat import IntegralControl, SelfControl
+    from learning.homeostat import FixedKnobs, IntegralControl, SelfControl
+    from learning.knob_descent import KnobDescent
     from learning.loading import load_run
+    from learning.perturbation import (
+        EvolutionStrategy,
+        FiniteDifferences,
+        NodePerturbation,
+        SimultaneousPerturbation,
+    )
+    from learning.physics_aware import Mismatch, PhysicsAware
     from learning.prediction import Prediction, predict
     from learning.reference import ImplicitGradient
     from learning.training import Run, fit
@@ -27,9 +36,13 @@ _HOMES = {
     "learning.costs": "CrossEntropy NegativeLogLikelihood PhaseCost PositionError SquaredError",
     "learning.data": "Data load_data",
     "learning.evaluation": "Evaluation evaluate",
+    "learning.feedback_alignment": "FeedbackAlignment RandomWeights",
     "learning.fluctuations": "FluctuationResponse",
-    "learning.homeostat": "IntegralControl SelfControl",
+    "learning.homeostat": "FixedKnobs IntegralControl SelfControl",
+    "learning.knob_descent": "KnobDescent",
     "learning.loading": "load_run",
+    "learning.perturbation": "EvolutionStrategy FiniteDifferences NodePerturbation SimultaneousPerturbation",
+    "learning.physics_aware": "Mismatch PhysicsAware",
     "learning.prediction": "Prediction predict",
     "learning.reference": "ImplicitGradient",
     "learning.training": "Run fit",

@@ -13,7 +13,7 @@ from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from learning.costs import SquaredError
 from learning.examples import free_phase, ready_batch
-from learning.rule import Estimate, Estimator, check_positive, require_usable
+from learning.rule import Estimate, Estimator, as_map, check_positive, check_seed, require_usable
 from substrates.substrate import Cost, Substrate, as_tree, fit_target, split_parameters
 
 
@@ -45,12 +45,11 @@ class RandomWeights(eqx.Module):
         gain: scales them; the fan in is the product of all axes of an array but the last.
     """
 
-    seed: int = eqx.field(static=True, default=0)
+    seed: int = 0
     gain: float = 1.0
 
     def __check_init__(self):
-        if isinstance(self.seed, bool) or not isinstance(self.seed, int):
-            raise TypeError(f"seed: wanted a whole number, got {self.seed!r}")
+        check_seed(self.seed)
         check_positive("gain", self.gain)
 
     def __call__(self, substrate: Substrate) -> Substrate:
@@ -88,16 +87,11 @@ class FeedbackAlignment(Estimator):
     for deep learning", arXiv 1411.0247.
     """
 
-    feedback: Callable[[Any], Any] = eqx.field(default_factory=RandomWeights, converter=as_tree)
+    feedback: Callable[[Any], Any] = eqx.field(
+        default_factory=RandomWeights, converter=lambda given: as_map("feedback", given, "RandomWeights(seed), say")
+    )
     cost: Cost = eqx.field(default_factory=SquaredError, converter=as_tree)
     strict: bool = eqx.field(static=True, default=True)
-
-    def __check_init__(self):
-        if not callable(self.feedback):
-            raise TypeError(
-                f"feedback: wanted a callable from a substrate to one with other weights, got "
-                f"{type(self.feedback).__name__}; give RandomWeights(seed), say"
-            )
 
     def __call__(self, substrate: Substrate, x: PyTree, y: PyTree, *, key: PRNGKeyArray | None = None) -> Estimate:
         x, y = ready_batch(substrate, x, y, self.cost, key)

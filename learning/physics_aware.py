@@ -13,7 +13,7 @@ from jaxtyping import Array, Bool, PRNGKeyArray, PyTree
 from learning.costs import SquaredError
 from learning.examples import free_phase, ready_batch
 from learning.reference import check_state, require_response, response_gradient
-from learning.rule import Estimate, Estimator, require_usable
+from learning.rule import Estimate, Estimator, as_map, check_seed, require_usable
 from substrates.substrate import Cost, Substrate, as_tree, fit_target, split_parameters
 
 Twin = Callable[[Substrate], Substrate]
@@ -28,7 +28,7 @@ class Mismatch(eqx.Module):
     """
 
     size: float
-    seed: int = eqx.field(static=True, default=0)
+    seed: int = 0
 
     def __check_init__(self):
         known = isinstance(self.size, int | float | np.number) and not isinstance(self.size, bool)
@@ -36,8 +36,7 @@ class Mismatch(eqx.Module):
             raise ValueError(f"size: wanted a finite number, at least 0, got {self.size!r}")
         if not known and not eqx.is_inexact_array(self.size):
             raise TypeError(f"size: wanted a finite number, at least 0, got {self.size!r}")
-        if isinstance(self.seed, bool) or not isinstance(self.seed, int):
-            raise TypeError(f"seed: wanted a whole number, got {self.seed!r}")
+        check_seed(self.seed)
 
     def __call__(self, substrate: Substrate) -> Substrate:
         """The twin of a substrate."""
@@ -77,16 +76,9 @@ class PhysicsAware(Estimator):
     Source: Wright et al. 2022, "Deep physical neural networks trained with backpropagation", arXiv 2104.13386.
     """
 
-    twin: Twin = eqx.field(converter=as_tree)
+    twin: Twin = eqx.field(converter=lambda given: as_map("twin", given, "Mismatch(0.1), say"))
     cost: Cost = eqx.field(default_factory=SquaredError, converter=as_tree)
     strict: bool = eqx.field(static=True, default=True)
-
-    def __check_init__(self):
-        if not callable(self.twin):
-            raise TypeError(
-                f"twin: wanted a callable from a substrate to its model, got {type(self.twin).__name__}; give "
-                "Mismatch(0.1), say"
-            )
 
     def __call__(self, substrate: Substrate, x: PyTree, y: PyTree, *, key: PRNGKeyArray | None = None) -> Estimate:
         x, y = ready_batch(substrate, x, y, self.cost, key)
@@ -113,6 +105,11 @@ def _through_twin(
     twin = rule.twin(substrate)
     if not isinstance(twin, Substrate):
         raise TypeError(f"twin: wanted a callable that returns a Substrate, got one that returns {type(twin).__name__}")
+    if twin.discrete:
+        raise ValueError(
+            f"twin: wanted a model with states that can be differentiated, got {type(twin).__name__}, whose states are "
+            "discrete; give a continuous model of it"
+        )
     modelled, shown, _ = free_phase(twin, x, key)
     check_state(modelled.state, "PhysicsAware")
     if shown.shape != output.shape:

@@ -13,7 +13,7 @@ from jaxtyping import Array, Bool, PRNGKeyArray, PyTree
 from learning.costs import SquaredError
 from learning.examples import free_phase, ready_batch
 from learning.reference import check_state, require_response, response_gradient
-from learning.rule import Estimate, Estimator, as_map, check_seed, require_usable
+from learning.rule import Estimate, Estimator, as_map, check_positive, check_seed, require_usable
 from substrates.substrate import Cost, Substrate, as_tree, fit_target, split_parameters
 
 Twin = Callable[[Substrate], Substrate]
@@ -31,11 +31,9 @@ class Mismatch(eqx.Module):
     seed: int = 0
 
     def __check_init__(self):
-        known = isinstance(self.size, int | float | np.number) and not isinstance(self.size, bool)
-        if known and not 0 <= self.size < float("inf"):
-            raise ValueError(f"size: wanted a finite number, at least 0, got {self.size!r}")
-        if not known and not eqx.is_inexact_array(self.size):
-            raise TypeError(f"size: wanted a finite number, at least 0, got {self.size!r}")
+        zero = isinstance(self.size, int | float | np.number) and not isinstance(self.size, bool) and self.size == 0
+        if not zero:
+            check_positive("size", self.size, ", or 0 for a perfect twin")
         check_seed(self.seed)
 
     def __call__(self, substrate: Substrate) -> Substrate:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import abc
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import equinox as eqx
 import jax
@@ -39,7 +39,7 @@ def as_map(name: str, given: Any, example: str) -> Any:
     """A callable that makes one substrate of another as a pytree; raises TypeError for what is none."""
     if isinstance(given, type) or not callable(given):
         raise TypeError(f"{name}: wanted a callable that makes a substrate of another, got {given!r}; give {example}")
-    return as_tree(given)
+    return as_tree(cast(Any, given))
 
 
 class ConvergenceError(RuntimeError):

@@ -47,7 +47,7 @@ from substrates import (
 from substrates.laboratory.system import LaboratoryError, Reading
 from substrates.solvers.solver import Solver, judge, tolerance
 from substrates.substrate import relax_batch
-from theory_checks import SealedSystem
+from theory_checks import SealedSubstrate, SealedSystem
 
 
 class Newton(Solver):
@@ -197,6 +197,14 @@ def test_an_evolution_strategy_follows_the_smoothed_cost_where_there_is_no_gradi
     np.testing.assert_allclose([coupling, field[1]], wanted, rtol=0.08)
     np.testing.assert_allclose(field[0], 0, atol=0.06)
     assert flat(FiniteDifferences(0.01)(spins, x, y).gradient).tolist() == [0, 0, 0]
+
+
+def test_it_trains_a_system_in_a_sealed_box():
+    outside, inside = (
+        flat(estimate(SimultaneousPerturbation(0.02, 2), system, X, Y, KEY).gradient)
+        for system in (SealedSubstrate(SYSTEM), SYSTEM)
+    )
+    np.testing.assert_allclose(outside, inside, rtol=1e-10)
 
 
 def test_steps_go_by_the_paths_of_parameters():

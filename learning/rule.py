@@ -138,7 +138,7 @@ def require_usable(estimate: Estimate, substrate: Substrate) -> Estimate:
         return eqx.error_if(
             estimate,
             bad > 0,
-            "an equilibrium did not converge: give the solver more steps, choose a smaller beta, "
+            "an equilibrium did not converge: give the solver more steps, choose a smaller beta or step, "
             "or learn from it all the same with strict=False",
         )
     if bad > 0:
@@ -154,11 +154,11 @@ def describe_failure(estimate: Estimate) -> str:
             status = getattr(Status, name)
             count = int(jnp.sum(equilibria.status == status))
             if count:
-                kind = "free" if phase == 0 else "nudged"
+                kind = "free" if phase == 0 else "further"
                 lines.append(
                     f"{count} of {equilibria.residual.size} {kind} equilibria: {Status[status]} "
                     f"Largest residual {float(jnp.max(equilibria.residual)):.2e}."
                 )
     return " ".join(lines) + (
-        " Give the solver more steps, choose a smaller beta, or learn from them all the same with strict=False."
+        " Give the solver more steps, choose a smaller beta or step, or learn from them all the same with strict=False."
     )

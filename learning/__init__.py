@@ -13,10 +13,19 @@ if TYPE_CHECKING:  # the same names for those who read without running
     from learning.coupled import ContrastiveLearning, CoupledLearning
     from learning.data import Data, load_data
     from learning.evaluation import Evaluation, evaluate
+    from learning.feedback_alignment import FeedbackAlignment, RandomWeights
     from learning.fluctuations import FluctuationResponse
     from learning.holomorphic import HolomorphicEP, OscillatingEP
-    from learning.homeostat import IntegralControl, SelfControl
+    from learning.homeostat import FixedKnobs, IntegralControl, SelfControl
+    from learning.knob_descent import KnobDescent
     from learning.loading import load_run
+    from learning.perturbation import (
+        EvolutionStrategy,
+        FiniteDifferences,
+        NodePerturbation,
+        SimultaneousPerturbation,
+    )
+    from learning.physics_aware import Mismatch, PhysicsAware
     from learning.prediction import Prediction, predict
     from learning.reference import ImplicitGradient
     from learning.training import Run, fit
@@ -30,10 +39,14 @@ _HOMES = {
     "learning.coupled": "ContrastiveLearning CoupledLearning",
     "learning.data": "Data load_data",
     "learning.evaluation": "Evaluation evaluate",
+    "learning.feedback_alignment": "FeedbackAlignment RandomWeights",
     "learning.fluctuations": "FluctuationResponse",
     "learning.holomorphic": "HolomorphicEP OscillatingEP",
-    "learning.homeostat": "IntegralControl SelfControl",
+    "learning.homeostat": "FixedKnobs IntegralControl SelfControl",
+    "learning.knob_descent": "KnobDescent",
     "learning.loading": "load_run",
+    "learning.perturbation": "EvolutionStrategy FiniteDifferences NodePerturbation SimultaneousPerturbation",
+    "learning.physics_aware": "Mismatch PhysicsAware",
     "learning.prediction": "Prediction predict",
     "learning.reference": "ImplicitGradient",
     "learning.training": "Run fit",

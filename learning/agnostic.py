@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any, ClassVar, Literal, NamedTuple, get_args
 
@@ -12,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PRNGKeyArray, PyTree
 
-from learning.costs import SquaredError
+from learning.costs import SquaredError, mean_cost
 from learning.examples import prepare
 from learning.homeostat import HomeostasisError, Homeostat, IntegralControl, SelfControl, describe, unsettled
 from learning.rule import Moved, Mover
@@ -164,7 +163,7 @@ class AgnosticEP(Mover):
         outputs = np.concatenate([each.outputs.reshape(-1, ys.shape[-1]) for each in done])
         return Moved(
             system,
-            cost=_mean_cost(self.cost, outputs, ys.reshape(-1, ys.shape[-1])),
+            cost=mean_cost(self.cost, outputs, ys.reshape(-1, ys.shape[-1])),
             output=outputs,
             residual=max(each.error for each in done),
             unconverged=sum(each.unsettled for each in done),
@@ -301,15 +300,3 @@ def _make_steps(
 def _between(shares: Any, first: Any, second: Any) -> Any:
     """The line through what both phases show, where no nudge acts."""
     return shares[0] * first + shares[1] * second
-
-
-def _mean_cost(cost: Cost, outputs: Array, targets: Array) -> float:
-    """The mean over examples, computed on a power of two of them, so that few programs serve all numbers."""
-    size = len(outputs)
-    padded = np.arange(2 ** math.ceil(math.log2(size))) % size
-    return float(np.mean(np.asarray(_costs(cost, outputs[padded], targets[padded]))[:size]))
-
-
-@eqx.filter_jit
-def _costs(cost: Cost, outputs: Any, targets: Any) -> Any:
-    return jax.vmap(cost)(outputs, targets)

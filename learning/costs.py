@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+import math
+from typing import Any, ClassVar
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Inexact
+import numpy as np
+from jaxtyping import Array, Float, Inexact
 
-from substrates.substrate import SquaredError
+from substrates.substrate import Cost, SquaredError
 
 __all__ = ["CrossEntropy", "NegativeLogLikelihood", "PhaseCost", "PositionError", "SquaredError"]
 
@@ -79,3 +81,15 @@ class NegativeLogLikelihood(eqx.Module):
 
     def __call__(self, output: Inexact[Array, "outputs"], target: Inexact[Array, "outputs"]) -> Inexact[Array, ""]:
         return -jnp.sum(target * jnp.log(output))
+
+
+def mean_cost(cost: Cost, outputs: Float[np.ndarray, "n outputs"], targets: Float[np.ndarray, "n outputs"]) -> float:
+    """The mean over examples, computed on a power of two of them, so that few programs serve all numbers."""
+    size = len(outputs)
+    padded = np.arange(2 ** math.ceil(math.log2(size))) % size
+    return float(np.mean(np.asarray(_costs(cost, outputs[padded], targets[padded]))[:size]))
+
+
+@eqx.filter_jit
+def _costs(cost: Cost, outputs: Any, targets: Any) -> Any:
+    return jax.vmap(cost)(outputs, targets)

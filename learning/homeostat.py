@@ -168,6 +168,14 @@ class SelfControl(Homeostat):
         return Held(reading, error, bool(at_rest(status)), 1, 0, True, status)
 
 
+class FixedKnobs(Homeostat):
+    """No control at all: the knobs stay, and the parameters yield to every example as far as the knobs let them."""
+
+    def hold(self, system: PhysicalSystem, theta: Float[Array, "parameters"], tolerance: float | None = None) -> Held:
+        status = system.settle()
+        return Held(checked_reading(system.spec, system.read()), 0.0, bool(at_rest(status)), 1, 0, True, status)
+
+
 def describe(held: Held) -> str:
     """Why a homeostat that did not settle failed, and what to do."""
     if not at_rest(held.status):

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax.core import Tracer
 from jax.flatten_util import ravel_pytree
-from jaxtyping import Array, Bool, PRNGKeyArray, PyTree
+from jaxtyping import Array, Bool, Float, PRNGKeyArray, PyTree
 
 from learning.costs import SquaredError
 from learning.examples import free_phase, ready_batch
@@ -42,12 +42,14 @@ class ImplicitGradient(Estimator):
     def __call__(self, substrate: Substrate, x: PyTree, y: PyTree, *, key: PRNGKeyArray | None = None) -> Estimate:
         x, y = ready_batch(substrate, x, y, self.cost, key)
         free, output, _ = free_phase(substrate, x, key)
-        _check_state(free.state)
+        check_state(free.state, "ImplicitGradient")
         y = fit_target(y, output, self.cost, name="y", batched=True)
         cost = jnp.mean(jax.vmap(self.cost)(output, y))
         gradient, exists = response_gradient(substrate, free.state, x, y, self.cost)
         estimate = Estimate(gradient, cost, output, (free,), relaxations=1)
-        return _require_response(require_usable(estimate, substrate), jnp.all(exists)) if self.strict else estimate
+        if not self.strict:
+            return estimate
+        return require_response(require_usable(estimate, substrate), jnp.all(exists), "ImplicitGradient")
 
 
 def response_gradient(
@@ -70,6 +72,16 @@ def response_gradient(
         return found, solved & (substrate.residual(state, x) <= float(jnp.finfo(flat.dtype).eps) ** 0.5)
 
     multipliers, exists = jax.lax.map(multiplier, (states, xs, ys))
+    return lagrangian_gradient(substrate, states, xs, ys, multipliers, cost), exists
+
+
+def lagrangian_gradient(
+    substrate: Substrate, states: PyTree, xs: PyTree, ys: PyTree, multipliers: Float[Array, "batch n"], cost: Cost
+) -> PyTree:
+    """The gradient in the parameters, at given states, of the mean of C - multiplier' G, with G = stationarity.
+
+    The multiplier of a state variable is the change of the cost with a force on it.
+    """
     parameters, rest = split_parameters(substrate)
 
     def lagrangian(parameters):
@@ -81,12 +93,13 @@ def response_gradient(
 
         return jnp.mean(jax.vmap(one)(states, xs, ys, multipliers))
 
-    return jax.grad(lagrangian)(parameters), exists
+    return jax.grad(lagrangian)(parameters)
 
 
-def _require_response(estimate: Estimate, exists: Bool[Array, ""]) -> Estimate:
+def require_response(estimate: Estimate, exists: Bool[Array, ""], name: str) -> Estimate:
+    """The same estimate, unless an equilibrium has no response: then ConvergenceError, also from compiled code."""
     message = (
-        "ImplicitGradient: the equilibrium does not move smoothly with the parameters: stationarity(state, x) is "
+        f"{name}: the equilibrium does not move smoothly with the parameters: stationarity(state, x) is "
         "not zero there, or its Jacobian is singular along the slope of the cost. Relax more tightly, or compare "
         "with finite differences of the cost"
     )
@@ -97,11 +110,12 @@ def _require_response(estimate: Estimate, exists: Bool[Array, ""]) -> Estimate:
     return estimate
 
 
-def _check_state(states: PyTree) -> None:
+def check_state(states: PyTree, name: str) -> None:
+    """Raises TypeError for states that a rule of some name cannot differentiate."""
     leaves = jax.tree.leaves(states)
     if not all(jnp.issubdtype(leaf.dtype, jnp.floating) for leaf in leaves):
         kinds = ", ".join(str(leaf.dtype) for leaf in leaves)
         raise TypeError(
-            f"ImplicitGradient: wanted a state of real floating-point numbers, which can be differentiated, "
+            f"{name}: wanted a state of real floating-point numbers, which can be differentiated, "
             f"got {kinds}; for discrete or complex states compare with finite differences of the cost"
         )

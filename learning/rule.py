@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import abc
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import equinox as eqx
 import jax
@@ -12,7 +12,7 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
-from substrates.substrate import FAILURES, Equilibrium, Status, Substrate
+from substrates.substrate import FAILURES, Equilibrium, Status, Substrate, as_tree
 
 
 def check_positive(name: str, value: Any, advice: str = "") -> None:
@@ -25,6 +25,21 @@ def check_positive(name: str, value: Any, advice: str = "") -> None:
         raise TypeError(f"{name}: wanted a positive number, got {value!r}{advice}")
     if not 0 < value < float("inf"):
         raise ValueError(f"{name}: wanted a positive number, got {value}{advice}")
+
+
+def check_seed(seed: Any) -> None:
+    """Raises TypeError for what is no whole number, ValueError for one that 32 bits do not hold."""
+    if isinstance(seed, bool) or not isinstance(seed, int | np.integer):
+        raise TypeError(f"seed: wanted a whole number, got {seed!r}")
+    if not 0 <= seed < 2**31:
+        raise ValueError(f"seed: wanted a whole number from 0 to 2^31 - 1, got {seed}")
+
+
+def as_map(name: str, given: Any, example: str) -> Any:
+    """A callable that makes one substrate of another as a pytree; raises TypeError for what is none."""
+    if isinstance(given, type) or not callable(given):
+        raise TypeError(f"{name}: wanted a callable that makes a substrate of another, got {given!r}; give {example}")
+    return as_tree(cast(Any, given))
 
 
 class ConvergenceError(RuntimeError):
@@ -116,7 +131,7 @@ class Mover(eqx.Module):
         return False
 
 
-_ADVICE = "Give the solver more steps, choose a smaller beta, or learn from them all the same with strict=False."
+_ADVICE = "Give the solver more steps, choose a smaller beta or step, or learn from them all the same with strict=False."
 
 
 def require_usable(estimate: Estimate, substrate: Substrate, advice: str = _ADVICE) -> Estimate:
@@ -137,7 +152,7 @@ def describe_failure(estimate: Estimate, advice: str = _ADVICE) -> str:
             status = getattr(Status, name)
             count = int(jnp.sum(equilibria.status == status))
             if count:
-                kind = "free" if phase == 0 else "nudged"
+                kind = "free" if phase == 0 else "further"
                 lines.append(
                     f"{count} of {equilibria.residual.size} {kind} equilibria: {Status[status]} "
                     f"Largest residual {float(jnp.max(equilibria.residual)):.2e}."

@@ -485,7 +485,7 @@ def _check_arguments(substrate, rule, optimiser, epochs, key, batch_size, out, a
     if on_bench and isinstance(rule, Estimator):
         raise TypeError(
             f"rule: {name} estimates gradients of a Substrate, but {type(substrate).__name__} has five verbs only; use "
-            "AgnosticEP"
+            "AgnosticEP, or KnobDescent with a rule of order zero"
         )
     if isinstance(rule, Mover) and rule.on_bench and not on_bench:
         raise TypeError(

@@ -14,8 +14,15 @@ from learning import (
     Averaged,
     CrossEntropy,
     EquilibriumPropagation,
+    FeedbackAlignment,
     FluctuationResponse,
     ImplicitGradient,
+    KnobDescent,
+    Mismatch,
+    NodePerturbation,
+    PhysicsAware,
+    RandomWeights,
+    SimultaneousPerturbation,
     SquaredError,
     calibrate,
     evaluate,
@@ -111,6 +118,10 @@ RULES = {
     "averaged": Averaged(EquilibriumPropagation(0.1), 2),
     "fluctuations": FluctuationResponse(1.0, samples=2),
     "implicit": ImplicitGradient(),
+    "order zero": SimultaneousPerturbation(0.1),
+    "nodes": NodePerturbation(0.1),
+    "twin": PhysicsAware(Mismatch(0.1)),
+    "feedback": FeedbackAlignment(),
 }
 
 
@@ -148,8 +159,16 @@ def test_rules_and_checks_refuse_strange_batches(strange):
     if strange != "number":
         assert refusal(lambda: EquilibriumPropagation(given))
         assert refusal(lambda: FluctuationResponse(given))
+        assert isinstance(given, dict) or refusal(lambda: SimultaneousPerturbation(given))  # by paths
+        assert refusal(lambda: NodePerturbation(given))
+        assert refusal(lambda: Mismatch(given))
+        assert refusal(lambda: KnobDescent(SimultaneousPerturbation(0.1), given))
+    assert refusal(lambda: KnobDescent(given, 0.1))
+    assert refusal(lambda: RandomWeights(given))
     if not callable(given):
         assert refusal(lambda: EquilibriumPropagation(0.1, cost=given))
+        assert refusal(lambda: PhysicsAware(given))
+        assert refusal(lambda: FeedbackAlignment(given))
         assert refusal(lambda: Nudge(given, TARGETS[0], 0.1))
 
 

@@ -131,7 +131,9 @@ class Mover(eqx.Module):
         return False
 
 
-_ADVICE = "Give the solver more steps, choose a smaller beta or step, or learn from them all the same with strict=False."
+_ADVICE = (
+    "Give the solver more steps, choose a smaller beta or step, or learn from them all the same with strict=False."
+)
 
 
 def require_usable(estimate: Estimate, substrate: Substrate, advice: str = _ADVICE) -> Estimate:

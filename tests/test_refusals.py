@@ -12,10 +12,12 @@ from where_raised import refusal
 
 from learning import (
     Averaged,
+    BackpropThroughTime,
     CrossEntropy,
     EquilibriumPropagation,
     FluctuationResponse,
     ImplicitGradient,
+    RecurrentBackprop,
     SquaredError,
     calibrate,
     evaluate,
@@ -111,6 +113,8 @@ RULES = {
     "averaged": Averaged(EquilibriumPropagation(0.1), 2),
     "fluctuations": FluctuationResponse(1.0, samples=2),
     "implicit": ImplicitGradient(),
+    "recurrent": RecurrentBackprop(2, 0.1, strict=False),
+    "through time": BackpropThroughTime(2, 0.1),
 }
 
 
@@ -148,6 +152,10 @@ def test_rules_and_checks_refuse_strange_batches(strange):
     if strange != "number":
         assert refusal(lambda: EquilibriumPropagation(given))
         assert refusal(lambda: FluctuationResponse(given))
+        assert refusal(lambda: RecurrentBackprop(2, given))
+        assert refusal(lambda: BackpropThroughTime(2, given))
+    assert refusal(lambda: RecurrentBackprop(given, 0.1))
+    assert refusal(lambda: BackpropThroughTime(given, 0.1))
     if not callable(given):
         assert refusal(lambda: EquilibriumPropagation(0.1, cost=given))
         assert refusal(lambda: Nudge(given, TARGETS[0], 0.1))

@@ -154,8 +154,6 @@ def test_rules_and_checks_refuse_strange_batches(strange):
         assert refusal(lambda: FluctuationResponse(given))
         assert refusal(lambda: RecurrentBackprop(2, given))
         assert refusal(lambda: BackpropThroughTime(2, given))
-    assert refusal(lambda: RecurrentBackprop(given, 0.1))
-    assert refusal(lambda: BackpropThroughTime(given, 0.1))
     if not callable(given):
         assert refusal(lambda: EquilibriumPropagation(0.1, cost=given))
         assert refusal(lambda: Nudge(given, TARGETS[0], 0.1))

@@ -56,15 +56,18 @@ class FluctuationResponse(Estimator):
 
     def __call__(self, substrate: Substrate, x: PyTree, y: PyTree, *, key: PRNGKeyArray | None = None) -> Estimate:
         x, y = ready_batch(substrate, x, y, self.cost, key)
-        if substrate.distribution and self.samples is not None:
-            raise ValueError(
-                f"samples: wanted None, got {self.samples}; the state of {type(substrate).__name__} is the whole "
-                "distribution, of which nothing is drawn"
-            )
-        if key is None and not substrate.distribution:
+        ready = jax.tree.map(jnp.asarray, self)
+        if substrate.distribution:
+            if self.samples is not None:
+                raise ValueError(
+                    f"samples: wanted None, got {self.samples}; the state of {type(substrate).__name__} is the whole "
+                    "distribution, of which nothing is drawn"
+                )
+            estimate = _exact(ready, substrate, x, y, key)
+        elif key is None:
             raise ValueError("key: wanted a key, which draws the thermal samples, got None")
-        compiled = _exact if substrate.distribution else _sampled
-        estimate = compiled(jax.tree.map(jnp.asarray, self), substrate, x, y, key)
+        else:
+            estimate = _sampled(ready, substrate, x, y, key)
         return require_usable(estimate, substrate) if self.strict else estimate
 
 

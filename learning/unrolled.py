@@ -200,7 +200,7 @@ def _gradient(
     rule: RecurrentBackprop, substrate: Substrate, x: PyTree, y: PyTree, key: PRNGKeyArray | None
 ) -> tuple[Estimate, Bool[Array, ""]]:
     estimate, fading, gradient, errors = _prepared(rule, substrate, x, y, key)
-    total = jax.tree.map(lambda e: rule.rate.astype(e.dtype) * jnp.sum(e[:, :-1], axis=1), errors)
+    total = jax.tree.map(lambda e: jnp.asarray(rule.rate, e.dtype) * jnp.sum(e[:, :-1], axis=1), errors)
     return dataclasses.replace(estimate, gradient=gradient(total)), fading
 
 
@@ -210,7 +210,9 @@ def _course(
 ) -> tuple[Course, Estimate, Bool[Array, ""]]:
     estimate, fading, gradient, errors = _prepared(rule, substrate, x, y, key)
     errors = jax.tree.map(lambda e: jnp.moveaxis(e, 1, 0), errors)
-    after = lambda e: jnp.concatenate([jnp.zeros_like(e[:1]), rule.rate.astype(e.dtype) * jnp.cumsum(e[:-1], axis=0)])
+    after = lambda e: jnp.concatenate(
+        [jnp.zeros_like(e[:1]), jnp.asarray(rule.rate, e.dtype) * jnp.cumsum(e[:-1], axis=0)]
+    )
     return Course(errors, jax.lax.map(gradient, jax.tree.map(after, errors))), estimate, fading
 
 
@@ -256,9 +258,9 @@ def _after(substrate: Substrate, state: PyTree, x: PyTree, steps: int) -> Equili
     return Equilibrium(state, energy, substrate.residual(state, x), jnp.asarray(steps, jnp.int32), status)
 
 
-def _moved(state: PyTree, rate: Float[Array, ""], force: PyTree) -> PyTree:
+def _moved(state: PyTree, rate: float, force: PyTree) -> PyTree:
     """A state after a step along a force."""
-    return jax.tree.map(lambda s, f: s + rate.astype(s.dtype) * f, state, force)
+    return jax.tree.map(lambda s, f: s + jnp.asarray(rate, s.dtype) * f, state, force)
 
 
 def _not_held(substrate: Substrate, state: PyTree, x: PyTree) -> PyTree:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:  # the same names for those who read without running
     from learning.prediction import Prediction, predict
     from learning.reference import ImplicitGradient
     from learning.training import Run, fit
+    from learning.unrolled import BackpropThroughTime, Course, RecurrentBackprop
 
 _HOMES = {
     "learning.agnostic": "AgnosticEP",
@@ -50,6 +51,7 @@ _HOMES = {
     "learning.prediction": "Prediction predict",
     "learning.reference": "ImplicitGradient",
     "learning.training": "Run fit",
+    "learning.unrolled": "BackpropThroughTime Course RecurrentBackprop",
 }
 __all__ = [name for names in _HOMES.values() for name in names.split()]  # pyright: ignore[reportUnsupportedDunderAll]
 

@@ -36,6 +36,13 @@ class EquilibriumPropagation(Estimator):
     current, a field, an operator), which makes no equilibrium unstable and no quantum eigenproblem nonlinear. The limit
     beta -> 0 is the same gradient; at finite beta it is that of the mean of the tangent cost, its slope held fixed.
 
+    Of an ensemble of spins, whose state is their distribution at a temperature, it is stochastic equilibrium
+    propagation: a nudge acts in every configuration, F is a free energy A(beta), and the estimate the exact gradient of
+    (A(beta+) - A(beta-)) / (beta+ - beta-) at any beta. It descends the mean of C over configurations, and not the
+    `cost` of the estimate, which is that of the mean output; `FluctuationResponse` is its limit beta -> 0. With
+    `linearised` it descends the cost of the mean output. Quantum ensembles are nudged at their mean outputs, and
+    descend the cost of these.
+
     Attributes:
         beta: the nudging strength, positive; stiffness units per cost.
         variant: which pair is contrasted.
@@ -44,7 +51,8 @@ class EquilibriumPropagation(Estimator):
         linearised: nudge by the tangent of the cost at the free output.
 
     Source: Scellier and Bengio 2017, arXiv 1602.05179, random signs included; the centred variant, Laborieux et al.
-    2021, arXiv 2006.03824; the bounds, Scellier, Ernoult, Kendall and Kumar 2023, arXiv 2312.15103.
+    2021, arXiv 2006.03824; the bounds, Scellier, Ernoult, Kendall and Kumar 2023, arXiv 2312.15103; free energies at
+    finite beta, arXiv 2511.22024 (2025).
     """
 
     beta: float

@@ -14,7 +14,7 @@ from jaxtyping import Array, Complex, PRNGKeyArray, PyTree
 from learning.contrastive import EquilibriumPropagation, estimate_by_contrast
 from learning.costs import SquaredError
 from learning.examples import free_phase, outputs_at_start, ready_batch
-from learning.rule import Estimate, Estimator, check_positive, require_usable
+from learning.rule import Estimate, Estimator, check_count, check_positive, require_usable
 from substrates.substrate import (
     Cost,
     Equilibrium,
@@ -64,7 +64,7 @@ class HolomorphicEP(Estimator):
 
     def __check_init__(self):
         check_positive("radius", self.radius)
-        _check_count("points", self.points, 1)
+        check_count("points", self.points, 1)
 
     def __call__(self, substrate: Substrate, x: PyTree, y: PyTree, *, key: PRNGKeyArray | None = None) -> Estimate:
         x, y = ready_batch(substrate, x, y, self.cost, key)
@@ -103,20 +103,15 @@ class OscillatingEP(Estimator):
 
     def __check_init__(self):
         check_positive("radius", self.radius)
-        _check_count("period", self.period, 3)
-        _check_count("periods", self.periods, 1)
+        check_count("period", self.period, 3)
+        check_count("periods", self.periods, 1)
         if self.sweeps is not None:
-            _check_count("sweeps", self.sweeps, 1)
+            check_count("sweeps", self.sweeps, 1)
 
     def __call__(self, substrate: Substrate, x: PyTree, y: PyTree, *, key: PRNGKeyArray | None = None) -> Estimate:
         x, y = ready_batch(substrate, x, y, self.cost, key)
         estimate = _running(jax.tree.map(jnp.asarray, self), substrate, x, y, key)
         return require_usable(estimate, substrate, _ADVICE) if self.strict else estimate
-
-
-def _check_count(name: str, value: Any, least: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
-        raise ValueError(f"{name}: wanted a whole number, at least {least}, got {value!r}")
 
 
 def _circle(count: int, radius: Any, dtype: Any) -> tuple[Complex[Array, "count"], Complex[Array, "count"]]:

@@ -15,7 +15,7 @@ from jaxtyping import Array, Float, Inexact, Int, PRNGKeyArray, PyTree
 from learning.costs import SquaredError
 from learning.examples import free_phase, outputs_at_start, ready_batch
 from learning.reference import check_state, lagrangian_gradient
-from learning.rule import Estimate, Estimator, check_positive, require_usable
+from learning.rule import Estimate, Estimator, check_count, check_positive, require_usable
 from substrates.substrate import (
     Cost,
     Substrate,
@@ -110,7 +110,7 @@ class SimultaneousPerturbation(OrderZero):
     probes: int = eqx.field(static=True, default=1)
 
     def __check_init__(self):
-        _check_probes(self.probes)
+        check_count("probes", self.probes)
 
     def pushes(self, size: int) -> int:
         return self.probes
@@ -145,7 +145,7 @@ class EvolutionStrategy(OrderZero):
     probes: int = eqx.field(static=True, default=8)
 
     def __check_init__(self):
-        _check_probes(self.probes)
+        check_count("probes", self.probes)
 
     def pushes(self, size: int) -> int:
         return self.probes
@@ -307,7 +307,7 @@ class NodePerturbation(Estimator):
 
     def __check_init__(self):
         check_positive("step", self.step)
-        _check_probes(self.probes)
+        check_count("probes", self.probes)
 
     def __call__(self, substrate: Substrate, x: PyTree, y: PyTree, *, key: PRNGKeyArray | None = None) -> Estimate:
         if key is None:
@@ -366,7 +366,7 @@ class Pushed(Substrate):
 @eqx.filter_jit
 def _by_forces(rule: NodePerturbation, substrate: Substrate, x: PyTree, y: PyTree, key: PRNGKeyArray) -> Estimate:
     free, output, keys = free_phase(substrate, x, key)
-    check_state(free.state, "NodePerturbation")
+    check_state("NodePerturbation", substrate, free.state)
     y = fit_target(y, output, rule.cost, name="y", batched=True)
     flat = jax.vmap(lambda state: ravel_pytree(state)[0])(free.state)
     unravel = ravel_pytree(jax.tree.map(lambda leaf: leaf[0], free.state))[1]
@@ -394,8 +394,3 @@ def _by_forces(rule: NodePerturbation, substrate: Substrate, x: PyTree, y: PyTre
 def _numbered(key: PRNGKeyArray | None, number: Int[Array, ""] | int) -> PRNGKeyArray:
     assert key is not None
     return jax.random.fold_in(key, number)
-
-
-def _check_probes(probes: Any) -> None:
-    if isinstance(probes, bool) or not isinstance(probes, int) or probes < 1:
-        raise ValueError(f"probes: wanted a whole number, at least 1, got {probes!r}")

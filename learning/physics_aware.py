@@ -109,7 +109,7 @@ def _through_twin(
             "discrete; give a continuous model of it"
         )
     modelled, shown, _ = free_phase(twin, x, key)
-    check_state(modelled.state, "PhysicsAware")
+    check_state("PhysicsAware", twin, modelled.state)
     if shown.shape != output.shape:
         raise ValueError(f"twin: wanted a model with outputs of shape {output.shape[1:]}, got {shown.shape[1:]}")
     in_twin, exists = response_gradient(twin, modelled.state, x, slopes, _Along())

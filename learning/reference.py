@@ -5,13 +5,12 @@ from __future__ import annotations
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jax.core import Tracer
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float, PRNGKeyArray, PyTree
 
 from learning.costs import SquaredError
 from learning.examples import free_phase, ready_batch
-from learning.rule import ConvergenceError, Estimate, Estimator, require_usable
+from learning.rule import Estimate, Estimator, require, require_usable
 from substrates.substrate import Cost, Substrate, as_tree, fit_target, is_symmetric, response, split_parameters
 
 
@@ -42,7 +41,7 @@ class ImplicitGradient(Estimator):
     def __call__(self, substrate: Substrate, x: PyTree, y: PyTree, *, key: PRNGKeyArray | None = None) -> Estimate:
         x, y = ready_batch(substrate, x, y, self.cost, key)
         free, output, _ = free_phase(substrate, x, key)
-        check_state(free.state, "ImplicitGradient")
+        check_state("ImplicitGradient", substrate, free.state)
         y = fit_target(y, output, self.cost, name="y", batched=True)
         cost = jnp.mean(jax.vmap(self.cost)(output, y))
         gradient, exists = response_gradient(substrate, free.state, x, y, self.cost)
@@ -98,24 +97,21 @@ def lagrangian_gradient(
 
 def require_response(estimate: Estimate, exists: Bool[Array, ""], name: str) -> Estimate:
     """The same estimate, unless an equilibrium has no response: then ConvergenceError, also from compiled code."""
-    message = (
-        f"{name}: the equilibrium does not move smoothly with the parameters: stationarity(state, x) is "
-        "not zero there, or its Jacobian is singular along the slope of the cost. Relax more tightly, or compare "
-        "with finite differences of the cost"
+    return require(
+        estimate,
+        exists,
+        f"{name}: the equilibrium does not move smoothly with the parameters: stationarity(state, x) is not zero "
+        "there, or its Jacobian is singular along the slope of the cost. Relax more tightly, or compare with finite "
+        "differences of the cost",
     )
-    if isinstance(exists, Tracer):
-        return eqx.error_if(estimate, ~exists, message)
-    if not exists:
-        raise ConvergenceError(message)
-    return estimate
 
 
-def check_state(states: PyTree, name: str) -> None:
-    """Raises TypeError for states that a rule of some name cannot differentiate."""
+def check_state(rule: str, substrate: Substrate, states: PyTree) -> None:
+    """Raises TypeError, in the name of a rule, for states that are not real floating-point numbers, or discrete."""
     leaves = jax.tree.leaves(states)
-    if not all(jnp.issubdtype(leaf.dtype, jnp.floating) for leaf in leaves):
-        kinds = ", ".join(str(leaf.dtype) for leaf in leaves)
+    if substrate.discrete or not all(jnp.issubdtype(leaf.dtype, jnp.floating) for leaf in leaves):
+        kinds = "discrete " * substrate.discrete + ", ".join(str(leaf.dtype) for leaf in leaves)
         raise TypeError(
-            f"{name}: wanted a state of real floating-point numbers, which can be differentiated, "
+            f"{rule}: wanted a state of real floating-point numbers, which can be differentiated, "
             f"got {kinds}; for discrete or complex states compare with finite differences of the cost"
         )

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import abc
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar, TypeVar, cast
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
-from jaxtyping import Array, Float, PRNGKeyArray, PyTree
+from jaxtyping import Array, Bool, Float, PRNGKeyArray, PyTree
 
 from substrates.substrate import FAILURES, Equilibrium, Status, Substrate, as_tree
+
+T = TypeVar("T")
 
 
 def check_positive(name: str, value: Any, advice: str = "") -> None:
@@ -25,6 +27,12 @@ def check_positive(name: str, value: Any, advice: str = "") -> None:
         raise TypeError(f"{name}: wanted a positive number, got {value!r}{advice}")
     if not 0 < value < float("inf"):
         raise ValueError(f"{name}: wanted a positive number, got {value}{advice}")
+
+
+def check_count(name: str, value: Any, least: int = 1, advice: str = "") -> None:
+    """Raises ValueError for what is no whole number of at least so many."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise ValueError(f"{name}: wanted a whole number, at least {least}{advice}, got {value}")
 
 
 def check_seed(seed: Any) -> None:
@@ -144,6 +152,15 @@ def require_usable(estimate: Estimate, substrate: Substrate, advice: str = _ADVI
     if bad > 0:
         raise ConvergenceError(f"{describe_failure(estimate, advice)} {substrate.undecided()}".strip())
     return estimate
+
+
+def require(value: T, holds: Bool[Array, ""], message: str) -> T:
+    """The same value where something holds, else ConvergenceError, also from compiled code."""
+    if isinstance(holds, Tracer):
+        return eqx.error_if(value, ~holds, message)
+    if not holds:
+        raise ConvergenceError(message)
+    return value
 
 
 def describe_failure(estimate: Estimate, advice: str = _ADVICE) -> str:

@@ -8,7 +8,7 @@ from substrates._versions import check_versions
 
 if TYPE_CHECKING:  # the same names for those who read without running
     from substrates.classical.elastic import ElasticNetwork
-    from substrates.classical.hopfield import HopfieldNetwork
+    from substrates.classical.hopfield import HopfieldNetwork, SmoothHopfieldNetwork
     from substrates.classical.ising import IsingModel
     from substrates.classical.oscillator import OscillatorNetwork
     from substrates.classical.predictive_coding import PredictiveCodingNetwork
@@ -29,7 +29,7 @@ if TYPE_CHECKING:  # the same names for those who read without running
 
 _HOMES = {
     "substrates.classical.elastic": "ElasticNetwork",
-    "substrates.classical.hopfield": "HopfieldNetwork",
+    "substrates.classical.hopfield": "HopfieldNetwork SmoothHopfieldNetwork",
     "substrates.classical.ising": "IsingModel",
     "substrates.classical.oscillator": "OscillatorNetwork",
     "substrates.classical.predictive_coding": "PredictiveCodingNetwork",

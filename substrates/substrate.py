@@ -118,6 +118,9 @@ class Substrate(eqx.Module):
     pins: ClassVar[bool] = True
     """Whether outputs can be held at a `Pin`. Those of an ensemble, which are means, cannot."""
 
+    distribution: ClassVar[bool] = False
+    """Whether a state is the whole distribution over configurations at a temperature, whose `covariance` is known."""
+
     training_precision: ClassVar[int] = 32
     """The bits of a number with which the command trains this system where nothing else is asked for."""
 
@@ -393,6 +396,22 @@ class Substrate(eqx.Module):
             if isinstance(nudges, Nudge):
                 total = jax.tree.map(lambda t, g, s=sign: t + s * g, total, self._nudge_gradient(states, xs, nudges))
         return total
+
+    def covariance(self, states: PyTree, xs: PyTree, nudges: Nudge) -> tuple[Float[Array, ""], Self]:
+        """<beta C> and Cov(beta C, dE/dtheta) over the configurations of each state, both averaged over a batch.
+
+        Only systems whose state is a `distribution` have them; others raise TypeError.
+
+        Args:
+            states, xs: trees with a leading batch axis.
+            nudges: whose targets are batched; beta C of a configuration is that of what it shows.
+
+        Returns a number, and a tree like the substrate, None where there is nothing to train.
+        """
+        raise TypeError(
+            f"covariance: wanted a system whose state is a distribution, got {type(self).__name__}, whose state is one "
+            "configuration or a sample; relax it several times, each time with another key"
+        )
 
     def constrained(self) -> Self:
         """The nearest substrate whose parameters are physical (conductances at or above their floor, ...)."""

@@ -12,16 +12,22 @@ from where_raised import refusal
 
 from learning import (
     Averaged,
+    BackpropThroughTime,
+    ContrastiveLearning,
+    CoupledLearning,
     CrossEntropy,
     EquilibriumPropagation,
     FeedbackAlignment,
     FluctuationResponse,
+    HolomorphicEP,
     ImplicitGradient,
     KnobDescent,
     Mismatch,
     NodePerturbation,
+    OscillatingEP,
     PhysicsAware,
     RandomWeights,
+    RecurrentBackprop,
     SimultaneousPerturbation,
     SquaredError,
     calibrate,
@@ -118,10 +124,16 @@ RULES = {
     "averaged": Averaged(EquilibriumPropagation(0.1), 2),
     "fluctuations": FluctuationResponse(1.0, samples=2),
     "implicit": ImplicitGradient(),
+    "contrastive": ContrastiveLearning(),
+    "coupled": CoupledLearning(0.1),
+    "holomorphic": HolomorphicEP(0.1, 3),
+    "oscillating": OscillatingEP(0.1, 3),
     "order zero": SimultaneousPerturbation(0.1),
     "nodes": NodePerturbation(0.1),
     "twin": PhysicsAware(Mismatch(0.1)),
     "feedback": FeedbackAlignment(),
+    "recurrent": RecurrentBackprop(2, 0.1, strict=False),
+    "through time": BackpropThroughTime(2, 0.1),
 }
 
 
@@ -163,6 +175,11 @@ def test_rules_and_checks_refuse_strange_batches(strange):
         assert refusal(lambda: NodePerturbation(given))
         assert refusal(lambda: Mismatch(given))
         assert refusal(lambda: KnobDescent(SimultaneousPerturbation(0.1), given))
+        assert refusal(lambda: RecurrentBackprop(2, given))
+        assert refusal(lambda: BackpropThroughTime(2, given))
+        assert refusal(lambda: CoupledLearning(given))
+        assert refusal(lambda: HolomorphicEP(given))
+        assert refusal(lambda: OscillatingEP(given))
     assert refusal(lambda: KnobDescent(given, 0.1))
     assert refusal(lambda: RandomWeights(given))
     if not callable(given):

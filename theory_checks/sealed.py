@@ -39,7 +39,9 @@ class SealedState(eqx.Module):
 
 OPEN = (
     "constrained",
+    "covariance",
     "discrete",
+    "distribution",
     "holomorphic",
     "input_size",
     "nearest_physical",
@@ -50,7 +52,7 @@ OPEN = (
     "x_shape",
 )
 """What a rule may use besides start, relax, read, measure and contrast: how parameters stay physical, how they settle
-with the states, what the system can do, and how it is best trained."""
+with the states, how observables fluctuate, what the system can do, and how it is best trained."""
 
 
 class SealedSubstrate(Substrate):

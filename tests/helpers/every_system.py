@@ -23,6 +23,7 @@ from substrates import (
     PredictiveCodingNetwork,
     QuantumOscillatorNetwork,
     ResistorNetwork,
+    SmoothHopfieldNetwork,
     TransverseFieldIsing,
 )
 
@@ -57,6 +58,7 @@ SYSTEMS = {
     "sampled spins": lambda: spins().sampled(2.0),
     "oscillators": lambda: OscillatorNetwork.for_task(3, 2, sizes=(4,), key=KEY),
     "continuous Hopfield": lambda: HopfieldNetwork.for_task(3, 2, sizes=(4,), key=KEY),
+    "smooth Hopfield": lambda: SmoothHopfieldNetwork.for_task(3, 2, sizes=(4,), key=KEY),
     "predictive coding": lambda: PredictiveCodingNetwork.for_task(3, 2, sizes=(4,), key=KEY),
     "quantum spins": lambda: quantum_spins(4),
     "excited quantum spins": lambda: quantum_spins(4, level=1),

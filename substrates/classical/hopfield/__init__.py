@@ -1,5 +1,6 @@
 """Hopfield networks of layers, dense and convolutional."""
 
 from substrates.classical.hopfield.network import HopfieldNetwork
+from substrates.classical.hopfield.smooth import SmoothHopfieldNetwork
 
-__all__ = ["HopfieldNetwork"]
+__all__ = ["HopfieldNetwork", "SmoothHopfieldNetwork"]

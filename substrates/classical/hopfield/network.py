@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
-from substrates import arguments
+from substrates.classical.hopfield.base import CoupledLayers
 from substrates.classical.hopfield.block_descent import BlockDescent
 from substrates.classical.hopfield.build import convolutional_fields, layered_fields, memory_fields
 from substrates.classical.hopfield.joint import relax_with_couplings
@@ -20,14 +18,14 @@ from substrates.classical.hopfield.pictures import draw_layers
 from substrates.nudge import Nudge
 from substrates.solvers.joint import Control, JointEquilibrium, SpringControl
 from substrates.substrate import Solver, Substrate
-from substrates.wiring import Convolution, Dense, Pooling, Strength, added, chain_of_groups
-from substrates.wiring.layers import as_group, feed, hidden_between
+from substrates.wiring import Convolution, Dense, Pooling, Strength, added
+from substrates.wiring.layers import feed, hidden_between
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
-class HopfieldNetwork(Substrate):
+class HopfieldNetwork(CoupledLayers):
     """A deep Hopfield network: layers of units that settle together, joined by dense couplings or convolutions.
 
         E = 1/2 sum_k |s_k|^2 - sum_k <s_k, P(w_k * s_(k-1))> - sum_k <b_k, s_k>,     s_0 = x,
@@ -63,10 +61,6 @@ class HopfieldNetwork(Substrate):
 
     holomorphic: ClassVar[bool] = False
 
-    coupling: tuple[Dense | Convolution, ...]
-    bias: tuple[Float[Array, "units"], ...]
-    input_shape: tuple[int, ...] = eqx.field(static=True)
-
     solver: ClassVar[Solver] = BlockDescent()
 
     # the contract
@@ -76,14 +70,6 @@ class HopfieldNetwork(Substrate):
         for k, (before, s) in enumerate(zip((self.clamped(x), *state[:-1]), state, strict=True)):
             total += jnp.sum(0.5 * s**2 - added(self.bias[k], feed(self.coupling[k], before)) * s)
         return total
-
-    @property
-    def input_size(self) -> int:
-        return int(np.prod(self.input_shape))
-
-    @property
-    def x_shape(self) -> tuple[int, ...]:
-        return self.input_shape
 
     def initial_state(self, x: Float[Array, "..."]) -> State:
         """One feed-forward pass, without what the layers send back.
@@ -145,10 +131,6 @@ class HopfieldNetwork(Substrate):
 
     # the physics
 
-    def clamped(self, x: Float[Array, "..."]) -> Float[Array, "..."]:
-        """The input as the first coupling sees it, in the shape `input_shape`."""
-        return as_group(x, self.input_shape, self.bias[0].dtype)
-
     def ties(self, state: State, x: Float[Array, "..."]) -> Int[Array, ""]:
         """How many windows of max pooling are on a kink: their largest entry is shared, and somebody listens to it."""
         count = jnp.zeros((), jnp.int32)
@@ -178,25 +160,6 @@ class HopfieldNetwork(Substrate):
         return draw_layers(self.shapes, values, weights, ax)
 
     # its parts
-
-    def __check_init__(self):
-        if not self.coupling or not isinstance(self.coupling[-1], Dense):
-            raise ValueError("coupling: wanted at least one coupling, and a Dense one to the outputs at the end")
-        arguments.refuse_complex("coupling", *(block.weight for block in self.coupling))
-        arguments.refuse_complex("bias", *self.bias)
-        if len(self.bias) != len(self.coupling):
-            raise ValueError(
-                f"bias: wanted one vector for each of the {len(self.coupling)} layers after the input, "
-                f"got {len(self.bias)}"
-            )
-        for k, (bias, shape) in enumerate(zip(self.bias, self.shapes[1:], strict=True)):
-            if jnp.shape(bias) != shape[-1:]:
-                raise ValueError(f"bias[{k}]: wanted shape {shape[-1:]}, got {jnp.shape(bias)}")
-
-    @property
-    def shapes(self) -> tuple[tuple[int, ...], ...]:
-        """The shapes of the input and of the layers after it."""
-        return chain_of_groups(self.coupling, self.input_shape)
 
     @property
     def contrast_points(self) -> int:  # type: ignore[override]

@@ -14,9 +14,9 @@ from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from substrates.classical.ising.enumeration import check_size, configurations
 from substrates.classical.ising.spins import Spins
-from substrates.nudge import Nudge, Pin
+from substrates.nudge import Nudge, Pin, batch_axes
 from substrates.solvers.solver import Equilibrium, Solver, everywhere, judge, tolerance
-from substrates.substrate import Substrate, fixed, parameter_dtype
+from substrates.substrate import Substrate, fixed, parameter_dtype, split_parameters
 
 MOST_SPINS = 20
 _AT_ONCE = 4096
@@ -75,9 +75,15 @@ class BoltzmannEnsemble(ThermalEnsemble):
 
         d<C>/dtheta = d/dbeta <dE/dtheta>_beta = -(1/T) Cov(C, dE/dtheta).
 
-    Source: Scellier and Bengio 2017, arXiv 1602.05179, the stochastic version of the theorem.
+    At any finite beta <dE/dtheta>_beta - <dE/dtheta>_0 is the gradient of A(beta) - A(0), where A(beta) is the least
+    F[p], and beta times `EquilibriumPropagation(beta, "positive")`. `FluctuationResponse` gives the covariance. Both
+    are about <C>; `ImplicitGradient` is the gradient of the cost of the mean output.
+
+    Source: Scellier and Bengio 2017, arXiv 1602.05179, the stochastic version of the theorem; arXiv 2511.22024 (2025),
+    for finite beta.
     """
 
+    distribution: ClassVar[bool] = True
     solver: ClassVar[Any] = BoltzmannWeights()
 
     def configurations(self) -> Float[Array, "configurations free"]:
@@ -105,6 +111,19 @@ class BoltzmannEnsemble(ThermalEnsemble):
     def read(self, state: Float[Array, "configurations"], x: PyTree) -> Float[Array, "outputs"]:
         shown = self._of_each(lambda s: self.model.read(s, x), x)
         return jax.nn.softmax(state) @ shown
+
+    def covariance(self, states: PyTree, xs: PyTree, nudges: Nudge) -> tuple[Float[Array, ""], Self]:
+        def spread(state: Array, x: PyTree, nudge: Nudge) -> tuple[Array, Array]:
+            p = jax.nn.softmax(state)
+            costs = self._of_each(lambda s: nudge.energy(self.model.read(s, x)), x)
+            mean = p @ costs
+            return mean, p * (costs - mean)
+
+        means, weights = jax.vmap(spread, in_axes=(0, 0, batch_axes(nudges)))(states, xs, nudges)
+        parameters, rest = split_parameters(self)
+        weighted = lambda parameters, weight, x: weight @ eqx.combine(parameters, rest).levels(x)
+        mean_weighted = lambda parameters: jnp.mean(jax.vmap(lambda w, x: weighted(parameters, w, x))(weights, xs))
+        return jnp.mean(means), jax.grad(mean_weighted)(parameters)
 
     def force_scale(self, state: PyTree, x: PyTree) -> PyTree:
         """The temperature and the spread of the levels."""

@@ -11,7 +11,7 @@ from jaxtyping import Array, Bool, Float, PRNGKeyArray, PyTree
 from learning.costs import SquaredError
 from learning.examples import free_phase, ready_batch
 from learning.rule import Estimate, Estimator, require, require_usable
-from substrates.substrate import Cost, Substrate, as_tree, fit_target, is_symmetric, response, split_parameters
+from substrates.substrate import Cost, Substrate, as_tree, fit_target, response, split_parameters
 
 
 class ImplicitGradient(Estimator):
@@ -66,7 +66,7 @@ def response_gradient(
         flat, unravel = ravel_pytree(state)
         root = lambda s: ravel_pytree(substrate.stationarity(unravel(s), x))[0]
         slope = jax.grad(lambda s: cost(substrate.read(unravel(s), x), y))(flat)
-        answer = response(root, flat, is_symmetric(substrate, x))
+        answer = response(root, flat, substrate.reciprocal(x))
         found, solved = answer.transposed(slope) if transpose else answer.solve(slope)
         return found, solved & (substrate.residual(state, x) <= float(jnp.finfo(flat.dtype).eps) ** 0.5)
 

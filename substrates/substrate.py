@@ -43,7 +43,7 @@ from substrates.parameters import (
 from substrates.room import make_room
 from substrates.solvers.batching import relax_batch, relax_phases, same_batch
 from substrates.solvers.generic import DescendThenPolish
-from substrates.solvers.implicit import equilibrium, is_symmetric, response
+from substrates.solvers.implicit import equilibrium, response
 from substrates.solvers.joint import Control, JointEquilibrium, relax_alternately
 from substrates.solvers.meeting import meeting_forces, or_largest, products, row_sizes, shown
 from substrates.solvers.solver import (
@@ -75,7 +75,6 @@ __all__ = [
     "check_key",
     "fit_target",
     "fixed",
-    "is_symmetric",
     "make_room",
     "match_paths",
     "parameter_dtype",
@@ -184,6 +183,12 @@ class Substrate(eqx.Module):
     def derives(self, *names: str) -> bool:
         """Whether the class leaves all these methods to the contract."""
         return all(getattr(type(self), name) is getattr(Substrate, name) for name in names)
+
+    def reciprocal(self, x: PyTree) -> bool:
+        """Whether the derivative of `stationarity` in the state is known to be symmetric at every state: that of an
+        energy, without bounds.
+        """
+        return self.conservative and self.derives("stationarity") and self.bounds(x) is None
 
     def total_energy(self, state: PyTree, x: PyTree, nudge: Nudge | Pin | None = None) -> Inexact[Array, ""]:
         """The total energy F = E + beta C; a pin adds nothing."""

@@ -68,11 +68,6 @@ def response(root: Field, state: Inexact[Array, " n"], symmetric: bool) -> Respo
     return Response(_looked_at(krylov(forward), forward), _looked_at(krylov(backward), backward))
 
 
-def is_symmetric(system: System, x: PyTree) -> bool:
-    """Whether the Jacobian of the stationarity is that of an energy."""
-    return system.conservative and system.derives("stationarity") and system.bounds(x) is None
-
-
 def _looked_at(solved: Callable[[Array], Array], action: Callable[[Array], Array]) -> Callable[[Array], Solution]:
     def look(right: Array) -> Solution:
         found = solved(right)
@@ -144,7 +139,7 @@ def _(primals: Any, tangents: Any) -> tuple[Equilibrium, Any]:
     given = (system, x, nudge)
     balance = lambda given, state: ravel_pytree(given[0].stationarity(unravel(state), *given[1:]))[0]
     pushed = eqx.filter_jvp(lambda *given: balance(given, state), given, tuple(changes))[1]
-    symmetric = is_symmetric(system, x)
+    symmetric = system.reciprocal(x)
     # JAX stumbles over right-hand sides that do not change at all: these change by zero where the state does
     one = 1 + 0 * jnp.sum(state)
     free = lambda state: ravel_pytree(system.stationarity(unravel(state), x))[0]

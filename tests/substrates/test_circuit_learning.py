@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from circuits import EDGES, circuit, inputs
 
-from learning import CrossEntropy, EquilibriumPropagation, SquaredError
+from learning import CrossEntropy, EquilibriumPropagation, ImplicitGradient, SquaredError
+from substrates import ResistorNetwork
 from substrates.substrate import relax_batch
 
 BATCH = 3
@@ -94,3 +95,22 @@ def test_a_one_way_amplifier_gets_the_vector_field_rule():
     np.testing.assert_allclose(net.contrast(plus, minus, xs).conductance, jax.grad(work)(net.conductance), rtol=1e-10)
     with pytest.raises(TypeError, match="no energy"):
         net.measure(plus, xs)
+
+
+def test_the_exact_gradient_of_a_long_ladder_needs_no_matrix():
+    """700 nodes, which leak to ground: too many to factorise, and ill-conditioned."""
+    n = 700
+    edges = [(k, k + 1) for k in range(n - 1)] + [(k, n) for k in range(1, n - 1)]
+    conductance = np.repeat([1.0, 1e-4], [n - 1, n - 2])
+    net = ResistorNetwork.from_edges(edges, n=n + 1, inputs=[0, n], outputs=[n - 1], conductance=conductance)
+    found = ImplicitGradient()(net, jnp.array([[1.0, 0.0]]), jnp.array([[0.5]]))
+    laplacian = np.zeros((n + 1, n + 1))
+    for (a, b), g in zip(edges, conductance, strict=True):
+        laplacian[np.ix_([a, b], [a, b])] += g * np.array([[1, -1], [-1, 1]])
+    inner = laplacian[1:n, 1:n]
+    driven, pushed = (np.zeros(n + 1) for _ in range(2))
+    driven[0], driven[1:n] = 1, np.linalg.solve(inner, -laplacian[1:n, 0])
+    pushed[1:n] = np.linalg.solve(inner, np.eye(n - 1)[-1])
+    drop = lambda v: np.array([v[a] - v[b] for a, b in edges])
+    wanted = -(driven[n - 1] - 0.5) * drop(driven) * drop(pushed)
+    np.testing.assert_allclose(found.gradient.conductance, wanted, atol=1e-9 * np.abs(wanted).max())

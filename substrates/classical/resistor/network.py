@@ -164,6 +164,10 @@ class ResistorNetwork(ResistorCircuit):
         upper = infinite.at[topology.maps.bounded].min(jnp.where(slope > 0, limit, jnp.inf), **at)
         return lower, upper
 
+    def reciprocal(self, x: Float[Array, "inputs"]) -> bool:
+        """Without ideal diodes, and without controlled sources, which make a circuit without an energy."""
+        return self.conservative and not self.topology.bounded
+
     def stationarity(self, state: State, x: Float[Array, "inputs"], nudge: Nudge | Pin | None = None) -> Any:
         """Kirchhoff's current law and the law of the ideal diodes, all in amperes.
 

@@ -11,6 +11,7 @@ if TYPE_CHECKING:  # the same names for those who read without running
     from learning.contrastive import EquilibriumPropagation
     from learning.costs import CrossEntropy, NegativeLogLikelihood, PhaseCost, PositionError, SquaredError
     from learning.coupled import ContrastiveLearning, CoupledLearning
+    from learning.coupled_knobs import CoupledKnobs
     from learning.data import Data, load_data
     from learning.evaluation import Evaluation, evaluate
     from learning.feedback_alignment import FeedbackAlignment, RandomWeights
@@ -38,6 +39,7 @@ _HOMES = {
     "learning.contrastive": "EquilibriumPropagation",
     "learning.costs": "CrossEntropy NegativeLogLikelihood PhaseCost PositionError SquaredError",
     "learning.coupled": "ContrastiveLearning CoupledLearning",
+    "learning.coupled_knobs": "CoupledKnobs",
     "learning.data": "Data load_data",
     "learning.evaluation": "Evaluation evaluate",
     "learning.feedback_alignment": "FeedbackAlignment RandomWeights",

@@ -21,8 +21,8 @@ from substrates.substrate import (
     Substrate,
     as_tree,
     fit_target,
+    reads_parameters,
     relax_batch,
-    split_parameters,
     takes_own_targets,
 )
 
@@ -140,16 +140,9 @@ def _contrast_of_held(
 
 def _refuse_trained_reading(substrate: Substrate, x: PyTree) -> None:
     """Raises NudgeRefusedError for outputs that depend on parameters at a given state."""
-    parameters, rest = split_parameters(substrate)
     example = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(jnp.shape(leaf)[1:], jnp.result_type(leaf)), x)
     state = eqx.filter_eval_shape(lambda x: substrate.start(x), example)
-    read = lambda parameters, state, x: eqx.combine(parameters, rest).read(state, x)
-    traced = jax.make_jaxpr(read)(parameters, state, example).jaxpr
-    needed = {id(variable) for variable in traced.outvars}
-    for equation in reversed(traced.eqns):
-        if any(id(variable) in needed for variable in equation.outvars):
-            needed |= {id(variable) for variable in equation.invars}
-    if any(id(variable) in needed for variable in traced.invars[: len(jax.tree.leaves(parameters))]):
+    if reads_parameters(substrate, state, example):
         raise NudgeRefusedError(
             f"substrate: wanted outputs that are variables of the system, got {type(substrate).__name__}, which reads "
             "them through trainable parameters: held outputs teach these nothing; use EquilibriumPropagation"

@@ -10,13 +10,14 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, PRNGKeyArray
 
+from learning.bench import by_copies, settle
 from learning.costs import mean_cost
 from learning.examples import prepare
 from learning.homeostat import FixedKnobs
 from learning.perturbation import Differences, OrderZero
-from learning.rule import ConvergenceError, Moved, Mover, check_positive
+from learning.rule import Moved, Mover, check_positive
 from substrates.laboratory.system import PhysicalSystem, checked_reading
-from substrates.substrate import Cost, Status, at_rest
+from substrates.substrate import Cost
 
 Array = np.ndarray
 
@@ -88,11 +89,7 @@ class KnobDescent(Mover):
         """
         self.rule.require_key(key)
         xs, ys = prepare(system, (x, y), "x, y")[:2]
-        copies, knobs = system.spec.copies, system.spec.knobs
-        if copies is not None:
-            if len(xs) % copies:
-                raise ValueError(f"x: wanted a multiple of the {copies} copies of the system, got {len(xs)} examples")
-            xs = xs.reshape(-1, copies, xs.shape[-1])
+        xs, knobs = by_copies(system.spec, xs), system.spec.knobs
         u = kept = np.array(checked_reading(system.spec, system.read()).knobs, float)
         inside = lambda u: np.clip(u, knobs.lower, knobs.upper)
         try:
@@ -112,7 +109,7 @@ class KnobDescent(Mover):
         finally:
             system.set_knobs(kept)
             system.clamp(None)
-        unsettled += self._settle(system)
+        unsettled += settle(system, self.strict, "give it more time")
         return Moved(system, mean_cost(self.cost, outputs, ys), outputs, unconverged=unsettled)
 
     def _show(
@@ -125,18 +122,7 @@ class KnobDescent(Mover):
         shown, unsettled = [], 0
         for x in xs:
             system.clamp(x)
-            unsettled += self._settle(system)
+            unsettled += settle(system, self.strict, "give it more time")
             shown.append(checked_reading(system.spec, system.read()))
         outputs = np.concatenate([reading.outputs.reshape(-1, system.spec.outputs.size) for reading in shown])
         return outputs, shown[-1].knobs, unsettled
-
-    def _settle(self, system: PhysicalSystem) -> int:
-        """1 where the system does not come to rest, 0 where it does."""
-        status = system.settle()
-        if at_rest(status):
-            return 0
-        if self.strict:
-            raise ConvergenceError(
-                f"the system did not settle ({Status[status]}): give it more time, or count it with strict=False"
-            )
-        return 1

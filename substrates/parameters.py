@@ -86,3 +86,16 @@ def as_complex(tree: T) -> T:
         return jax.lax.complex(leaf, jnp.zeros_like(leaf))
 
     return jax.tree.map(widen, tree)
+
+
+def reads_parameters(system: Any, state: PyTree, x: PyTree) -> bool:
+    """Whether what the system shows depends on trainable parameters at a given state, of which only shapes are used."""
+    parameters, rest = split_parameters(system)
+    read = lambda parameters, state, x: eqx.combine(parameters, rest).read(state, x)
+    shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(jnp.shape(leaf), jnp.result_type(leaf)), (state, x))
+    traced = jax.make_jaxpr(read)(parameters, *shapes).jaxpr
+    needed = {id(variable) for variable in traced.outvars}
+    for equation in reversed(traced.eqns):
+        if any(id(variable) in needed for variable in equation.outvars):
+            needed |= {id(variable) for variable in equation.invars}
+    return any(id(variable) in needed for variable in traced.invars[: len(jax.tree.leaves(parameters))])

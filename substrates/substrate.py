@@ -38,6 +38,7 @@ from substrates.parameters import (
     fixed,
     match_paths,
     parameter_dtype,
+    reads_parameters,
     split_parameters,
 )
 from substrates.room import make_room
@@ -78,6 +79,7 @@ __all__ = [
     "make_room",
     "match_paths",
     "parameter_dtype",
+    "reads_parameters",
     "ready_inputs",
     "relax_batch",
     "relax_phases",
@@ -330,7 +332,7 @@ class Substrate(eqx.Module):
         control: Control,
         knobs: Self,
         xs: PyTree,
-        nudges: Nudge | None = None,
+        nudges: Nudge | Pin | None = None,
         starts: PyTree | None = None,
         keys: PRNGKeyArray | None = None,
         *,
@@ -344,7 +346,7 @@ class Substrate(eqx.Module):
             control: U/epsilon.
             knobs: u, a tree like the substrate (None where there is nothing to train).
             xs, starts, keys: with a leading batch axis; all copies share the parameters.
-            nudges: a `Nudge` whose targets are batched, or None.
+            nudges: a `Nudge` or a `Pin` whose targets are batched, or None.
             max_rounds: how often the states may settle before it is given up.
 
         Starts from the parameters at hand. Override it where states and parameters can be settled in one go.

@@ -19,15 +19,24 @@ from substrates.laboratory.system import (
     Reading,
     Spec,
     Terminals,
+    checked_hold,
     checked_input,
     checked_knobs,
     checked_nudge,
     inside,
+    refuse_nudge_of_held,
 )
-from substrates.nudge import Cost, Nudge, SquaredError, as_tree
+from substrates.nudge import Cost, Nudge, NudgeRefusedError, Pin, SquaredError, as_tree
 from substrates.solvers.joint import Control, SpringControl, joint_status, rest_threshold
 from substrates.solvers.solver import Status
-from substrates.substrate import Substrate, match_paths, parameter_dtype, relax_batch, split_parameters
+from substrates.substrate import (
+    Substrate,
+    match_paths,
+    parameter_dtype,
+    reads_parameters,
+    relax_batch,
+    split_parameters,
+)
 
 Array = np.ndarray
 
@@ -77,7 +86,7 @@ class Apparatus(eqx.Module):
 
     @eqx.filter_jit
     def hold(
-        self, parameters: PyTree, xs: Any, nudge: Nudge | None, starts: PyTree, keys: PRNGKeyArray | None
+        self, parameters: PyTree, xs: Any, nudge: Nudge | Pin | None, starts: PyTree, keys: PRNGKeyArray | None
     ) -> tuple[PyTree, PyTree, Status]:
         system = self.system(parameters)
         found = relax_batch(system, xs, nudge, starts, keys)
@@ -87,7 +96,13 @@ class Apparatus(eqx.Module):
 
     @eqx.filter_jit
     def settle(
-        self, parameters: PyTree, knobs: PyTree, xs: Any, nudge: Nudge | None, starts: PyTree, keys: PRNGKeyArray | None
+        self,
+        parameters: PyTree,
+        knobs: PyTree,
+        xs: Any,
+        nudge: Nudge | Pin | None,
+        starts: PyTree,
+        keys: PRNGKeyArray | None,
     ) -> tuple[PyTree, PyTree, Status]:
         relax = self.system(parameters).relax_jointly
         found = relax(self.control, knobs, xs, nudge, starts, keys, max_rounds=self.max_rounds)
@@ -173,6 +188,7 @@ class Plant:
         self._x = checked_input(self.spec, None).reshape(-1, self.spec.inputs.size).astype(self._dtype)
         self._target: Any = None
         self._beta = 0.0
+        self._held: Any = None
         self._states: PyTree = None
         self.status = Status.converged
 
@@ -189,7 +205,9 @@ class Plant:
         self._examples += 1
 
     def nudge(self, target: Float[Array, "*copies outputs"] | None, beta: float) -> None:
-        target, self._beta = checked_nudge(self.spec, target, beta)
+        target, beta = checked_nudge(self.spec, target, beta)
+        refuse_nudge_of_held(self._held, beta)
+        self._beta = beta
         self._target = target.reshape(-1, self.spec.outputs.size).astype(self._dtype)
 
     def settle(self) -> Status:
@@ -217,6 +235,23 @@ class Plant:
         self._knobs = _Vector(knobs)
         return self.status
 
+    def hold_outputs(self, target: Float[Array, "*copies outputs"] | None) -> None:
+        """Holds the outputs, by a `Pin` on each copy; None releases them.
+
+        Raises:
+            ValueError: for a target that does not fit, and while a nudge acts.
+            NudgeRefusedError: for a substrate whose outputs cannot be held, or are read through its parameters.
+        """
+        held = checked_hold(self.spec, target, self._beta)
+        if held is not None and not (self.substrate.pins and self.substrate.solver.pins):
+            raise NudgeRefusedError(f"target: outputs of {self._substrate_type.__name__} cannot be held, only nudged")
+        if held is not None and reads_parameters(self.substrate, self.substrate.initial_state(self._x[0]), self._x[0]):
+            raise NudgeRefusedError(
+                f"target: {self._substrate_type.__name__} reads its outputs through parameters, which would settle "
+                "with outputs that are held; nudge them"
+            )
+        self._held = None if held is None else held.reshape(-1, self.spec.outputs.size).astype(self._dtype)
+
     def simulation(self) -> tuple[Apparatus, PyTree, int]:
         """(what it does as pure functions, its parameters, how many inputs it has met)."""
         return self._apparatus, self._parameters.tree, self._examples
@@ -225,6 +260,7 @@ class Plant:
         """Goes on from where compiled steps came to; None leaves it where it is."""
         if place is not None:
             parameters, knobs, self._states, self._x, self._target, self._beta = place
+            self._held = None
             self._parameters, self._knobs = _Vector(parameters), _Vector(knobs)
         self.status, self._examples = status, met
 
@@ -256,7 +292,7 @@ class Plant:
     def _conditions(self) -> tuple[Any, ...]:
         """(inputs, nudge, start, keys) of a relaxation."""
         beta = None if self._beta == 0 else np.asarray(self._beta, self._dtype)
-        nudge = self._apparatus.nudge(self._target, beta)
+        nudge = self._apparatus.nudge(self._target, beta) if self._held is None else Pin(self._held)
         return self._x, nudge, self._states, self._apparatus.keys(self._examples, self._x.shape[0])
 
     def _vector(self, values: Array) -> _Vector:

@@ -20,9 +20,11 @@ from substrates.laboratory.system import (
     Reading,
     Spec,
     Terminals,
+    checked_hold,
     checked_input,
     checked_knobs,
     checked_nudge,
+    refuse_nudge_of_held,
 )
 from substrates.solvers.solver import Status
 from substrates.spice.deck import node_number
@@ -32,6 +34,9 @@ from substrates.spice.ngspice import LINES_OF_A_LIFE, SpiceEndedError, SpiceProc
 from substrates.spice.stability import Stability
 
 Array = np.ndarray
+
+_GRIP = 1e9
+"""Outputs are held by conductances so many times the largest that is trained."""
 
 _VOLTAGE = re.compile(r"^([nk]\d+) = (\S+)$", re.MULTILINE)
 _MEASURE = ["op", "print all", "destroy all"]
@@ -121,6 +126,7 @@ class SpiceCircuit:
         )
         self._knobs = np.clip([1 / resistor.value for resistor in roles.trainable], lower, upper)
         self._x, (self._target, self._beta) = checked_input(self.spec, None), checked_nudge(self.spec, None, 0.0)
+        self._held: Array | None = None
         self._live = LiveDeck(roles, self.epsilon, self._floor)
         self._stability = Stability(roles)
         self._ends = np.array([[node_number(name) for name in resistor.nodes] for resistor in roles.trainable])
@@ -170,7 +176,9 @@ class SpiceCircuit:
 
     def nudge(self, target: Float[Array, "outputs"] | None, beta: float) -> None:
         with self._alone("nudge"):
-            self._target, self._beta = checked_nudge(self.spec, target, beta)
+            target, beta = checked_nudge(self.spec, target, beta)
+            refuse_nudge_of_held(self._held, beta)
+            self._target, self._beta = target, beta
 
     def settle(self) -> Status:
         """Waits for the operating point. Raises LaboratoryError, with everything kept, where ngspice fails twice."""
@@ -190,6 +198,14 @@ class SpiceCircuit:
         with self._alone("read_conjugate"):
             voltages = np.append(self._settled_voltages(), 0.0)
         return (voltages[self._ends[:, 0]] - voltages[self._ends[:, 1]]) ** 2 / 2
+
+    def hold_outputs(self, target: Float[Array, "outputs"] | None) -> None:
+        """Holds the outputs to a part of 1e-9, by conductances far above all others to sources; None releases them.
+
+        Raises ValueError for a target that does not fit, and while a nudge acts.
+        """
+        with self._alone("hold_outputs"):
+            self._held = checked_hold(self.spec, target, self._beta)
 
     @property
     def pid(self) -> int | None:
@@ -253,8 +269,14 @@ class SpiceCircuit:
     def _values(self) -> Float[Array, "settings"]:
         """The settings of the live deck: inputs, knobs, nudge conductances, nudge currents."""
         knobs = self._knobs / self.epsilon if self.epsilon else 1 / self._knobs
-        stiffness = np.full(self.spec.outputs.size, self._beta)
-        return np.concatenate([self._x, knobs, stiffness, self._beta * self._target])
+        stiffness, target = self._pulled()
+        return np.concatenate([self._x, knobs, np.full(target.size, stiffness), stiffness * target])
+
+    def _pulled(self) -> tuple[float, Float[Array, "outputs"]]:
+        """The conductance from every output to a source, and the voltages of these."""
+        if self._held is None:
+            return self._beta, self._target
+        return _GRIP * float(np.max(self._parameters)), self._held
 
     def _measure(self, values: Float[Array, "settings"]) -> str:
         """What a live ngspice with these settings says to an operating-point analysis."""
@@ -280,7 +302,8 @@ class SpiceCircuit:
 
     def _is_minimum(self) -> bool:
         """Whether the circuit stays at its operating point."""
-        if not self.epsilon and self._beta >= 0 and self._stability.certain:
+        stiffness = self._pulled()[0]
+        if not self.epsilon and stiffness >= 0 and self._stability.certain:
             return True
         yields = self.epsilon * np.where(self._parameters > STOP * self._floor, 2 * self.read_conjugate(), 0.0)
-        return self._stability.holds(self._settled_voltages(), self._parameters - yields, self._beta)
+        return self._stability.holds(self._settled_voltages(), self._parameters - yields, stiffness)

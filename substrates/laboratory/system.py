@@ -148,6 +148,17 @@ class ConjugateReadout(Protocol):
 
 
 @runtime_checkable
+class OutputClamp(Protocol):
+    """Capability: outputs can be held at given values, as inputs are."""
+
+    def hold_outputs(self, target: Float[Array, "*copies outputs"] | None) -> None:
+        """Holds the outputs at a target from the next settling on; None releases them. While they are held there is no
+        nudge.
+        """
+        ...
+
+
+@runtime_checkable
 class SelfHolding(Protocol):
     """Capability of simulated systems: they know the knobs that hold their parameters where they are."""
 
@@ -269,6 +280,23 @@ def checked_nudge(
         return np.zeros(shape), 0.0
     advice = "; give one number for each output of each copy (labels one-hot)"
     return _numbers("target", target, shape, spec.outputs.unit, advice), float(beta)
+
+
+def checked_hold(
+    spec: Spec, target: Float[Array, "*copies outputs"] | None, beta: float
+) -> Float[Array, "*copies outputs"] | None:
+    """The target at which outputs are to be held, as float64; refused while a nudge of strength beta acts."""
+    if target is None:
+        return None
+    if beta != 0:
+        raise ValueError(f"target: outputs cannot be held while a nudge of beta {beta:g} acts; remove it first")
+    return checked_nudge(spec, target, 1.0)[0]
+
+
+def refuse_nudge_of_held(held: Array | None, beta: float) -> None:
+    """Raises ValueError for a nudge of outputs that are held."""
+    if held is not None and beta != 0:
+        raise ValueError(f"beta: held outputs cannot be nudged, got {beta:g}; release them by hold_outputs(None)")
 
 
 def checked_reading(spec: Spec, reading: Reading) -> Reading:

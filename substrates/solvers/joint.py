@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
-from substrates.nudge import Nudge, as_tree, batch_axes
+from substrates.nudge import Nudge, Pin, as_tree, batch_axes
 from substrates.parameters import parameter_dtype, split_parameters
 from substrates.solvers.backtracking import backtrack
 from substrates.solvers.batching import relax_batch
@@ -143,7 +143,7 @@ def relax_alternately(
     control: Control,
     knobs: PyTree,
     xs: PyTree,
-    nudges: Nudge | None,
+    nudges: Nudge | Pin | None,
     starts: PyTree,
     keys: PRNGKeyArray | None,
     max_rounds: int,

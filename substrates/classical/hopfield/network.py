@@ -15,7 +15,7 @@ from substrates.classical.hopfield.build import convolutional_fields, layered_fi
 from substrates.classical.hopfield.joint import relax_with_couplings
 from substrates.classical.hopfield.layers import State, meeting_layers
 from substrates.classical.hopfield.pictures import draw_layers
-from substrates.nudge import Nudge
+from substrates.nudge import Nudge, Pin
 from substrates.solvers.joint import Control, JointEquilibrium, SpringControl
 from substrates.substrate import Solver, Substrate
 from substrates.wiring import Convolution, Dense, Pooling, Strength, added
@@ -94,14 +94,15 @@ class HopfieldNetwork(CoupledLayers):
         control: Control,
         knobs: PyTree,
         xs: Float[Array, "batch ..."],
-        nudges: Nudge | None = None,
+        nudges: Nudge | Pin | None = None,
         starts: State | None = None,
         keys: PRNGKeyArray | None = None,
         *,
         max_rounds: int = 1000,
     ) -> JointEquilibrium:
         """`Substrate.relax_jointly`; dense couplings held by springs are eliminated, and a round is one sweep."""
-        if not isinstance(control, SpringControl) or not all(isinstance(c, Dense) for c in self.coupling):
+        dense = all(isinstance(c, Dense) for c in self.coupling)
+        if isinstance(nudges, Pin) or not isinstance(control, SpringControl) or not dense:
             return Substrate.relax_jointly(self, control, knobs, xs, nudges, starts, keys, max_rounds=max_rounds)
         starts = jax.vmap(self.initial_state)(xs) if starts is None else starts
         return relax_with_couplings(self, control, knobs, xs, nudges, starts, max_rounds)

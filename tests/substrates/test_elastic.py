@@ -76,7 +76,6 @@ def test_a_spring_hangs_along_its_load(load):
     np.testing.assert_allclose(found.energy, force**2 / 4 - wanted @ load, atol=1e-12)
 
 
-@pytest.mark.slow
 def test_a_spring_without_a_load_may_turn_and_says_so():
     net = ElasticNetwork.from_edges(
         [(0, 1)], positions=[[0.0, 0.0], [1.0, 0.0]], clamped=[0], inputs=[], outputs=[1], floppy=True
@@ -145,7 +144,6 @@ def test_a_pressed_column_buckles_at_the_critical_compression_to_the_height_of_t
         np.testing.assert_allclose(np.abs(found.state), height, atol=1e-8)
 
 
-@pytest.mark.slow
 def test_a_string_is_as_stiff_sideways_as_it_is_tense():
     net = ElasticNetwork.from_edges(
         [(0, 1), (1, 2)], positions=[[0.0, 0.0], [1.0, 0.0], [2.0, 0.0]], clamped=[0], inputs=[{2: (1.0, 0.0)}],
@@ -273,7 +271,6 @@ def test_forces_and_torques_balance_as_a_whole(seed):
 # invariances
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("dim", [2, 3])
 def test_rigid_motions_carry_the_equilibrium_along(dim):
     draw = np.random.default_rng(dim)

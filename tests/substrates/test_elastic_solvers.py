@@ -81,9 +81,7 @@ def test_scipy_finds_the_same_minimum(name):
     assert np.max(np.abs(function(np.asarray(found.state).ravel())[1])) < 1e-10
 
 
-@pytest.mark.parametrize(
-    "name", ["free", *(pytest.param(name, marks=pytest.mark.slow) for name in ("nudged", "pinned"))]
-)
+@pytest.mark.parametrize("name", ["free", "nudged", "pinned"])
 def test_every_solver_finds_the_same_equilibrium(name):
     nudge = phase(name)
     wanted = relax(NET, X, nudge)
@@ -100,7 +98,6 @@ def test_every_solver_finds_the_same_equilibrium(name):
         np.testing.assert_allclose(NET.read(wanted.state, X), TARGET, atol=1e-9)
 
 
-@pytest.mark.slow
 def test_a_pin_pulls_as_hard_as_the_closed_form_says():
     # two springs in line: pinning the middle node at q leaves the tensions k1 q and k2 (u - q)
     net = ElasticNetwork.from_edges(
@@ -116,7 +113,6 @@ def test_a_pin_pulls_as_hard_as_the_closed_form_says():
     np.testing.assert_allclose(net.read(nudged.state, x), [(3 * 0.4 + 2 * 0.1) / (1 + 3 + 2)], atol=1e-10)
 
 
-@pytest.mark.slow
 def test_a_nudge_that_pushes_harder_than_the_springs_hold_has_no_minimum():
     net = ElasticNetwork.from_edges(
         [(0, 1), (1, 2)], positions=[[0.0, 0.0], [1.0, 0.0], [2.0, 0.0]], clamped=[0, 2, (1, 1)], inputs=[],
@@ -130,7 +126,6 @@ def test_a_nudge_that_pushes_harder_than_the_springs_hold_has_no_minimum():
         assert relax(net, jnp.zeros(0), push(-5.0), None, solver).status == Status.unstable
 
 
-@pytest.mark.slow
 def test_a_saddle_is_left_for_a_minimum_by_sparse_factors_too():
     # a square whose inner node is pressed from all sides: it is a saddle at the centre by symmetry
     corners = [[-1.0, -1.0], [1.0, -1.0], [1.0, 1.0], [-1.0, 1.0], [0.0, 0.0]]

@@ -55,7 +55,7 @@ def cluster_chain(n, weight, **options):
 
 
 @pytest.mark.parametrize("solver", [DENSE, PRODUCTS], ids=["dense", "products"])
-@pytest.mark.parametrize("level", [0, pytest.param(2, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("level", [0, 2])
 def test_complex_operators_have_the_levels_and_means_of_their_matrix(solver, level):
     net, x = magnet(level), jnp.array([0.4])
     found = relax(net, x, None, None, solver)
@@ -77,13 +77,12 @@ def test_phases_do_not_drift():
         assert abs(float(jnp.vdot(net.gauge(x), moved))) < 1e-10
 
 
-@pytest.mark.slow
 def test_complex_systems_keep_the_contract():
     x, y = jnp.array([[0.4], [-0.2]]), jnp.array([[0.5, 0.2], [-0.3, 0.1]])
     check_substrate(magnet(), x, y).raise_if_failed()
 
 
-@pytest.mark.parametrize("level", [0, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("level", [0, 1])
 def test_equilibrium_propagation_has_the_exact_gradient_of_complex_systems(level):
     net, x, y = magnet(level), jnp.array([[0.4]]), np.array([[0.5, 0.2]])
     outputs = [place(Z, 2).full(), place(Y, 0).full()]

@@ -19,7 +19,7 @@ def settled(net, x, nudge, start, count):
     return net.relax(x, nudge, start, key=jax.random.key(0), solver=net.solver.limited(count))
 
 
-@pytest.mark.parametrize("name", [*COUNTED, pytest.param("springs", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("name", [*COUNTED, "springs"])
 def test_a_nudged_phase_is_stopped_after_as_many_steps_as_are_asked_for(name):
     net = SYSTEMS[name]()
     x = 0.3 * jnp.ones(input_size(net))

@@ -287,7 +287,7 @@ def test_a_free_network_settles_where_no_node_meets_its_kink():
 
 @pytest.mark.parametrize(
     "options",
-    [{"pooling": "average", "skips": ((0, 2),)}, pytest.param({"pooling": "soft"}, marks=pytest.mark.slow)],
+    [{"pooling": "average", "skips": ((0, 2),)}, {"pooling": "soft"}],
 )
 def test_convolutional_networks_settle_where_the_generic_solver_does(options):
     net = PredictiveCodingNetwork.convolutional(
@@ -399,7 +399,6 @@ def test_the_published_shapes():
     assert count == sum(9 * a * b + b for a, b in itertools.pairwise(channels)) + 2048 * 10 + 10
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("build", "fan"), [("vgg5", 2), ("vgg10", 3)])
 def test_published_weights_are_uniform_up_to_one_over_the_root_of_the_fan(build, fan):
     constructor = getattr(PredictiveCodingNetwork, build)

@@ -171,7 +171,6 @@ def test_heat_adds_fluctuations_and_never_breaks_the_uncertainty_relation():
     assert np.all(np.diff([float(cold.free_energy(X)), *free_energies]) < 0)
 
 
-@pytest.mark.slow
 def test_hot_oscillators_are_classical():
     wanted = 0.5 * np.linalg.inv(network().stiffness_matrix(X))
     classical = relax(network(hbar=0.0, temperature=0.5), X).state
@@ -188,7 +187,6 @@ def test_hot_oscillators_are_classical():
         {"hbar": 0.0, "temperature": 0.3},
     ],
 )
-@pytest.mark.slow
 def test_the_generic_solver_finds_the_same_state_from_uncoupled_oscillators(options):
     net = network(**options)
     own, generic = relax(net, X), relax(net, X, None, None, DescendThenPolish())
@@ -203,7 +201,7 @@ def energies_of(net, states):
     return jax.vmap(lambda state: net.energy(state, X))(states)
 
 
-@pytest.mark.parametrize("temperature", [0.0, pytest.param(0.4, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("temperature", [0.0, 0.4])
 def test_no_gaussian_state_has_less_energy(temperature):
     """Trial states of the whole family: the energy is a variational bound."""
     net = network(temperature=temperature)
@@ -219,8 +217,8 @@ def test_no_gaussian_state_has_less_energy(temperature):
     "options",
     [
         {"drive": "stiffness", "temperature": 0.4},
-        pytest.param({"drive": "anchor"}, marks=pytest.mark.slow),
-        pytest.param({"hbar": 0.0}, marks=pytest.mark.slow),
+        {"drive": "anchor"},
+        {"hbar": 0.0},
     ],
 )
 def test_measurements_are_hellmann_feynman(options):

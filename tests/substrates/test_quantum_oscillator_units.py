@@ -75,7 +75,6 @@ def test_planck_s_constant_in_si_units(temperature):
     np.testing.assert_allclose(found.energy / tiny, wanted.energy, rtol=1e-9)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("dtype", PRECISIONS)
 def test_a_pin_holds_in_any_unit(dtype):
     target = jnp.array([0.3, -0.2])
@@ -98,7 +97,6 @@ def exact_means(net, x):
         return np.array([float(value) for value in mpmath.lu_solve(stiffness, force)])
 
 
-@pytest.mark.slow
 @settings(max_examples=8)
 @given(st.integers(0, 2**31 - 1))
 @pytest.mark.parametrize("hbar", [0.0, 1.0])
@@ -116,7 +114,6 @@ def test_stiffnesses_over_twelve_decades_settle_right_or_say_what_is_wrong(dtype
         assert found.status in (Status.ill_conditioned, Status.zero_mode)
 
 
-@pytest.mark.slow
 def test_soft_oscillators_beside_stiff_ones_keep_their_means_and_admit_their_spreads():
     soft = lambda hbar: QuantumOscillatorNetwork.from_edges(
         [(0, 1), (1, 2)], 3, inputs=[0], outputs=[2], stiffness=[1.0, 1e-12], onsite_stiffness=[1.0, 1.0, 1e-12],

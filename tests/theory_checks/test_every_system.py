@@ -8,7 +8,15 @@ from every_system import SYSTEMS, input_size
 from learning import SquaredError
 from theory_checks import check_substrate
 
-QUICK = ("resistors of a graph", "spins")
+QUICK = (
+    "resistors of a graph",
+    "spins",
+    "layered spins",
+    "spins at a temperature",
+    "continuous Hopfield",
+    "predictive coding",
+    "excited quantum spins",
+)
 """Those of which the kit is compiled in seconds."""
 
 

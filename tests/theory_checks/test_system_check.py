@@ -47,7 +47,6 @@ def test_a_live_circuit_with_rigid_knobs_cannot_learn():
     assert [law.name for law in report.failures] == ["yielding"]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("copies", [None, 3])
 def test_a_hopfield_network_obeys_every_law(copies):
     net = HopfieldNetwork.layered((4, 8, 3), key=jax.random.key(1))

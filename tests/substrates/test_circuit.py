@@ -18,7 +18,6 @@ from substrates.solvers.solver import Equilibrium
 from substrates.substrate import relax_batch
 
 seeds = st.integers(0, 2**31 - 1)
-LAWS = ("sources", "amplifier", "one-way amplifier", "bounds", "diode loop", "real diodes")
 injection = lambda output, current: -jnp.sum(current * output)  # the energy of constant currents into the outputs
 relax = eqx.filter_jit(lambda net, x, nudge=None, start=None: net.relax(x, nudge, start))
 

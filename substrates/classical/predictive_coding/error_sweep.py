@@ -48,8 +48,7 @@ class ErrorSweep(Solver):
         start: State,
         key: PRNGKeyArray | None,
     ) -> Equilibrium:
-        net = substrate.stacked()
-        found = self._settle(net, x, nudge, substrate.stack(start))
+        found = self._settle(substrate.stacked(), x, nudge, substrate.stack(start))
         return dataclasses.replace(found, state=substrate.unstack(found.state))
 
     def _settle(self, substrate: Predicting, x: Array, nudge: Nudge | Pin | None, start: State) -> Equilibrium:

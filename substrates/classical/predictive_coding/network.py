@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Self, get_args
 
@@ -16,20 +15,11 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from substrates import arguments
 from substrates.classical.predictive_coding.build import Fan, convolutional_fields, dense_fields, scaled
 from substrates.classical.predictive_coding.error_sweep import ErrorSweep
-from substrates.classical.predictive_coding.layers import (
-    Rectifier,
-    Skip,
-    Stack,
-    State,
-    Strengths,
-    joined,
-    largest,
-    runs,
-    separated,
-)
+from substrates.classical.predictive_coding.layers import Rectifier, Skip, State
 from substrates.classical.predictive_coding.pictures import draw_layers
+from substrates.classical.predictive_coding.stacks import Stack, Strengths, joined, largest, runs, separated
 from substrates.solvers.solver import Solver
-from substrates.substrate import Substrate, parameter_dtype
+from substrates.substrate import Substrate, parameter_dtype, split_parameters
 from substrates.wiring import Convolution, Dense, Pooling, Strength, added, chain_of_groups
 from substrates.wiring.layers import as_group, feed, feed_back, hidden_between
 
@@ -279,10 +269,7 @@ class PredictiveCodingNetwork(Substrate):
         )
         number = {0: 0} | {run[-1] + 1: k for k, run in enumerate(cut, 1)}
         skips = tuple(Skip(s.weight, number[s.source], number[s.target], s.stride) for s in self.skips)
-        return self._with(coupling, self.stack(self.bias), skips)
-
-    def _with(self, coupling: tuple[Dense | Convolution, ...], bias: State, skips: tuple[Skip, ...]) -> Self:
-        fields = {"coupling": coupling, "bias": bias} | ({"skips": skips} if skips else {})
+        fields = {"coupling": coupling, "bias": self.stack(self.bias)} | ({"skips": skips} if skips else {})
         return eqx.tree_at(lambda net: [getattr(net, name) for name in fields], self, list(fields.values()))
 
     @property
@@ -306,15 +293,9 @@ class PredictiveCodingNetwork(Substrate):
         if net is self:
             return super()._mean_gradient(states, xs, nudges, holomorphic)
         found = net._mean_gradient(jax.vmap(self.stack)(states), xs, nudges, holomorphic)
-        weights = self.unstack([c.weight for c in found.coupling])
-        coupling = tuple(
-            Dense(weight) if isinstance(layer, Dense) else dataclasses.replace(layer, weight=weight)
-            for layer, weight in zip(self.coupling, weights, strict=True)
-        )
-        skips = tuple(
-            dataclasses.replace(skip, weight=s.weight) for skip, s in zip(self.skips, found.skips, strict=True)
-        )
-        return found._with(coupling, self.unstack(found.bias), skips)
+        weights = [*self.unstack([c.weight for c in found.coupling]), *(skip.weight for skip in found.skips)]
+        own = lambda net: [*(part.weight for part in (*net.coupling, *(net.skips if self.skips else ()))), *net.bias]
+        return eqx.tree_at(own, split_parameters(self)[0], [*weights, *self.unstack(found.bias)])
 
     def numbers(self, k: int) -> range:
         """The numbers of the layers in part k, the first layer being 1."""

@@ -9,7 +9,7 @@ from every_system import KEY, SYSTEMS, input_size
 
 from learning import EquilibriumPropagation, SquaredError
 from learning.contrastive import estimate_by_contrast
-from substrates import Nudge
+from substrates import Nudge, PredictiveCodingNetwork
 
 MOST_EQUATIONS = dict.fromkeys(SYSTEMS, 600) | {"resistors": 1000, "smooth Hopfield": 1000}
 """Of one relaxation: circuits with ideal diodes between free nodes may have more, and what has no solver of its own."""
@@ -33,3 +33,19 @@ def test_one_program_of_a_few_hundred_equations_serves_all_phases(name):
     batch = jax.tree.map(lambda leaf: jnp.stack([leaf, leaf]), (x, target))
     rule = EquilibriumPropagation(0.01, "centered", strict=False)
     assert equations(estimate_by_contrast, rule, net, *batch, KEY) <= MOST_TIMES[name] * relaxation
+
+
+def test_programs_of_deep_networks_hardly_grow_with_the_number_of_equal_layers():
+    x, beta = jnp.ones(4), jnp.asarray(0.01)
+    rule = EquilibriumPropagation(0.01, "centered", strict=False)
+    found = {}
+    for layers in (5, 20, 60):
+        net = PredictiveCodingNetwork.dense([4] * (layers + 1), key=KEY)
+        found[layers] = (
+            equations(nudged, net, x, x, beta),
+            equations(estimate_by_contrast, rule, net, x[None], x[None], KEY),
+        )
+    # what remains for every layer hands over its arrays; layer by layer a relaxation has 200 for each
+    for shallow, deep, deepest, each in zip(*found.values(), (6, 40), strict=True):
+        assert deep < 2 * shallow
+        assert deepest - deep < 40 * each

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
@@ -46,6 +48,10 @@ class ErrorSweep(Solver):
         start: State,
         key: PRNGKeyArray | None,
     ) -> Equilibrium:
+        found = self._settle(substrate.stacked(), x, nudge, substrate.stack(start))
+        return dataclasses.replace(found, state=substrate.unstack(found.state))
+
+    def _settle(self, substrate: Predicting, x: Array, nudge: Nudge | Pin | None, start: State) -> Equilibrium:
         if nudge is None:
             return judge(substrate, substrate.predict(x), x, None, 1, tolerance(substrate, start, x, None))
         limit = tolerance(substrate, start, x, nudge)
@@ -95,9 +101,9 @@ class ErrorSweep(Solver):
             rate = jnp.where((sweep > 0) & (turned > 0), jnp.clip(secant, 1 / 16, 4), 1)
             feedback = tuple(d + rate * s for d, s in zip(feedback, step, strict=True))
             state, drives = _forward(net, x, nudge, feedback, first)
-            layers = zip(step, feedback, state, strict=True)
-            enough = lambda d, h: jnp.maximum(part * jnp.abs(d), eps * jnp.max(jnp.abs(h)))
-            moving = jnp.any(jnp.stack([jnp.any(jnp.abs(s) > enough(d, h)) for s, d, h in layers]))
+            layers = enumerate(zip(step, feedback, state, strict=True), 1)
+            enough = lambda k, d, h: jnp.maximum(part * jnp.abs(d), eps * net.largest(k, h))
+            moving = jnp.any(jnp.stack([jnp.any(jnp.abs(s) > enough(k, d, h)) for k, (s, d, h) in layers]))
             return state, drives, feedback, step, rate, moving, sweep + 1
 
         still = tuple(jnp.zeros_like(h) for h in start)
@@ -120,8 +126,7 @@ def _feedbacks(net: Predicting, x: Array, nudge: Nudge | Pin, state: State, driv
     feedback = [_output_error(nudge, state[last], drives[last])] * len(state)
     errors = list(feedback)
     for k in reversed(range(last)):
-        feedback[k] = net.feedback(k + 1, state, x, drives, errors)
-        errors[k] = net.response(k + 1, drives[k], feedback[k])
+        feedback[k], errors[k] = net.backward(k + 1, state, x, drives, errors)
     return tuple(feedback)
 
 
@@ -130,8 +135,10 @@ def _forward(net: Predicting, x: Array, nudge: Nudge | Pin, feedback: State, fir
     state: list[Array] = []
     drives: list[Array] = []
     for k, pull in enumerate(feedback, 1):
-        drives.append(net.drive(k, state, x) if k > 1 else first)
-        state.append(net.settled(k, drives[-1], pull))
+        settle = lambda a, pull, k=k: net.settled(k, a, pull)
+        drive, h = net.forward(k, state, x, settle, pull) if k > 1 else (first, settle(first, pull))
+        drives.append(drive)
+        state.append(h)
     if isinstance(nudge, Pin):
         state[-1] = jnp.asarray(nudge.target, state[-1].dtype)
     return tuple(state), tuple(drives)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Self, get_args
 
 import equinox as eqx
@@ -17,8 +17,9 @@ from substrates.classical.predictive_coding.build import Fan, convolutional_fiel
 from substrates.classical.predictive_coding.error_sweep import ErrorSweep
 from substrates.classical.predictive_coding.layers import Rectifier, Skip, State
 from substrates.classical.predictive_coding.pictures import draw_layers
+from substrates.classical.predictive_coding.stacks import Stack, Strengths, joined, largest, runs, separated
 from substrates.solvers.solver import Solver
-from substrates.substrate import Substrate, parameter_dtype
+from substrates.substrate import Substrate, parameter_dtype, split_parameters
 from substrates.wiring import Convolution, Dense, Pooling, Strength, added, chain_of_groups
 from substrates.wiring.layers import as_group, feed, feed_back, hidden_between
 
@@ -81,9 +82,10 @@ class PredictiveCodingNetwork(Substrate):
     # the contract
 
     def energy(self, state: State, x: Float[Array, "inputs"]) -> Float[Array, ""]:
+        net, state = self.stacked(), self.stack(state)
         energy = jnp.zeros((), state[0].dtype)
-        for k, (h, a) in enumerate(zip(state, self.drives(state, x), strict=True), 1):
-            energy += 0.5 * jnp.sum((h - self.activation(k, a)) ** 2)
+        for k, (h, a) in enumerate(zip(state, net.drives(state, x), strict=True), 1):
+            energy += 0.5 * jnp.sum((h - net.activation(k, a)) ** 2)
             if self.rectifier == "buffered" and k < len(state):
                 energy += jnp.sum(h * jnp.where(a > 0, 0, -a))
         return energy
@@ -116,19 +118,29 @@ class PredictiveCodingNetwork(Substrate):
 
     def force_scale(self, state: State, x: Float[Array, "inputs"]) -> State:
         """|h| and what predicts it, and what the same sizes in the layers that it predicts send back (`Strength`)."""
-        meeting = [added(jnp.abs(h), jnp.abs(b)) for h, b in zip(state, self.bias, strict=True)]
+        net, state = self.stacked(), self.stack(state)
+        stacks = [isinstance(coupling, Stack) for coupling in net.coupling]
+        meeting = [added(jnp.abs(h), jnp.abs(b)) for h, b in zip(state, net.bias, strict=True)]
         # what is clamped counts as a whole: its products are at hand
-        meeting[0] = jnp.abs(state[0]) + jnp.abs(self.drive(1, state, x))
-        links = [(Strength.of(self.coupling[k].weight), k, k + 1) for k in range(1, len(state))]
-        links += [(Strength.of(skip.weight), skip.source, skip.target) for skip in self.skips]
-        for strength, source, target in links:
-            meeting[target - 1] = added(meeting[target - 1], strength.forward(self._layer(source, state, x)))
+        meeting[0] = jnp.abs(state[0]) + jnp.abs(net.drive(1, state, x))
+        of = lambda k: (Strengths if stacks[k] else Strength).of(net.coupling[k].weight)
+        links = [(of(k), k, k + 1, net._below(k + 1, state, x)) for k in range(1, len(state))]
+        for skip in net.skips:
+            links.append((Strength.of(skip.weight), skip.source, skip.target, net._layer(skip.source, state, x)))
+        for strength, _, target, u in links:
+            meeting[target - 1] = added(meeting[target - 1], strength.forward(u))
         scale = list(meeting)
-        for strength, source, target in links:
+        for strength, source, target, u in links:
             if source > 0:
-                sent = strength.backward(meeting[target - 1], state[source - 1].shape)
-                scale[source - 1] = added(scale[source - 1], sent)
-        return tuple(scale)
+                sent = strength.backward(meeting[target - 1], u.shape)
+                if stacks[target - 1]:
+                    scale[target - 1] = scale[target - 1].at[:-1].add(sent[1:])
+                    sent = sent[0]
+                if stacks[source - 1]:
+                    scale[source - 1] = scale[source - 1].at[-1].add(sent)
+                else:
+                    scale[source - 1] = added(scale[source - 1], sent)
+        return self.unstack(scale)
 
     def bound_stiffness(self, state: State, x: Float[Array, "inputs"]) -> State:
         """1, of the energy h^2/2 of every node."""
@@ -155,22 +167,23 @@ class PredictiveCodingNetwork(Substrate):
 
     def predict(self, x: Float[Array, "inputs"]) -> State:
         """The forward pass h_k = f_k(h_{k-1})."""
-        state: list[Array] = []
-        for k in range(1, len(self.coupling) + 1):
-            state.append(self.activation(k, self.drive(k, state, x)))
-        return tuple(state)
+        net, state = self.stacked(), []
+        for k in range(1, len(net.coupling) + 1):
+            state.append(net.forward(k, state, x, lambda a, k=k: net.activation(k, a))[1])
+        return self.unstack(state)
 
     def drive(self, k: int, state: Sequence[Array], x: Float[Array, "inputs"]) -> Float[Array, "..."]:
         """The pre-activation a_k of layer k, given the activities of the layers before it."""
-        a = added(feed(self.coupling[k - 1], self._layer(k - 1, state, x)), self.bias[k - 1])
+        a = added(feed(self.coupling[k - 1], self._below(k, state, x)), self.bias[k - 1])
         for skip in self.skips:
             if skip.target == k:
                 a += skip.forward(self._layer(skip.source, state, x))
         return a
 
-    def drives(self, state: Sequence[Array], x: Float[Array, "inputs"]) -> list[Float[Array, "..."]]:
+    def drives(self, state: State, x: Float[Array, "inputs"]) -> State:
         """The pre-activations of all layers."""
-        return [self.drive(k, state, x) for k in range(1, len(self.coupling) + 1)]
+        net, state = self.stacked(), self.stack(state)
+        return self.unstack([net.drive(k, state, x) for k in range(1, len(state) + 1)])
 
     def activation(self, k: int, drive: Float[Array, "..."]) -> Float[Array, "..."]:
         """f_k as a function of its pre-activation: rectified in hidden layers."""
@@ -205,19 +218,135 @@ class PredictiveCodingNetwork(Substrate):
         The ReLU of layer j passes the errors of nodes with a_j > 0; with buffers all of them, for then -dE/da_j is the
         error on both sides of zero.
         """
+        pull = self._from_above(k, state, x, drives, errors)
+        coupling = self.coupling[k - 1]
+        if not isinstance(coupling, Stack):
+            return pull
+        inside = coupling.backward(self._passed(k, drives[k - 1], errors[k - 1]))[1:]
+        return jnp.concatenate([inside, pull[None]])
+
+    def _from_above(
+        self, k: int, state: Sequence[Array], x: Array, drives: Sequence[Array], errors: Sequence[Array]
+    ) -> Array:
         u = self._layer(k, state, x)
-        through = self.rectifier == "buffered"
-        gated = lambda j: (
-            errors[j - 1] if through or j == len(self.coupling) else jnp.where(drives[j - 1] > 0, errors[j - 1], 0)
-        )
-        pull = feed_back(self.coupling[k], gated(k + 1), u)
+        passed = lambda j: self._passed(j, drives[j - 1], errors[j - 1])
+        above, error = self.coupling[k], passed(k + 1)
+        if isinstance(above, Stack):
+            above, error = Dense(above.weight[0]), error[0]
+        pull = feed_back(above, error, u)
         for skip in self.skips:
             if skip.source == k:
-                pull += skip.backward(gated(skip.target), u)
+                pull += skip.backward(passed(skip.target), u)
         return pull
 
+    def _passed(self, k: int, drive: Array, error: Array) -> Array:
+        through = self.rectifier == "buffered" or k == len(self.coupling)
+        return error if through else jnp.where(drive > 0, error, 0)
+
     def _layer(self, k: int, state: Sequence[Array], x: Float[Array, "inputs"]) -> Float[Array, "..."]:
-        return state[k - 1] if k > 0 else as_group(x, self.shape, parameter_dtype(self))
+        if k == 0:
+            return as_group(x, self.shape, parameter_dtype(self))
+        return state[k - 1][-1] if isinstance(self.coupling[k - 1], Stack) else state[k - 1]
+
+    def _below(self, k: int, state: Sequence[Array], x: Float[Array, "inputs"]) -> Float[Array, "..."]:
+        u, coupling = self._layer(k - 1, state, x), self.coupling[k - 1]
+        return coupling.below(u, state[k - 1]) if isinstance(coupling, Stack) else u
+
+    # runs of equal layers, for short programs
+
+    def stacked(self) -> Self:
+        """The network with its `runs` of equal layers as one `Stack` each, in place of as many layers; itself without.
+
+        The state, drives and errors of a stack have an axis of layers in front. It is for solvers, and for what they
+        ask of a system; only the methods between the layers know of it.
+        """
+        cut = self._runs
+        if len(cut) == len(self.coupling):
+            return self
+        weights = self.stack([c.weight for c in self.coupling])
+        coupling = tuple(
+            Stack(weight) if len(run) > 1 else self.coupling[run[0]] for run, weight in zip(cut, weights, strict=True)
+        )
+        number = {0: 0} | {run[-1] + 1: k for k, run in enumerate(cut, 1)}
+        skips = tuple(Skip(s.weight, number[s.source], number[s.target], s.stride) for s in self.skips)
+        fields = {"coupling": coupling, "bias": self.stack(self.bias)} | ({"skips": skips} if skips else {})
+        return eqx.tree_at(lambda net: [getattr(net, name) for name in fields], self, list(fields.values()))
+
+    @property
+    def _runs(self) -> list[range]:
+        # a subclass may treat every layer in its own way
+        known = type(self) is PredictiveCodingNetwork
+        return runs(self.coupling, self.skips) if known else [range(k, k + 1) for k in range(len(self.coupling))]
+
+    def stack(self, values: Sequence[Array]) -> State:
+        """What belongs to layers, as the `stacked` network has it."""
+        parts = ([values[k] for k in run] for run in self._runs)
+        return tuple(joined(part) if len(part) > 1 else part[0] for part in parts)
+
+    def unstack(self, values: Sequence[Array]) -> State:
+        """What belongs to the layers of the `stacked` network, layer by layer."""
+        parts = zip(values, self._runs, strict=True)
+        return tuple(layer for part, run in parts for layer in (separated(part) if len(run) > 1 else [part]))
+
+    def _mean_gradient(self, states: State, xs: Array, nudges: Any, holomorphic: bool = False) -> Self:
+        net = self.stacked()
+        if net is self:
+            return super()._mean_gradient(states, xs, nudges, holomorphic)
+        found = net._mean_gradient(jax.vmap(self.stack)(states), xs, nudges, holomorphic)
+        weights = [*self.unstack([c.weight for c in found.coupling]), *(skip.weight for skip in found.skips)]
+        own = lambda net: [*(part.weight for part in (*net.coupling, *(net.skips if self.skips else ()))), *net.bias]
+        return eqx.tree_at(own, split_parameters(self)[0], [*weights, *self.unstack(found.bias)])
+
+    def numbers(self, k: int) -> range:
+        """The numbers of the layers in part k, the first layer being 1."""
+        counts = [len(c.weight) if isinstance(c, Stack) else 1 for c in self.coupling[:k]]
+        return range(sum(counts[:-1]) + 1, sum(counts) + 1)
+
+    def largest(self, k: int, values: Float[Array, "..."]) -> Float[Array, "..."]:
+        """The largest magnitude in layer k, of a stack that in each of its layers."""
+        return largest(values) if isinstance(self.coupling[k - 1], Stack) else jnp.max(jnp.abs(values))
+
+    def forward(
+        self,
+        k: int,
+        state: Sequence[Array],
+        x: Float[Array, "inputs"],
+        settle: Callable[..., Array],
+        *pull: Float[Array, "..."],
+    ) -> tuple[Float[Array, "..."], Float[Array, "..."]]:
+        """(a_k, settle(a_k, pull)): one layer onwards, or the layers of a stack one after the other."""
+        coupling = self.coupling[k - 1]
+        if not isinstance(coupling, Stack):
+            drive = self.drive(k, state, x)
+            return drive, settle(drive, *pull)
+
+        def onwards(h: Array, layer: tuple) -> tuple[Array, tuple]:
+            weight, bias, *pull = layer
+            drive = Dense(weight).forward(h) + bias
+            h = settle(drive, *pull)
+            return h, (drive, h)
+
+        return jax.lax.scan(onwards, self._layer(k - 1, state, x), (coupling.weight, self.bias[k - 1], *pull))[1]
+
+    def backward(
+        self,
+        k: int,
+        state: Sequence[Array],
+        x: Float[Array, "inputs"],
+        drives: Sequence[Array],
+        errors: Sequence[Array],
+    ) -> tuple[Float[Array, "..."], Float[Array, "..."]]:
+        """(D_k, its `response`) by the errors above: one layer back, or the layers of a stack one after the other."""
+        pull, coupling = self._from_above(k, state, x, drives, errors), self.coupling[k - 1]
+        if not isinstance(coupling, Stack):
+            return pull, self.response(k, drives[k - 1], pull)
+
+        def back(pull: Array, layer: tuple) -> tuple[Array, tuple]:
+            weight, drive = layer
+            error = self.response(k, drive, pull)
+            return Dense(weight).backward(self._passed(k, drive, error)), (pull, error)
+
+        return jax.lax.scan(back, pull, (coupling.weight, drives[k - 1]), reverse=True)[1]
 
     def draw(self, state: State | None = None, x: Any = None, ax: Axes | None = None) -> Axes:
         """Draws a column for the input and two for every layer: its activities h_k and its prediction errors eps_k.
@@ -266,7 +395,9 @@ class PredictiveCodingNetwork(Substrate):
     @property
     def shapes(self) -> tuple[tuple[int, ...], ...]:
         """The shapes of the input and of every layer."""
-        return chain_of_groups(self.coupling, self.shape)
+        shapes = chain_of_groups(self.coupling, self.shape)
+        stacked = lambda c, shape: (len(c.weight), *shape) if isinstance(c, Stack) else shape
+        return shapes[0], *map(stacked, self.coupling, shapes[1:])
 
     # ways to build one
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from substrates.classical.predictive_coding.layers import Predicting, State
@@ -66,9 +68,14 @@ class ProjectedGradient(Solver):
         start: State,
         key: PRNGKeyArray | None,
     ) -> Equilibrium:
+        if nudge is not None:
+            self._check(substrate)
+        found = self._settle(substrate.stacked(), x, nudge, substrate.stack(start))
+        return dataclasses.replace(found, state=substrate.unstack(found.state))
+
+    def _settle(self, substrate: Predicting, x: Array, nudge: Nudge | None, start: State) -> Equilibrium:
         if nudge is None:
             return judge(substrate, substrate.predict(x), x, None, 1, tolerance(substrate, start, x, None))
-        self._check(substrate)
         limit = tolerance(substrate, start, x, nudge)
         if self.sweeps is not None:
             # a loop keeps the program short; the number of sweeps is the number of layers
@@ -94,7 +101,7 @@ class ProjectedGradient(Solver):
 
     def _converge(self, net: Predicting, x: Array, nudge: Nudge, start: State, limit: Float[Array, ""]):
         drives = net.drives(net.predict(x), x)
-        scale = tuple(jnp.full_like(a, jnp.max(jnp.abs(a))) for a in drives)
+        scale = tuple(jnp.full_like(a, net.largest(k, a)) for k, a in enumerate(drives, 1))
 
         def moving(carry):
             _, change, sweep = carry
@@ -110,20 +117,21 @@ class ProjectedGradient(Solver):
         return state, sweeps
 
     def _sweep(self, net: Predicting, x: Array, nudge: Nudge, state: State) -> State:
-        layers = range(1, len(state) + 1)
         if self.synchronous:
-            return self._update(net, x, nudge, state, tuple(layers))
+            return self._update(net, x, nudge, state, (0, 1))
         for parity in (0, 1):
-            state = self._update(net, x, nudge, state, tuple(k for k in layers if k % 2 == parity))
+            state = self._update(net, x, nudge, state, (parity,))
         return state
 
-    def _update(self, net: Predicting, x: Array, nudge: Nudge, state: State, layers: tuple[int, ...]) -> State:
-        """One step of some layers, all from the same state."""
+    def _update(self, net: Predicting, x: Array, nudge: Nudge, state: State, parities: tuple[int, ...]) -> State:
+        """One step of the layers whose numbers are even, odd or both, all from the same state."""
         drives = net.drives(state, x)
         errors = [h - net.activation(k, a) for k, (h, a) in enumerate(zip(state, drives, strict=True), 1)]
         new = list(state)
-        for k in layers:
-            h, a = state[k - 1], drives[k - 1]
+        for k, (h, a) in enumerate(zip(state, drives, strict=True), 1):
+            turns = np.array([number % 2 in parities for number in net.numbers(k)])
+            if not turns.any():
+                continue
             if k == len(state):
                 new[k - 1] = h + self.rate * (a + nudge.pull(h) - h)
                 continue
@@ -131,5 +139,6 @@ class ProjectedGradient(Solver):
             buffered = net.rectifier == "buffered" or (net.rectifier == "bounded" and self.modified)
             prediction = a if buffered else net.activation(k, a)
             moved = h + self.rate * (prediction + feedback - h)
-            new[k - 1] = moved if net.rectifier == "free" else jax.nn.relu(moved)
+            moved = moved if net.rectifier == "free" else jax.nn.relu(moved)
+            new[k - 1] = moved if turns.all() else jnp.where(turns[:, None], moved, h)
         return tuple(new)

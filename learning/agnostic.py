@@ -96,6 +96,11 @@ class AgnosticEP(Mover):
     Source: Scellier, Mishra, Bengio and Ollivier 2022, arXiv 2205.15021.
     """
 
+    in_short: ClassVar[str] = (
+        "parameters moved by physics alone, on the bench; "
+        "2 relaxations where a plant knows its knobs; bias O(epsilon, beta)"
+    )
+
     on_bench: ClassVar[bool] = True
 
     beta: float

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import equinox as eqx
 import jax
@@ -57,6 +58,9 @@ class HolomorphicEP(Estimator):
     Source: Laborieux and Zenke 2022, arXiv 2209.00530.
     """
 
+    in_short: ClassVar[str] = "nudges on a complex circle; 2 + points // 2 relaxations; bias O(radius^points)"
+    usual: ClassVar[Mapping[str, Any]] = {"radius": "beta"}
+
     radius: float
     points: int = eqx.field(static=True, default=4)
     cost: Cost = eqx.field(default_factory=SquaredError, converter=as_tree)
@@ -93,6 +97,11 @@ class OscillatingEP(Estimator):
 
     Source: Laborieux and Zenke 2022, arXiv 2209.00530.
     """
+
+    in_short: ClassVar[str] = (
+        "an oscillating nudge and lock-in; periods x period steps; bias O(1/period) of a system that lags"
+    )
+    usual: ClassVar[Mapping[str, Any]] = {"radius": "beta"}
 
     radius: float
     period: int = eqx.field(static=True, default=60)

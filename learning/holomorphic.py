@@ -201,7 +201,8 @@ def _running(rule: OscillatingEP, substrate: Substrate, x: PyTree, y: PyTree, ke
     (_, gradient, output), steady = jax.lax.scan(locked_in, carry, (nudges, weights))
     cost = jnp.mean(jax.vmap(rule.cost)(output, y))
     steps = 1 + len(warming) + rule.period
-    return Estimate(gradient, cost, output, (found, transient, steady), relaxations=steps)
+    ran = (found, transient, steady) if len(warming) else (found, steady)
+    return Estimate(gradient, cost, output, ran, relaxations=steps)
 
 
 def _gather(total: PyTree, weight: Array, substrate: Substrate, states: PyTree, x: PyTree, nudge: Nudge) -> PyTree:

@@ -1,7 +1,6 @@
 """A system whose optimum is known in closed form: its outputs are linear in its inputs."""
 
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array
 
 from substrates import Nudge, Status, Substrate, fixed
@@ -30,7 +29,6 @@ class LinearResponse(Substrate):
     def relax(self, x, nudge=None, start=None, *, key=None, solver=None):
         state = self.weight @ x + self.offset
         if isinstance(nudge, Nudge):
-            state = state.astype(np.result_type(state, nudge.beta))
             stiffness = nudge.stiffness(state)
             state = (state + stiffness * state + nudge.pull(state)) / (1 + stiffness)
         found = judge(self, state, x, nudge, 1, tolerance(self, state, x, nudge))

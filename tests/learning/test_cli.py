@@ -32,7 +32,7 @@ from learning import (
 )
 from learning.lock import FolderLock
 from learning.options import options_of, rule_of, settings_of
-from substrates import HopfieldNetwork, Plant
+from substrates import HopfieldNetwork, Plant, SmoothHopfieldNetwork
 
 PLUGIN = f"{Path(__file__).parent.parent / 'helpers' / 'linear_response.py'}:LinearResponse"
 
@@ -314,7 +314,7 @@ def test_every_substrate_with_an_energy_has_settings_for_the_bench():
         (("--rule", "holomorphic", "--points", "0"), "--points: wanted a whole number, at least 1"),
         (("--rule", "holomorphic", "--points", "four"), "--points: wanted a whole number, got 'four'"),
         (("--rule", "holomorphic", "--radius", "-1"), "--radius: wanted a positive number, got -1"),
-        (("--rule", "physics-aware", "--twin", "-1"), "--twin: size: wanted a positive number, or 0"),
+        (("--rule", "physics-aware", "--twin", "-1"), "--twin: size: wanted a positive number, got -1.0, or 0"),
         (("--rule", "fluctuation-response"), "--temperature: neither the substrate nor you"),
         (("--unknown", "1"), "--unknown: unrecognised"),
         (("--rule", "agnostic", "--weight-decay", "1"), "--weight-decay: the rule AgnosticEP has no use for it"),
@@ -341,7 +341,9 @@ OF_ONE_WORD = {
 def test_every_rule_trains_with_the_options_that_its_fields_are(command, name):
     """What was asked for is what the rule was given; the rest is the substrate's, or what is usual."""
     cheap = ("--epochs", 1, "--batch-size", 60, "--precision", 64, "--lenient")
-    code, _, err = train(command, "--rule", name, "--out", "run", *cheap, *OF_ONE_WORD[name])
+    system = ("smooth-hopfield", "--sizes", 4) if name in ("holomorphic", "oscillating") else (PLUGIN,)
+    start = ("train", *system, "--data", "iris", "--rule", name, "--out", "run")
+    code, _, err = command(*start, *cheap, *OF_ONE_WORD[name])
     assert (code, err) == (0, "")
     config = json.loads(Path("run/config.json").read_text())
     rule = catalogue.find(catalogue.RULES, name)
@@ -354,7 +356,7 @@ def test_every_rule_trains_with_the_options_that_its_fields_are(command, name):
         elif "=" not in value:
             assert re.search(rf"\b{field}={value}\b|\b{field}='{value}'", config["rule"]), config["rule"]
     if name == "holomorphic":
-        again, _, err = train(command, "--out", "run", "--resume", "--epochs", 2)
+        again, _, err = command(*start, "--resume", "--epochs", 2)
         assert (again, err) == (0, "")
 
 
@@ -389,6 +391,7 @@ def test_the_list_says_of_every_rule_what_it_takes(command):
     """And what it says of relaxations is what an estimate counts."""
     _, out, _ = command("list")
     substrate = LinearResponse.for_task(4, 3, key=jax.random.key(0))
+    smooth = SmoothHopfieldNetwork.for_task(4, 3, sizes=(2,), key=jax.random.key(0))
     x, y, key = jnp.ones((2, 4)), jnp.ones((2, 3)), jax.random.key(0)
     parameters = 15
     counts = {
@@ -403,7 +406,8 @@ def test_the_list_says_of_every_rule_what_it_takes(command):
         assert rule.in_short.count("; ") == 2
         if name in counts:
             ready = rule_of(rule, settings_of(substrate, rule, {})[0], lenient=True)
-            found = eqx.filter_eval_shape(lambda net, ready=ready: ready(net, x, y, key=key), substrate)
+            system = smooth if name in ("holomorphic", "oscillating") else substrate
+            found = eqx.filter_eval_shape(lambda net, ready=ready: ready(net, x, y, key=key), system)
             assert found.relaxations == counts[name], name
 
 

@@ -128,6 +128,10 @@ class AgnosticEP(Mover):
         return {"optimistic": (0.0, beta), "pessimistic": (-beta, 0.0), "centered": (-beta / 2, beta / 2)}[self.variant]
 
     @property
+    def relaxations(self) -> int | None:
+        return 2 if isinstance(self.homeostat, SelfControl) else None
+
+    @property
     def estimates(self) -> bool:
         return self.variant != "optimistic"
 

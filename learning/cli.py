@@ -15,11 +15,13 @@ from typing import Any
 import jax
 
 from learning import catalogue
+from learning.comparison import Settings, compare
 from learning.data import DATA_SETS, load_data
 from learning.options import (
     UsageError,
     by_parameter,
     count,
+    not_negative,
     on_bench,
     options_of,
     positive,
@@ -175,9 +177,94 @@ def _parser(rule: Any) -> argparse.ArgumentParser:
         help="go on with the run in --out, with the options that it was started with; --epochs may be raised",
     )
     where.add_argument("--quiet", action="store_true", help="print the run's folder only")
+    _add_compare(commands)
     listing = commands.add_parser("list", help="show the substrates, rules and data sets")
     listing.set_defaults(run=_list)
     return parser
+
+
+def _add_compare(commands: Any) -> None:
+    """The command `groundstate compare`."""
+    usual = Settings()
+    parser = commands.add_parser(
+        "compare",
+        help="compare learning rules on equal means",
+        description="Trains a substrate by each of several rules, from the same starts and with the same number of "
+        "physical relaxations, and writes a table and a figure into one folder. Called again, it repeats no run that "
+        "is done.",
+        allow_abbrev=False,
+    )
+    parser.set_defaults(run=_compare)
+    parser.add_argument(
+        "substrate", nargs="?", default=usual.substrate, help=f"as for train (default: {usual.substrate}, 16 hidden)"
+    )
+    parser.add_argument("--data", metavar="NAME", default=usual.data, help=f"the data set (default: {usual.data})")
+    parser.add_argument("--sizes", type=_sizes, nargs="+", metavar="N", help="hidden sizes, as for train")
+    parser.add_argument("--rules", nargs="+", metavar="NAME", help="names that `groundstate list` shows (default: all)")
+    parser.add_argument("--seeds", nargs="+", type=_seed, default=[0, 1, 2], metavar="N", help="(default: 0 1 2)")
+    parser.add_argument(
+        "--budget",
+        type=count,
+        default=usual.budget,
+        metavar="N",
+        help=f"physical relaxations of examples in one training (default: {usual.budget})",
+    )
+    parser.add_argument("--batch-size", type=count, default=usual.batch_size, metavar="N", help="examples per step")
+    parser.add_argument("--optimiser", choices=sorted(catalogue.OPTIMISERS), default=usual.optimiser)
+    parser.add_argument(
+        "--learning-rates",
+        nargs="+",
+        type=positive,
+        default=usual.learning_rates,
+        metavar="X",
+        help="of which every run keeps the one that is best on validation examples "
+        f"(default: {' '.join(map(str, usual.learning_rates))})",
+    )
+    parser.add_argument(
+        "--read-noise", nargs="+", type=positive, default=(), metavar="X", help="and with such errors of all meters"
+    )
+    parser.add_argument("--knob-bits", nargs="+", type=count, default=(), metavar="N", help="and with so few levels")
+    parser.add_argument(
+        "--twin-mismatch", nargs="+", type=not_negative, default=(), metavar="X", help="and with twins known so badly"
+    )
+    parser.add_argument("--jobs", type=count, default=2, metavar="N", help="processes (default: 2)")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        metavar="FOLDER",
+        help="(default: runs/compare-<substrate>-<data>; what is there goes on)",
+    )
+
+
+def _compare(options: argparse.Namespace) -> int:
+    usual = Settings()
+    sizes = usual.sizes if options.substrate == usual.substrate else None
+    if options.sizes is not None:
+        sizes = tuple(size for sizes in options.sizes for size in sizes)
+    settings = Settings(
+        options.substrate,
+        options.data,
+        sizes,
+        options.budget,
+        options.batch_size,
+        options.optimiser,
+        tuple(options.learning_rates),
+    )
+    name = re.sub(r"[^\w.-]+", "-", options.substrate.rpartition(":")[2])
+    found = compare(
+        options.rules,
+        settings,
+        seeds=options.seeds,
+        read_noise=options.read_noise,
+        knob_bits=options.knob_bits,
+        twin_mismatch=options.twin_mismatch,
+        jobs=options.jobs,
+        out=options.out or Path("runs") / f"compare-{name}-{options.data}",
+    )
+    print(found)
+    print(f"{found.done} runs were done now.")
+    print(found.folder)
+    return 0
 
 
 def _add_options(group: Any, rule: Any) -> None:

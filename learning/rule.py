@@ -141,6 +141,11 @@ class Mover(eqx.Module):
     on_bench: ClassVar[bool] = False
 
     @property
+    def relaxations(self) -> int | None:
+        """How many physical relaxations one example takes; None where there is no telling beforehand."""
+        return None
+
+    @property
     def estimates(self) -> bool:
         """Whether the free outputs that a step reports are an estimate, for want of a free phase."""
         return False

@@ -1,4 +1,4 @@
-"""Imperfections of a laboratory around a simulated substrate, for rules that go by the contract and not by five verbs."""
+"""Imperfections of a laboratory around a simulated substrate, for rules that go by its contract."""
 
 from __future__ import annotations
 

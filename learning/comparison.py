@@ -22,7 +22,7 @@ from jaxtyping import Array
 from learning import catalogue
 from learning.checkpoint import remove_unfinished, require_writable, write_atomically, write_json
 from learning.data import Data, load_data
-from learning.evaluation import Evaluation, default_batch, evaluate_examples
+from learning.evaluation import default_batch, evaluate_examples
 from learning.examples import Examples, prepare
 from learning.lock import FolderLock
 from learning.options import on_bench, options_of, rule_of, settings_of
@@ -252,7 +252,8 @@ def _run_all(tasks: list[Task], folder: Path, jobs: int, together: int) -> None:
 
     size = together if len(tasks) >= jobs * together else 1
     run = joblib.delayed(_write)
-    joblib.Parallel(n_jobs=jobs, batch_size=size, pre_dispatch="all")(run(task, folder) for task in tasks)
+    most: Any = size  # joblib is typed for "auto" alone
+    joblib.Parallel(n_jobs=jobs, batch_size=most, pre_dispatch="all")(run(task, folder) for task in tasks)
 
 
 def _write(task: Task, folder: Path) -> None:
@@ -327,9 +328,7 @@ class _Subject:
             raise ValueError(f"{type(self.rule).__name__} is compared in the ideal case only")
         if self.rule.relaxations is None or not self.bench:
             raise ValueError(f"{type(self.rule).__name__} does not say how many relaxations it takes")
-        self._plant(
-            self.start, self.trained["epsilon"], self.task.settings.batch_size
-        )  # what cannot be put there raises
+        self._plant(self.start, self.trained["epsilon"], self.task.settings.batch_size)  # raises where there is none
         return self.rule.relaxations
 
     def imperfect(self, substrate: Substrate) -> Substrate:
@@ -365,9 +364,11 @@ class _Subject:
             inputs=self.data.n_inputs,
         )
 
-    def evaluate(self, substrate: Substrate, examples: Examples) -> Evaluation:
-        """How well a substrate does, its outputs read without noise."""
-        return evaluate_examples(substrate, examples, self.rule.cost, default_batch(examples), key=self.key)
+    def accuracy(self, substrate: Substrate, examples: Examples) -> float:
+        """The part of examples that a substrate gets right, its outputs read without noise."""
+        found = evaluate_examples(substrate, examples, self.rule.cost, default_batch(examples), key=self.key)
+        assert found.accuracy is not None  # all sets of `load_data` have labels
+        return found.accuracy
 
     def cosine(self, substrate: Substrate) -> float | None:
         """Of the rule's gradient with the exact one; None where there is no exact one, or one of them vanishes."""
@@ -410,7 +411,7 @@ def _trained(subject: _Subject) -> dict[str, Any]:
         snapshots, unconverged = _train(subject, rate)
         if snapshots is None:
             continue
-        accuracies = [subject.evaluate(substrate, subject.validation).accuracy for _, substrate in snapshots]
+        accuracies = [subject.accuracy(substrate, subject.validation) for _, substrate in snapshots]
         if best is None or accuracies[-1] > best[0]:
             best = accuracies[-1], rate, snapshots, accuracies, unconverged
     if best is None:
@@ -425,7 +426,7 @@ def _trained(subject: _Subject) -> dict[str, Any]:
         "steps": subject.steps,
         "relaxations": subject.steps * each,
         "unconverged": unconverged,
-        "test_accuracy": subject.evaluate(snapshots[-1][1], subject.test).accuracy,
+        "test_accuracy": subject.accuracy(snapshots[-1][1], subject.test),
         "at": [step * each for step, _ in snapshots],
         "validation_accuracy": accuracies,
         "cosine": [subject.cosine(substrate) for _, substrate in snapshots],

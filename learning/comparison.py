@@ -62,7 +62,7 @@ class Settings:
     substrate: str = "hopfield"
     data: str = "digits"
     sizes: tuple[int, ...] | None = (16,)
-    budget: int = 60_000
+    budget: int = 24_000
     batch_size: int = 8
     optimiser: str = "adam"
     learning_rates: tuple[float, ...] = (0.001, 0.004, 0.016)

@@ -66,7 +66,7 @@ class RecurrentBackprop(Estimator):
     """
 
     in_short: ClassVar[str] = "errors that flow back at equilibrium, a reference; 1 relaxation; exact as steps grow"
-    usual: ClassVar[Mapping[str, Any]] = {"steps": 200, "rate": 0.1}
+    usual: ClassVar[Mapping[str, Any]] = {"steps": 100, "rate": 0.1}
 
     steps: int = eqx.field(static=True)
     rate: float
@@ -133,7 +133,7 @@ class BackpropThroughTime(Estimator):
     """
 
     in_short: ClassVar[str] = "reverse mode through steps, a reference; 1 relaxation; exact for the cost after them"
-    usual: ClassVar[Mapping[str, Any]] = {"steps": 200, "rate": 0.1}
+    usual: ClassVar[Mapping[str, Any]] = {"steps": 100, "rate": 0.1}
 
     steps: int = eqx.field(static=True)
     rate: float

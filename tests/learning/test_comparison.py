@@ -1,6 +1,7 @@
 """Comparisons of rules: equal means, nothing done twice, a table that says what the runs say."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import jax
@@ -16,11 +17,12 @@ from learning.cli import main
 from learning.comparison import Settings, compare
 from learning.lock import FolderLock
 from learning.pictures import compared
-from substrates import IsingModel, SmoothHopfieldNetwork
+from substrates import IsingModel
 from substrates.laboratory.imperfect import QuantisedKnobs, ReadNoise
 
 PLUGIN = f"{Path(__file__).parent.parent / 'helpers' / 'linear_response.py'}:LinearResponse"
 SMALL = Settings(PLUGIN, "iris", None, budget=960, batch_size=8, learning_rates=(0.01, 0.05), checkpoints=2)
+TINY = replace(SMALL, budget=80, learning_rates=(0.05,), checkpoints=1)
 RULES = ("equilibrium-propagation", "implicit", "finite-differences", "feedback-alignment", "fluctuation-response")
 
 
@@ -63,7 +65,6 @@ def test_rules_that_cannot_train_the_substrate_say_why(found):
 def test_the_learning_rate_is_chosen_on_validation_examples(found):
     """What is kept is at least as good as the other one alone, on the validation examples."""
     for run in (run for run in runs_of(found) if run["rule"] == "implicit"):
-        subject = comparison._Subject(comparison.Task(SMALL, "implicit", comparison.Condition(), run["seed"]))
         with jax.enable_x64(False):
             subject = comparison._Subject(comparison.Task(SMALL, "implicit", comparison.Condition(), run["seed"]))
             ends = [comparison._train(subject, rate)[0] for rate in SMALL.learning_rates]
@@ -96,26 +97,26 @@ def test_nothing_is_done_twice_and_an_interrupted_comparison_goes_on(tmp_path, m
         made.append(task)
         write(task, folder)
 
-    rules, seeds = ("equilibrium-propagation", "implicit"), (0, 1, 2)
+    rules, seeds = ("feedback-alignment", "implicit"), (0, 1, 2)
     monkeypatch.setattr(comparison, "_write", counted)
     with pytest.raises(KeyboardInterrupt):
-        compare(rules, SMALL, seeds=seeds, out=tmp_path)
+        compare(rules, TINY, seeds=seeds, out=tmp_path)
     before = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "runs").iterdir()}
     assert len(before) == 3
     monkeypatch.setattr(comparison, "_write", write)
-    found = compare(rules, SMALL, seeds=seeds, out=tmp_path)
+    found = compare(rules, TINY, seeds=seeds, out=tmp_path)
     assert found.done == 3
     after = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "runs").iterdir()}
     assert len(after) == 6
     assert {name: after[name] for name in before} == before
-    assert compare(rules, SMALL, seeds=seeds, out=tmp_path).done == 0
-    assert compare(rules, SMALL, seeds=seeds[:2], out=tmp_path).rows[0]["runs"] == 2
+    assert compare(rules, TINY, seeds=seeds, out=tmp_path).done == 0
+    assert compare(rules, TINY, seeds=seeds[:2], out=tmp_path).rows[0]["runs"] == 2
 
 
 def test_what_is_not_ideal_is_a_further_set_of_runs(tmp_path):
     found = compare(
-        ("implicit", "physics-aware"),
-        SMALL,
+        ("feedback-alignment", "physics-aware"),
+        TINY,
         seeds=(0,),
         read_noise=(0.5,),
         knob_bits=(8,),
@@ -126,11 +127,11 @@ def test_what_is_not_ideal_is_a_further_set_of_runs(tmp_path):
     assert {condition for condition, _ in rows} == {
         "ideal", "read noise 0.5", "knob bits 8", "twin mismatch 0", "twin mismatch 1",
     }  # fmt: skip
-    assert ("twin mismatch 1", "implicit") not in rows
-    cosine = lambda condition, rule: rows[condition, rule]["cosine_first"]
-    assert cosine("twin mismatch 0", "physics-aware") == pytest.approx(1, abs=1e-3)
-    assert cosine("read noise 0.5", "implicit") < cosine("ideal", "implicit") - 0.01
-    assert np.isnan(rows["ideal", "implicit"]["test_accuracy_deviation"] or np.nan)
+    assert {each["condition"] for each in found.refused} == {"ideal", "read noise 0.5", "knob bits 8"}  # it has no twin
+    cosine = {condition: row["cosine_first"] for (condition, _), row in rows.items()}
+    assert cosine["twin mismatch 0"] == pytest.approx(1, abs=1e-3)
+    assert max(cosine["read noise 0.5"], cosine["twin mismatch 1"]) < cosine["ideal"] - 0.005
+    assert rows["ideal", "physics-aware"]["test_accuracy_deviation"] is None
     assert "±" not in str(found)
 
 
@@ -194,7 +195,7 @@ def test_the_command_compares(tmp_path, capsys):
 # what is not ideal
 
 
-NET = SmoothHopfieldNetwork.for_task(3, 2, sizes=(2,), key=jax.random.key(0))
+NET = LinearResponse(jnp.array([[0.5, -1.0, 0.2], [0.1, 0.3, 2.0]]), jnp.array([0.1, -0.4]))
 X = jnp.array([[0.3, -0.2, 0.5], [0.1, 0.4, -0.6]])
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import jax
 
 from learning import catalogue
-from learning.comparison import Settings, compare
+from learning.comparison import ComparisonSettings, compare
 from learning.data import DATA_SETS, load_data
 from learning.options import (
     UsageError,
@@ -185,7 +185,7 @@ def _parser(rule: Any) -> argparse.ArgumentParser:
 
 def _add_compare(commands: Any) -> None:
     """The command `groundstate compare`."""
-    usual = Settings()
+    usual = ComparisonSettings()
     parser = commands.add_parser(
         "compare",
         help="compare learning rules on equal means",
@@ -237,11 +237,11 @@ def _add_compare(commands: Any) -> None:
 
 
 def _compare(options: argparse.Namespace) -> int:
-    usual = Settings()
+    usual = ComparisonSettings()
     sizes = usual.sizes if options.substrate == usual.substrate else None
     if options.sizes is not None:
         sizes = tuple(size for sizes in options.sizes for size in sizes)
-    settings = Settings(
+    settings = ComparisonSettings(
         options.substrate,
         options.data,
         sizes,

@@ -6,6 +6,7 @@ import functools
 import json
 import os
 import re
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -44,7 +45,7 @@ _PROBE = 16
 
 
 @dataclass(frozen=True)
-class Settings:
+class ComparisonSettings:
     """What every run of a comparison has in common.
 
     Attributes:
@@ -98,7 +99,7 @@ class Condition(NamedTuple):
 class Task(NamedTuple):
     """One run: a rule, a seed, and what is not ideal."""
 
-    settings: Settings
+    settings: ComparisonSettings
     rule: str
     condition: Condition
     seed: int
@@ -133,7 +134,7 @@ class Comparison:
 
 def compare(
     rules: Sequence[str] | None = None,
-    settings: Settings | None = None,
+    settings: ComparisonSettings | None = None,
     *,
     seeds: Sequence[int] = (0, 1, 2),
     read_noise: Sequence[float] = (),
@@ -172,7 +173,7 @@ def compare(
         RunFolderError: the folder holds other files, or a comparison with other settings.
         ValueError: an argument makes no sense.
     """
-    settings = Settings() if settings is None else settings
+    settings = ComparisonSettings() if settings is None else settings
     names = list(catalogue.names(catalogue.RULES)) if rules is None else list(dict.fromkeys(rules))
     classes = {name: catalogue.find(catalogue.RULES, name) for name in names}
     catalogue.find(catalogue.SUBSTRATES, settings.substrate)
@@ -210,7 +211,7 @@ def compare(
         lock.release()
 
 
-def _claim(folder: Path, settings: Settings) -> FolderLock:
+def _claim(folder: Path, settings: ComparisonSettings) -> FolderLock:
     """The lock of a folder that may hold runs of these settings, which it then says."""
     try:
         require_writable(folder / RUNS)
@@ -253,7 +254,10 @@ def _run_all(tasks: list[Task], folder: Path, jobs: int, together: int) -> None:
     size = together if len(tasks) >= jobs * together else 1
     run = joblib.delayed(_write)
     most: Any = size  # joblib is typed for "auto" alone
-    joblib.Parallel(n_jobs=jobs, batch_size=most, pre_dispatch="all")(run(task, folder) for task in tasks)
+    with warnings.catch_warnings():
+        # compiled programs stay in memory, for which loky starts a process anew and says so
+        warnings.filterwarnings("ignore", "A worker stopped while some jobs", UserWarning)
+        joblib.Parallel(n_jobs=jobs, batch_size=most, pre_dispatch="all")(run(task, folder) for task in tasks)
 
 
 def _write(task: Task, folder: Path) -> None:

@@ -14,14 +14,14 @@ from linear_response import LinearResponse
 
 from learning import EquilibriumPropagation, comparison
 from learning.cli import main
-from learning.comparison import Settings, compare
+from learning.comparison import ComparisonSettings, compare
 from learning.lock import FolderLock
 from learning.pictures import compared
 from substrates import IsingModel
 from substrates.laboratory.imperfect import QuantisedKnobs, ReadNoise
 
 PLUGIN = f"{Path(__file__).parent.parent / 'helpers' / 'linear_response.py'}:LinearResponse"
-SMALL = Settings(PLUGIN, "iris", None, budget=960, batch_size=8, learning_rates=(0.01, 0.05), checkpoints=2)
+SMALL = ComparisonSettings(PLUGIN, "iris", None, budget=960, batch_size=8, learning_rates=(0.01, 0.05), checkpoints=2)
 TINY = replace(SMALL, budget=80, learning_rates=(0.05,), checkpoints=1)
 RULES = ("equilibrium-propagation", "implicit", "finite-differences", "feedback-alignment", "fluctuation-response")
 
@@ -141,7 +141,7 @@ def test_what_is_not_ideal_is_a_further_set_of_runs(tmp_path):
         ({"rules": ("backprop",)}, "rule: wanted one of"),
         ({"rules": ()}, "rules, seeds: wanted at least one"),
         ({"seeds": (-1,)}, "seeds: wanted whole numbers from 0"),
-        ({"settings": Settings(PLUGIN, "iris", None, budget=961)}, "with budget 960, got 961"),
+        ({"settings": ComparisonSettings(PLUGIN, "iris", None, budget=961)}, "with budget 960, got 961"),
     ],
 )
 def test_senseless_comparisons_are_refused(found, change, words):
@@ -153,7 +153,7 @@ def test_settings_and_folders_are_looked_at_first(tmp_path):
     for name, value in (("budget", 0), ("batch_size", 0.5), ("checkpoints", True), ("learning_rates", ()),
                         ("learning_rates", (-1.0,)), ("optimiser", "sgdd")):  # fmt: skip
         with pytest.raises(ValueError, match=f"{name}: wanted"):
-            Settings(**{name: value})
+            ComparisonSettings(**{name: value})
     (tmp_path / "letter.txt").write_text("mine")
     with pytest.raises(ValueError, match=r"holds files that are no comparison \(letter.txt\)"):
         compare(RULES, SMALL, out=tmp_path)
@@ -166,14 +166,16 @@ def test_settings_and_folders_are_looked_at_first(tmp_path):
 
 
 def test_a_step_beyond_the_budget_is_refused(tmp_path):
-    found = compare(("finite-differences",), Settings(PLUGIN, "iris", None, budget=240), seeds=(0,), out=tmp_path)
+    found = compare(
+        ("finite-differences",), ComparisonSettings(PLUGIN, "iris", None, budget=240), seeds=(0,), out=tmp_path
+    )
     assert not found.rows
     assert found.refused[0]["reason"] == "one step takes 248 relaxations, and the budget is 240"
 
 
 def test_a_rule_on_the_bench_is_compared_too(tmp_path):
     """A weak nudge and a weak spring: the step is the gradient's, to a few percent."""
-    settings = Settings("hopfield", "iris", (4,), budget=480, learning_rates=(0.01,), checkpoints=1)
+    settings = ComparisonSettings("hopfield", "iris", (4,), budget=480, learning_rates=(0.01,), checkpoints=1)
     found = compare(("agnostic",), settings, seeds=(0,), knob_bits=(8,), out=tmp_path)
     (row,) = found.rows
     assert (row["relaxations_per_example"], row["steps"]) == (2, 30)

@@ -8,6 +8,7 @@ if TYPE_CHECKING:  # the same names for those who read without running
     from learning.agnostic import AgnosticEP
     from learning.averaging import Averaged
     from learning.calibration import Calibration, calibrate
+    from learning.comparison import Comparison, ComparisonSettings, compare
     from learning.contrastive import EquilibriumPropagation
     from learning.costs import CrossEntropy, NegativeLogLikelihood, PhaseCost, PositionError, SquaredError
     from learning.coupled import ContrastiveLearning, CoupledLearning
@@ -36,6 +37,7 @@ _HOMES = {
     "learning.agnostic": "AgnosticEP",
     "learning.averaging": "Averaged",
     "learning.calibration": "Calibration calibrate",
+    "learning.comparison": "Comparison ComparisonSettings compare",
     "learning.contrastive": "EquilibriumPropagation",
     "learning.costs": "CrossEntropy NegativeLogLikelihood PhaseCost PositionError SquaredError",
     "learning.coupled": "ContrastiveLearning CoupledLearning",

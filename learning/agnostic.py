@@ -96,6 +96,11 @@ class AgnosticEP(Mover):
     Source: Scellier, Mishra, Bengio and Ollivier 2022, arXiv 2205.15021.
     """
 
+    in_short: ClassVar[str] = (
+        "parameters moved by physics alone, on the bench; "
+        "2 relaxations where a plant knows its knobs; bias O(epsilon, beta)"
+    )
+
     on_bench: ClassVar[bool] = True
 
     beta: float
@@ -121,6 +126,10 @@ class AgnosticEP(Mover):
         """(b1, b2), the nudges of the homeostatic and of the clamped phase."""
         beta = float(self.beta)
         return {"optimistic": (0.0, beta), "pessimistic": (-beta, 0.0), "centered": (-beta / 2, beta / 2)}[self.variant]
+
+    @property
+    def relaxations(self) -> int | None:
+        return 2 if isinstance(self.homeostat, SelfControl) else None
 
     @property
     def estimates(self) -> bool:

@@ -65,7 +65,12 @@ def find(group: str, name: str) -> Any:
 
 
 def optimiser(
-    name: str, learning_rate: float | Mapping[str, float], decay: float, batches: int, substrate: Any
+    name: str,
+    learning_rate: float | Mapping[str, float],
+    decay: float,
+    batches: int,
+    substrate: Any,
+    weight_decay: float = 0.0,
 ) -> optax.GradientTransformation:
     """An optimiser with a learning rate per parameter that falls by a factor every epoch.
 
@@ -76,13 +81,15 @@ def optimiser(
         decay: the factor per epoch.
         batches: steps per epoch.
         substrate: whose parameters they are.
+        weight_decay: so many times each parameter is added to its gradient.
 
     Raises CatalogueError for a path that leads to no parameter, and for a parameter without a learning rate.
     """
 
     def build(rate: float) -> optax.GradientTransformation:
         schedule = rate if decay == 1 else optax.exponential_decay(rate, batches, decay, staircase=True)
-        return OPTIMISERS[name](schedule)
+        step = OPTIMISERS[name](schedule)
+        return optax.chain(optax.add_decayed_weights(weight_decay), step) if weight_decay else step
 
     if not isinstance(learning_rate, Mapping):
         return build(learning_rate)

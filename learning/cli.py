@@ -8,23 +8,35 @@ import math
 import re
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
 
 from learning import catalogue
+from learning.comparison import ComparisonSettings, compare
 from learning.data import DATA_SETS, load_data
-from learning.homeostat import SelfControl
+from learning.options import (
+    UsageError,
+    by_parameter,
+    count,
+    not_negative,
+    on_bench,
+    options_of,
+    positive,
+    reader,
+    rule_of,
+    settings_of,
+    who_has,
+    whole,
+)
 from learning.rule import ConvergenceError, Mover
 from learning.run_folder import claim, read_config
 from learning.training import Run, fit
 from substrates.laboratory.plant import Plant
 from substrates.session import keep_compiled
 from substrates.substrate import split_parameters
-
-_FALLBACK: dict[str, Any] = {"epochs": 20, "batch_size": 32, "optimiser": "adam", "learning_rate": 0.01, "decay": 1.0}
 
 _EXAMPLES = """\
 examples:
@@ -39,44 +51,27 @@ What was compiled is kept in the cache too; GROUNDSTATE_CACHE names another fold
 """
 
 
-def _argument(convert: Callable[[str], Any], sensible: Callable[[Any], bool], wanted: str) -> Callable[[str], Any]:
-    """What reads an argument of the command, and refuses one that cannot be converted or makes no sense."""
-
-    def read(text: str) -> Any:
-        with contextlib.suppress(ValueError):
-            value = convert(text)
-            if sensible(value):
-                return value
-        raise argparse.ArgumentTypeError(f"wanted {wanted}, got {text!r}")
-
-    return read
-
-
-_whole = lambda text: int(text) if text.isdecimal() else -1
-_positive = _argument(float, lambda value: 0 < value < math.inf, "a positive number")
-_count = _argument(_whole, lambda value: value >= 1, "a positive whole number")
-_seed = _argument(_whole, lambda value: 0 <= value < 2**32, f"a whole number from 0 to {2**32 - 1}")
-_sizes = _argument(
+_seed = reader(whole, lambda value: 0 <= value < 2**32, f"a whole number from 0 to {2**32 - 1}")
+_sizes = reader(
     lambda text: [int(size) for size in text.split(",")],
     lambda sizes: min(sizes) >= 1,
     "positive whole numbers such as 256 or 512,512",
 )
-_validation = _argument(
+_validation = reader(
     lambda text: int(text) if text.isdecimal() else float(text),
     lambda value: isinstance(value, int) or 0 < value < 1,
     "a fraction below 1 or a whole number of examples",
 )
 
 
-class _UsageError(ValueError):
-    """What was asked for makes no sense."""
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command and returns its exit code: 0 done, 1 training failed, 2 wrong usage, 130 interrupted."""
-    parser = _parser()
-    options = parser.parse_args(arguments)
+    words = list(sys.argv[1:] if arguments is None else arguments)
     try:
+        rule = _rule_asked_for(words)
+        options, strange = _parser(rule).parse_known_args(words)
+        if strange:
+            raise UsageError(_explain(strange[0], rule))
         return options.run(options)
     except ConvergenceError as error:
         print(f"groundstate: training stopped. {error}", file=sys.stderr)
@@ -89,7 +84,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
 
 
-def _parser() -> argparse.ArgumentParser:
+def _rule_asked_for(words: list[str]) -> Any:
+    """The class of the rule whose options the command line may have: that of --rule, or of the run that is resumed."""
+    finder = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    finder.add_argument("--rule")
+    finder.add_argument("--out", type=Path)
+    finder.add_argument("--resume", action="store_true")
+    found = finder.parse_known_args(words)[0]
+    name = found.rule
+    if name is None and found.resume and found.out is not None:
+        name = ((read_config(found.out) or {}).get("options") or {}).get("rule")
+    return catalogue.find(catalogue.RULES, name or _RULE)
+
+
+def _explain(word: str, rule: Any) -> str:
+    """Why a word of the command line means nothing."""
+    flag = word.partition("=")[0]
+    others = who_has(flag.removeprefix("--").replace("-", "_")) if flag.startswith("--") else []
+    if not others:
+        return f"{word}: unrecognised; see --help"
+    return f"{flag}: the rule {rule.__name__} has no use for it; leave it out, or take --rule {' or '.join(others)}"
+
+
+def _parser(rule: Any) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="groundstate",
         description="Trains physical systems that settle, by what an experimenter can do from outside.",
@@ -103,6 +120,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Trains a substrate on a data set. The last printed line is the folder that the run is saved in.",
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
     train.set_defaults(run=_train)
     of_substrate = "(default: the substrate's own)"
@@ -119,42 +137,31 @@ def _parser() -> argparse.ArgumentParser:
         help="set aside from the training examples: a fraction below 1, or a number of examples (default: 0.1)",
     )
     how = train.add_argument_group("how it is trained")
-    how.add_argument("--rule", metavar="NAME", help="the learning rule (default: equilibrium-propagation)")
-    how.add_argument("--beta", type=_positive, metavar="X", help=f"nudging strength {of_substrate}")
     how.add_argument(
-        "--variant",
+        "--rule",
         metavar="NAME",
-        help="of the rule: positive, negative, centered, random; of agnostic: optimistic, pessimistic, centered "
-        + of_substrate,
-    )
-    how.add_argument(
-        "--epsilon",
-        type=_positive,
-        metavar="X",
-        help=f"agnostic: how far a parameter yields to a unit of force {of_substrate}",
-    )
-    how.add_argument(
-        "--read-back",
-        action="store_true",
-        default=None,
-        help="agnostic: hold the parameters by reading them, as on a real system, not by what the simulation knows",
+        help=f"the learning rule; --rule NAME --help shows its own options (default: {_RULE})",
     )
     how.add_argument("--cost", choices=sorted(catalogue.COSTS), help=f"what the outputs are judged by {of_substrate}")
     how.add_argument(
         "--lenient", action="store_true", default=None, help="learn from unconverged equilibria too, and count them"
     )
-    how.add_argument("--epochs", type=_count, metavar="N", help=f"visits of every example {of_substrate}")
-    how.add_argument("--batch-size", type=_count, metavar="N", help=f"examples per step {of_substrate}")
+    how.add_argument("--epochs", type=count, metavar="N", help=f"visits of every example {of_substrate}")
+    how.add_argument("--batch-size", type=count, metavar="N", help=f"examples per step {of_substrate}")
     how.add_argument("--optimiser", choices=sorted(catalogue.OPTIMISERS), help=f"momentum is 0.9 {of_substrate}")
     how.add_argument(
         "--learning-rate",
-        type=_learning_rate,
+        type=by_parameter,
         metavar="X",
         help=f"one number, or parameter=number,... {of_substrate}",
     )
     how.add_argument(
-        "--decay", type=_positive, metavar="X", help=f"factor on the learning rate per epoch {of_substrate}"
+        "--decay", type=positive, metavar="X", help=f"factor on the learning rate per epoch {of_substrate}"
     )
+    how.add_argument(
+        "--weight-decay", type=positive, metavar="X", help="adds X times each parameter to its gradient (default: none)"
+    )
+    _add_options(train.add_argument_group(f"options of {rule.__name__}"), rule)
     where = train.add_argument_group("where and how it is run")
     where.add_argument("--seed", type=_seed, metavar="N", help="one seed gives the same numbers again (default: 0)")
     where.add_argument(
@@ -170,15 +177,122 @@ def _parser() -> argparse.ArgumentParser:
         help="go on with the run in --out, with the options that it was started with; --epochs may be raised",
     )
     where.add_argument("--quiet", action="store_true", help="print the run's folder only")
+    _add_compare(commands)
     listing = commands.add_parser("list", help="show the substrates, rules and data sets")
     listing.set_defaults(run=_list)
     return parser
 
 
+def _add_compare(commands: Any) -> None:
+    """The command `groundstate compare`."""
+    usual = ComparisonSettings()
+    parser = commands.add_parser(
+        "compare",
+        help="compare learning rules on equal means",
+        description="Trains a substrate by each of several rules, from the same starts and with the same number of "
+        "physical relaxations, and writes a table and a figure into one folder. Called again, it repeats no run that "
+        "is done.",
+        allow_abbrev=False,
+    )
+    parser.set_defaults(run=_compare)
+    parser.add_argument(
+        "substrate", nargs="?", default=usual.substrate, help=f"as for train (default: {usual.substrate}, 16 hidden)"
+    )
+    parser.add_argument("--data", metavar="NAME", default=usual.data, help=f"the data set (default: {usual.data})")
+    parser.add_argument("--sizes", type=_sizes, nargs="+", metavar="N", help="hidden sizes, as for train")
+    parser.add_argument("--rules", nargs="+", metavar="NAME", help="names that `groundstate list` shows (default: all)")
+    parser.add_argument("--seeds", nargs="+", type=_seed, default=[0, 1, 2], metavar="N", help="(default: 0 1 2)")
+    parser.add_argument(
+        "--budget",
+        type=count,
+        default=usual.budget,
+        metavar="N",
+        help=f"physical relaxations of examples in one training (default: {usual.budget})",
+    )
+    parser.add_argument("--batch-size", type=count, default=usual.batch_size, metavar="N", help="examples per step")
+    parser.add_argument("--optimiser", choices=sorted(catalogue.OPTIMISERS), default=usual.optimiser)
+    parser.add_argument(
+        "--learning-rates",
+        nargs="+",
+        type=positive,
+        default=usual.learning_rates,
+        metavar="X",
+        help="of which every run keeps the one that is best on validation examples "
+        f"(default: {' '.join(map(str, usual.learning_rates))})",
+    )
+    parser.add_argument(
+        "--read-noise", nargs="+", type=positive, default=(), metavar="X", help="and with such errors of all meters"
+    )
+    parser.add_argument("--knob-bits", nargs="+", type=count, default=(), metavar="N", help="and with so few levels")
+    parser.add_argument(
+        "--twin-mismatch", nargs="+", type=not_negative, default=(), metavar="X", help="and with twins known so badly"
+    )
+    parser.add_argument("--jobs", type=count, default=2, metavar="N", help="processes (default: 2)")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        metavar="FOLDER",
+        help="(default: runs/compare-<substrate>-<data>; what is there goes on)",
+    )
+
+
+def _compare(options: argparse.Namespace) -> int:
+    usual = ComparisonSettings()
+    sizes = usual.sizes if options.substrate == usual.substrate else None
+    if options.sizes is not None:
+        sizes = tuple(size for sizes in options.sizes for size in sizes)
+    settings = ComparisonSettings(
+        options.substrate,
+        options.data,
+        sizes,
+        options.budget,
+        options.batch_size,
+        options.optimiser,
+        tuple(options.learning_rates),
+    )
+    name = re.sub(r"[^\w.-]+", "-", options.substrate.rpartition(":")[2])
+    found = compare(
+        options.rules,
+        settings,
+        seeds=options.seeds,
+        read_noise=options.read_noise,
+        knob_bits=options.knob_bits,
+        twin_mismatch=options.twin_mismatch,
+        jobs=options.jobs,
+        out=options.out or Path("runs") / f"compare-{name}-{options.data}",
+    )
+    print(found)
+    print(f"{found.done} runs were done now.")
+    print(found.folder)
+    return 0
+
+
+def _add_options(group: Any, rule: Any) -> None:
+    """The options of a rule."""
+    for name, option in options_of(rule).items():
+        kind = {"action": argparse.BooleanOptionalAction} if option.read is None else {"type": option.read}
+        named = {} if option.read is None else {"metavar": option.wanted}
+        about = f"{option.about.rstrip('.')} (default: {option.default})".replace("%", "%%").strip()
+        group.add_argument(f"--{name.replace('_', '-')}", help=about, **kind, **named)
+    if on_bench(rule):
+        group.add_argument(
+            "--epsilon",
+            type=positive,
+            metavar="X",
+            help="how far a parameter yields to a unit of force (default: the substrate's own)",
+        )
+        group.add_argument(
+            "--read-back",
+            action="store_true",
+            default=None,
+            help="hold the parameters by reading them, as on a real system, not by what the simulation knows",
+        )
+
+
 def _list(options: argparse.Namespace) -> int:
     sections = {
         "substrates": catalogue.names(catalogue.SUBSTRATES),
-        "rules": catalogue.names(catalogue.RULES),
+        "rules": {name: _in_short(name) for name in catalogue.names(catalogue.RULES)},
         "data sets": DATA_SETS,
         "costs": {name: _first_line(cost) for name, cost in catalogue.COSTS.items()},
     }
@@ -189,15 +303,30 @@ def _list(options: argparse.Namespace) -> int:
     return 0
 
 
+def _in_short(name: str) -> str:
+    """What a rule says of itself in one line."""
+    try:
+        rule = catalogue.find(catalogue.RULES, name)
+    except catalogue.CatalogueError as error:  # of a package that is there no more
+        return str(error)
+    return getattr(rule, "in_short", "") or _first_line(rule)
+
+
+_RULE = "equilibrium-propagation"
+
 _RECORDED = (
     "data", "sizes", "validation", "rule", "beta", "variant", "epsilon", "read_back", "cost", "lenient", "batch_size",
     "optimiser", "learning_rate", "decay", "seed", "precision",
 )  # fmt: skip
+"""The options that every run records, given or not; others where they are given."""
+
+_OF_THE_CALL = ("run", "out", "resume", "epochs", "device", "quiet")
+"""The options that may be others when a run is resumed."""
 
 
 def _train(options: argparse.Namespace) -> int:
     if options.resume and options.out is None:
-        raise _UsageError("--resume: which run? name its folder with --out")
+        raise UsageError("--resume: which run? name its folder with --out")
     asked = _asked(options)
     keep_compiled()
     if options.device is not None:
@@ -205,14 +334,14 @@ def _train(options: argparse.Namespace) -> int:
     try:
         jax.devices()
     except (RuntimeError, AssertionError) as error:  # JAX asserts that its plug-in is there
-        raise _UsageError(
+        raise UsageError(
             f"--device: JAX finds no {options.device or 'device'}; a GPU needs groundstate[gpu] and NVIDIA's driver"
         ) from error
     out = _claimed_folder(options, asked)
     try:
         substrate_class = catalogue.find(catalogue.SUBSTRATES, asked["substrate"])
-        rule_class = catalogue.find(catalogue.RULES, asked["rule"] or "equilibrium-propagation")
-        usual = 64 if _on_bench(rule_class) else getattr(substrate_class, "training_precision", 32)
+        rule_class = catalogue.find(catalogue.RULES, asked["rule"] or _RULE)
+        usual = 64 if on_bench(rule_class) else getattr(substrate_class, "training_precision", 32)
         with jax.enable_x64((asked["precision"] or usual) == 64):
             return _train_in(out, options, asked, substrate_class, rule_class)
     finally:
@@ -222,7 +351,8 @@ def _train(options: argparse.Namespace) -> int:
 
 def _asked(options: argparse.Namespace) -> dict[str, Any]:
     """The options that say what is computed; for a resumed run those that are not given are as at its start."""
-    asked = {name: getattr(options, name) for name in _RECORDED} | {"substrate": options.substrate}
+    given = {name: value for name, value in vars(options).items() if name not in _OF_THE_CALL and value is not None}
+    asked = dict.fromkeys(_RECORDED) | given
     if asked["sizes"] is not None:
         asked["sizes"] = [size for sizes in asked["sizes"] for size in sizes]
     recorded = read_config(options.out) if options.resume else None
@@ -230,10 +360,10 @@ def _asked(options: argparse.Namespace) -> dict[str, Any]:
         return asked
     before = recorded.get("options")
     if before is None:
-        raise _UsageError(f"--resume: the run in {options.out} was not started by this command; resume it with fit")
+        raise UsageError(f"--resume: the run in {options.out} was not started by this command; resume it with fit")
     for name, value in asked.items():
         if value is not None and value != before.get(name):
-            raise _UsageError(
+            raise UsageError(
                 f"--{name.replace('_', '-')}: the run in {options.out} was started with "
                 f"{'its default' if before.get(name) is None else before[name]}, got {value}; leave it out to resume"
             )
@@ -262,12 +392,12 @@ def _train_in(
     build_key, train_key = jax.random.split(jax.random.key(seed))
     sizes = None if asked["sizes"] is None else tuple(asked["sizes"])
     substrate = substrate_class.for_task(data.n_inputs, data.n_outputs, sizes=sizes, key=build_key)
-    settings = _settings(substrate, rule_class, asked)
+    ruled, settings = settings_of(substrate, rule_class, asked)
     settings["epochs"] = options.epochs or settings["epochs"]
     settings["batch_size"] = min(settings["batch_size"], len(data.train[1]))
-    rule = _rule(rule_class, asked, {name: settings.pop(name, None) for name in ("beta", "variant", "cost")})
+    rule = rule_of(rule_class, ruled, lenient=bool(asked["lenient"]), read_back=bool(asked.get("read_back")))
     system = substrate
-    if _on_bench(rule_class):
+    if on_bench(rule_class):
         copies = None if settings["batch_size"] == 1 else settings["batch_size"]
         system = Plant(substrate, settings["epsilon"], cost=rule.cost, copies=copies, inputs=data.n_inputs)
     batches = math.ceil(len(data.train[1]) / settings["batch_size"])
@@ -278,7 +408,7 @@ def _train_in(
     optimiser = None
     if not issubclass(rule_class, Mover):
         rates = (settings["optimiser"], settings["learning_rate"], settings["decay"])
-        optimiser = catalogue.optimiser(*rates, batches, substrate)
+        optimiser = catalogue.optimiser(*rates, batches, substrate, settings.get("weight_decay", 0.0))
     run = fit(
         system,
         rule,
@@ -301,53 +431,6 @@ def _train_in(
     return 130 if run.interrupted else 0
 
 
-def _on_bench(rule_class: Any) -> bool:
-    return issubclass(rule_class, Mover) and rule_class.on_bench
-
-
-def _settings(substrate: Any, rule_class: Any, asked: dict[str, Any]) -> dict[str, Any]:
-    """What the substrate is trained with: what was asked for, else its own defaults for the kind of rule."""
-    own = dict(substrate.training_defaults())
-    for_bench = own.pop("bench", {})
-    if _on_bench(rule_class):
-        given = {"epochs": 10, "batch_size": 1, **for_bench}
-        names = ("epochs", "batch_size", "epsilon", "beta", "variant", "cost")
-        meaningless = ("optimiser", "learning_rate", "decay")
-    else:
-        given, names, meaningless = (
-            {**_FALLBACK, **own},
-            (*_FALLBACK, "beta", "variant", "cost"),
-            ("epsilon", "read_back"),
-        )
-    for name in meaningless:
-        if asked.get(name) is not None:
-            raise _UsageError(
-                f"--{name.replace('_', '-')}: the rule {rule_class.__name__} has no use for it; leave it out"
-            )
-    settings = given | {name: asked[name] for name in names if asked.get(name) is not None}
-    if _on_bench(rule_class) and settings.get("epsilon") is None:
-        raise _UsageError(
-            "--epsilon: neither the substrate nor you say how far parameters yield; give one, such as 0.001"
-        )
-    return settings
-
-
-def _rule(rule_class: Any, asked: dict[str, Any], settings: dict[str, Any]) -> Any:
-    fields = rule_class.__dataclass_fields__
-    given = {name: value if name in fields else asked[name] for name, value in settings.items()}
-    cost = given["cost"]
-    given |= {
-        "cost": None if cost is None else catalogue.COSTS[cost](),
-        "strict": False if asked["lenient"] else None,
-        "homeostat": SelfControl() if "homeostat" in fields and not asked.get("read_back") else None,
-    }
-    if "beta" in fields and settings["beta"] is None:
-        raise _UsageError(
-            "--beta: neither the substrate nor you say how strongly to nudge; give one, such as --beta 0.5"
-        )
-    return rule_class(**catalogue.accepted(rule_class, given))
-
-
 def _report(run: Run) -> str:
     lines = []
     for name in ("train", "validation", "test"):
@@ -365,7 +448,8 @@ def _describe(settings: dict[str, Any]) -> str:
         return f"epsilon {_listed(settings['epsilon'])}, {settings['batch_size']} copies"
     shown = _listed(settings["learning_rate"])
     decay = "" if settings["decay"] == 1 else f", times {settings['decay']:g} per epoch"
-    return f"{settings['optimiser']}, learning rate {shown}{decay}, batches of {settings['batch_size']}"
+    weight_decay = f", weight decay {settings['weight_decay']:g}" if "weight_decay" in settings else ""
+    return f"{settings['optimiser']}, learning rate {shown}{decay}{weight_decay}, batches of {settings['batch_size']}"
 
 
 def _listed(value: float | dict[str, float]) -> str:
@@ -380,13 +464,6 @@ def _first_line(thing: type) -> str:
     lines = (thing.__doc__ or "").strip().split("\n")
     written = lines[0] and not lines[0].startswith(f"{thing.__name__}(")  # a dataclass without one gets its signature
     return lines[0] if written else f"{thing.__name__}."
-
-
-def _learning_rate(text: str) -> float | dict[str, float]:
-    if "=" not in text:
-        return _positive(text)
-    pairs = [part.partition("=") for part in text.split(",")]
-    return {name.strip(): _positive(value) for name, _, value in pairs}
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from typing import ClassVar, Literal, get_args
 
 import equinox as eqx
 import jax
@@ -54,6 +54,10 @@ class EquilibriumPropagation(Estimator):
     2021, arXiv 2006.03824; the bounds, Scellier, Ernoult, Kendall and Kumar 2023, arXiv 2312.15103; free energies at
     finite beta, arXiv 2511.22024 (2025).
     """
+
+    in_short: ClassVar[str] = (
+        "two nudged equilibria contrasted; 3 relaxations centred, else 2; bias O(beta^2) centred, else O(beta)"
+    )
 
     beta: float
     variant: Variant = eqx.field(static=True, default="centered")

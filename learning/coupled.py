@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import abc
-from typing import Any, Literal, get_args
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal, get_args
 
 import equinox as eqx
 import jax
@@ -73,6 +74,8 @@ class ContrastiveLearning(HoldingRule):
     Scellier, Ernoult, Kendall and Kumar 2023, arXiv 2312.15103.
     """
 
+    in_short: ClassVar[str] = "free against outputs held at targets; 2 relaxations; descends another objective"
+
     def held(self, output: Float[Array, "batch outputs"], y: PyTree) -> tuple[list[Any], float]:
         return [y, None], 1.0
 
@@ -102,6 +105,11 @@ class CoupledLearning(HoldingRule):
     Source: Stern, Hexner, Rocks and Liu 2021, arXiv 2011.03861; the negative and centred variants, and dC/do in place
     of the error, Scellier, Ernoult, Kendall and Kumar 2023, arXiv 2312.15103.
     """
+
+    in_short: ClassVar[str] = (
+        "outputs held a part of the way to targets; 3 relaxations centred, else 2; exact direction for one output"
+    )
+    usual: ClassVar[Mapping[str, Any]] = {"eta": 0.1}
 
     eta: float
     variant: Variant = eqx.field(static=True, default="centered")

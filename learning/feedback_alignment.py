@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol, cast, runtime_checkable
+from typing import Any, ClassVar, Protocol, cast, runtime_checkable
 
 import equinox as eqx
 import jax
@@ -86,6 +86,8 @@ class FeedbackAlignment(Estimator):
     Source: Lillicrap, Cownden, Tweed and Akerman 2016, "Random synaptic feedback weights support error backpropagation
     for deep learning", arXiv 1411.0247.
     """
+
+    in_short: ClassVar[str] = "errors sent back by random weights; 1 relaxation; biased until the weights align"
 
     feedback: Callable[[Any], Any] = eqx.field(
         default_factory=RandomWeights, converter=lambda given: as_map("feedback", given, "RandomWeights(seed), say")

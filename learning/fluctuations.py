@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -43,6 +45,10 @@ class FluctuationResponse(Estimator):
 
     Source: Scellier and Bengio 2017, arXiv 1602.05179, the stochastic version; Kubo 1966 for the identity.
     """
+
+    in_short: ClassVar[str] = (
+        "thermal fluctuations, no nudge; 1 relaxation of a distribution, else so many samples; unbiased"
+    )
 
     temperature: float
     samples: int | None = eqx.field(static=True, default=None)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import equinox as eqx
 import jax
@@ -57,6 +58,9 @@ class HolomorphicEP(Estimator):
     Source: Laborieux and Zenke 2022, arXiv 2209.00530.
     """
 
+    in_short: ClassVar[str] = "nudges on a complex circle; 2 + points // 2 relaxations; bias O(radius^points)"
+    usual: ClassVar[Mapping[str, Any]] = {"radius": "beta"}
+
     radius: float
     points: int = eqx.field(static=True, default=4)
     cost: Cost = eqx.field(default_factory=SquaredError, converter=as_tree)
@@ -93,6 +97,11 @@ class OscillatingEP(Estimator):
 
     Source: Laborieux and Zenke 2022, arXiv 2209.00530.
     """
+
+    in_short: ClassVar[str] = (
+        "an oscillating nudge and lock-in; periods x period steps; bias O(1/period) of a system that lags"
+    )
+    usual: ClassVar[Mapping[str, Any]] = {"radius": "beta"}
 
     radius: float
     period: int = eqx.field(static=True, default=60)
@@ -192,7 +201,8 @@ def _running(rule: OscillatingEP, substrate: Substrate, x: PyTree, y: PyTree, ke
     (_, gradient, output), steady = jax.lax.scan(locked_in, carry, (nudges, weights))
     cost = jnp.mean(jax.vmap(rule.cost)(output, y))
     steps = 1 + len(warming) + rule.period
-    return Estimate(gradient, cost, output, (found, transient, steady), relaxations=steps)
+    ran = (found, transient, steady) if len(warming) else (found, steady)
+    return Estimate(gradient, cost, output, ran, relaxations=steps)
 
 
 def _gather(total: PyTree, weight: Array, substrate: Substrate, states: PyTree, x: PyTree, nudge: Nudge) -> PyTree:

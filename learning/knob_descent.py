@@ -47,6 +47,8 @@ class KnobDescent(Mover):
     Source: Spall 1992, as of `SimultaneousPerturbation`; in the laboratory, Momeni et al. 2024, arXiv 2406.03372.
     """
 
+    in_short: ClassVar[str] = "a rule of order zero by knobs, on the bench; 1 + 2 pushes relaxations; bias of that rule"
+
     on_bench: ClassVar[bool] = True
 
     rule: OrderZero

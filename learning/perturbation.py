@@ -107,6 +107,11 @@ class SimultaneousPerturbation(OrderZero):
     approximation"; among rules for physical systems, Momeni et al. 2024, arXiv 2406.03372.
     """
 
+    in_short: ClassVar[str] = (
+        "all parameters pushed at random; 1 + 2 probes relaxations; bias O(step^2), variance of P parameters"
+    )
+    usual: ClassVar[Mapping[str, Any]] = {"step": 0.01}
+
     probes: int = eqx.field(static=True, default=1)
 
     def __check_init__(self):
@@ -142,6 +147,11 @@ class EvolutionStrategy(OrderZero):
     gradient-free minimization of convex functions".
     """
 
+    in_short: ClassVar[str] = (
+        "normal pushes of all parameters; 1 + 2 probes relaxations; exact for a smoothed cost, variance of P"
+    )
+    usual: ClassVar[Mapping[str, Any]] = {"step": 0.01}
+
     probes: int = eqx.field(static=True, default=8)
 
     def __check_init__(self):
@@ -173,6 +183,9 @@ class FiniteDifferences(OrderZero):
 
     Source: Kiefer and Wolfowitz 1952, "Stochastic estimation of the maximum of a regression function".
     """
+
+    in_short: ClassVar[str] = "every parameter pushed in turn; 1 + 2 P relaxations for P parameters; bias O(step^2)"
+    usual: ClassVar[Mapping[str, Any]] = {"step": 0.01}
 
     draws: ClassVar[bool] = False
 
@@ -299,6 +312,11 @@ class NodePerturbation(Estimator):
     Source: Widrow and Lehr 1990, "30 years of adaptive neural networks" (madaline rule III); Werfel, Xie and Seung
     2005, "Learning curves for stochastic gradient descent in linear feedforward networks", for the variances.
     """
+
+    in_short: ClassVar[str] = (
+        "random forces on all nodes; 1 + 2 probes relaxations; bias O(step^2), variance of n nodes"
+    )
+    usual: ClassVar[Mapping[str, Any]] = {"step": 0.01}
 
     step: float
     probes: int = eqx.field(static=True, default=1)

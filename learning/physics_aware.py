@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
 
 import equinox as eqx
 import jax
@@ -74,7 +75,12 @@ class PhysicsAware(Estimator):
     Source: Wright et al. 2022, "Deep physical neural networks trained with backpropagation", arXiv 2104.13386.
     """
 
-    twin: Twin = eqx.field(converter=lambda given: as_map("twin", given, "Mismatch(0.1), say"))
+    in_short: ClassVar[str] = "forward by the system, backward by its twin; 1 relaxation; bias O(mismatch of the twin)"
+    usual: ClassVar[Mapping[str, Any]] = {"twin": Mismatch(0.1)}
+
+    twin: Twin = eqx.field(
+        converter=lambda given: as_map("twin", given, "Mismatch(0.1), say"), metadata={"of_number": Mismatch}
+    )
     cost: Cost = eqx.field(default_factory=SquaredError, converter=as_tree)
     strict: bool = eqx.field(static=True, default=True)
 

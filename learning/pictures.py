@@ -119,6 +119,33 @@ def contrast(estimate: Any, ax: Axes | None = None, *, name: str | None = None) 
     return ax
 
 
+def compared(
+    curves: Mapping[str, tuple[Any, Any]], ax: Axes | None = None, *, xlabel: str = "relaxations", ylabel: str = ""
+) -> Axes:
+    """Draws a curve for each of several rules with its spread: the mean over repetitions and one standard deviation.
+
+    Args:
+        curves: for each rule the places on the axis, shape (points,), and the values, shape (repetitions, points); what
+            is not finite is left out.
+        ax: where to draw; None opens a new figure.
+        xlabel, ylabel: what the axes show.
+    """
+    import matplotlib.pyplot as plt
+
+    if ax is None:
+        ax = plt.subplots(figsize=(5.0, 3.4), layout="constrained")[1]
+    for number, (name, (places, values)) in enumerate(curves.items()):
+        values = np.asarray(values, dtype=float)
+        colour, style = COLOURS[number % len(COLOURS)], ("-", "--", ":", "-.")[number // len(COLOURS) % 4]
+        mean, spread = values.mean(axis=0), values.std(axis=0)
+        ax.plot(places, mean, color=colour, linestyle=style, linewidth=1.5, label=name)
+        ax.fill_between(places, mean - spread, mean + spread, color=colour, alpha=0.15, linewidth=0)
+    ax.set(xlabel=xlabel, ylabel=ylabel)
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.grid(axis="y", color="0.9", linewidth=0.6)
+    return ax
+
+
 def _leaf(tree: Any, name: str | None) -> tuple[np.ndarray, str]:
     """The array of a tree that has this name, and its full name."""
     named = {

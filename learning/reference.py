@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -34,6 +36,8 @@ class ImplicitGradient(Estimator):
     Source: Scellier and Bengio 2017, arXiv 1602.05179, for its equality with equilibrium propagation; Almeida 1987 and
     Pineda 1987 for the multiplier.
     """
+
+    in_short: ClassVar[str] = "implicit function theorem, a reference that looks inside; 1 relaxation; exact"
 
     cost: Cost = eqx.field(default_factory=SquaredError, converter=as_tree)
     strict: bool = eqx.field(static=True, default=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+from collections.abc import Mapping
 from typing import Any, ClassVar, TypeVar, cast
 
 import equinox as eqx
@@ -95,6 +96,13 @@ class Estimator(eqx.Module):
     Others raise ValueError. In compiled code, where nobody can see whether a label has an output, labels are refused.
     """
 
+    in_short: ClassVar[str] = ""
+    """One line for lists: what it is; physical relaxations of each example; bias."""
+
+    usual: ClassVar[Mapping[str, Any]] = {}
+    """What the command gives to fields that neither its user nor the substrate names: a value, or the name of the
+    entry of the substrate's `training_defaults` that serves."""
+
     @abc.abstractmethod
     def __call__(self, substrate: Substrate, x: PyTree, y: PyTree, *, key: PRNGKeyArray | None = None) -> Estimate: ...
 
@@ -124,7 +132,18 @@ class Mover(eqx.Module):
     `on_bench` says whether it moves a `PhysicalSystem` by its five verbs, rather than a `Substrate`.
     """
 
+    in_short: ClassVar[str] = ""
+    """As of an estimator."""
+
+    usual: ClassVar[Mapping[str, Any]] = {}
+    """As of an estimator."""
+
     on_bench: ClassVar[bool] = False
+
+    @property
+    def relaxations(self) -> int | None:
+        """How many physical relaxations one example takes; None where there is no telling beforehand."""
+        return None
 
     @property
     def estimates(self) -> bool:

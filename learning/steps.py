@@ -204,7 +204,7 @@ class Trainer(Epochs):
         moves_itself = isinstance(self.rule, Mover)
         parameters, rest = eqx.partition(system, eqx.is_array) if moves_itself else split_parameters(system)
         x, y = jax.tree.map(jnp.asarray, (self.examples.x, self.examples.y))
-        counting = self.rule if moves_itself else _lenient(self.rule)
+        counting = self.rule if moves_itself else lenient(self.rule)
         self.standing = Standing(rest, counting, optimiser, x, y, self.examples.labelled, self.strict, self.batch_size)
         state = None if optimiser is None else optimiser.init(parameters)
         return Moving(parameters, state, Tally.zero(jnp.finfo(parameter_dtype(system)).dtype))
@@ -270,7 +270,7 @@ class BenchTrainer(Epochs):
         return Stand(kept(reading.parameters), kept(reading.knobs), tally)
 
 
-def _lenient(rule: Estimator) -> Estimator:
+def lenient(rule: Estimator) -> Estimator:
     """The same rule, and every rule inside it, that raises nothing in compiled code; the loop judges in its place."""
     changes: dict[str, Any] = {}
     for each in fields(rule):
@@ -278,5 +278,5 @@ def _lenient(rule: Estimator) -> Estimator:
         if each.name == "strict":
             changes["strict"] = False
         elif isinstance(value, Estimator):
-            changes[each.name] = _lenient(value)
+            changes[each.name] = lenient(value)
     return replace(rule, **changes) if changes else rule

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
-from typing import TypeVar
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, TypeVar
 
 import equinox as eqx
 import jax
@@ -64,6 +64,9 @@ class RecurrentBackprop(Estimator):
 
     Source: Almeida 1987 and Pineda 1987; Scellier and Bengio 2019, arXiv 1711.08416, for the equality of the courses.
     """
+
+    in_short: ClassVar[str] = "errors that flow back at equilibrium, a reference; 1 relaxation; exact as steps grow"
+    usual: ClassVar[Mapping[str, Any]] = {"steps": 100, "rate": 0.1}
 
     steps: int = eqx.field(static=True)
     rate: float
@@ -128,6 +131,9 @@ class BackpropThroughTime(Estimator):
     Source: Werbos 1990; Ernoult, Grollier, Querlioz, Bengio and Scellier 2019, arXiv 1905.13633, for its equality with
     equilibrium propagation.
     """
+
+    in_short: ClassVar[str] = "reverse mode through steps, a reference; 1 relaxation; exact for the cost after them"
+    usual: ClassVar[Mapping[str, Any]] = {"steps": 100, "rate": 0.1}
 
     steps: int = eqx.field(static=True)
     rate: float

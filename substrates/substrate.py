@@ -450,8 +450,9 @@ class Substrate(eqx.Module):
     def training_defaults(self) -> dict[str, Any]:
         """What the command trains this system with where nothing else is asked for: any of these.
 
-        `beta`, `variant` and `cost` (a name) of the rule, `epochs`, `batch_size`, `optimiser` (a name),
-        `learning_rate`, `decay` (of the learning rate, a factor per epoch). A learning rate is one number, or a dict
+        `beta`, `variant` and `cost` (a name) of the rule, or any other option of one by its name, `epochs`,
+        `batch_size`, `optimiser` (a name), `learning_rate`, `decay` (of the learning rate, a factor per epoch). Rules
+        with a strength of another name take it for `beta` too. A learning rate is one number, or a dict
         from the paths of parameters ("conductance", "conductance[0]") to numbers. `bench` is a dict of what rules on
         the bench are given instead: `epsilon`, `beta`, `variant`, `cost`, `epochs`, `batch_size` (copies of the plant).
         """

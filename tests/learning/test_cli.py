@@ -9,13 +9,30 @@ import sys
 import time
 from pathlib import Path
 
+import equinox as eqx
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
+from linear_response import LinearResponse
 
-from learning import catalogue, cli, evaluate, fit, load_data, load_run
+from learning import (
+    CoupledLearning,
+    HolomorphicEP,
+    Mismatch,
+    OscillatingEP,
+    PhysicsAware,
+    SimultaneousPerturbation,
+    catalogue,
+    cli,
+    evaluate,
+    fit,
+    load_data,
+    load_run,
+)
 from learning.lock import FolderLock
-from substrates import HopfieldNetwork, Plant
+from learning.options import options_of, rule_of, settings_of
+from substrates import HopfieldNetwork, Plant, SmoothHopfieldNetwork
 
 PLUGIN = f"{Path(__file__).parent.parent / 'helpers' / 'linear_response.py'}:LinearResponse"
 
@@ -170,7 +187,7 @@ def test_a_folder_that_is_being_written_is_refused(command, tmp_path):
         ("train PLUGIN --seed x", "--seed: wanted a whole number"),
         ("train PLUGIN --data iris --learning-rate weight=0.1", "nothing for .*offset"),
         ("train PLUGIN --data iris --learning-rate weight=1,offset=1,mass=1", "no parameter mass; the parameters are"),
-        ("train PLUGIN --rule backprop", "rule: wanted one of agnostic, equilibrium-propagation"),
+        ("train PLUGIN --rule backprop", "rule: wanted one of agnostic, backprop-through-time, contrastive"),
         ("train PLUGIN --data iris --variant upside-down", "variant: wanted one of"),
         ("train PLUGIN --optimiser sgdd", "invalid choice: 'sgdd'"),
         ("train PLUGIN --out /proc/here", "cannot write in /proc/here"),
@@ -289,9 +306,124 @@ def test_every_substrate_with_an_energy_has_settings_for_the_bench():
         (("--rule", "agnostic", "--epsilon", "0.1", "--learning-rate", "0.1"), "--learning-rate: the rule AgnosticEP"),
         (("--epsilon", "0.1"), "--epsilon: the rule EquilibriumPropagation"),
         (("--read-back",), "--read-back: the rule EquilibriumPropagation"),
+        (
+            ("--radius", "0.1"),
+            "has no use for it; leave it out, or take --rule holomorphic or oscillating",
+        ),
+        (("--step", "1", "--rule", "recurrent-backprop"), "--step: the rule RecurrentBackprop has no use for it"),
+        (("--rule", "holomorphic", "--points", "0"), "--points: wanted a whole number, at least 1"),
+        (("--rule", "holomorphic", "--points", "four"), "--points: wanted a whole number, got 'four'"),
+        (("--rule", "holomorphic", "--radius", "-1"), "--radius: wanted a positive number, got -1"),
+        (("--rule", "physics-aware", "--twin", "-1"), "--twin: size: wanted a positive number, got -1.0, or 0"),
+        (("--rule", "fluctuation-response"), "--temperature: neither the substrate nor you"),
+        (("--unknown", "1"), "--unknown: unrecognised"),
+        (("--rule", "agnostic", "--weight-decay", "1"), "--weight-decay: the rule AgnosticEP has no use for it"),
     ],
 )
 def test_options_of_another_kind_of_rule_are_refused(command, arguments, message):
     code, _, err = train(command, *arguments)
     assert code == 2
     assert message in err
+
+
+OF_ONE_WORD = {
+    "contrastive": (), "coupled": ("--eta", "0.25", "--variant", "positive"),
+    "evolution-strategy": ("--step", "weight=0.02,offset=0.01", "--probes", "3"),
+    "equilibrium-propagation": ("--linearised",), "finite-differences": ("--step", "0.125"),
+    "holomorphic": ("--radius", "0.25", "--points", "6"), "implicit": (), "node-perturbation": ("--probes", "2"),
+    "oscillating": ("--period", "5", "--periods", "1"), "physics-aware": ("--twin", "0.25"),
+    "recurrent-backprop": ("--steps", "7", "--rate", "0.5"), "simultaneous-perturbation": ("--probes", "2"),
+    "backprop-through-time": ("--steps", "7", "--rate", "0.5", "--truncate", "3"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", OF_ONE_WORD)
+def test_every_rule_trains_with_the_options_that_its_fields_are(command, name):
+    """What was asked for is what the rule was given; the rest is the substrate's, or what is usual."""
+    cheap = ("--epochs", 1, "--batch-size", 60, "--precision", 64, "--lenient")
+    system = ("smooth-hopfield", "--sizes", 4) if name in ("holomorphic", "oscillating") else (PLUGIN,)
+    start = ("train", *system, "--data", "iris", "--rule", name, "--out", "run")
+    code, _, err = command(*start, *cheap, *OF_ONE_WORD[name])
+    assert (code, err) == (0, "")
+    config = json.loads(Path("run/config.json").read_text())
+    rule = catalogue.find(catalogue.RULES, name)
+    assert config["rule"].startswith(rule.__name__)
+    words = OF_ONE_WORD[name]
+    for flag, value in zip(words[::2], words[1::2], strict=False):
+        field = flag.removeprefix("--")
+        if field == "twin":
+            assert "Mismatch(size=0.25" in config["rule"].replace("\n", "").replace("  ", "")
+        elif "=" not in value:
+            assert re.search(rf"\b{field}={value}\b|\b{field}='{value}'", config["rule"]), config["rule"]
+    if name == "holomorphic":
+        again, _, err = command(*start, "--resume", "--epochs", 2)
+        assert (again, err) == (0, "")
+
+
+def test_defaults_are_the_substrates_and_else_the_usual_ones():
+    substrate = LinearResponse.for_task(4, 3, key=jax.random.key(0))
+    found = lambda rule, **asked: settings_of(substrate, rule, asked)[0]
+    assert found(HolomorphicEP)["radius"] == substrate.training_defaults()["beta"]
+    assert found(HolomorphicEP, radius=0.125)["radius"] == 0.125
+    assert found(CoupledLearning)["eta"] == CoupledLearning.usual["eta"]
+    assert found(PhysicsAware, twin=0.5)["twin"] == Mismatch(0.5)
+
+
+def test_options_say_what_the_class_says():
+    options = options_of(OscillatingEP)
+    assert list(options) == ["radius", "period", "periods", "sweeps"]
+    assert options["period"].about == "N, steps of a period, at least 3."
+    assert (options["radius"].required, options["period"].required) == (True, False)
+    assert (options["radius"].default, options["period"].default) == ("the substrate's beta", "60")
+    assert options_of(FinalRule)["probes"].about == "how many."
+
+
+def test_help_of_a_rule_lists_its_options_only(command):
+    code, out, _ = command("train", "--rule", "holomorphic", "--help")
+    assert code == 0
+    assert "options of HolomorphicEP" in out
+    assert "--points N" in out
+    assert "--beta" not in out
+    assert "--epsilon" not in out
+
+
+def test_the_list_says_of_every_rule_what_it_takes(command):
+    """And what it says of relaxations is what an estimate counts."""
+    _, out, _ = command("list")
+    substrate = LinearResponse.for_task(4, 3, key=jax.random.key(0))
+    smooth = SmoothHopfieldNetwork.for_task(4, 3, sizes=(2,), key=jax.random.key(0))
+    x, y, key = jnp.ones((2, 4)), jnp.ones((2, 3)), jax.random.key(0)
+    parameters = 15
+    counts = {
+        "equilibrium-propagation": 3, "contrastive": 2, "coupled": 3, "holomorphic": 2 + 4 // 2, "oscillating": 2 * 60,
+        "implicit": 1, "recurrent-backprop": 1, "backprop-through-time": 1, "simultaneous-perturbation": 1 + 2,
+        "evolution-strategy": 1 + 2 * 8, "finite-differences": 1 + 2 * parameters, "node-perturbation": 1 + 2,
+        "physics-aware": 1,
+    }  # fmt: skip
+    for name in catalogue.names(catalogue.RULES):
+        rule = catalogue.find(catalogue.RULES, name)
+        assert f"  {name:<26} {rule.in_short}" in out
+        assert rule.in_short.count("; ") == 2
+        if name in counts:
+            ready = rule_of(rule, settings_of(substrate, rule, {})[0], lenient=True)
+            system = smooth if name in ("holomorphic", "oscillating") else substrate
+            found = eqx.filter_eval_shape(lambda net, ready=ready: ready(net, x, y, key=key), system)
+            assert found.relaxations == counts[name], name
+
+
+def test_weight_decay_adds_to_the_gradient():
+    """By plain descent a step takes rate x (gradient + decay x parameter)."""
+    substrate = LinearResponse(jnp.full((3, 4), 2.0), jnp.zeros(3))
+    parameters = {"a": jnp.array([2.0, -1.0])}
+    plain, decayed = (catalogue.optimiser("sgd", 0.1, 1.0, 5, substrate, decay) for decay in (0.0, 0.25))
+    gradient = {"a": jnp.array([1.0, 1.0])}
+    steps = [each.update(gradient, each.init(parameters), parameters)[0]["a"] for each in (plain, decayed)]
+    np.testing.assert_allclose(steps[1] - steps[0], -0.1 * 0.25 * parameters["a"], rtol=1e-12)
+
+
+class FinalRule(SimultaneousPerturbation):
+    """A rule of somebody else's.
+
+    Attributes:
+        probes: how many.
+    """

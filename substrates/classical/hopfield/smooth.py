@@ -93,7 +93,14 @@ class SmoothHopfieldNetwork(CoupledLayers):
 
     def training_defaults(self) -> dict[str, Any]:
         """Centred nudges of 1/4, and one learning rate for all."""
-        return {"beta": 0.25, "epochs": 40, "batch_size": 8, "optimiser": "adam", "learning_rate": 0.003}
+        return {
+            "beta": 0.25,
+            "epochs": 40,
+            "batch_size": 8,
+            "optimiser": "adam",
+            "learning_rate": 0.003,
+            "bench": {"epsilon": 0.01, "beta": 1.0, "epochs": 15},
+        }
 
     # the physics
 

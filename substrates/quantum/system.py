@@ -20,9 +20,8 @@ from substrates.substrate import Substrate, split_parameters
 def root_of_squares(values: Float[Array, "..."]) -> Float[Array, ""]:
     """The root of the sum of squares, smooth but where all vanish; there 0, with slopes 0."""
     size = jax.lax.stop_gradient(jnp.max(jnp.abs(values), initial=0.0))
-    parts = values / jnp.where(size > 0, size, 1)
-    square = jnp.sum(parts**2)
-    return size * jnp.sqrt(jnp.where(size > 0, square, 1))
+    some = jnp.where(size > 0, size, 1)
+    return size * jnp.sqrt(jnp.sum((values / some) ** 2) + (some - size))  # 1 under the root where all vanish
 
 
 class Contrasted(Substrate):

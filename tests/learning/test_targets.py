@@ -119,7 +119,8 @@ def test_a_single_output_takes_one_number_for_each_example(rule):
     y = np.array([0.1, 0.4, -0.2, 0.3])
     found, wanted = (rule(SINGLE, X, each, key=KEY) for each in (y, y[:, None]))
     same((found.gradient, found.cost), (wanted.gradient, wanted.cost))
-    assert evaluate(SINGLE, (X, y)).cost == pytest.approx(float(wanted.cost))
+    if rule is not ESTIMATORS["through time"]:  # whose cost is that of the state after its steps
+        assert evaluate(SINGLE, (X, y)).cost == pytest.approx(float(wanted.cost))
     np.testing.assert_array_equal(prepare(SINGLE, (np.asarray(X), y)).y, y[:, None])
 
 

@@ -57,6 +57,7 @@ SYSTEM = Springs(jnp.array([1.0, 2.0, 1.5]), jnp.array([1.0, 0.5, 0.8]))
 ALONE = Springs(SYSTEM.stiffness, SYSTEM.hardness, (2,))
 X, Y = jnp.array([[0.6], [-0.8], [0.3]]), jnp.array([[0.5, 0.7], [-0.3, -0.5], [0.9, -0.2]])
 VARIANTS = ("positive", "negative", "centered")
+relax = eqx.filter_jit(lambda system, x, nudge=None, start=None: system.relax(x, nudge, start))
 
 
 def flat(tree):
@@ -67,6 +68,7 @@ def apart(found, wanted):
     return np.linalg.norm(flat(found) - flat(wanted)) / np.linalg.norm(flat(wanted))
 
 
+@eqx.filter_jit
 def response(system, x, y):
     """(do/dtheta)' chi^-1 dC/do and (do/dtheta)' dC/do of the squared error, from dense derivatives at the free state,
     and chi.
@@ -140,11 +142,11 @@ def test_the_contrastive_objective_is_never_negative_and_vanishes_where_outputs_
     draw = np.random.default_rng(seed)
     system = Springs(*(jnp.asarray(draw.uniform(0.3, 2, 3)) for _ in range(2)))
     x = jnp.asarray(draw.normal(size=1))
-    free = system.relax(x)
+    free = relax(system, x)
     shown = system.read(free.state, x)
     target = shown + jnp.asarray(draw.normal(size=2))
-    assert system.relax(x, Pin(target), free.state).energy > free.energy
-    np.testing.assert_allclose(system.relax(x, Pin(shown), free.state).energy, free.energy, atol=1e-12)
+    assert relax(system, x, Pin(target), free.state).energy > free.energy
+    np.testing.assert_allclose(relax(system, x, Pin(shown), free.state).energy, free.energy, atol=1e-12)
     estimate = ContrastiveLearning()(system, x[None], shown[None])
     np.testing.assert_allclose(flat(estimate.gradient), 0, atol=1e-9)
 
@@ -208,7 +210,7 @@ def test_another_cost_moves_outputs_down_its_slope():
 # both
 
 
-@pytest.mark.parametrize("rule", [ContrastiveLearning(), *(CoupledLearning(0.1, variant) for variant in VARIANTS)])
+@pytest.mark.parametrize("rule", [ContrastiveLearning(), CoupledLearning(0.1)])
 def test_a_batch_gives_the_mean_of_its_examples_and_a_sealed_system_the_same(rule):
     whole = rule(SYSTEM, X, Y)
     singles = [rule(SYSTEM, X[k : k + 1], Y[k : k + 1]).gradient for k in range(len(X))]

@@ -137,6 +137,7 @@ def decades_apart(seed, held, decades):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("solver", [PhaseDescent(), PhaseDescent(dense_size=0)], ids=["dense", "large"])
 @pytest.mark.parametrize("dtype", [jnp.float64, jnp.float32])
 @pytest.mark.parametrize(("held", "decades"), [(False, 12), (True, 3), (True, 6), (True, 12)])
@@ -156,6 +157,7 @@ def test_of_strengths_decades_apart_no_state_is_wrong(held, decades, dtype, solv
         assert sum(found) >= 0.8 * len(found)
 
 
+@pytest.mark.slow
 def test_a_weak_part_is_judged_by_its_own_torques():
     """A phase between two others, all 1e11 times weaker than a coupling elsewhere: the resultant of its neighbours."""
     net = OscillatorNetwork.from_edges(
@@ -170,6 +172,7 @@ def test_a_weak_part_is_judged_by_its_own_torques():
     np.testing.assert_allclose(net.residual(jnp.array([1.25 + np.pi / 2, 2.0]), x), np.cos(0.75), rtol=1e-9)
 
 
+@pytest.mark.slow
 def test_weakly_held_lattices_too_large_to_decompose():
     """One reference turns all of a lattice, by couplings a ten-thousandth of the others."""
     lattice = OscillatorNetwork.lattice((10, 10), references={0: 2.5})
@@ -185,6 +188,7 @@ def test_weakly_held_lattices_too_large_to_decompose():
 # what nothing decides
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dense_size", [96, 0])
 def test_parts_that_nothing_holds_are_said_to_turn_freely(dense_size):
     solver = PhaseDescent(dense_size=dense_size)
@@ -199,6 +203,7 @@ def test_parts_that_nothing_holds_are_said_to_turn_freely(dense_size):
     assert relax(apart([0.0, 1.0, 1.0, 0.0, -1.0]), NOTHING, solver=solver).converged
 
 
+@pytest.mark.slow
 def test_the_best_of_many_starts_is_found_though_all_turn_freely():
     ring = OscillatorNetwork.lattice(9, periodic=True)
     found = ring.relax(NOTHING, solver=BestOf(8), start=2 * jnp.pi * jnp.arange(9.0) / 9, key=jax.random.key(1))
@@ -206,6 +211,7 @@ def test_the_best_of_many_starts_is_found_though_all_turn_freely():
     np.testing.assert_allclose(found.energy, -9, rtol=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("solver", [PhaseDescent(), KuramotoFlow(max_steps=10)])
 def test_a_saddle_is_left(solver):
     """All phases opposed to what they feel, or two halves opposed to one another: balanced, and no minimum."""
@@ -216,6 +222,7 @@ def test_a_saddle_is_left(solver):
         np.testing.assert_allclose(jnp.cos(found.state), 1.0, atol=1e-9)
 
 
+@pytest.mark.slow
 def test_large_systems_say_that_a_phase_alone_stands_opposed():
     # all coupled, so that they turn together: where one feels exactly nothing sideways, it stays
     crowd = OscillatorNetwork.all_to_all(12, coupling=1.0, field=1.0)
@@ -230,12 +237,14 @@ def test_large_systems_say_that_a_phase_alone_stands_opposed():
     assert left.energy < found.energy - 1
 
 
+@pytest.mark.slow
 def test_a_nudge_that_pushes_harder_than_the_fields_hold_is_unstable():
     net = network(3)
     found = relax(net, jnp.array([0.3, -0.8]), Nudge(SquaredError(), TARGET, jnp.array(-50.0)))
     assert not found.converged
 
 
+@pytest.mark.slow
 def test_a_pin_in_any_unit():
     for s in (1e-24, 1.0, 1e15):
         net, x = scaled(network(2), s), jnp.array([0.3, -0.8])

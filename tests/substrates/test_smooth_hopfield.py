@@ -115,6 +115,7 @@ def test_own_energies_are_the_integrals_of_their_slopes_beside_the_real_axis(kin
         np.testing.assert_allclose(found, wanted, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_maps_learn_by_the_true_gradient():
     net, xs, ys = maps(), jax.random.normal(KEY, (2, 16)), jnp.array([[0.4, -0.9], [0.1, 0.5]])
     found, wanted = (rule(net, xs, ys).gradient for rule in (EquilibriumPropagation(1e-3), ImplicitGradient()))
@@ -161,4 +162,4 @@ def test_a_task_makes_a_network():
     net = SmoothHopfieldNetwork.for_task(3, 2, sizes=(5,), key=KEY)
     assert net.shapes == ((3,), (5,), (2,))
     assert net.holomorphic
-    assert set(net.training_defaults()) == {"beta", "epochs", "batch_size", "optimiser", "learning_rate"}
+    assert set(net.training_defaults()) == {"beta", "epochs", "batch_size", "optimiser", "learning_rate", "bench"}

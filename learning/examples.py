@@ -75,6 +75,8 @@ def prepare(
     if not isinstance(data, tuple | list) or len(data) != 2:
         raise ValueError(f"{name}: wanted a pair (X, Y), got {type(data).__name__}")
     dtype = parameter_dtype(substrate) if isinstance(substrate, Substrate) else np.dtype(float)
+    if isinstance(substrate, Substrate):
+        refuse_whole_numbers(substrate)
     given, targets = (_listed(part, name) for part in data)
     if _are_texts(targets):
         targets, classes = _numbered(targets, classes, name)
@@ -144,6 +146,7 @@ def ready_batch(
     """
     if not isinstance(substrate, Substrate):
         raise TypeError(f"substrate: wanted a Substrate, got {type(substrate).__name__}")
+    refuse_whole_numbers(substrate)
     if key is not None:
         check_key("key", key)
     if not jax.tree.leaves(y):
@@ -163,6 +166,16 @@ def ready_batch(
     if isinstance(y, Tracer) or not _are_labels(y):
         return x, fit_target(y, output, cost, name="y", batched=True)
     return x, jnp.asarray(encode_labels(np.asarray(y), output.shape[1:], jnp.finfo(output.dtype).dtype, "y"))
+
+
+def refuse_whole_numbers(substrate: Substrate) -> None:
+    """Raises ValueError for a system whose arrays are all whole numbers, so that none of them would learn."""
+    arrays = [leaf for leaf in jax.tree.leaves(substrate) if eqx.is_array_like(leaf) and jnp.ndim(leaf) > 0]
+    if arrays and not any(jnp.issubdtype(jnp.result_type(leaf), jnp.inexact) for leaf in arrays):
+        raise ValueError(
+            f"substrate: {type(substrate).__name__} has nothing to train: its arrays are "
+            f"{', '.join(sorted({str(jnp.result_type(leaf)) for leaf in arrays}))}; give floats"
+        )
 
 
 def as_arrays(name: str, tree: PyTree) -> PyTree:

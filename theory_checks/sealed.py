@@ -49,6 +49,7 @@ OPEN = (
     "relax_jointly",
     "training_defaults",
     "training_precision",
+    "why_not_holomorphic",
     "x_shape",
 )
 """What a rule may use besides start, relax, read, measure and contrast: how parameters stay physical, how they settle

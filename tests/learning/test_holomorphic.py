@@ -192,7 +192,7 @@ def test_a_radius_beyond_the_first_singularity_is_reported():
 
 def test_systems_without_analytic_continuation_are_refused():
     net = SYSTEMS["continuous Hopfield"]()
-    with pytest.raises(NudgeRefusedError, match="have no analytic continuation"):
+    with pytest.raises(NudgeRefusedError, match="points on a circle want states with an analytic"):
         HolomorphicEP(0.1, 4)(net, jnp.zeros((1, 3)), jnp.zeros((1, 2)))
     HolomorphicEP(0.1, 2)(net, jnp.zeros((1, 3)), jnp.zeros((1, 2)))  # needs none
 

@@ -8,6 +8,7 @@ import optax
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from linear_response import LinearResponse
 
 from learning import (
     AgnosticEP,
@@ -23,6 +24,7 @@ from learning import (
     SquaredError,
     calibrate,
     evaluate,
+    fit,
 )
 from learning.homeostat import SelfControl
 from learning.steps import Trainer
@@ -337,3 +339,15 @@ def test_compiled_training_is_given_encoded_labels(key):
     trainer = Trainer(net, EquilibriumPropagation(0.01), optax.sgd(0.1), examples, 4, key, True)
     _, moved = trainer.advance(trainer.initial, trainer.order(0), 0, 1)
     same(moved.tally.cost, EquilibriumPropagation(0.01)(NET, X, LABELS).cost)
+
+
+def test_a_system_of_whole_numbers_has_nothing_to_train():
+    net = LinearResponse(jnp.ones((1, 2), int), jnp.zeros(1, int), jnp.asarray(10))
+    message = "substrate: LinearResponse has nothing to train: its arrays are int64; give floats"
+    x, y = jnp.ones((4, 2)), jnp.zeros((4, 1))
+    for call in (
+        lambda: EquilibriumPropagation(0.1)(net, x, y),
+        lambda: fit(net, EquilibriumPropagation(0.1), (x, y), optimiser=optax.sgd(0.1), epochs=1, key=KEY),
+    ):
+        with pytest.raises(ValueError, match=message):
+            call()

@@ -72,13 +72,13 @@ class HolomorphicEP(Estimator):
         check_count("points", self.points, 1)
 
     def __call__(self, substrate: Substrate, x: PyTree, y: PyTree, *, key: PRNGKeyArray | None = None) -> Estimate:
+        x, y = ready_batch(substrate, x, y, self.cost, key)
         if self.points > 2 and not substrate.holomorphic:
             raise NudgeRefusedError(
                 f"substrate: {self.points} points on a circle want states with an analytic continuation, which those "
                 f"of {type(substrate).__name__} do not have: {substrate.why_not_holomorphic}; take points=2, with real "
                 "nudges, or EquilibriumPropagation"
             )
-        x, y = ready_batch(substrate, x, y, self.cost, key)
         estimate = _on_a_circle(jax.tree.map(jnp.asarray, self), substrate, x, y, key)
         return require_usable(estimate, substrate, _ADVICE) if self.strict else estimate
 

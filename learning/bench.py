@@ -1,13 +1,47 @@
-"""What rules on the bench share: examples by copies of a system, and whether it came to rest."""
+"""What rules share that turn knobs on the bench: fields, examples by copies, and whether a system came to rest."""
 
 from __future__ import annotations
 
+from typing import Any, ClassVar
+
+import equinox as eqx
 import numpy as np
 from jaxtyping import Float
 
-from learning.rule import ConvergenceError
+from learning.homeostat import FixedKnobs
+from learning.rule import ConvergenceError, Mover, check_positive
 from substrates.laboratory.system import PhysicalSystem, Spec
-from substrates.substrate import Status, at_rest
+from substrates.substrate import Cost, Status, at_rest
+
+
+class KnobRule(Mover):
+    """A mover on the bench that turns the knobs by what another rule makes of outputs and meters.
+
+    Attributes:
+        rule: the other rule.
+        learning_rate: of the steps of the knobs.
+        strict: raise `ConvergenceError` where the system does not come to rest, with its knobs back where they were,
+            rather than count it.
+    """
+
+    on_bench: ClassVar[bool] = True
+
+    rule: Any
+    learning_rate: float
+    strict: bool = eqx.field(static=True, default=True)
+
+    def __check_init__(self):
+        check_positive("learning_rate", self.learning_rate)
+
+    @property
+    def cost(self) -> Cost:
+        """That of the rule."""
+        return self.rule.cost
+
+    @property
+    def homeostat(self) -> FixedKnobs:
+        """What holds the parameters while the system is evaluated: its knobs alone."""
+        return FixedKnobs()
 
 
 def by_copies(spec: Spec, examples: Float[np.ndarray, "n numbers"]) -> Float[np.ndarray, "rounds *copies numbers"]:

@@ -52,7 +52,6 @@ class HoldingRule(Estimator):
                 "are of a kind of their own"
             )
         x, y = ready_batch(substrate, x, y, self.cost, key)
-        _refuse_trained_reading(substrate, x)
         estimate = _contrast_of_held(jax.tree.map(jnp.asarray, self), substrate, x, y, key)
         return require_usable(estimate, substrate) if self.strict else estimate
 
@@ -132,6 +131,7 @@ class CoupledLearning(HoldingRule):
 def _contrast_of_held(
     rule: HoldingRule, substrate: Substrate, x: PyTree, y: PyTree, key: PRNGKeyArray | None
 ) -> Estimate:
+    _refuse_trained_reading(substrate, x)
     free, output, keys = free_phase(substrate, x, key)
     y = fit_target(y, output, rule.cost, name="y", batched=True)
     cost = jnp.mean(jax.vmap(rule.cost)(output, y))

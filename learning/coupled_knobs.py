@@ -9,19 +9,18 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from learning.bench import by_copies, settle
+from learning.bench import KnobRule, by_copies, settle
 from learning.costs import mean_cost
 from learning.coupled import CoupledLearning, Variant
 from learning.examples import prepare
-from learning.homeostat import FixedKnobs
-from learning.rule import Moved, Mover, check_positive
+from learning.rule import Moved
 from substrates.laboratory.system import ConjugateReadout, OutputClamp, PhysicalSystem, checked_reading
 from substrates.substrate import Cost, Nudge
 
 _ADVICE = "give it more time, or choose a smaller eta"
 
 
-class CoupledKnobs(Mover):
+class CoupledKnobs(KnobRule):
     """Coupled learning of a physical system that can hold its outputs and has a meter at every parameter.
 
     For an example (x, y) the system settles freely and shows o; with the outputs held at o + eta (y - o), or on the
@@ -44,26 +43,15 @@ class CoupledKnobs(Mover):
     arXiv 2108.00275.
     """
 
-    on_bench: ClassVar[bool] = True
+    in_short: ClassVar[str] = (
+        "outputs held a part of the way to targets, on the bench; 3 relaxations centred, else 2; bias of that rule"
+    )
 
     rule: CoupledLearning
-    learning_rate: float
-    strict: bool = eqx.field(static=True, default=True)
 
     def __check_init__(self):
         if not isinstance(self.rule, CoupledLearning):
             raise TypeError(f"rule: wanted CoupledLearning(0.1), say, got {type(self.rule).__name__}")
-        check_positive("learning_rate", self.learning_rate)
-
-    @property
-    def cost(self) -> Cost:
-        """That of the rule."""
-        return self.rule.cost
-
-    @property
-    def homeostat(self) -> FixedKnobs:
-        """What holds the parameters while the system is evaluated: its knobs alone."""
-        return FixedKnobs()
 
     def step(self, system: PhysicalSystem, x: Any, y: Any, *, key: PRNGKeyArray | None = None) -> Moved:
         """One step for all examples together.

@@ -5,24 +5,21 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, PRNGKeyArray
 
-from learning.bench import by_copies, settle
+from learning.bench import KnobRule, by_copies, settle
 from learning.costs import mean_cost
 from learning.examples import prepare
-from learning.homeostat import FixedKnobs
 from learning.perturbation import Differences, OrderZero
-from learning.rule import Moved, Mover, check_positive
+from learning.rule import Moved
 from substrates.laboratory.system import PhysicalSystem, checked_reading
-from substrates.substrate import Cost
 
 Array = np.ndarray
 
 
-class KnobDescent(Mover):
+class KnobDescent(KnobRule):
     """Gradient descent of the mean cost of a batch in the knobs of any physical system, by a rule of order zero.
 
     The knobs u are set to u + c D and u - c D along the directions D of the rule, kept inside their range; each time
@@ -49,11 +46,7 @@ class KnobDescent(Mover):
 
     in_short: ClassVar[str] = "a rule of order zero by knobs, on the bench; 1 + 2 pushes relaxations; bias of that rule"
 
-    on_bench: ClassVar[bool] = True
-
     rule: OrderZero
-    learning_rate: float
-    strict: bool = eqx.field(static=True, default=True)
 
     def __check_init__(self):
         if not isinstance(self.rule, OrderZero):
@@ -63,17 +56,6 @@ class KnobDescent(Mover):
             )
         if isinstance(self.rule.step, Mapping):
             raise ValueError(f"rule: wanted a step of one number, since knobs have no names, got {self.rule.step}")
-        check_positive("learning_rate", self.learning_rate)
-
-    @property
-    def cost(self) -> Cost:
-        """That of the rule."""
-        return self.rule.cost
-
-    @property
-    def homeostat(self) -> FixedKnobs:
-        """What holds the parameters while the system is evaluated: its knobs alone."""
-        return FixedKnobs()
 
     def step(self, system: PhysicalSystem, x: Any, y: Any, *, key: PRNGKeyArray | None = None) -> Moved:
         """One step for all examples together.

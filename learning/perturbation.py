@@ -89,7 +89,26 @@ class OrderZero(Estimator):
         return require_usable(estimate, substrate) if self.strict else estimate
 
 
-class SimultaneousPerturbation(OrderZero):
+class RandomDirections(OrderZero):
+    """A rule that pushes all parameters at once, along directions that are drawn.
+
+    Attributes:
+        probes: directions for each batch.
+    """
+
+    probes: eqx.AbstractVar[int]
+
+    def __check_init__(self):
+        check_count("probes", self.probes)
+
+    def pushes(self, size: int) -> int:
+        return self.probes
+
+    def of_each(self, size: int) -> int:
+        return self.probes
+
+
+class SimultaneousPerturbation(RandomDirections):
     """Simultaneous perturbation: all parameters move at once by c D, with signs D = +-1 drawn at random.
 
         gradient = mean over probes of [L(theta + c D) - L(theta - c D)] / (2 c) D,
@@ -114,22 +133,13 @@ class SimultaneousPerturbation(OrderZero):
 
     probes: int = eqx.field(static=True, default=1)
 
-    def __check_init__(self):
-        check_count("probes", self.probes)
-
-    def pushes(self, size: int) -> int:
-        return self.probes
-
-    def of_each(self, size: int) -> int:
-        return self.probes
-
     def direction(
         self, number: Int[Array, ""] | int, key: PRNGKeyArray | None, parameters: Float[Array, "parameters"]
     ) -> Float[Array, "parameters"]:
         return jax.random.rademacher(_numbered(key, number), parameters.shape, parameters.dtype)
 
 
-class EvolutionStrategy(OrderZero):
+class EvolutionStrategy(RandomDirections):
     """An evolution strategy: all parameters move at once by c D, with D normal, to and fro (antithetic pairs).
 
         gradient = mean over probes of [L(theta + c D) - L(theta - c D)] / (2 c) D,
@@ -153,15 +163,6 @@ class EvolutionStrategy(OrderZero):
     usual: ClassVar[Mapping[str, Any]] = {"step": 0.01}
 
     probes: int = eqx.field(static=True, default=8)
-
-    def __check_init__(self):
-        check_count("probes", self.probes)
-
-    def pushes(self, size: int) -> int:
-        return self.probes
-
-    def of_each(self, size: int) -> int:
-        return self.probes
 
     def direction(
         self, number: Int[Array, ""] | int, key: PRNGKeyArray | None, parameters: Float[Array, "parameters"]

@@ -243,13 +243,8 @@ class Plant:
             NudgeRefusedError: for a substrate whose outputs cannot be held, or are read through its parameters.
         """
         held = checked_hold(self.spec, target, self._beta)
-        if held is not None and not (self.substrate.pins and self.substrate.solver.pins):
-            raise NudgeRefusedError(f"target: outputs of {self._substrate_type.__name__} cannot be held, only nudged")
-        if held is not None and reads_parameters(self.substrate, self.substrate.initial_state(self._x[0]), self._x[0]):
-            raise NudgeRefusedError(
-                f"target: {self._substrate_type.__name__} reads its outputs through parameters, which would settle "
-                "with outputs that are held; nudge them"
-            )
+        if held is not None and self._why_never_held:
+            raise NudgeRefusedError(self._why_never_held)
         self._held = None if held is None else held.reshape(-1, self.spec.outputs.size).astype(self._dtype)
 
     def simulation(self) -> tuple[Apparatus, PyTree, int]:
@@ -288,6 +283,19 @@ class Plant:
         )
 
     # inside
+
+    @cached_property
+    def _why_never_held(self) -> str:
+        """Why outputs of this kind of system cannot be held; "" where they can."""
+        system, kind = self.substrate, self._substrate_type.__name__
+        if not (system.pins and system.solver.pins):
+            return f"target: outputs of {kind} cannot be held, only nudged"
+        if reads_parameters(system, system.initial_state(self._x[0]), self._x[0]):
+            return (
+                f"target: {kind} reads its outputs through parameters, which would settle with outputs that are held; "
+                "nudge them"
+            )
+        return ""
 
     def _conditions(self) -> tuple[Any, ...]:
         """(inputs, nudge, start, keys) of a relaxation."""

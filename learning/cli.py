@@ -200,7 +200,12 @@ def _add_compare(commands: Any) -> None:
     )
     parser.add_argument("--data", metavar="NAME", default=usual.data, help=f"the data set (default: {usual.data})")
     parser.add_argument("--sizes", type=_sizes, nargs="+", metavar="N", help="hidden sizes, as for train")
-    parser.add_argument("--rules", nargs="+", metavar="NAME", help="names that `groundstate list` shows (default: all)")
+    parser.add_argument(
+        "--rules",
+        nargs="+",
+        metavar="NAME",
+        help="names that `groundstate list` shows, with options as in coupled,variant=positive (default: all)",
+    )
     parser.add_argument("--seeds", nargs="+", type=_seed, default=[0, 1, 2], metavar="N", help="(default: 0 1 2)")
     parser.add_argument(
         "--budget",
@@ -210,6 +215,9 @@ def _add_compare(commands: Any) -> None:
         help=f"physical relaxations of examples in one training (default: {usual.budget})",
     )
     parser.add_argument("--batch-size", type=count, default=usual.batch_size, metavar="N", help="examples per step")
+    parser.add_argument(
+        "--beta", type=positive, default=usual.beta, metavar="X", help=f"the strength of nudges (default: {usual.beta})"
+    )
     parser.add_argument("--optimiser", choices=sorted(catalogue.OPTIMISERS), default=usual.optimiser)
     parser.add_argument(
         "--learning-rates",
@@ -249,6 +257,7 @@ def _compare(options: argparse.Namespace) -> int:
         options.batch_size,
         options.optimiser,
         tuple(options.learning_rates),
+        beta=options.beta,
     )
     name = re.sub(r"[^\w.-]+", "-", options.substrate.rpartition(":")[2])
     found = compare(

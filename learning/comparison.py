@@ -26,7 +26,7 @@ from learning.data import Data, load_data
 from learning.evaluation import default_batch, evaluate_examples
 from learning.examples import Examples, prepare
 from learning.lock import FolderLock
-from learning.options import on_bench, options_of, rule_of, settings_of
+from learning.options import on_bench, options_of, rule_and_options, rule_of, settings_of
 from learning.pictures import compared
 from learning.reference import ImplicitGradient
 from learning.rule import ConvergenceError, Estimator, Mover
@@ -58,6 +58,8 @@ class ComparisonSettings:
         learning_rates: of which each run keeps the one that does best on validation examples. A rule on the bench moves
             parameters by its epsilon, in the same ratios, as they are to the middle one.
         checkpoints: how often, after the start, accuracy and gradients are looked at.
+        beta: how strongly rules nudge that are not told otherwise; None for the substrate's own strength. Rules on the
+            bench have their own.
     """
 
     substrate: str = "hopfield"
@@ -68,6 +70,7 @@ class ComparisonSettings:
     optimiser: str = "adam"
     learning_rates: tuple[float, ...] = (0.001, 0.004, 0.016)
     checkpoints: int = 4
+    beta: float | None = 0.1
 
     def __post_init__(self):
         for name in ("budget", "batch_size", "checkpoints"):
@@ -76,6 +79,8 @@ class ComparisonSettings:
                 raise ValueError(f"{name}: wanted a positive whole number, got {value!r}")
         if not self.learning_rates or not all(0 < rate < np.inf for rate in self.learning_rates):
             raise ValueError(f"learning_rates: wanted positive numbers, at least one, got {self.learning_rates}")
+        if self.beta is not None and not 0 < self.beta < np.inf:
+            raise ValueError(f"beta: wanted a positive number or None, got {self.beta!r}")
         if self.optimiser not in catalogue.OPTIMISERS:
             raise ValueError(f"optimiser: wanted one of {', '.join(catalogue.OPTIMISERS)}, got {self.optimiser!r}")
 
@@ -158,8 +163,8 @@ def compare(
     the same call comes again.
 
     Args:
-        rules: names of the command's list; None for all. Those that cannot train the substrate are listed with the
-            reason that they give.
+        rules: names of the command's list, each alone or with options, as in "coupled,variant=positive"; None for all
+            by their names alone. Those that cannot train the substrate are listed with the reason that they give.
         settings: what all runs have in common; a folder holds runs of one such.
         seeds: each draws a start, the validation examples and the order of the rest.
         read_noise: further sets of runs, with errors of this size in what meters show of the state (`ReadNoise`).
@@ -170,12 +175,13 @@ def compare(
 
     Raises:
         CatalogueError: a name leads to nothing.
+        UsageError: a rule has no such option.
         RunFolderError: the folder holds other files, or a comparison with other settings.
         ValueError: an argument makes no sense.
     """
     settings = ComparisonSettings() if settings is None else settings
     names = list(catalogue.names(catalogue.RULES)) if rules is None else list(dict.fromkeys(rules))
-    classes = {name: catalogue.find(catalogue.RULES, name) for name in names}
+    options = {name: options_of(rule_and_options(name)[0]) for name in names}
     catalogue.find(catalogue.SUBSTRATES, settings.substrate)
     if not names or not seeds:
         raise ValueError(f"rules, seeds: wanted at least one of each, got {names} and {list(seeds)}")
@@ -192,7 +198,7 @@ def compare(
         Task(settings, name, condition, seed)
         for condition in dict.fromkeys(conditions)
         for name in names
-        if condition.twin_mismatch is None or "twin" in options_of(classes[name])
+        if condition.twin_mismatch is None or "twin" in options[name]
         for seed in dict.fromkeys(seeds)
     ]
     folder = Path(out)
@@ -267,7 +273,7 @@ def _write(task: Task, folder: Path) -> None:
 
 def _run(task: Task) -> dict[str, Any]:
     """What a run came to; where its rule cannot train the substrate, why."""
-    bench = on_bench(catalogue.find(catalogue.RULES, task.rule))
+    bench = on_bench(rule_and_options(task.rule)[0])
     kind = catalogue.find(catalogue.SUBSTRATES, task.settings.substrate)
     with jax.enable_x64(bench or getattr(kind, "training_precision", 32) == 64):
         try:
@@ -297,15 +303,19 @@ class _Subject:
 
     def __init__(self, task: Task):
         self.task, settings = task, task.settings
-        rule_class = catalogue.find(catalogue.RULES, task.rule)
+        rule_class, asked = rule_and_options(task.rule)
         self.data = _data(settings.data, task.seed)
         build_key, self.key = jax.random.split(jax.random.key(task.seed))
         kind = catalogue.find(catalogue.SUBSTRATES, settings.substrate)
         self.start: Substrate = kind.for_task(
             self.data.n_inputs, self.data.n_outputs, sizes=settings.sizes, key=build_key
         )
-        twin = task.condition.twin_mismatch
-        ruled, self.trained = settings_of(self.start, rule_class, {} if twin is None else {"twin": twin})
+        if task.condition.twin_mismatch is not None:
+            asked = {"twin": task.condition.twin_mismatch, **asked}
+        if not on_bench(rule_class):
+            strengths = [name for name in options_of(rule_class) if "beta" in (name, rule_class.usual.get(name))]
+            asked = dict.fromkeys(strengths, settings.beta) | asked
+        ruled, self.trained = settings_of(self.start, rule_class, asked)
         self.rule: Any = lenient(rule_of(rule_class, ruled))
         self.bench = on_bench(rule_class)
         prepared = lambda part, name: prepare(self.start, part, name, self.rule.cost)

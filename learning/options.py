@@ -102,6 +102,33 @@ def options_of(rule: type) -> dict[str, Option]:
     return options
 
 
+def rule_and_options(words: str) -> tuple[type, dict[str, Any]]:
+    """The class and the options of a rule in one word: NAME, or NAME,option=value,option=value.
+
+    Raises CatalogueError for a name that leads to nothing, UsageError for an option that the rule does not have and a
+    value that the option does not take.
+    """
+    name, *pairs = words.split(",")
+    rule = catalogue.find(catalogue.RULES, name)
+    options, asked = options_of(rule), {}
+    for pair in pairs:
+        key, equals, word = pair.partition("=")
+        key = key.strip().replace("-", "_")
+        if key not in options or not equals:
+            known = ", ".join(options) or "none"
+            raise UsageError(f"{words}: wanted {name},option=value with an option of {known}, got {pair!r}")
+        read = options[key].read or reader(
+            lambda word: {"true": True, "false": False}.get(word, word),
+            lambda value: value in (True, False),
+            "true or false",
+        )
+        try:
+            asked[key] = read(word.strip())
+        except argparse.ArgumentTypeError as error:
+            raise UsageError(f"{words}: {key}: {error}") from error
+    return rule, asked
+
+
 def _how_to_read(kind: Any) -> tuple[Callable[[str], Any] | None, str] | None:
     """How to read a word as a value of a type, and what to call it."""
     kinds = {float: (_number, "X"), int: (_whole, "N"), bool: (None, "")}

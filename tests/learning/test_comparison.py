@@ -140,6 +140,9 @@ def test_what_is_not_ideal_is_a_further_set_of_runs(tmp_path):
     [
         ({"rules": ("backprop",)}, "rule: wanted one of"),
         ({"rules": ()}, "rules, seeds: wanted at least one"),
+        ({"rules": ("coupled,gamma=2",)}, r"wanted coupled,option=value with an option of eta, variant, got 'gamma=2'"),
+        ({"rules": ("implicit,beta",)}, r"with an option of none, got 'beta'"),
+        ({"rules": ("coupled,variant=upward",)}, "coupled,variant=upward: variant: wanted one of positive"),
         ({"seeds": (-1,)}, "seeds: wanted whole numbers from 0"),
         ({"settings": ComparisonSettings(PLUGIN, "iris", None, budget=961)}, "with budget 960, got 961"),
     ],
@@ -151,7 +154,7 @@ def test_senseless_comparisons_are_refused(found, change, words):
 
 def test_settings_and_folders_are_looked_at_first(tmp_path):
     for name, value in (("budget", 0), ("batch_size", 0.5), ("checkpoints", True), ("learning_rates", ()),
-                        ("learning_rates", (-1.0,)), ("optimiser", "sgdd")):  # fmt: skip
+                        ("learning_rates", (-1.0,)), ("optimiser", "sgdd"), ("beta", -0.1)):  # fmt: skip
         with pytest.raises(ValueError, match=f"{name}: wanted"):
             ComparisonSettings(**{name: value})
     (tmp_path / "letter.txt").write_text("mine")
@@ -181,6 +184,19 @@ def test_a_rule_on_the_bench_is_compared_too(tmp_path):
     assert (row["relaxations_per_example"], row["steps"]) == (2, 30)
     assert row["cosine_first"] > 0.8
     assert found.refused[0]["condition"] == "knob bits 8"
+
+
+def test_variants_of_a_rule_are_compared_by_their_options(tmp_path):
+    """What is not said is the strength of all rules, or the substrate's own."""
+    rules = [f"equilibrium-propagation,variant={variant}" for variant in ("positive", "centered")]
+    found = compare([*rules, f"{rules[0]},beta=0.3"], TINY, seeds=(0,), out=tmp_path)
+    steps = {row["rule"]: (row["relaxations_per_example"], row["steps"]) for row in found.rows}
+    assert steps == {rules[0]: (2, 5), rules[1]: (3, 3), f"{rules[0]},beta=0.3": (2, 5)}
+    strength = lambda words, settings: (
+        comparison._Subject(comparison.Task(settings, words, comparison.Condition(), 0)).rule.beta
+    )
+    assert [strength(words, TINY) for words in (*rules, f"{rules[0]},beta=0.3")] == [0.1, 0.1, 0.3]
+    assert strength(rules[0], replace(TINY, beta=None)) == 0.5
 
 
 def test_the_command_compares(tmp_path, capsys):

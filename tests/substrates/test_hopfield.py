@@ -597,3 +597,18 @@ def test_an_image_may_be_flat_or_not():
 def test_its_gradient_in_max_pooling_is_a_plain_difference():
     assert [convolutional(0, p).contrast_points for p in (None, "average", "soft", "max")] == [1, 1, 2, 0]
     assert isinstance(convolutional(0, None), Substrate)
+
+
+def test_units_without_a_cue_leave_a_state_from_which_the_energy_falls():
+    """s'^2/2 - (3 s)^2/2 has its minimum at the bound, and no force at s = 0."""
+    net = HopfieldNetwork(
+        (Dense(jnp.zeros((1, 1))), Dense(jnp.array([[3.0]]))), (jnp.zeros(1), jnp.zeros(1)), input_shape=(1,)
+    )
+    found = net.relax(jnp.zeros(1))
+    assert found.converged
+    np.testing.assert_allclose(np.concatenate(found.state), [1, 3], atol=1e-12)
+    gentle = eqx.tree_at(lambda n: n.coupling[1].weight, net, jnp.array([[0.9]]))
+    start = (jnp.array([0.4]), jnp.array([-0.2]))
+    for found in (gentle.relax(jnp.zeros(1)), gentle.relax(jnp.zeros(1), start=start)):
+        assert found.converged
+        np.testing.assert_allclose(np.concatenate(found.state), 0, atol=1e-25)

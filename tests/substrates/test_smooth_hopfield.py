@@ -1,5 +1,7 @@
 """Hopfield networks of smooth units against their own equations in numpy, beside the real axis too."""
 
+import itertools
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -8,11 +10,13 @@ import optax
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from jax.flatten_util import ravel_pytree
 from scipy.special import entr, expit
 
 from learning import EquilibriumPropagation, ImplicitGradient, SquaredError, fit
 from substrates import Nudge, SmoothHopfieldNetwork
 from substrates.classical.hopfield.activation import activity, own_energy
+from substrates.classical.hopfield.block_descent import BlockDescent
 from theory_checks import check_substrate
 
 KEY = jax.random.key(0)
@@ -85,6 +89,30 @@ def test_maps_with_soft_pooling_settle_to_a_root_of_the_continued_force():
     assert found.converged
     assert max(float(jnp.max(jnp.abs(b))) for b in balance) < 1e-10
     assert max(float(jnp.max(jnp.abs(u.imag))) for u in found.state) > 1e-2
+
+
+def test_no_sweep_raises_the_energy():
+    net = layers("sigmoid", seed=4)
+    start = tuple(3.0 * jax.random.normal(KEY, (n,)) for n in (4, 3, 2))
+    for nudge in (None, Nudge(SquaredError(), Y, 0.7)):
+        states = [start] + [net.relax(X, nudge, start, solver=BlockDescent(sweeps=k)).state for k in range(1, 8)]
+        energies = [float(net.total_energy(state, X, nudge)) for state in states]
+        assert all(after <= before + 1e-14 for before, after in itertools.pairwise(energies))
+        assert energies[1] < energies[0] - 1e-3
+
+
+def test_units_without_a_cue_leave_the_saddle_between_their_memories():
+    """By symmetry all forces vanish where every unit feels nothing, and the energy falls on both sides."""
+    net = SmoothHopfieldNetwork.layered((2, 3, 2), key=KEY, activation="tanh", gain=4.0)
+    nothing = jnp.zeros(2)
+    assert all(jnp.all(layer == 0) for layer in net.initial_state(nothing))
+    found = relax(net, nothing, None)
+    flat, tree = ravel_pytree(found.state)
+    curvature = np.linalg.eigvalsh(jax.hessian(lambda state: net.energy(tree(state), nothing))(flat))
+    saddle = np.linalg.eigvalsh(jax.hessian(lambda state: net.energy(tree(state), nothing))(jnp.zeros_like(flat)))
+    assert found.converged
+    assert saddle[0] < -0.1
+    assert curvature[0] > 0
 
 
 @given(st.lists(st.floats(-30, 30), min_size=4, max_size=4))

@@ -35,10 +35,11 @@ class BlockDescent(Solver):
     """Settles a Hopfield network layer by layer; no step raises the total energy.
 
     Given its neighbours, a hidden layer feels a = b + P(w * s_before) + (what the layer after sends back) and moves to
-    clip(a, 0, 1). That is its exact minimum where the interaction is bilinear (dense, convolutions without pooling or
-    with average pooling): the energy is then separable in the units of a layer, each with curvature 1. Layers that are
-    not neighbours do not feel each other, so a sweep is the update of the even and odd layers in turn, in an order that
-    carries the news: from the inputs to the outputs in the free phase, from the outputs back in a nudged one.
+    clip(a, 0, 1), or, where its units are smooth, to the state that feels just that. Where the interaction is bilinear
+    (dense, convolutions without pooling or with average pooling) this is its exact minimum: the energy is then
+    separable in the units of a layer, and convex in the activity of each. Layers that are not neighbours do not feel
+    each other, so a sweep is the update of the even and odd layers in turn, in an order that carries the news: from the
+    inputs to the outputs in the free phase, from the outputs back in a nudged one.
 
     With max pooling the energy of a layer is convex minus convex (the layer after is never negative), and clip(a, 0, 1)
     minimises its tangent majoriser: the convex-concave procedure. With soft pooling a step is halved until the energy
@@ -46,7 +47,8 @@ class BlockDescent(Solver):
 
     The outputs move to (a + pull + h o)/(1 + h), with the pull and the stiffness h of the nudge: exactly their minimum
     for the squared error under any beta > -1, and for other costs a step of Newton's method by the diagonal, halved
-    until the energy does not rise. A pin holds them.
+    until the energy does not rise. A pin holds them. Under a complex nudge the same sweeps lead to the continuation of
+    the free state, as long as the nudge leaves it in their reach; nothing is halved or pushed there.
 
     Attributes:
         sweeps: a number of sweeps to do without a test (status `truncated`), or None to sweep until converged.
@@ -127,7 +129,8 @@ class BlockDescent(Solver):
         def again(outer):
             (carry, _, moves, step, change), aside = outer
             push = aside & ~moves
-            carry = if_any(push, lambda carry, step: layers.pushed(carry, rough, key, step), carry, step)
+            if not layers.continued:
+                carry = if_any(push, lambda carry, step: layers.pushed(carry, rough, key, step), carry, step)
             still = aside & moves
             change = jnp.where(push, endless, change)
             return settle(carry, step, change, jnp.where(still, rough, limit)), still
@@ -147,6 +150,7 @@ class _Layers:
                 f"start: wanted layers of the shapes {net.shapes[1:]}, got {tuple(layer.shape for layer in start)}"
             )
         self.net, self.nudge, self.last = net, nudge, len(start) - 1
+        self.unit, self.continued = net.unit, jnp.iscomplexobj(start[-1])
         self.couplings = net.coupling[1:]
         self.field = added(net.bias[0], feed(net.coupling[0], net.clamped(x)))
         self.strengths = tuple(Strength.of(c.weight) for c in self.couplings)
@@ -157,7 +161,7 @@ class _Layers:
         return state
 
     def lifted(self, state: State) -> Carry:
-        return state, tuple(_lift(c, layer) for c, layer in zip(self.couplings, state[:-1], strict=True))
+        return state, tuple(_lift(c, self.unit.sent(s)) for c, s in zip(self.couplings, state[:-1], strict=True))
 
     def from_before(self, lifts: Sequence[Array], k: int) -> Array:
         """The bias and what the layer before sends."""
@@ -168,7 +172,8 @@ class _Layers:
 
     def from_after(self, state: Sequence[Array], lifts: Sequence[Array], k: int) -> Array:
         """What the layer after sends back."""
-        coupling, after = self.couplings[k], state[k + 1]
+        coupling = self.couplings[k]
+        after = state[k + 1] if k + 1 == self.last else self.unit.sent(state[k + 1])
         if isinstance(coupling, Dense):
             return coupling.backward(after).reshape(state[k].shape)
         return coupling.convolve_back(coupling.unpool(after, lifts[k]), state[k].shape)
@@ -183,8 +188,8 @@ class _Layers:
                 state[k] = output_at_rest(state[k], self.from_before(lifts, k), self.nudge)
             else:
                 coupling, before = self.couplings[k], self.from_before(lifts, k)
-                moved = jnp.clip(before + self.from_after(state, lifts, k), 0, 1)
-                lift = _lift(coupling, moved)
+                moved = self.unit.at_rest(before + self.from_after(state, lifts, k))
+                lift = _lift(coupling, self.unit.sent(moved))
                 if isinstance(coupling, Convolution) and coupling.pooling == "soft":
                     moved, lift = _not_uphill(coupling, before, state[k + 1], (state[k], lifts[k]), (moved, lift))
                 state[k], lifts[k] = moved, lift
@@ -192,44 +197,52 @@ class _Layers:
 
     def scale(self, state: State) -> State:
         """The sizes of the forces that meet at each unit: the substrate's own `force_scale`."""
-        return meeting_layers(self.field, self.net.bias, self.strengths, state)
+        return meeting_layers(self.field, self.net.bias, self.strengths, state, self.unit)
 
     def residual(self, carry: Carry) -> Float[Array, ""]:
         """The largest part of the forces that is left over: the substrate's own residual, from the products at hand."""
         state, lifts = carry
-        *forces, last = balances(state, lambda k: self.from_before(lifts, k), lambda k: self.from_after(*carry, k))
+        before, after = lambda k: self.from_before(lifts, k), lambda k: self.from_after(*carry, k)
+        *forces, last = balances(state, before, after, self.unit)
         if isinstance(self.nudge, Nudge):
             last += self.nudge.pull(state[-1])
         elif isinstance(self.nudge, Pin):
             last = state[-1] - self.nudge.target
         scale = self.scale(state)
         if isinstance(self.nudge, Nudge):
-            scale = (*scale[:-1], scale[-1] + self.nudge.size(state[-1]))
+            scale = (*scale[:-1], scale[-1] + jnp.real(self.nudge.size(state[-1])))
         return left_over((*forces, last), scale)
 
     def convex(self, state: State) -> Array:
-        """Whether the couplings alone show that the energy is convex, so that it has no saddle to rest on."""
+        """Whether the couplings alone show that the energy is convex, so that it has no saddle to rest on.
+
+        A continued state stays on its branch, whatever that is.
+        """
+        if self.continued:
+            return jnp.asarray(True)
         pinned = isinstance(self.nudge, Pin)
         couplings = self.couplings[:-1] if pinned else self.couplings
-        return chain_is_convex(couplings, 1.0 if pinned else 1 + least_stiffness(self.nudge, state[-1]))
+        own = self.unit.stiffness
+        return chain_is_convex(couplings, own if pinned else 1 + least_stiffness(self.nudge, state[-1]), own)
 
     def pushed(self, carry: Carry, size: Array, key: PRNGKeyArray | None, step: Array) -> Carry:
         """`pushed_aside`, but for pinned outputs."""
-        return self.lifted(self.pinned(pushed_aside(carry[0], self.scale(carry[0]), size, key, step)))
+        return self.lifted(self.pinned(pushed_aside(carry[0], self.scale(carry[0]), size, key, step, self.unit)))
 
     def energy(self, carry: Carry) -> Float[Array, ""]:
         """The total energy, the substrate's own, from the products at hand."""
         state, lifts = carry
         total = jnp.zeros((), state[0].dtype)
         for k, s in enumerate(state):
-            total += jnp.sum(0.5 * s**2 - self.from_before(lifts, k) * s)
+            own, sent = (0.5 * s**2, s) if k == self.last else (self.unit.own_energy(s), self.unit.sent(s))
+            total += jnp.sum(own - self.from_before(lifts, k) * sent)
         return total + self.nudge.energy(state[-1]) if isinstance(self.nudge, Nudge) else total
 
     def runaway(self, state: State) -> Array:
         """Whether a negative nudge pushes an output harder than its own energy o^2/2 holds it."""
         if not isinstance(self.nudge, Nudge):
             return jnp.asarray(False)
-        return jnp.any(1 + self.nudge.stiffness(state[-1]) <= 0)
+        return jnp.any(1 + jnp.real(self.nudge.stiffness(state[-1])) <= 0)
 
 
 def _lift(coupling: Dense | Convolution, layer: Array) -> Array:

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from substrates.classical.hopfield.activation import HARD, Unit
 from substrates.nudge import Nudge, Pin
 from substrates.solvers.solver import System
 from substrates.wiring import Convolution, Dense, Strength, added
@@ -22,6 +23,10 @@ NARROW = 32
 """So many nodes of a group let its coupling be multiplied with itself, to bound its norm more tightly."""
 
 
+NOTHING = 1e-30
+"""Activities have no unit, and units that nothing acts on come to rest within so little of 0."""
+
+
 class Layered(System, Protocol):
     """What solvers see of a Hopfield network."""
 
@@ -31,25 +36,31 @@ class Layered(System, Protocol):
     def bias(self) -> tuple[Array, ...]: ...
     @property
     def shapes(self) -> tuple[tuple[int, ...], ...]: ...
+    @property
+    def unit(self) -> Unit: ...
     def clamped(self, x: Array) -> Array: ...
 
 
-def meeting_layers(field: Array, bias: State, strengths: tuple[Strength, ...], state: State) -> State:
-    """The sizes of the forces that meet at each unit: its own activity, its bias or input field, and its neighbours."""
-    sizes = []
+def meeting_layers(
+    field: Array, bias: State, strengths: tuple[Strength, ...], state: State, unit: Unit = HARD
+) -> State:
+    """The sizes of what meets at each unit: its own state, its bias or input field, and its neighbours."""
+    sizes, before = [], None
+    sent = [*(unit.sent(s) for s in state[:-1]), state[-1]]
     for k, s in enumerate(state):
-        felt = jnp.abs(field) if k == 0 else added(jnp.abs(bias[k]), strengths[k - 1].forward(state[k - 1]))
-        size = added(jnp.abs(s), felt)
-        sizes.append(added(size, strengths[k].backward(state[k + 1], s.shape)) if k + 1 < len(state) else size)
+        felt = jnp.abs(field) if before is None else added(jnp.abs(bias[k]), strengths[k - 1].forward(before))
+        size = added(jnp.abs(s), felt + NOTHING)
+        sizes.append(added(size, strengths[k].backward(sent[k + 1], s.shape)) if k + 1 < len(state) else size)
+        before = sent[k]
     return tuple(sizes)
 
 
-def balances(state: State, before: Callable[[int], Array], after: Callable[[int], Array]) -> State:
-    """What moves each layer, given what comes from before and after: hidden units stop at 0 and 1, outputs nowhere."""
+def balances(state: State, before: Callable[[int], Array], after: Callable[[int], Array], unit: Unit = HARD) -> State:
+    """What moves each layer, given what comes from before and after: hidden units within bounds, outputs freely."""
     forces = []
     for k, s in enumerate(state):
         force = before(k) - s
-        forces.append(jnp.clip(force + after(k), 0 - s, 1 - s) if k + 1 < len(state) else force)
+        forces.append(unit.within(force + after(k), s) if k + 1 < len(state) else force)
     return tuple(forces)
 
 
@@ -61,8 +72,8 @@ def output_at_rest(o: Float[Array, "outputs"], a: Float[Array, "outputs"], nudge
         return o
     pull, stiffness = nudge.pull_and_stiffness(o)
     curvature = 1 + stiffness
-    step = (a - o + pull) / jnp.where(curvature > 0, curvature, 1)
-    if nudge.affine and nudge.separable:
+    step = (a - o + pull) / jnp.where(jnp.real(curvature) > 0, curvature, 1)
+    if (nudge.affine and nudge.separable) or jnp.iscomplexobj(o):
         return o + step
     energy = lambda o: jnp.sum(0.5 * o**2 - a * o) + nudge.energy(o)
     size = jnp.sum(0.5 * o**2 + jnp.abs(a * o)) + jnp.abs(nudge.energy(o))
@@ -82,7 +93,12 @@ def downhill(energy: Callable[[Array], Array], value: Array, size: Array) -> Arr
 
 def one_over(scale: State) -> State:
     """1/scale; 0 where nothing meets yet, which the residual sees to once something does."""
-    return jax.tree.map(lambda size: jnp.where(size > 0, 1 / jnp.where(size > 0, size, 1), 0), scale)
+    return jax.tree.map(lambda size: jnp.where(meets(size), 1 / size, 0), scale)
+
+
+def meets(size: Array) -> Array:
+    """Whether anything meets at each unit."""
+    return size > 2 * NOTHING
 
 
 def restless(before: Array, change: Array, level: Array) -> Array:
@@ -95,27 +111,33 @@ def restless(before: Array, change: Array, level: Array) -> Array:
     return (change > level) | (change**2 > reach * level * (before - change))
 
 
-def pushed_aside(state: State, scale: State, size: Array, key: PRNGKeyArray | None, step: Array) -> State:
-    """A state off by some part of the forces that meet at each unit, in a direction that the step and the key draw."""
+def pushed_aside(
+    state: State, scale: State, size: Array, key: PRNGKeyArray | None, step: Array, unit: Unit = HARD
+) -> State:
+    """A state off by some part of the forces that meet at each unit, in a direction that the step and the key draw.
+
+    Where nothing meets, by that part of the activity 1.
+    """
+    scale = jax.tree.map(lambda m: jnp.where(meets(m), m, 1), scale)
     key = jax.random.fold_in(jax.random.key(0) if key is None else key, step)
     *hidden, outputs = [
         s + size * m * jax.random.uniform(k, s.shape, s.dtype, -1, 1)
         for k, s, m in zip(jax.random.split(key, len(state)), state, scale, strict=True)
     ]
-    return (*(jnp.clip(s, 0, 1) for s in hidden), outputs)
+    return (*(unit.at_rest(s) for s in hidden), outputs)
 
 
-def chain_is_convex(couplings: Sequence[Dense | Convolution], held: Array | float) -> Array:
-    """Whether the norms of couplings show that layers of curvature 1, the last of `held`, have a convex energy.
+def chain_is_convex(couplings: Sequence[Dense | Convolution], held: Array | float, own: float = 1.0) -> Array:
+    """Whether the norms of couplings show that layers of curvature `own`, the last of `held`, have a convex energy.
 
     Layers joined in a chain by norms w_k cost at least what a chain of single units joined by w_k costs, whose pivots
-    1 - w_k^2/pivot are positive.
+    own - w_k^2/pivot are positive.
     """
-    pivot: Array | float = 1.0
+    pivot: Array | float = own
     convex = jnp.asarray(True)
     for k, coupling in enumerate(couplings, 1):
         lost = squared_norm(coupling) / jnp.where(pivot > 0, pivot, 1)
-        pivot = (held if k == len(couplings) else 1) - lost
+        pivot = (held if k == len(couplings) else own) - lost
         convex &= pivot > 0
     return convex
 

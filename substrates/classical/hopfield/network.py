@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
+from substrates.classical.hopfield.activation import HARD, Unit
 from substrates.classical.hopfield.base import CoupledLayers
 from substrates.classical.hopfield.block_descent import BlockDescent
 from substrates.classical.hopfield.build import convolutional_fields, layered_fields, memory_fields
@@ -85,6 +86,10 @@ class HopfieldNetwork(CoupledLayers):
 
     def read(self, state: State, x: Float[Array, "..."]) -> Float[Array, "outputs"]:
         return state[-1]
+
+    @property
+    def unit(self) -> Unit:
+        return HARD
 
     def bounds(self, x: Float[Array, "..."]) -> tuple[State, State]:
         return hidden_between(0, 1, self.shapes, self.bias[0].dtype)

@@ -9,13 +9,16 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Inexact, PRNGKeyArray, PyTree
 
-from substrates.classical.hopfield.activation import Activation, activity, own_energy
+from substrates.classical.hopfield.activation import Activation, Unit, activity, own_energy, slope, smooth_unit
 from substrates.classical.hopfield.base import CoupledLayers
+from substrates.classical.hopfield.block_descent import BlockDescent
 from substrates.classical.hopfield.build import convolutional_fields, layered_fields
-from substrates.classical.hopfield.layers import State
+from substrates.classical.hopfield.layers import State, meeting_layers
 from substrates.classical.hopfield.network import HopfieldNetwork
 from substrates.nudge import Nudge, Pin
-from substrates.wiring import Convolution, Pooling, added
+from substrates.solvers.generic import DescendThenPolish
+from substrates.substrate import Solver
+from substrates.wiring import Convolution, Pooling, Strength, added
 from substrates.wiring.layers import feed
 
 
@@ -40,7 +43,8 @@ class SmoothHopfieldNetwork(CoupledLayers):
         input_shape: (units,), or (height, width, channels) for images; x may be given flat.
         activation: "sigmoid", between 0 and 1, or "tanh", between -1 and 1.
 
-    The state is the tuple of what the layers after the input feel.
+    The state is the tuple of what the layers after the input feel. It settles layer by layer, as hard units do, under
+    complex nudges too; with soft pooling by the solver for any substrate.
 
     Raises:
         ValueError: for couplings that do not fit together, biases of the wrong size, a last coupling that is not dense,
@@ -77,6 +81,14 @@ class SmoothHopfieldNetwork(CoupledLayers):
 
     def read(self, state: State, x: Float[Array, "..."]) -> Inexact[Array, "outputs"]:
         return state[-1]
+
+    def force_scale(self, state: State, x: Float[Array, "..."]) -> State:
+        """rho'(u) times |u| + |b| + a bound of what each neighbour sends; of the input, its field as a whole."""
+        field = added(self.bias[0], feed(self.coupling[0], self.clamped(x)))
+        strengths = tuple(Strength.of(c.weight) for c in self.coupling[1:])
+        *hidden, last = meeting_layers(field, self.bias, strengths, state, self.unit)
+        steep = [jnp.abs(slope(self.activation, u)) for u in state[:-1]]
+        return (*(ds * size for ds, size in zip(steep, hidden, strict=True)), last)
 
     def contrast(
         self,
@@ -115,6 +127,15 @@ class SmoothHopfieldNetwork(CoupledLayers):
             raise ValueError(f"activation: wanted one of {get_args(Activation)}, got {self.activation!r}")
         if any(isinstance(c, Convolution) and c.pooling == "max" for c in self.coupling):
             raise ValueError("pooling: wanted None, 'average' or 'soft', which are smooth, got 'max'")
+
+    @property
+    def unit(self) -> Unit:
+        return smooth_unit(self.activation)
+
+    @property
+    def solver(self) -> Solver:  # type: ignore[override]
+        """Layer by layer; with soft pooling, whose layers are no minimum given the others, that for any substrate."""
+        return DescendThenPolish() if self.contrast_points > 1 else BlockDescent()
 
     @property
     def contrast_points(self) -> int:  # type: ignore[override]

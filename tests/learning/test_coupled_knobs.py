@@ -74,6 +74,7 @@ def test_a_circuit_in_ngspice_takes_the_same_step(epsilon):
     np.testing.assert_allclose(found.output, simulated.output, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_circuit_learns(tmp_path):
     net = ResistorNetwork.from_edges(EDGES, n=6, inputs=[0, 1], outputs=[5], conductance=np.ones(9))
     x = np.random.default_rng(0).uniform(size=(12, 2))

@@ -59,6 +59,7 @@ def test_the_second_of_two_runs_is_refused_and_names_the_first(tmp_path):
     assert not list(folder.glob(".*"))
 
 
+@pytest.mark.slow
 def test_a_killed_run_holds_nothing_and_one_of_two_resumes_goes_on(tmp_path):
     folder = tmp_path / "run"
     killed = Child(folder, 4, "hold").says("started").says("holding")

@@ -131,6 +131,7 @@ def test_it_is_pure_given_its_key():
     assert any(np.any(one != other) for other in others)
 
 
+@pytest.mark.slow
 def test_an_annealer_learns():
     xs, ys = jnp.array([[-1.0, -1.0], [-1.0, 1.0], [1.0, -1.0], [1.0, 1.0]]), jnp.array([[-1.0], [1.0], [1.0], [1.0]])
     net = IsingModel.layered((2, 3, 1), key=jax.random.key(1), copies=2, levels=(-1.0, 1.0))

@@ -97,6 +97,7 @@ def test_a_one_way_amplifier_gets_the_vector_field_rule():
         net.measure(plus, xs)
 
 
+@pytest.mark.slow
 def test_the_exact_gradient_of_a_long_ladder_needs_no_matrix():
     """700 nodes, which leak to ground: too many to factorise, and ill-conditioned."""
     n = 700

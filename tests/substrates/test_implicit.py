@@ -157,6 +157,7 @@ def test_pinned_states_answer_where_bounds_hold_them_and_where_outputs_bend(name
     np.testing.assert_allclose(jax.jacrev(pinned)(target), wanted, atol=1e-7)
 
 
+@pytest.mark.slow
 def test_outputs_that_are_linear_have_second_derivatives_of_zero():
     net, x = ladder(4), jnp.array([1.0, 0.3])
     shown = lambda x: net.read(net.relax(x).state, x)[0]
@@ -164,6 +165,7 @@ def test_outputs_that_are_linear_have_second_derivatives_of_zero():
         np.testing.assert_array_equal(second(x), np.zeros((2, 2)))
 
 
+@pytest.mark.slow
 def test_second_derivatives_at_a_temperature():
     net = QuantumOscillatorNetwork.from_edges(
         [(0, 1)], inputs=[0], outputs=[1], drive="stiffness", reading="moments", bias_force=0.5, temperature=0.7

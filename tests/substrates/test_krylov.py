@@ -63,6 +63,7 @@ class Path(Substrate):
         return state[-1:]
 
 
+@pytest.mark.slow
 def test_an_action_of_two_thousand_variables_finds_the_path_of_its_ends():
     count, step, hardening = 2000, 0.005, 0.2
     path = [0.8, 0.8 + 0.3 * step]
@@ -144,6 +145,7 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
 """
 
 
+@pytest.mark.slow
 def test_ten_thousand_neurons_without_an_energy_settle_without_a_matrix():
     shown = subprocess.run([sys.executable, "-c", NEURONS], capture_output=True, text=True, check=True).stdout.split()
     converged, error, megabytes = shown

@@ -66,6 +66,7 @@ def network(seed, controlled=True):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("controlled", [True, False])
 def test_long_ways_give_what_written_out_maps_give(controlled, monkeypatch):
     written = network(1, controlled)

@@ -28,6 +28,7 @@ if TYPE_CHECKING:  # the same names for those who read without running
         SimultaneousPerturbation,
     )
     from learning.physics_aware import Mismatch, PhysicsAware
+    from learning.physics_aware_knobs import PhysicsAwareKnobs
     from learning.prediction import Prediction, predict
     from learning.reference import ImplicitGradient
     from learning.training import Run, fit
@@ -52,6 +53,7 @@ _HOMES = {
     "learning.loading": "load_run",
     "learning.perturbation": "EvolutionStrategy FiniteDifferences NodePerturbation SimultaneousPerturbation",
     "learning.physics_aware": "Mismatch PhysicsAware",
+    "learning.physics_aware_knobs": "PhysicsAwareKnobs",
     "learning.prediction": "Prediction predict",
     "learning.reference": "ImplicitGradient",
     "learning.training": "Run fit",

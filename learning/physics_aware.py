@@ -9,13 +9,13 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, PRNGKeyArray, PyTree
+from jaxtyping import Array, Bool, Float, PRNGKeyArray, PyTree
 
 from learning.costs import SquaredError
 from learning.examples import free_phase, ready_batch
 from learning.reference import check_state, require_response, response_gradient
 from learning.rule import Estimate, Estimator, as_map, check_positive, check_seed, require_usable
-from substrates.substrate import Cost, Substrate, as_tree, fit_target, split_parameters
+from substrates.substrate import Cost, Equilibrium, Substrate, as_tree, fit_target, split_parameters
 
 Twin = Callable[[Substrate], Substrate]
 
@@ -62,7 +62,7 @@ class PhysicsAware(Estimator):
     With a perfect twin it is the exact gradient; what the twin gets wrong turns it away, to first order in the
     mismatch, while the error that drives it stays that of the physical outputs.
 
-    It differentiates the twin, never the system.
+    It differentiates the twin, never the system. `PhysicsAwareKnobs` trains systems on the bench so.
 
     Attributes:
         twin: a callable, from a substrate to its model: a substrate with the same inputs and outputs. See `Mismatch`.
@@ -105,6 +105,20 @@ def _through_twin(
 ) -> tuple[Estimate, Bool[Array, ""]]:
     free, output, _ = free_phase(substrate, x, key)
     y = fit_target(y, output, rule.cost, name="y", batched=True)
+    cost, gradient, modelled, exists = pulled_back(rule, substrate, x, y, output, key)
+    return Estimate(gradient, cost, output, (free, modelled), relaxations=1), exists
+
+
+@eqx.filter_jit
+def pulled_back(
+    rule: PhysicsAware,
+    substrate: Substrate,
+    x: PyTree,
+    y: PyTree,
+    output: Float[Array, "batch outputs"],
+    key: PRNGKeyArray | None,
+) -> tuple[Float[Array, ""], PyTree, Equilibrium, Bool[Array, ""]]:
+    """What outputs cost, the gradient that the twin of a substrate makes of it, and how the twin settled and moves."""
     costs, slopes = jax.vmap(jax.value_and_grad(rule.cost))(output, y)
     twin = rule.twin(substrate)
     if not isinstance(twin, Substrate):
@@ -122,5 +136,4 @@ def _through_twin(
     parameters, rest = split_parameters(substrate)
     of_twin = lambda parameters: split_parameters(rule.twin(eqx.combine(parameters, rest)))[0]
     gradient = jax.vjp(of_twin, parameters)[1](in_twin)[0]
-    estimate = Estimate(gradient, jnp.mean(costs), output, (free, modelled), relaxations=1)
-    return estimate, jnp.all(exists)
+    return jnp.mean(costs), gradient, modelled, jnp.all(exists)

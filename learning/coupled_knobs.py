@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import equinox as eqx
@@ -47,7 +48,9 @@ class CoupledKnobs(KnobRule):
         "outputs held a part of the way to targets, on the bench; 3 relaxations centred, else 2; bias of that rule"
     )
 
-    rule: CoupledLearning
+    usual: ClassVar[Mapping[str, Any]] = {"part": CoupledLearning(0.1), "learning_rate": 0.1}
+
+    rule: CoupledLearning = eqx.field(metadata={"of_number": CoupledLearning, "number": "part"})
 
     def __check_init__(self):
         if not isinstance(self.rule, CoupledLearning):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, PRNGKeyArray
@@ -12,7 +13,7 @@ from jaxtyping import Float, PRNGKeyArray
 from learning.bench import KnobRule, by_copies, settle
 from learning.costs import mean_cost
 from learning.examples import prepare
-from learning.perturbation import Differences, OrderZero
+from learning.perturbation import Differences, OrderZero, SimultaneousPerturbation
 from learning.rule import Moved
 from substrates.laboratory.system import PhysicalSystem, checked_reading
 
@@ -46,7 +47,9 @@ class KnobDescent(KnobRule):
 
     in_short: ClassVar[str] = "a rule of order zero by knobs, on the bench; 1 + 2 pushes relaxations; bias of that rule"
 
-    rule: OrderZero
+    usual: ClassVar[Mapping[str, Any]] = {"push": SimultaneousPerturbation(0.01), "learning_rate": 0.1}
+
+    rule: OrderZero = eqx.field(metadata={"of_number": SimultaneousPerturbation, "number": "push"})
 
     def __check_init__(self):
         if not isinstance(self.rule, OrderZero):

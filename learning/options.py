@@ -67,6 +67,7 @@ class Option(NamedTuple):
         wanted: what stands for the word in a help text.
         about: what the class says of the field.
         make: from the value to what the rule is given.
+        field: the name of the field.
         required: whether the rule has no default.
         default: in words, what it is where nobody says anything.
     """
@@ -75,13 +76,15 @@ class Option(NamedTuple):
     wanted: str
     about: str
     make: Callable[[Any], Any] = lambda value: value
+    field: str = ""
     required: bool = False
     default: str = "the substrate's own"
 
 
 def options_of(rule: type) -> dict[str, Option]:
     """The options of a rule by the names of its fields: numbers, whole numbers, those that are true or false, choices,
-    numbers by parameter, and what a class makes of one number, where a field's metadata names it as `of_number`.
+    numbers by parameter, and what a class makes of one number, where a field's metadata names it as `of_number` (and
+    that number, if the field's own name does not fit it, as `number`).
 
     Fields that no single word can say are left out, as are those that every rule has.
     """
@@ -90,15 +93,17 @@ def options_of(rule: type) -> dict[str, Option]:
         maker = field.metadata.get("of_number")
         kind = float if maker is not None else hints[field.name]
         said = None if field.name in _SAID_OTHERWISE else _how_to_read(kind)
+        name = field.metadata.get("number", field.name)
         if said is not None:
             required = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
             more: dict[str, Any] = {} if maker is None else {"make": maker}
-            usual = rule.usual.get(field.name) if required else field.default
+            usual = rule.usual.get(name) if required else field.default
             if usual is not None:
                 more["default"] = f"the substrate's {usual}" if required and isinstance(usual, str) else str(usual)
             elif not required:
                 more["default"] = "none"
-            options[field.name] = Option(*said, about.get(field.name, ""), required=required, **more)
+            more |= {"field": field.name, "required": required}
+            options[name] = Option(*said, about.get(field.name, ""), **more)
     return options
 
 
@@ -177,7 +182,7 @@ def settings_of(substrate: Any, rule: type, asked: Mapping[str, Any]) -> tuple[d
     else:
         given, names, meaningless = {**FALLBACK, **own}, (*FALLBACK, "weight_decay"), ON_BENCH
     for name in meaningless:
-        if asked.get(name) is not None:
+        if asked.get(name) is not None and not (name == "learning_rate" and _has_own_rate(rule)):
             raise UsageError(f"--{name.replace('_', '-')}: the rule {rule.__name__} has no use for it; leave it out")
     options = options_of(rule)
     trained = given | {name: asked[name] for name in names if asked.get(name) is not None}
@@ -200,8 +205,18 @@ def settings_of(substrate: Any, rule: type, asked: Mapping[str, Any]) -> tuple[d
             value = given.get(rule.usual[name]) if isinstance(rule.usual[name], str) else rule.usual[name]
         if value is None and option.required:
             raise UsageError(f"--{flag}: neither the substrate nor you give one, and {rule.__name__} needs it")
-        ruled[name] = value
+        ruled[option.field] = value
+    if _has_own_rate(rule):
+        rate = rule.usual["learning_rate"] if asked.get("learning_rate") is None else asked["learning_rate"]
+        if not isinstance(rate, float):
+            raise UsageError(f"--learning-rate: {rule.__name__} turns knobs, which have no names; give one number")
+        ruled["learning_rate"] = rate
     return ruled, trained
+
+
+def _has_own_rate(rule: type) -> bool:
+    """Whether a rule on the bench descends by a learning rate of its own."""
+    return on_bench(rule) and "learning_rate" in {field.name for field in dataclasses.fields(rule)}
 
 
 def _takes(option: Option, value: Any) -> bool:
@@ -221,6 +236,8 @@ def rule_of(rule: type, ruled: Mapping[str, Any], *, lenient: bool = False, read
     given = dict(ruled)
     given["cost"] = None if ruled["cost"] is None else catalogue.COSTS[ruled["cost"]]()
     given["strict"] = False if lenient else None
+    if given["cost"] is not None and "cost" not in names and "rule" in names:
+        given["rule"] = dataclasses.replace(given["rule"], cost=given.pop("cost"))
     given["homeostat"] = SelfControl() if "homeostat" in names and not read_back else None
     try:
         return rule(**catalogue.accepted(rule, given))

@@ -17,8 +17,11 @@ import pytest
 from linear_response import LinearResponse
 
 from learning import (
+    CoupledKnobs,
     CoupledLearning,
+    CrossEntropy,
     HolomorphicEP,
+    KnobDescent,
     Mismatch,
     OscillatingEP,
     PhysicsAware,
@@ -31,7 +34,7 @@ from learning import (
     load_run,
 )
 from learning.lock import FolderLock
-from learning.options import options_of, rule_of, settings_of
+from learning.options import UsageError, options_of, rule_of, settings_of
 from substrates import HopfieldNetwork, Plant, SmoothHopfieldNetwork
 
 PLUGIN = f"{Path(__file__).parent.parent / 'helpers' / 'linear_response.py'}:LinearResponse"
@@ -367,6 +370,24 @@ def test_defaults_are_the_substrates_and_else_the_usual_ones():
     assert found(HolomorphicEP, radius=0.125)["radius"] == 0.125
     assert found(CoupledLearning)["eta"] == CoupledLearning.usual["eta"]
     assert found(PhysicsAware, twin=0.5)["twin"] == Mismatch(0.5)
+
+
+def test_rules_that_turn_knobs_are_built_from_one_number_and_a_rate():
+    assert options_of(KnobDescent)["push"].field == options_of(CoupledKnobs)["part"].field == "rule"
+    linear = LinearResponse.for_task(4, 3, key=jax.random.key(0))
+    build = lambda kind, **asked: rule_of(kind, settings_of(linear, kind, {"epsilon": 1e-6, **asked})[0])
+    descent = build(KnobDescent, push=0.02, learning_rate=0.5, cost="cross-entropy")
+    assert (descent.rule.step, descent.learning_rate) == (0.02, 0.5)
+    assert isinstance(descent.rule, SimultaneousPerturbation)
+    assert isinstance(descent.cost, CrossEntropy)
+    usual = build(CoupledKnobs)
+    assert (usual.rule.eta, usual.rule.variant, usual.learning_rate) == (0.1, "centered", 0.1)
+    with pytest.raises(UsageError, match="--learning-rate: CoupledKnobs turns knobs, which have no names"):
+        build(CoupledKnobs, learning_rate={"weight": 0.1})
+    with pytest.raises(UsageError, match="--part: eta: wanted a part of the way"):
+        build(CoupledKnobs, part=2.0)
+    with pytest.raises(UsageError, match="--decay: the rule KnobDescent has no use"):
+        build(KnobDescent, decay=0.9)
 
 
 def test_options_say_what_the_class_says():

@@ -9,7 +9,7 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Inexact, PRNGKeyArray, PyTree
 
-from substrates.classical.hopfield.activation import Activation, activity, own_energy
+from substrates.activation import Activation, activity, own_energy
 from substrates.classical.hopfield.base import CoupledLayers
 from substrates.classical.hopfield.build import convolutional_fields, layered_fields
 from substrates.classical.hopfield.layers import State

@@ -48,6 +48,11 @@ def activity(kind: Activation, u: Inexact[Array, "..."]) -> Inexact[Array, "..."
     return _SHAPES[kind].value(u)
 
 
+def slope(kind: Activation, u: Inexact[Array, "..."]) -> Inexact[Array, "..."]:
+    """rho'(u)."""
+    return _SHAPES[kind].slope(u)
+
+
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
 def own_energy(kind: Activation, u: Inexact[Array, "..."]) -> Inexact[Array, "..."]:
     """u rho(u) - int rho, whose derivative is u rho'(u): the Legendre transform of int rho at the activity rho(u)."""

@@ -72,7 +72,8 @@ class Anderson(Solver):
             pushed, meeting = force(u), flat(substrate.meeting(unravel(u), x, nudge))
             own = held(u)
             own = jnp.where(jnp.abs(own) > 0, own, jnp.ones_like(own))
-            return pushed / own, jnp.abs(own) / or_largest(meeting), left_over(pushed, meeting)
+            weight = (jnp.abs(own) / or_largest(meeting)).astype(u.dtype)
+            return pushed / own, weight, left_over(pushed, meeting)
 
         places = jnp.arange(KEPT, dtype=jnp.int32)
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:  # the same names for those who read without running
     from substrates.classical.ising import IsingModel
     from substrates.classical.oscillator import OscillatorNetwork
     from substrates.classical.predictive_coding import PredictiveCodingNetwork
-    from substrates.classical.recurrent import RecurrentNetwork
+    from substrates.classical.recurrent import PredictiveCodingCircuit, RecurrentNetwork, SameUpdates
     from substrates.classical.resistor import GROUND, ResistorNetwork, Shockley
     from substrates.laboratory.annealer import AnnealedIsing
     from substrates.laboratory.noisy import Noisy
@@ -36,7 +36,7 @@ _HOMES = {
     "substrates.classical.ising": "IsingModel",
     "substrates.classical.oscillator": "OscillatorNetwork",
     "substrates.classical.predictive_coding": "PredictiveCodingNetwork",
-    "substrates.classical.recurrent": "RecurrentNetwork",
+    "substrates.classical.recurrent": "PredictiveCodingCircuit RecurrentNetwork SameUpdates",
     "substrates.classical.resistor": "GROUND ResistorNetwork Shockley",
     "substrates.laboratory.annealer": "AnnealedIsing",
     "substrates.laboratory.noisy": "Noisy",

@@ -77,34 +77,30 @@ class Anderson(Solver):
 
         places = jnp.arange(KEPT, dtype=jnp.int32)
 
-        def going(carry):
-            *_, left, step = carry
-            return (step < self.max_steps) & (left > limit) & jnp.isfinite(left)
-
         def advance(carry):
-            u, g, weight, steps, changes, count, before, left, step = carry
+            u, (last_u, last_g), steps, changes, count, before, step, _ = carry
+            g, weight, left = look(u)
+            here = ((places == count % KEPT) & (step > 0))[:, None]
+            steps = jnp.where(here, (u - last_u)[None], steps)
+            changes = jnp.where(here, (g - last_g)[None], changes)
             lost = left > 2 * before
-            count = jnp.where(lost, 0, count)
-            kept = (places < count).astype(real)
-            rows = weight[None] * changes * kept[:, None].astype(changes.dtype)
+            count = jnp.where(lost | (step == 0), 0, count + 1)
+            kept = places < count
+            rows = jnp.where(kept[:, None], weight[None] * changes, 0)
             gram = jnp.conj(rows) @ rows.T
-            size = jnp.max(jnp.real(jnp.diagonal(gram)))
-            floor = jnp.where(kept > 0, 8 * float(jnp.finfo(real).eps) * size, 1.0)
-            gamma = jnp.linalg.solve(gram + jnp.diag(floor).astype(gram.dtype), jnp.conj(rows) @ (weight * g))
+            rounding = 8 * float(jnp.finfo(real).eps) * jnp.max(jnp.real(jnp.diagonal(gram)))
+            floor = jnp.diag(jnp.where(kept, rounding, 1.0).astype(gram.dtype))
+            gamma = jnp.linalg.solve(gram + floor, jnp.conj(rows) @ (weight * g))
             gamma = jnp.where(jnp.isfinite(gamma), gamma, 0)
             plain = jnp.where(lost, 0.5, 1.0).astype(g.dtype) * g
-            moved = u + plain - gamma @ (steps + changes)
-            new_g, new_weight, new_left = look(moved)
-            here = (places == count % KEPT)[:, None]
-            steps = jnp.where(here, (moved - u)[None], steps)
-            changes = jnp.where(here, (new_g - g)[None], changes)
-            return moved, new_g, new_weight, steps, changes, count + 1, left, new_left, step + 1
+            going = (step < self.max_steps) & (left > limit) & jnp.isfinite(left)
+            moved = jnp.where(going, u + plain - gamma @ (steps + changes), u)
+            return moved, (u, g), steps, changes, count, left, step + going.astype(jnp.int32), going
 
-        g, weight, left = look(first)
         none = jnp.zeros((KEPT, first.size), first.dtype)
         zero = jnp.zeros((), jnp.int32)
-        begin = (first, g, weight, none, none, zero, jnp.full((), jnp.inf, real), left, zero)
-        u, *_, left, steps = jax.lax.while_loop(going, advance, begin)
+        begin = (first, (first, first), none, none, zero, jnp.full((), jnp.inf, real), zero, jnp.asarray(True))
+        u, *_, left, steps, _ = jax.lax.while_loop(lambda carry: carry[-1], advance, begin)
         state = unravel(u)
         energy = substrate.total_energy(state, x, nudge) if substrate.conservative else None
         found = judged(state, energy, left, steps, limit)

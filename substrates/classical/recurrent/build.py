@@ -95,6 +95,16 @@ def convolutional_fields(
     return {**_chain(couple(there), couple(back)), "bias": bias, "shapes": (*shapes, (n_outputs,))}
 
 
+def circuit_fields(
+    sizes: Sequence[int], key: PRNGKeyArray, angle: float, gain: float | Sequence[float], dtype: Any
+) -> dict[str, Any]:
+    """The fields of `PredictiveCodingCircuit.layered`."""
+    sizes, dtype = positive_integers("sizes", sizes, 2), floating(dtype)
+    gains = positive_gains(gain, len(sizes) - 1)
+    there, back = there_and_back(key, tuple(itertools.pairwise(sizes)), gains, sizes[:-1], angle, dtype)
+    return {"forward": tuple(map(Dense, there)), "feedback": tuple(map(Dense, back)), "bias": no_bias(sizes[1:], dtype)}
+
+
 def there_and_back(
     key: PRNGKeyArray,
     shapes: tuple[tuple[int, ...], ...],

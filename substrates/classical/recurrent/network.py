@@ -16,6 +16,7 @@ from substrates.activation import Activation, activity, slope
 from substrates.classical.recurrent.build import convolutional_fields, graph_fields, layered_fields
 from substrates.classical.recurrent.connection import Connection
 from substrates.classical.recurrent.pictures import draw_connections
+from substrates.classical.recurrent.same_updates import mean_of
 from substrates.nudge import Nudge, Pin
 from substrates.solvers.anderson import Anderson
 from substrates.solvers.meeting import slopes
@@ -146,6 +147,13 @@ class RecurrentNetwork(Substrate):
         """The numbers of two connections each that lead there and back by weights of the same shape."""
         numbered = list(enumerate(self.connection))
         return tuple((i, j) for i, a in numbered for j, b in numbered[i + 1 :] if a.returns(b))
+
+    def shared(self, gradient: Self) -> Self:
+        """A gradient in which both weights of each of the `pairs` have their mean: see `SameUpdates`."""
+        couplings = [c.coupling for c in gradient.connection]
+        for i, j in self.pairs:
+            couplings[i] = couplings[j] = mean_of(couplings[i], couplings[j])
+        return eqx.tree_at(lambda net: [c.coupling for c in net.connection], gradient, couplings)
 
     def draw(self, state: State | None = None, x: Any = None, ax: Axes | None = None) -> Axes:
         """Draws the layers, coloured by activity, and an arrow for each connection.

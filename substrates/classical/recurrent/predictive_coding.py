@@ -88,8 +88,8 @@ class PredictiveCodingCircuit(Substrate):
         return state[0][-1]
 
     def force_scale(self, state: State, x: Float[Array, "inputs"]) -> State:
-        """|v| + |b| + |W|' |rho(v)|, what meets where a layer is predicted; errors are measured against it, carried
-        back by |B|.
+        """|v| + |b| + |W|' |rho(v)|, what meets where a layer is predicted, and |e|: an error is their difference,
+        and as uncertain wherever it goes.
         """
         values, errors = state
         before = self._sent(values, x)
@@ -97,8 +97,8 @@ class PredictiveCodingCircuit(Substrate):
             jnp.abs(v) + jnp.abs(b) + jnp.abs(s) @ jnp.abs(w.weight)
             for v, b, w, s in zip(values, self.bias, self.forward, before, strict=True)
         ]
-        pulls = [jnp.abs(e) + size for e, size in zip(errors, sizes, strict=True)]
-        return tuple(pulls), tuple(jnp.abs(e) + size for e, size in zip(errors, sizes, strict=True))
+        meeting = tuple(jnp.abs(e) + size for e, size in zip(errors, sizes, strict=True))
+        return meeting, meeting
 
     def training_defaults(self) -> dict[str, Any]:
         """Centred nudges of 1/100, and one learning rate for all."""

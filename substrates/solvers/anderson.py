@@ -7,16 +7,28 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
-from jaxtyping import Array, Float, Inexact, PRNGKeyArray, PyTree
+from jaxtyping import Array, Float, Inexact, Int, PRNGKeyArray, PyTree
 
 from substrates.nudge import Nudge, Pin
 from substrates.solvers.generic import DescendThenPolish
 from substrates.solvers.meeting import or_largest, shown
 from substrates.solvers.solver import Equilibrium, Solver, Status, System, judged, left_over, tolerance
-from substrates.solvers.stability import is_stable
+from substrates.solvers.stability import WATCHED, Motion
 
 KEPT = 6
 """So many steps are remembered."""
+
+ROUNDS = 6
+"""So often it may come to rest where the flow would not stay, or creep."""
+
+LONG = 100
+"""After so many steps that led to no rest it is pushed on."""
+
+PUSH = 0.2
+"""As a part of 1 + |u|, how far a state is pushed off a fixed point that the flow would leave; each time farther."""
+
+CALM = 100
+"""So many half plain steps follow the flow from there."""
 
 
 class Anderson(Solver):
@@ -30,9 +42,11 @@ class Anderson(Solver):
     with differences d of successive steps, and each variable measured against the forces that meet at it. Where the
     residual has doubled it forgets them and takes half a plain step.
 
-    It may find a fixed point that the flow ds/dt = force would leave. With `watchful` such a one is `unstable`: that
-    is looked for at every real state that is found, in the symmetric part of the Jacobian, and where that leaves it
-    open in its spectrum (see `solvers.stability`). Complex states are continued from real ones.
+    It may find a fixed point that the flow ds/dt = force would leave. With `watchful` that is looked for at every real
+    state it finds, in the symmetric part of the Jacobian, and where that leaves it open in its spectrum (see
+    `solvers.stability`). Such a state is pushed aside along the motion that grows, follows the flow for a while, and
+    settles again; where it comes back there it is `unstable`. A state that creeps, as beside a fold where a fixed point
+    has just gone, is pushed on in the same way. Complex states are continued from real ones.
 
     Pins are held by `DescendThenPolish`.
 
@@ -45,7 +59,7 @@ class Anderson(Solver):
     acceleration for fixed-point iterations".
     """
 
-    max_steps: int = 500
+    max_steps: int = 1000
     watchful: bool = True
     relative_tolerance: float | None = None
 
@@ -76,40 +90,68 @@ class Anderson(Solver):
             return pushed / own, weight, left_over(pushed, meeting)
 
         places = jnp.arange(KEPT, dtype=jnp.int32)
+        zero, none = jnp.zeros((), jnp.int32), jnp.zeros((KEPT, first.size), first.dtype)
 
-        def advance(carry):
-            u, (last_u, last_g), steps, changes, count, before, step, _ = carry
-            g, weight, left = look(u)
-            here = ((places == count % KEPT) & (step > 0))[:, None]
-            steps = jnp.where(here, (u - last_u)[None], steps)
-            changes = jnp.where(here, (g - last_g)[None], changes)
-            lost = left > 2 * before
-            count = jnp.where(lost | (step == 0), 0, count + 1)
-            kept = places < count
-            rows = jnp.where(kept[:, None], weight[None] * changes, 0)
-            gram = jnp.conj(rows) @ rows.T
-            rounding = 8 * float(jnp.finfo(real).eps) * jnp.max(jnp.real(jnp.diagonal(gram)))
-            floor = jnp.diag(jnp.where(kept, rounding, 1.0).astype(gram.dtype))
-            gamma = jnp.linalg.solve(gram + floor, jnp.conj(rows) @ (weight * g))
-            gamma = jnp.where(jnp.isfinite(gamma), gamma, 0)
-            plain = jnp.where(lost, 0.5, 1.0).astype(g.dtype) * g
-            going = (step < self.max_steps) & (left > limit) & jnp.isfinite(left)
-            moved = jnp.where(going, u + plain - gamma @ (steps + changes), u)
-            return moved, (u, g), steps, changes, count, left, step + going.astype(jnp.int32), going
+        def settle(u, calm, begun, most):
+            """(u, force, residual, steps): Anderson acceleration after so many steps along the flow."""
 
-        none = jnp.zeros((KEPT, first.size), first.dtype)
-        zero = jnp.zeros((), jnp.int32)
-        begin = (first, (first, first), none, none, zero, jnp.full((), jnp.inf, real), zero, jnp.asarray(True))
-        u, *_, left, steps, _ = jax.lax.while_loop(lambda carry: carry[-1], advance, begin)
-        state = unravel(u)
-        energy = substrate.total_energy(state, x, nudge) if substrate.conservative else None
-        found = judged(state, energy, left, steps, limit)
-        if not self.watchful or jnp.iscomplexobj(u):
-            return found
-        stiffness = jnp.abs(held(u))
-        stable = is_stable(force, u, stiffness)
-        status = Status.where(stable | ~found.converged, found.status, Status.unstable)
-        return dataclasses.replace(found, status=status)
+            def advance(carry):
+                u, (last_u, last_g), steps, changes, count, before, step, _ = carry
+                g, weight, left = look(u)
+                here = ((places == count % KEPT) & (step > begun))[:, None]
+                steps = jnp.where(here, (u - last_u)[None], steps)
+                changes = jnp.where(here, (g - last_g)[None], changes)
+                flowing = (left > 2 * before) | (step - begun < calm)
+                count = jnp.where(flowing | (step == begun), 0, count + 1)
+                kept = places < count
+                rows = jnp.where(kept[:, None], weight[None] * changes, 0)
+                gram = jnp.conj(rows) @ rows.T
+                rounding = 8 * float(jnp.finfo(real).eps) * jnp.max(jnp.real(jnp.diagonal(gram)))
+                floor = jnp.diag(jnp.where(kept, rounding, 1.0).astype(gram.dtype))
+                gamma = jnp.linalg.solve(gram + floor, jnp.conj(rows) @ (weight * g))
+                gamma = jnp.where(jnp.isfinite(gamma), gamma, 0)
+                plain = jnp.where(flowing, 0.5, 1.0).astype(g.dtype) * g
+                going = (step < self.max_steps) & (step < begun + calm + most) & (left > limit) & jnp.isfinite(left)
+                moved = jnp.where(going, u + plain - gamma @ (steps + changes), u)
+                return moved, (u, g), steps, changes, count, left, step + going.astype(jnp.int32), going
+
+            begin = (u, (u, u), none, none, zero, jnp.full((), jnp.inf, real), begun, jnp.asarray(True))
+            u, (_, g), *_, left, steps, _ = jax.lax.while_loop(lambda carry: carry[-1], advance, begin)
+            return u, g, left, steps
+
+        if not self.watchful or jnp.iscomplexobj(first):
+            u, _, left, steps = settle(first, zero, zero, self.max_steps)
+            return _found(substrate, unravel(u), x, nudge, left, steps, limit)
+
+        def again(carry):
+            u, aside, _, _, steps, round_ = carry
+            u, g, left, steps = settle(u + aside, jnp.where(round_ > 0, CALM, 0), steps, LONG)
+            motion = Motion.about(u, force)
+            unstable = (left <= limit) & ~motion.stable(jnp.abs(held(u)))
+            leaves = unstable | (left > limit)
+            away = motion.fastest(jnp.where(leaves, WATCHED, 0))[1]
+            away = jnp.where(jnp.sum(away * g) < 0, -away, away)
+            aside = PUSH * (round_ + 1).astype(real) * away / jnp.max(jnp.abs(away) / (1 + jnp.abs(u)))
+            return u, aside, left, unstable, steps, round_ + 1
+
+        leaving = lambda carry: (carry[3] | (carry[2] > limit)) & (carry[4] < self.max_steps) & (carry[5] < ROUNDS)
+        begin = (first, jnp.zeros_like(first), jnp.full((), jnp.inf, real), jnp.asarray(True), zero, zero)
+        u, _, left, unstable, steps, _ = jax.lax.while_loop(leaving, again, begin)
+        found = _found(substrate, unravel(u), x, nudge, left, steps, limit)
+        return dataclasses.replace(found, status=Status.where(unstable, Status.unstable, found.status))
+
+
+def _found(
+    substrate: System,
+    state: PyTree,
+    x: PyTree,
+    nudge: Nudge | None,
+    left: Float[Array, ""],
+    steps: Int[Array, ""],
+    limit: Float[Array, ""],
+) -> Equilibrium:
+    energy = substrate.total_energy(state, x, nudge) if substrate.conservative else None
+    return judged(state, energy, left, steps, limit)
 
 
 def _added_stiffness(

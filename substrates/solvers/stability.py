@@ -1,18 +1,19 @@
-"""Whether the flow ds/dt = force stays at a fixed point, and how symmetric its Jacobian is."""
+"""Whether the flow ds/dt = force stays at a fixed point."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple, Self
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int
 
 from substrates.solvers.batching import if_any, in_turn
-from substrates.solvers.meeting import or_largest, slopes
+from substrates.solvers.meeting import or_largest
 
-Field = Callable[[Float[Array, " n"]], Float[Array, " n"]]
+Map = Callable[[Float[Array, " n"]], Float[Array, " n"]]
 
 MOST_SPECTRAL = 512
 """Up to so many variables the spectrum of a Jacobian is computed."""
@@ -21,94 +22,111 @@ LANCZOS = 16
 """So many steps towards the largest eigenvalue of the symmetric part of a Jacobian."""
 
 WATCHED = 200
-"""So many steps is the flow watched near a fixed point of more variables, each half the time of the fastest motion."""
+"""So many steps is the flow watched near a fixed point, each half the time of the fastest motion."""
 
 
-def spectral_abscissa(field: Field, state: Float[Array, " n"]) -> Float[Array, ""]:
-    """The largest real part of the eigenvalues of J = df/ds: negative where the flow comes back to a fixed point.
+class Motion(NamedTuple):
+    """Small motions about a state: products with the Jacobian J of a force, and with its transpose.
 
-    Above `MOST_SPECTRAL` variables it is the rate at which a small push in a random direction grows or fades in the
-    end, over `WATCHED` steps of the linearised flow.
+    Attributes:
+        along, back: d -> J d and d -> J' d.
+        size: n, how many variables there are.
+        dtype: of their numbers.
     """
-    if state.size <= MOST_SPECTRAL:
-        return jnp.max(jnp.real(in_turn(jnp.linalg.eigvals)(slopes(field, state)[1])))
-    return _watched_rate(field, state)
+
+    along: Map
+    back: Map
+    size: int
+    dtype: jnp.dtype
+
+    @classmethod
+    def about(cls, state: Float[Array, " n"], force: Map) -> Self:
+        """The motions about a state under a force."""
+        along = jax.linearize(force, state)[1]
+        transpose = jax.linear_transpose(along, state)
+        return cls(along, lambda d: transpose(d)[0], state.size, state.dtype)
+
+    def spectral_abscissa(self) -> Float[Array, ""]:
+        """The largest real part of the eigenvalues of J: negative where the flow comes back to a fixed point.
+
+        Above `MOST_SPECTRAL` variables it is the rate at which a small push in a random direction grows in the end.
+        """
+        if self.size > MOST_SPECTRAL:
+            return self.fastest(WATCHED)[0]
+        columns = jax.vmap(self.along)(jnp.eye(self.size, dtype=self.dtype))
+        return jnp.max(jnp.real(in_turn(jnp.linalg.eigvals)(columns.T)))
+
+    def contracts(self, stiffness: Float[Array, " n"]) -> Bool[Array, ""]:
+        """Whether the symmetric part of J is seen to be negative definite, so that every small push fades at once.
+
+        A Lanczos iteration of `LANCZOS` steps makes it tridiagonal; the pivots of that matrix tell the signs of its
+        eigenvalues (Sturm), and the last one also bears what the iteration has left over. False leaves it open.
+
+        Args:
+            stiffness: of every variable, by which J is balanced: a congruence, which keeps the signs of eigenvalues.
+        """
+        balance = 1 / jnp.sqrt(or_largest(stiffness))
+        product = lambda v: balance * (self.along(balance * v) + self.back(balance * v)) / 2
+        count = min(LANCZOS, self.size)
+        basis = jnp.zeros((count, self.size), self.dtype).at[0].set(_random(0, self.size, self.dtype))
+
+        def step(k, carry):
+            basis, pivot, beside, negative = carry
+            vector = basis[k]
+            moved = product(vector)
+            pivot = -jnp.sum(moved * vector) - jnp.where(k > 0, _over(beside**2, pivot), 0.0)
+            for _ in range(2):  # twice is enough (Parlett 1980)
+                moved -= (basis @ moved) @ basis
+            beside = jnp.linalg.norm(moved)
+            return basis.at[k + 1].set(_over(moved, beside), mode="drop"), pivot, beside, negative & (pivot > 0)
+
+        zero = jnp.zeros((), self.dtype)
+        _, pivot, beside, negative = jax.lax.fori_loop(0, count, step, (basis, zero, zero, jnp.asarray(True)))
+        return negative & (pivot > (beside if count < self.size else 0.0))
+
+    def stable(self, stiffness: Float[Array, " n"]) -> Bool[Array, ""]:
+        """Whether the flow stays: seen from the symmetric part of J where that is enough, else from its spectrum.
+
+        Args:
+            stiffness: as of `contracts`.
+        """
+        contracting = self.contracts(stiffness)
+        rounding = 8 * self.size * float(jnp.finfo(self.dtype).eps) * jnp.max(stiffness)
+        return if_any(~contracting, lambda _, limit: self.spectral_abscissa() <= limit, contracting, rounding)
+
+    def fastest(self, steps: Int[Array, ""] | int) -> tuple[Float[Array, ""], Float[Array, " n"]]:
+        """How fast a small push grows in the end, and what it has become, of length 1; after so many steps of the
+        linearised flow, each half the time of the fastest motion.
+        """
+
+        def squared(_, carry):  # towards the largest singular value of J, which no motion outruns
+            moved = self.back(self.along(carry[0]))
+            size = jnp.linalg.norm(moved)
+            return _over(moved, size), jnp.sqrt(size)
+
+        push = _random(1, self.size, self.dtype)
+        most = jnp.minimum(steps, 12)
+        h = 0.5 / or_largest(jax.lax.fori_loop(0, most, squared, (push, jnp.ones((), self.dtype)))[1][None])[0]
+
+        def term(order, carry):
+            power = h * self.along(carry[0]) / order.astype(self.dtype)
+            return power, carry[1] + power
+
+        def flow(step, carry):  # Runge and Kutta's fourth order: off by (h |lambda|)^5/120
+            vector, growth = carry
+            total = jax.lax.fori_loop(1, 5, term, (vector, vector))[1]
+            size = jnp.linalg.norm(total)
+            late = jnp.where(step >= steps // 2, jnp.log(jnp.where(size > 0, size, 1.0)), 0.0)
+            return _over(total, size), growth + late
+
+        vector, growth = jax.lax.fori_loop(0, steps, flow, (push, jnp.zeros((), self.dtype)))
+        return growth / (h * jnp.maximum(steps - steps // 2, 1)), vector
 
 
-def contracts(field: Field, state: Float[Array, " n"], stiffness: Float[Array, " n"]) -> Bool[Array, ""]:
-    """Whether the symmetric part of J is seen to be negative definite, so that every small push fades at once.
-
-    A Lanczos iteration of `LANCZOS` steps makes it tridiagonal; the pivots of that matrix tell the signs of its
-    eigenvalues (Sturm), and the last one also bears what the iteration has left over. False leaves it open.
-
-    Args:
-        field, state: f and where.
-        stiffness: of every variable, by which J is balanced (a congruence, which keeps the signs of eigenvalues).
-    """
-    along = jax.linearize(field, state)[1]
-    back = jax.linear_transpose(along, state)
-    balance = 1 / jnp.sqrt(or_largest(stiffness))
-    product = lambda v: balance * (along(balance * v) + back(balance * v)[0]) / 2
-    count = min(LANCZOS, state.size)
-    start = jnp.asarray(np.random.default_rng(0).normal(size=state.size), state.dtype)
-    basis = jnp.zeros((count, state.size), state.dtype).at[0].set(start / jnp.linalg.norm(start))
-    over = lambda value, divisor: value / jnp.where(divisor > 0, divisor, 1.0)
-
-    def step(k, carry):
-        basis, pivot, beside, negative = carry
-        vector = basis[k]
-        moved = product(vector)
-        pivot = -jnp.sum(moved * vector) - jnp.where(k > 0, over(beside**2, pivot), 0.0)
-        for _ in range(2):  # twice is enough (Parlett 1980)
-            moved -= (basis @ moved) @ basis
-        beside = jnp.linalg.norm(moved)
-        return basis.at[k + 1].set(over(moved, beside), mode="drop"), pivot, beside, negative & (pivot > 0)
-
-    zero = jnp.zeros((), state.dtype)
-    _, pivot, beside, negative = jax.lax.fori_loop(0, count, step, (basis, zero, zero, jnp.asarray(True)))
-    return negative & (pivot > jnp.where(count < state.size, beside, 0.0))
+def _over(value: Array, divisor: Array) -> Array:
+    return value / jnp.where(divisor > 0, divisor, 1.0)
 
 
-def is_stable(field: Field, state: Float[Array, " n"], stiffness: Float[Array, " n"]) -> Bool[Array, ""]:
-    """Whether the flow stays: seen from the symmetric part of J where that is enough, else from its spectrum.
-
-    Args:
-        field, state, stiffness: as of `contracts`.
-    """
-    contracting = contracts(field, state, stiffness)
-    rounding = 8 * state.size * float(jnp.finfo(state.dtype).eps)
-
-    def looked_at(_, state):
-        along = jax.linearize(field, state)[1]
-        size = jnp.linalg.norm(along(jnp.ones_like(state))) / state.size**0.5
-        return spectral_abscissa(field, state) <= rounding * size
-
-    return if_any(~contracting, looked_at, contracting, state)
-
-
-def _watched_rate(field: Field, state: Float[Array, " n"]) -> Float[Array, ""]:
-    along = jax.linearize(field, state)[1]
-    push = jnp.asarray(np.random.default_rng(1).normal(size=state.size), state.dtype)
-
-    def norm_of(_, carry):  # the largest singular value, which no motion outruns
-        vector, _ = carry
-        moved = jax.linear_transpose(along, state)(along(vector))[0]
-        size = jnp.linalg.norm(moved)
-        return moved / jnp.where(size > 0, size, 1.0), jnp.sqrt(size)
-
-    fastest = jax.lax.fori_loop(0, 12, norm_of, (push / jnp.linalg.norm(push), jnp.ones((), state.dtype)))[1]
-    h = 0.5 / jnp.where(fastest > 0, fastest, 1.0)
-
-    def flow(step, carry):  # Runge and Kutta's fourth order, exact to (h |lambda|)^5/120
-        vector, growth = carry
-        total, term = vector, vector
-        for order in (1, 2, 3, 4):
-            term = h * along(term) / order
-            total += term
-        size = jnp.linalg.norm(total)
-        late = jnp.where(step >= WATCHED // 2, jnp.log(jnp.where(size > 0, size, 1.0)), 0.0)
-        return total / jnp.where(size > 0, size, 1.0), growth + late
-
-    zero = jnp.zeros((), state.dtype)
-    growth = jax.lax.fori_loop(0, WATCHED, flow, (push / jnp.linalg.norm(push), zero))[1]
-    return growth / (h * (WATCHED - WATCHED // 2))
+def _random(seed: int, size: int, dtype: jnp.dtype) -> Float[Array, " n"]:
+    drawn = np.random.default_rng(seed).normal(size=size)
+    return jnp.asarray(drawn / np.linalg.norm(drawn), dtype)

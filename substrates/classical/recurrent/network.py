@@ -20,7 +20,7 @@ from substrates.classical.recurrent.same_updates import mean_of
 from substrates.nudge import Nudge, Pin
 from substrates.solvers.anderson import Anderson
 from substrates.solvers.meeting import slopes
-from substrates.solvers.stability import spectral_abscissa
+from substrates.solvers.stability import Motion
 from substrates.substrate import Solver, Substrate
 from substrates.wiring import Convolution, Pooling, Strength, added
 from substrates.wiring.layers import as_group
@@ -140,7 +140,7 @@ class RecurrentNetwork(Substrate):
         """
         flat, unravel = ravel_pytree(state)
         force = lambda u: ravel_pytree(self.total_force(unravel(u), x, nudge))[0]
-        return spectral_abscissa(force, flat)
+        return Motion.about(flat, force).spectral_abscissa()
 
     @property
     def pairs(self) -> tuple[tuple[int, int], ...]:

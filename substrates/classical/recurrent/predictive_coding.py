@@ -18,7 +18,7 @@ from substrates.classical.recurrent.same_updates import mean_of
 from substrates.nudge import Nudge, Pin
 from substrates.solvers.generic import Newton
 from substrates.solvers.meeting import slopes
-from substrates.solvers.stability import spectral_abscissa
+from substrates.solvers.stability import Motion
 from substrates.substrate import Solver, Substrate
 from substrates.wiring import Dense
 from substrates.wiring.layers import as_group
@@ -119,7 +119,7 @@ class PredictiveCodingCircuit(Substrate):
             values, errors = self.total_force(unravel(s), x, nudge)
             return ravel_pytree((values, tuple(-e for e in errors)))[0]
 
-        return spectral_abscissa(flow, flat)
+        return Motion.about(flat, flow).spectral_abscissa()
 
     def shared(self, gradient: Self) -> Self:
         """A gradient in which W_k and B_k have their mean: see `SameUpdates`."""

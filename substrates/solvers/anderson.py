@@ -45,8 +45,8 @@ class Anderson(Solver):
     It may find a fixed point that the flow ds/dt = force would leave. With `watchful` that is looked for at every real
     state it finds, in the symmetric part of the Jacobian, and where that leaves it open in its spectrum (see
     `solvers.stability`). Such a state is pushed aside along the motion that grows, follows the flow for a while, and
-    settles again; where it comes back there it is `unstable`. A state that creeps, as beside a fold where a fixed point
-    has just gone, is pushed on in the same way. Complex states are continued from real ones.
+    settles again; where nothing stable is found then, it is `unstable`. A state that creeps, as beside a fold where a
+    fixed point has just gone, is pushed on in the same way. Complex states are continued from real ones.
 
     Pins are held by `DescendThenPolish`.
 
@@ -124,20 +124,25 @@ class Anderson(Solver):
             return _found(substrate, unravel(u), x, nudge, left, steps, limit)
 
         def again(carry):
-            u, aside, _, _, steps, round_ = carry
+            u, aside, _, _, unstable, steps, round_ = carry
             u, g, left, steps = settle(u + aside, jnp.where(round_ > 0, CALM, 0), steps, LONG)
-            motion = Motion.about(u, force)
-            unstable = (left <= limit) & ~motion.stable(jnp.abs(held(u)))
-            leaves = unstable | (left > limit)
-            away = motion.fastest(jnp.where(leaves, WATCHED, 0))[1]
+            motion, balanced = Motion.about(u, force), left <= limit
+            stays = motion.stable(jnp.abs(held(u)))
+            rests = balanced & stays
+            away = motion.fastest(jnp.where(rests, 0, WATCHED))[1]
             away = jnp.where(jnp.sum(away * g) < 0, -away, away)
             aside = PUSH * (round_ + 1).astype(real) * away / jnp.max(jnp.abs(away) / (1 + jnp.abs(u)))
-            return u, aside, left, unstable, steps, round_ + 1
+            return u, aside, left, rests, unstable | (balanced & ~stays), steps, round_ + 1
 
-        leaving = lambda carry: (carry[3] | (carry[2] > limit)) & (carry[4] < self.max_steps) & (carry[5] < ROUNDS)
-        begin = (first, jnp.zeros_like(first), jnp.full((), jnp.inf, real), jnp.asarray(True), zero, zero)
-        u, _, left, unstable, steps, _ = jax.lax.while_loop(leaving, again, begin)
+        def leaving(carry):
+            _, _, left, rests, _, steps, round_ = carry
+            return ~rests & ~jnp.isnan(left) & (steps < self.max_steps) & (round_ < ROUNDS)
+
+        no = jnp.asarray(False)
+        begin = (first, jnp.zeros_like(first), jnp.full((), jnp.inf, real), no, no, zero, zero)
+        u, _, left, rests, unstable, steps, _ = jax.lax.while_loop(leaving, again, begin)
         found = _found(substrate, unravel(u), x, nudge, left, steps, limit)
+        unstable &= ~rests & (found.status != Status.not_finite)
         return dataclasses.replace(found, status=Status.where(unstable, Status.unstable, found.status))
 
 

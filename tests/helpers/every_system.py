@@ -20,8 +20,10 @@ from substrates import (
     IsingModel,
     Nudge,
     OscillatorNetwork,
+    PredictiveCodingCircuit,
     PredictiveCodingNetwork,
     QuantumOscillatorNetwork,
+    RecurrentNetwork,
     ResistorNetwork,
     SmoothHopfieldNetwork,
     TransverseFieldIsing,
@@ -60,6 +62,8 @@ SYSTEMS = {
     "continuous Hopfield": lambda: HopfieldNetwork.for_task(3, 2, sizes=(4,), key=KEY),
     "smooth Hopfield": lambda: SmoothHopfieldNetwork.for_task(3, 2, sizes=(4,), key=KEY),
     "predictive coding": lambda: PredictiveCodingNetwork.for_task(3, 2, sizes=(4,), key=KEY),
+    "recurrent": lambda: RecurrentNetwork.for_task(3, 2, sizes=(4,), key=KEY),
+    "predictive coding circuit": lambda: PredictiveCodingCircuit.for_task(3, 2, sizes=(4,), key=KEY),
     "quantum spins": lambda: quantum_spins(4),
     "excited quantum spins": lambda: quantum_spins(4, level=1),
     "seven quantum spins": lambda: quantum_spins(7),
@@ -129,7 +133,8 @@ def go_over(name, net, x):
         narrow(phase, found)
     narrow("read", net.read(free.state, x))
     batch = lambda tree: jax.tree.map(lambda leaf: leaf[None], tree)
-    narrow("measure", net.measure(batch(free.state), x[None]))
+    if net.conservative:
+        narrow("measure", net.measure(batch(free.state), x[None]))
     narrow("contrast", net.contrast(batch(nudged[0].state), batch(nudged[1].state), x[None]))
     data = (jnp.stack([x, x]), jnp.stack([target, target]))
     rule = EquilibriumPropagation(BETAS.get(name, 0.01), "centered")

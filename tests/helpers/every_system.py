@@ -79,8 +79,9 @@ SYSTEMS = {
     ),
 }
 
-BETAS = {"springs": 1e-4}
-"""Strengths of the nudge, 0.01 where none is given: these springs hold their outputs more weakly than that."""
+BETAS = {"springs": 1e-4, "predictive coding circuit": 0.5}
+"""Strengths of the nudge, 0.01 where none is given: these springs hold their outputs more weakly than that, and 32 bits
+tell errors of error neurons, which are differences, only where they are large."""
 
 relax = eqx.filter_jit(lambda net, x, nudge, start, key: net.relax(x, nudge, start, key=key))
 

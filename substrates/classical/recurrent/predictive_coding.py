@@ -49,6 +49,9 @@ class PredictiveCodingCircuit(Substrate):
         bias: b_k of each layer after the input.
         activation: rho of the hidden layers, "sigmoid" or "tanh"; outputs are linear.
 
+    Errors are differences of values: in 32 bits those of a well-predicted example are rounding, which is found out
+    (`ill_conditioned`), so that it trains in 64.
+
     The state is (values, errors), each a tuple of the layers after the input.
 
     Raises:
@@ -59,6 +62,8 @@ class PredictiveCodingCircuit(Substrate):
     """
 
     solver: ClassVar[Solver] = Newton()
+
+    training_precision: ClassVar[int] = 64
 
     forward: tuple[Dense, ...]
     feedback: tuple[Dense, ...]

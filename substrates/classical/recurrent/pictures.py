@@ -47,7 +47,7 @@ def draw_connections(
     for source, target, size in arrows:
         onwards = target > source
         height = 1.03 if onwards else -0.02
-        bend = -0.35 / max(abs(target - source), 1)
+        bend = (-0.35 if onwards else -0.07) / max(abs(target - source), 1)
         ends = (source + 0.03, height), (target - 0.03 if onwards else target + 0.03, height)
         if source == target:
             ends, bend = ((source - 0.06, -0.02), (source + 0.06, -0.02)), 2.0

@@ -18,6 +18,7 @@ if TYPE_CHECKING:  # the same names for those who read without running
     from learning.feedback_alignment import FeedbackAlignment, RandomWeights
     from learning.fluctuations import FluctuationResponse
     from learning.holomorphic import HolomorphicEP, OscillatingEP
+    from learning.homeostasis import JacobianHomeostasis, Tracking, alignment, homeostatic_loss, symmetry
     from learning.homeostat import FixedKnobs, IntegralControl, SelfControl
     from learning.knob_descent import KnobDescent
     from learning.loading import load_run
@@ -49,6 +50,7 @@ _HOMES = {
     "learning.fluctuations": "FluctuationResponse",
     "learning.holomorphic": "HolomorphicEP OscillatingEP",
     "learning.homeostat": "FixedKnobs IntegralControl SelfControl",
+    "learning.homeostasis": "JacobianHomeostasis Tracking alignment homeostatic_loss symmetry",
     "learning.knob_descent": "KnobDescent",
     "learning.loading": "load_run",
     "learning.perturbation": "EvolutionStrategy FiniteDifferences NodePerturbation SimultaneousPerturbation",

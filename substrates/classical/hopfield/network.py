@@ -9,13 +9,13 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
-from substrates.classical.hopfield.activation import HARD, Unit
 from substrates.classical.hopfield.base import CoupledLayers
 from substrates.classical.hopfield.block_descent import BlockDescent
 from substrates.classical.hopfield.build import convolutional_fields, layered_fields, memory_fields
 from substrates.classical.hopfield.joint import relax_with_couplings
 from substrates.classical.hopfield.layers import State, meeting_layers
 from substrates.classical.hopfield.pictures import draw_layers
+from substrates.classical.hopfield.unit import HARD, Unit
 from substrates.nudge import Nudge, Pin
 from substrates.solvers.joint import Control, JointEquilibrium, SpringControl
 from substrates.substrate import Solver, Substrate

@@ -9,12 +9,13 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Inexact, PRNGKeyArray, PyTree
 
-from substrates.classical.hopfield.activation import Activation, Unit, activity, own_energy, slope, smooth_unit
+from substrates.activation import Activation, activity, own_energy, slope
 from substrates.classical.hopfield.base import CoupledLayers
 from substrates.classical.hopfield.block_descent import BlockDescent
 from substrates.classical.hopfield.build import convolutional_fields, layered_fields
 from substrates.classical.hopfield.layers import State, meeting_layers
 from substrates.classical.hopfield.network import HopfieldNetwork
+from substrates.classical.hopfield.unit import Unit, smooth_unit
 from substrates.nudge import Nudge, Pin
 from substrates.solvers.generic import DescendThenPolish
 from substrates.substrate import Solver

@@ -1,0 +1,269 @@
+"""Paths that make an action stationary, between two fixed ends or in a loop."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Inexact, PRNGKeyArray, PyTree
+
+from substrates.classical.trajectory.action import Curvature, action_curvature, step_action
+from substrates.classical.trajectory.build import launch_fields, loop_fields, path_fields
+from substrates.classical.trajectory.initial_value import InitialValueTrajectory
+from substrates.classical.trajectory.lagrangian import CoupledOscillators, Lagrangian, MechanicalLagrangian
+from substrates.classical.trajectory.meter import Meter, Samples
+from substrates.classical.trajectory.newton import PathNewton
+from substrates.classical.trajectory.pictures import draw_path
+from substrates.solvers.solver import Solver
+from substrates.substrate import Substrate, fixed
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+
+class Trajectory(Substrate):
+    """A Lagrangian system whose whole path settles: it makes the action stationary,
+
+        S = sum_k h/2 [L(q_k, v_k, t_k; x) + L(q_(k+1), v_k, t_(k+1); x)],   v_k = (q_(k+1) - q_k)/h,   t_k = k h,
+
+    with both ends fixed, or as a loop, q_N = q_0. The state is the path, the energy the action, and a nudge adds beta C
+    of what is read along the path to it. A stationary path obeys the equations of motion d/dt dL/dv = dL/dq (those of
+    leapfrog, where masses move in a potential); it is a minimum of the action where it is short, else a saddle, so that
+    the bounds which hold for minima do not hold here.
+
+    Equilibrium propagation gives the gradient all the same, dC/dtheta = d/dbeta dS/dtheta: both phases share their
+    boundary conditions, so that no boundary term p dq is left over. A launch, q_0 and p_0 fixed and the end free,
+    leaves one: see `InitialValueTrajectory`, which learns by an echo. Build one by `between`, `loop` or `for_task`;
+    `launched` builds that sibling.
+
+    Attributes:
+        lagrangian: L, whose arrays are the parameters.
+        meter: what is read.
+        guess: the free nodes of the path from which a free phase starts, metres (radians), constants, shape (N - 1, n)
+            between ends, (N, n) in a loop.
+        ends: q_0 and q_N, constants, shape (2, n); None for a loop.
+        duration: T = N h, seconds, a constant.
+        n_inputs: how many numbers x holds.
+
+    Source: Scellier 2021, arXiv 2103.09985; Massar 2025, arXiv 2505.07363.
+    """
+
+    pins: ClassVar[bool] = False
+
+    solver: ClassVar[Solver] = PathNewton()
+
+    lagrangian: Lagrangian
+    meter: Meter
+    guess: Float[Array, "nodes n"] = fixed()
+    ends: Float[Array, "2 n"] | None = fixed()
+    duration: Float[Array, ""] = fixed()
+    n_inputs: int = eqx.field(static=True)
+
+    # the path
+
+    @property
+    def steps(self) -> int:
+        """N, how many steps the path has."""
+        return len(self.guess) + (0 if self.ends is None else 1)
+
+    @property
+    def step(self) -> Float[Array, ""]:
+        """h, seconds."""
+        return self.duration / self.steps
+
+    @property
+    def times(self) -> Float[Array, " nodes"]:
+        """t_k of all nodes, both ends included, seconds."""
+        return jnp.arange(self.steps + 1).astype(self.duration.dtype) * self.step
+
+    def path(self, state: Inexact[Array, "free n"]) -> Inexact[Array, "nodes n"]:
+        """All nodes of a path from t = 0 to T, both ends included."""
+        if self.ends is None:
+            return jnp.concatenate([state, state[:1]])
+        first, last = self.ends.astype(state.dtype)
+        return jnp.concatenate([first[None], state, last[None]])
+
+    # the contract
+
+    @property
+    def input_size(self) -> int:
+        return self.n_inputs
+
+    def energy(self, state: Inexact[Array, "free n"], x: Inexact[Array, " inputs"]) -> Inexact[Array, ""]:
+        """The action, joule seconds."""
+        path = self.path(state)
+        one = lambda before, after, time: step_action(self.lagrangian, before, after, time, self.step, x)
+        return jnp.sum(jax.vmap(one)(path[:-1], path[1:], self.times[:-1]))
+
+    def initial_state(self, x: Inexact[Array, " inputs"]) -> Float[Array, "free n"]:
+        return self.guess
+
+    def read(self, state: Inexact[Array, "free n"], x: Inexact[Array, " inputs"]) -> Inexact[Array, "outputs"]:
+        nodes = state if self.ends is None else self.path(state)
+        return jnp.sum(jax.vmap(self.meter)(nodes, jnp.arange(len(nodes))), axis=0)
+
+    def force_scale(self, state: Inexact[Array, "free n"], x: Inexact[Array, " inputs"]) -> Float[Array, "free n"]:
+        """sum_j |H_ij q_j|, with what pushes where all q_j are 0."""
+        curvature = self.curvature(state, x)
+        size = jnp.abs(state)
+        along = lambda blocks, there: jnp.einsum("kij,kj->ki", blocks, there)
+        if curvature.loop:
+            before, after = jnp.swapaxes(jnp.roll(curvature.upper, 1, axis=0), 1, 2), curvature.upper
+        else:
+            none = jnp.zeros_like(curvature.diagonal[:1])
+            before = jnp.concatenate([none, jnp.swapaxes(curvature.upper, 1, 2)])
+            after = jnp.concatenate([curvature.upper, none])
+        blocks, shifts = (before, curvature.diagonal, after), (1, 0, -1)
+        meeting = sum(along(jnp.abs(b), jnp.roll(size, s, axis=0)) for b, s in zip(blocks, shifts, strict=True))
+        linear = sum(along(b, jnp.roll(state, s, axis=0)) for b, s in zip(blocks, shifts, strict=True))
+        return meeting + jnp.abs(self.force(state, x) + linear)
+
+    # what the solver sees
+
+    def curvature(self, state: Inexact[Array, "free n"], x: Inexact[Array, " inputs"]) -> Curvature:
+        """The second derivative of the action."""
+        loop = self.ends is None
+        return action_curvature(self.lagrangian, self.path(state), self.times[:-1], self.step, x, loop)
+
+    def reading_slopes(self, state: Inexact[Array, "free n"], x: PyTree) -> Inexact[Array, "free n outputs"]:
+        """do/dq of every free node."""
+        holomorphic = jnp.iscomplexobj(state)
+        slope = jax.jacfwd(self.meter, holomorphic=holomorphic)
+        return jnp.swapaxes(jax.vmap(slope)(state, self._free_steps), 1, 2)
+
+    def reading_curvature(
+        self, state: Inexact[Array, "free n"], x: PyTree, weights: Inexact[Array, "outputs"]
+    ) -> Inexact[Array, "free n n"]:
+        """d2/dq2 of sum_j weights_j o_j, node by node."""
+        holomorphic = jnp.iscomplexobj(state)
+        weighted = lambda q, k: jnp.sum(weights * self.meter(q, k))
+        bend = jax.jacfwd(jax.grad(weighted, holomorphic=holomorphic), holomorphic=holomorphic)
+        return jax.vmap(bend)(state, self._free_steps)
+
+    @property
+    def _free_steps(self) -> Array:
+        return jnp.arange(len(self.guess)) + (0 if self.ends is None else 1)
+
+    def constrained(self) -> Self:
+        return dataclasses.replace(self, lagrangian=self.lagrangian.constrained())
+
+    def draw(self, state: Any = None, x: Any = None, ax: Axes | None = None) -> Axes:
+        """Draws the coordinates of a path over time; without a state those of the guess.
+
+        Args:
+            state, x: a state and its input.
+            ax: where to draw; None opens a new figure.
+        """
+        path = self.path(self.guess if state is None else jnp.asarray(state))
+        return draw_path(np.asarray(self.times), np.asarray(path), ax)
+
+    # ways to build one
+
+    @classmethod
+    def between(
+        cls,
+        lagrangian: Lagrangian,
+        first: Any,
+        last: Any,
+        *,
+        duration: float,
+        steps: int,
+        meter: Meter,
+        n_inputs: int = 0,
+        guess: Any = None,
+    ) -> Self:
+        """Paths from one place to another.
+
+        Args:
+            lagrangian: L.
+            first, last: q_0 and q_N, shape (n,).
+            duration: T, seconds.
+            steps: N, at least 2.
+            meter: what is read.
+            n_inputs: how many numbers x holds.
+            guess: where Newton's method starts, shape (N - 1, n); by default a straight line at constant speed.
+
+        Raises ValueError for shapes and numbers that are no path, and for a meter that reads beyond it.
+        """
+        return cls(lagrangian, meter, **path_fields(first, last, duration, steps, meter, n_inputs, guess))
+
+    @classmethod
+    def loop(
+        cls,
+        lagrangian: Lagrangian,
+        n: int,
+        *,
+        duration: float,
+        steps: int,
+        meter: Meter,
+        n_inputs: int = 0,
+        guess: Any = None,
+    ) -> Self:
+        """Paths that repeat after a time T, as those of a driven system in its steady state.
+
+        A system that nothing drives in time may start its loop anywhere: its status is `zero_mode`.
+
+        Args:
+            lagrangian: L, with any drive periodic in T.
+            n: how many coordinates.
+            duration: T, seconds.
+            steps: N, even, at least 4.
+            meter: what is read, at steps 0 to N - 1.
+            n_inputs: how many numbers x holds.
+            guess: where Newton's method starts, shape (N, n); by default at rest at 0.
+
+        Raises ValueError for shapes and numbers that are no loop, and for a meter that reads beyond it.
+        """
+        return cls(lagrangian, meter, **loop_fields(n, duration, steps, meter, n_inputs, guess))
+
+    @staticmethod
+    def launched(
+        lagrangian: MechanicalLagrangian,
+        position: Any,
+        momentum: Any,
+        *,
+        duration: float,
+        steps: int,
+        meter: Meter,
+        n_inputs: int = 0,
+        friction: float = 0.0,
+    ) -> InitialValueTrajectory:
+        """The motion from a place with a momentum; see `InitialValueTrajectory`.
+
+        Args:
+            lagrangian: L, of masses in a potential.
+            position, momentum: q_0 and p_0, shape (n,).
+            duration: T, seconds.
+            steps: N, at least 1.
+            meter: what is read.
+            n_inputs: how many numbers x holds.
+            friction: a rate, per second, at which momenta are lost; see there.
+
+        Raises TypeError for a Lagrangian of another kind, ValueError for shapes and numbers that are no motion, and for
+        a meter that reads beyond it.
+        """
+        fields = launch_fields(lagrangian, position, momentum, duration, steps, meter, n_inputs, friction)
+        return InitialValueTrajectory(lagrangian, meter, **fields)
+
+    @classmethod
+    def for_task(
+        cls, n_inputs: int, n_outputs: int, *, sizes: tuple[int, ...] | None = None, key: PRNGKeyArray
+    ) -> Self:
+        """Coupled oscillators that the features drive, each output the displacement of one halfway along the path.
+
+        They leave 0 at t = 0 and return to it at T = 1 s, in 8 steps; `sizes` are the masses beside those of the
+        outputs (by default 16).
+        """
+        hidden = 16 if sizes is None else sum(sizes)
+        n, steps = hidden + n_outputs, 8
+        system = CoupledOscillators.random(n, n_inputs, frequency=2.0, key=key)
+        meter = Samples(range(hidden, n), [steps // 2])
+        nowhere = np.zeros(n)
+        return cls.between(system, nowhere, nowhere, duration=1.0, steps=steps, meter=meter, n_inputs=n_inputs)
+
+    def training_defaults(self) -> dict[str, Any]:
+        return {"beta": 0.1, "optimiser": "adam", "learning_rate": 0.01, "epochs": 5, "batch_size": 20}

@@ -56,25 +56,31 @@ def _eliminate(
     after = jnp.concatenate([upper[1:], none, none])[: len(diagonal)]
     wanted = jnp.concatenate([right[1:], jnp.zeros_like(right[:1])])
     first = jnp.concatenate([upper, none])[0]
-    factor = in_turn(lambda panel: jax.lax.linalg.lu(panel))
-
-    def forwards(top: Array, blocks: tuple[Array, ...]) -> tuple[Array, tuple[Array, Array]]:
+    def forwards(top: Array, blocks: tuple[Array, ...]) -> tuple[Array, Array]:
         sub, own, link, wish = blocks
-        factors, _, order = factor(jnp.concatenate([top[:, :n], sub]))
-        bottom = jnp.concatenate([own, link, wish], axis=1)
         above = jnp.concatenate([top[:, n : 2 * n], jnp.zeros_like(own), top[:, 2 * n :]], axis=1)
-        rest = jnp.concatenate([above, bottom])[order]
-        done = jax.scipy.linalg.solve_triangular(factors[:n], rest[:n], lower=True, unit_diagonal=True)
-        return rest[n:] - factors[n:] @ done, (factors[:n], done)
+        rest = jnp.concatenate([above, jnp.concatenate([own, link, wish], axis=1)])
+        return in_turn(_first_columns_gone)(jnp.concatenate([top[:, :n], sub]), rest)
 
-    def backwards(carry: tuple[Array, Array], row: tuple[Array, Array]) -> tuple[tuple[Array, Array], Array]:
+    def backwards(carry: tuple[Array, Array], row: Array) -> tuple[tuple[Array, Array], Array]:
         next_one, next_but_one = carry
-        factors, done = row
-        left = done[:, 2 * n :] - done[:, :n] @ next_one - done[:, n : 2 * n] @ next_but_one
-        found = jax.scipy.linalg.solve_triangular(factors, left)
+        found = row[:, 2 * n :] - row[:, :n] @ next_one - row[:, n : 2 * n] @ next_but_one
         return (found, next_one), found
 
     top = jnp.concatenate([diagonal[0], first, right[0]], axis=1)
     _, rows = jax.lax.scan(forwards, top, (lower, below, after, wanted))
     start = jnp.zeros_like(right[0]), jnp.zeros_like(right[0])
     return jax.lax.scan(backwards, start, rows, reverse=True)[1]
+
+
+def _first_columns_gone(
+    panel: Inexact[Array, "2n n"], rest: Inexact[Array, "2n m"]
+) -> tuple[Inexact[Array, "n m"], Inexact[Array, "n m"]]:
+    """The rows that are left when the columns of a panel are eliminated, and those that tell them by the others, both
+    by partial pivoting.
+    """
+    n = panel.shape[1]
+    order = jax.lax.linalg.lu(panel)[2]
+    panel, rest = panel[order], rest[order]
+    solved = jnp.linalg.solve(panel[:n], rest[:n])
+    return rest[n:] - panel[n:] @ solved, solved

@@ -255,12 +255,12 @@ class Trajectory(Substrate):
     ) -> Self:
         """Coupled oscillators that the features drive, each output the displacement of one halfway along the path.
 
-        They leave 0 at t = 0 and return to it at T = 1 s, in 8 steps; `sizes` are the masses beside those of the
+        They leave 0 at t = 0 and return to it at T = 1 s, in 6 steps; `sizes` are the masses beside those of the
         outputs (by default 16).
         """
         hidden = 16 if sizes is None else sum(sizes)
-        n, steps = hidden + n_outputs, 8
-        system = CoupledOscillators.random(n, n_inputs, frequency=2.0, key=key)
+        n, steps = hidden + n_outputs, 6
+        system = CoupledOscillators.random(n, n_inputs, frequency=1.0, key=key)
         meter = Samples(range(hidden, n), [steps // 2])
         nowhere = np.zeros(n)
         return cls.between(system, nowhere, nowhere, duration=1.0, steps=steps, meter=meter, n_inputs=n_inputs)

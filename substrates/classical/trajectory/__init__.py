@@ -2,22 +2,20 @@
 
 from substrates.classical.trajectory.initial_value import InitialValueTrajectory
 from substrates.classical.trajectory.lagrangian import (
-    CoupledOscillators,
+    CoupledPendulums,
     Lagrangian,
     MechanicalLagrangian,
-    Pendulum,
 )
 from substrates.classical.trajectory.meter import MeanSquare, Meter, Samples
 from substrates.classical.trajectory.model import Trajectory
 
 __all__ = [
-    "CoupledOscillators",
+    "CoupledPendulums",
     "InitialValueTrajectory",
     "Lagrangian",
     "MeanSquare",
     "MechanicalLagrangian",
     "Meter",
-    "Pendulum",
     "Samples",
     "Trajectory",
 ]

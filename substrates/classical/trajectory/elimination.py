@@ -56,6 +56,7 @@ def _eliminate(
     after = jnp.concatenate([upper[1:], none, none])[: len(diagonal)]
     wanted = jnp.concatenate([right[1:], jnp.zeros_like(right[:1])])
     first = jnp.concatenate([upper, none])[0]
+
     def forwards(top: Array, blocks: tuple[Array, ...]) -> tuple[Array, Array]:
         sub, own, link, wish = blocks
         above = jnp.concatenate([top[:, n : 2 * n], jnp.zeros_like(own), top[:, 2 * n :]], axis=1)

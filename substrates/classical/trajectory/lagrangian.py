@@ -56,41 +56,21 @@ class MechanicalLagrangian(Lagrangian):
         return self.kinetic(velocity) - self.potential(position, time, x)
 
 
-class Pendulum(MechanicalLagrangian):
-    """A pendulum driven by a torque: V = -m g l cos q - x cos(w t) q, with one input x, newton metres.
+class CoupledPendulums(MechanicalLagrangian):
+    """Pendulums that springs join and inputs drive in time with w; alone, each swings with sqrt(k/m) at small angles:
+
+        V = sum_i k_i (1 - cos q_i) + sum_edges 1/2 c_e (q_i - q_j)^2 - cos(w t) sum_i (D x)_i q_i.
 
     Attributes:
-        weight: m g l, joules, shape (1,).
-        mass: the moment of inertia m l^2, shape (1,), a constant.
+        weight: k = m g l of each, joules, shape (n,).
+        coupling: c of each edge, joules, shape (edges,), at least 0.
+        drive: D, joules per input, shape (n, inputs).
+        mass: the moment of inertia m l^2 of each, joule seconds squared, shape (n,), constants.
         frequency: w, radians per second, a constant.
+        edges: pairs of pendulums.
     """
 
-    weight: Float[Array, " 1"]
-    mass: Float[Array, " 1"] = fixed()
-    frequency: Float[Array, ""] = fixed()
-
-    def potential(self, position: Inexact[Array, " 1"], time: Any, x: Inexact[Array, " 1"]) -> Inexact[Array, ""]:
-        return -jnp.sum(self.weight * jnp.cos(position) + x * jnp.cos(self.frequency * time) * position)
-
-
-class CoupledOscillators(MechanicalLagrangian):
-    """Masses that springs hold in place and join, driven in time with w by forces that the inputs make:
-
-        V = sum_i (1/2 k_i q_i^2 + 1/4 h_i q_i^4) + sum_edges 1/2 c_e (q_i - q_j)^2 - cos(w t) sum_i (D x)_i q_i.
-
-    The hardening h makes what they show more than a linear function of what drives them.
-
-    Attributes:
-        stiffness, hardening: k, newtons per metre, and h of each mass, shape (n,), at least 0.
-        coupling: c of each edge, newtons per metre, shape (edges,), at least 0.
-        drive: D, newtons per input, shape (n, inputs).
-        mass: m, kilograms, shape (n,), constants.
-        frequency: w, radians per second, a constant.
-        edges: pairs of masses.
-    """
-
-    stiffness: Float[Array, " n"]
-    hardening: Float[Array, " n"]
+    weight: Float[Array, " n"]
     coupling: Float[Array, " edges"]
     drive: Float[Array, "n inputs"]
     mass: Float[Array, " n"] = fixed()
@@ -99,46 +79,40 @@ class CoupledOscillators(MechanicalLagrangian):
 
     def __check_init__(self):
         n = self.mass.size
-        for name, wanted in (("stiffness", n), ("hardening", n), ("coupling", len(self.edges))):
+        for name, wanted in (("weight", n), ("coupling", len(self.edges))):
             if jnp.shape(getattr(self, name)) != (wanted,):
                 raise ValueError(f"{name}: wanted shape ({wanted},), got {jnp.shape(getattr(self, name))}")
         if self.drive.ndim != 2 or self.drive.shape[0] != n:
-            raise ValueError(f"drive: wanted shape ({n}, inputs), one row for each mass, got {self.drive.shape}")
+            raise ValueError(f"drive: wanted shape ({n}, inputs), one row for each pendulum, got {self.drive.shape}")
         wrong = [edge for edge in self.edges if not (0 <= edge[0] < n and 0 <= edge[1] < n and edge[0] != edge[1])]
         if wrong:
-            raise ValueError(f"edges: wanted pairs of different masses from 0 to {n - 1}, got {wrong[:5]}")
+            raise ValueError(f"edges: wanted pairs of different pendulums from 0 to {n - 1}, got {wrong[:5]}")
 
     def potential(self, position: Inexact[Array, " n"], time: Any, x: Inexact[Array, " inputs"]) -> Inexact[Array, ""]:
-        held = jnp.sum(self.stiffness * position**2) / 2 + jnp.sum(self.hardening * position**4) / 4
-        stretch = self._incidence.astype(position.dtype) @ position
+        hanging = jnp.sum(self.weight * (1 - jnp.cos(position)))
         driven = jnp.cos(self.frequency * time) * jnp.sum((self.drive @ x) * position)
-        return held + jnp.sum(self.coupling * stretch**2) / 2 - driven
+        stretch = self._incidence.astype(position.dtype) @ position
+        return hanging + jnp.sum(self.coupling * stretch**2) / 2 - driven
 
     @property
     def _incidence(self) -> Float[np.ndarray, "edges n"]:
-        """+1 and -1 at the ends of each edge: products with it compile to faster second derivatives than indices."""
-        ends = np.asarray(self.edges, int).reshape(-1, 2)
-        nodes = np.arange(self.mass.size)
+        """+1 and -1 at the ends of each edge: products with it have faster second derivatives than indices."""
+        ends, nodes = np.asarray(self.edges, int).reshape(-1, 2), np.arange(self.mass.size)
         return (ends[:, :1] == nodes).astype(float) - (ends[:, 1:] == nodes)
 
     def constrained(self) -> Self:
-        """Stiffnesses, hardenings and couplings that are not negative."""
-        above = lambda values: jnp.maximum(values, 0)
-        return dataclasses.replace(
-            self,
-            stiffness=above(self.stiffness),
-            hardening=above(self.hardening),
-            coupling=above(self.coupling),
-        )
+        """Springs that do not push apart."""
+        return dataclasses.replace(self, coupling=jnp.maximum(self.coupling, 0))
 
     @classmethod
-    def random(cls, n: int, inputs: int, *, frequency: float, key: PRNGKeyArray, dtype: Any = None) -> Self:
-        """Masses of 1, each joined to all others, with random couplings and drives.
+    def random(cls, n: int, n_inputs: int, *, frequency: float = 1.0, key: PRNGKeyArray, dtype: Any = None) -> Self:
+        """Pendulums of mass 1, each joined to all others, with random weights, couplings and drives.
 
         Args:
-            n: how many masses.
-            inputs: how many inputs.
-            frequency: w, radians per second; stiffnesses are spread about that of resonance, m w^2.
+            n: how many.
+            n_inputs: how many inputs.
+            frequency: w, radians per second; the pendulums have frequencies about it, and couplings and drives that
+                move them as much.
             key: draws the parameters.
             dtype: of the parameters; JAX's default if None.
         """
@@ -146,13 +120,12 @@ class CoupledOscillators(MechanicalLagrangian):
         edges = tuple((i, j) for i in range(n) for j in range(i + 1, n))
         keys = jax.random.split(key, 3)
         dtype = jnp.zeros((), dtype).dtype
-        uniform = lambda key, shape, low, high: jax.random.uniform(key, shape, dtype, low, high)
-        width = 1 / max(inputs, 1) ** 0.5
+        unit, width = float(frequency) ** 2, 1 / max(n_inputs, 1) ** 0.5
+        uniform = lambda key, shape, low, high: jax.random.uniform(key, shape, dtype, unit * low, unit * high)
         return cls(
-            stiffness=frequency**2 * uniform(keys[0], (n,), 1.5, 2.5),
-            hardening=jnp.full((n,), frequency**2, dtype),
-            coupling=frequency**2 * uniform(keys[1], (len(edges),), 0.0, 2 / n),
-            drive=frequency**2 * uniform(keys[2], (n, inputs), -width, width),
+            weight=uniform(keys[0], (n,), 0.5, 1.5),
+            coupling=uniform(keys[1], (len(edges),), 0.0, 2 / n),
+            drive=uniform(keys[2], (n, n_inputs), -width, width),
             mass=jnp.ones((n,), dtype),
             frequency=jnp.asarray(frequency, dtype),
             edges=edges,

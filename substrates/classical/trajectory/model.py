@@ -14,7 +14,7 @@ from jaxtyping import Array, Float, Inexact, PRNGKeyArray, PyTree
 from substrates.classical.trajectory.action import Curvature, action_curvature, step_action
 from substrates.classical.trajectory.build import launch_fields, loop_fields, path_fields
 from substrates.classical.trajectory.initial_value import InitialValueTrajectory
-from substrates.classical.trajectory.lagrangian import CoupledOscillators, Lagrangian, MechanicalLagrangian
+from substrates.classical.trajectory.lagrangian import CoupledPendulums, Lagrangian, MechanicalLagrangian
 from substrates.classical.trajectory.meter import Meter, Samples
 from substrates.classical.trajectory.newton import PathNewton
 from substrates.classical.trajectory.pictures import draw_path
@@ -253,17 +253,17 @@ class Trajectory(Substrate):
     def for_task(
         cls, n_inputs: int, n_outputs: int, *, sizes: tuple[int, ...] | None = None, key: PRNGKeyArray
     ) -> Self:
-        """Coupled oscillators that the features drive, each output the displacement of one halfway along the path.
+        """Coupled pendulums that the features drive, each output the displacement of one of them halfway along the path.
 
-        They leave 0 at t = 0 and return to it at T = 1 s, in 6 steps; `sizes` are the masses beside those of the
-        outputs (by default 16).
+        They leave 0 at t = 0 and return to it at T = 1 s, in 4 steps; `sizes` are the pendulums beside those of the
+        outputs (by default 8).
         """
-        hidden = 16 if sizes is None else sum(sizes)
-        n, steps = hidden + n_outputs, 6
-        system = CoupledOscillators.random(n, n_inputs, frequency=1.0, key=key)
+        hidden = 8 if sizes is None else sum(sizes)
+        n, steps = hidden + n_outputs, 4
+        system = CoupledPendulums.random(n, n_inputs, frequency=1.5, key=key)
         meter = Samples(range(hidden, n), [steps // 2])
         nowhere = np.zeros(n)
         return cls.between(system, nowhere, nowhere, duration=1.0, steps=steps, meter=meter, n_inputs=n_inputs)
 
     def training_defaults(self) -> dict[str, Any]:
-        return {"beta": 0.1, "optimiser": "adam", "learning_rate": 0.01, "epochs": 5, "batch_size": 20}
+        return {"beta": 0.1, "optimiser": "adam", "learning_rate": 0.02, "epochs": 5, "batch_size": 20}

@@ -55,7 +55,8 @@ OPEN = (
     "x_shape",
 )
 """What a rule may use besides start, relax, read, measure and contrast: how parameters stay physical, how they settle
-with the states, how observables fluctuate, what comes back of an echo, what the system can do, and how it is best trained."""
+with the states, how observables fluctuate, what comes back of an echo, what the system can do, and how it is best
+trained."""
 
 
 class SealedSubstrate(Substrate):

@@ -23,8 +23,8 @@ State = tuple[Float[Array, " n"], Float[Array, " n"], Float[Array, "outputs"]]
 
 BOUNDARY = (
     "its end is free, so that two launches under different nudges differ there and leave a boundary term p dq: their "
-    "contrast is wrong by as much as the gradient itself. Train it by HamiltonianEcho, which nudges on the way back, or "
-    "fix both ends (Trajectory.between) or make a loop (Trajectory.loop)"
+    "contrast is wrong by as much as the gradient itself. Train it by HamiltonianEcho, which nudges on the way back, "
+    "or fix both ends (Trajectory.between) or make a loop (Trajectory.loop)"
 )
 
 LIMIT = 4.0
@@ -215,8 +215,8 @@ class InitialValueTrajectory(Substrate):
         shown = self.meter(self.position, jnp.asarray(0))
         nothing = jnp.zeros((), self.position.dtype)
 
-        def advance(carry: Any, k: Array) -> tuple[Any, Any]:
-            (position, momentum, push, shown), (bent, moved) = carry
+        def advance(carry: Any, _: None) -> tuple[Any, Any]:
+            (position, momentum, push, shown), (bent, moved), k = carry
             half, there = self._glide(position, momentum, push)
             pushed = self._push(there, self._time(k + 1), x)
             dq = there - position
@@ -224,12 +224,13 @@ class InitialValueTrajectory(Substrate):
             finite = jnp.isfinite(bends) & jnp.isfinite(bent + bends) & jnp.isfinite(moved + moves)
             sums = jnp.where(finite, bent + bends, bent), jnp.where(finite, moved + moves, moved)
             now = there, half + self.step / 2 * pushed, pushed, shown + self.meter(there, k + 1)
-            return (now, sums), seen(now)
+            return (now, sums, k + 1), seen(now)
 
-        return jax.lax.scan(advance, ((*first, shown), (nothing, nothing)), jnp.arange(self.steps))
+        begin = (*first, shown), (nothing, nothing), jnp.asarray(0)
+        return jax.lax.scan(advance, begin, None, self.steps)
 
     def _end(self, x: Any) -> tuple[State, tuple[Array, Array]]:
-        (position, momentum, _, shown), sums = self._forwards(x, lambda _: None)[0]
+        (position, momentum, _, shown), sums, _ = self._forwards(x, lambda _: None)[0]
         return (position, momentum, shown), sums
 
 
@@ -299,17 +300,18 @@ def _echoed(
         pulled = lambda q, pull: jax.vjp(lambda q: system.meter(q, k), q)[1](pull)[0]
         return momentum - over(pulled)(position, pulls)
 
-    def back(carry: tuple[Array, Array, Array, PyTree], k: Array) -> tuple[Any, None]:
+    def back(j: Array, carry: tuple[Array, Array, Array, PyTree]) -> tuple[Array, Array, Array, PyTree]:
         position, momentum, push, total = carry
+        k = system.steps - j
         half, there = over(system._glide)(position, nudged(position, momentum, k), push)
         shown, pushed = seen(there, half / system.lagrangian.mass[None, None], k - 1)
-        return (there, half + h / 2 * pushed, pushed, jax.tree.map(jnp.add, total, shown)), None
+        return there, half + h / 2 * pushed, pushed, jax.tree.map(jnp.add, total, shown)
 
     both = lambda leaf: jnp.broadcast_to(leaf[None], (2, *leaf.shape))
     position, momentum = both(states[0]), both(-states[1])
     push = seen(position, jnp.zeros_like(position), jnp.asarray(system.steps))[1]
     nothing = jax.tree.map(jnp.zeros_like, parameters)
-    steps = jnp.arange(system.steps, 0, -1)
-    (position, momentum, _, total), _ = jax.lax.scan(back, (position, momentum, push, nothing), steps)
+    begin = position, momentum, push, nothing
+    position, momentum, _, total = jax.lax.fori_loop(0, system.steps, back, begin)
     contrast = jax.tree.map(lambda leaf: (h / len(states[0])).astype(leaf.dtype) * leaf, total)
     return contrast, jax.vmap(system._returned)(states, position[0], position[1], -momentum[0], -momentum[1])

@@ -36,7 +36,8 @@ class Lagrangian(eqx.Module):
 class MechanicalLagrangian(Lagrangian):
     """L = 1/2 sum_i m_i v_i^2 - V(q, t; x): masses in a potential. A class defines `mass` and `potential`.
 
-    Such a motion can be run from a launch by leapfrog, and back again.
+    Such a motion can be run from a launch by leapfrog, and back again. Give the fields of a class by name: `mass`,
+    which is declared here, would come first.
     """
 
     mass: eqx.AbstractVar[Float[Array, " n"]]

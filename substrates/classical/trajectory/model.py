@@ -25,6 +25,10 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
+LEARNING_RATES = {"lagrangian": 0.05, "lagrangian.coupling": 0.002}
+"""Of Adam: each spring adds to what holds its pendulums, and all of them move together at first."""
+
+
 class Trajectory(Substrate):
     """A Lagrangian system whose whole path settles: it makes the action stationary,
 
@@ -107,25 +111,12 @@ class Trajectory(Substrate):
         return jnp.sum(jax.vmap(self.meter)(nodes, jnp.arange(len(nodes))), axis=0)
 
     def force_scale(self, state: Inexact[Array, "free n"], x: Inexact[Array, " inputs"]) -> Float[Array, "free n"]:
-        """sum_j |H_ij q_j|, with what pushes where all q_j are 0."""
-        curvature = self.curvature(state, x)
-        size = jnp.abs(state)
-        along = lambda blocks, there: jnp.einsum("kij,kj->ki", blocks, there)
-        if curvature.loop:
-            before, after = jnp.swapaxes(jnp.roll(curvature.upper, 1, axis=0), 1, 2), curvature.upper
-        else:
-            none = jnp.zeros_like(curvature.diagonal[:1])
-            before = jnp.concatenate([none, jnp.swapaxes(curvature.upper, 1, 2)])
-            after = jnp.concatenate([curvature.upper, none])
-        blocks, shifts = (before, curvature.diagonal, after), (1, 0, -1)
-        meeting = sum(along(jnp.abs(b), jnp.roll(size, s, axis=0)) for b, s in zip(blocks, shifts, strict=True))
-        linear = sum(along(b, jnp.roll(state, s, axis=0)) for b, s in zip(blocks, shifts, strict=True))
-        return meeting + jnp.abs(self.force(state, x) + linear)
+        return self.curvature(state, x).scale(state)
 
     # what the solver sees
 
     def curvature(self, state: Inexact[Array, "free n"], x: Inexact[Array, " inputs"]) -> Curvature:
-        """The second derivative of the action."""
+        """The derivatives of the action."""
         loop = self.ends is None
         return action_curvature(self.lagrangian, self.path(state), self.times[:-1], self.step, x, loop)
 
@@ -253,7 +244,7 @@ class Trajectory(Substrate):
     def for_task(
         cls, n_inputs: int, n_outputs: int, *, sizes: tuple[int, ...] | None = None, key: PRNGKeyArray
     ) -> Self:
-        """Coupled pendulums that the features drive, each output the displacement of one of them halfway along the path.
+        """Coupled pendulums that the features drive; each output is how far one of them is halfway along the path.
 
         They leave 0 at t = 0 and return to it at T = 1 s, in 4 steps; `sizes` are the pendulums beside those of the
         outputs (by default 8).
@@ -266,4 +257,4 @@ class Trajectory(Substrate):
         return cls.between(system, nowhere, nowhere, duration=1.0, steps=steps, meter=meter, n_inputs=n_inputs)
 
     def training_defaults(self) -> dict[str, Any]:
-        return {"beta": 0.1, "optimiser": "adam", "learning_rate": 0.02, "epochs": 5, "batch_size": 20}
+        return {"beta": 0.1, "optimiser": "adam", "learning_rate": LEARNING_RATES, "epochs": 5, "batch_size": 20}

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Protocol
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Inexact, Int, PRNGKeyArray, PyTree
 
 from substrates.classical.trajectory.action import Curvature
@@ -20,6 +22,9 @@ from substrates.solvers.solver import Equilibrium, Solver, Status, System, allow
 
 LOST = 1e-2
 """A path that rounding moves by so large a part of itself is decided by nothing."""
+
+SHARP = 8.0
+"""A path is as good as it gets where a step is so many times what rounding of the forces makes of one."""
 
 
 class Paths(System, Protocol):
@@ -38,8 +43,8 @@ class PathNewton(Solver):
     H is the second derivative of the action, which couples neighbours in time alone, with what the nudge adds: its own
     curvature through the outputs, of a rank as high as there are outputs (Woodbury's identity). A step is halved until
     the step that would follow with the same H shrinks, which no scaling of the equations changes (Deuflhard 2004,
-    "Newton Methods for Nonlinear Problems"). It ends where that one is no longer than `state_tolerance`/4, takes it,
-    and less than the `tolerance` is left over: the path is as good as rounding lets it be.
+    "Newton Methods for Nonlinear Problems"). It ends where that one is no longer than rounding makes it, or where no
+    step leads on.
 
     Statuses beyond those of the tolerance: `too_coarse` where nodes that alternate in time lower the action, so that
     the steps do not resolve the fastest motion (w h > 2 of a mass on a spring); `zero_mode` where some motion leaves
@@ -63,16 +68,13 @@ class PathNewton(Solver):
         end = jax.lax.while_loop(going, lambda now: _advance(substrate, x, acting, now), begin)
         energy = substrate.total_energy(end.path, x, acting)
         found = judged(end.path, energy, end.residual, end.steps, end.limit)
-        arrived = Status.where(end.arrived, found.status, Status.out_of_steps)
-        status = Status.where(found.converged, arrived, found.status)
-        decided = Status.where(
-            end.rounding <= state_tolerance(start.dtype),
-            status,
-            Status.where(end.rounding <= LOST, Status.ill_conditioned, Status.zero_mode),
-        )
-        decided = Status.where(end.fine, decided, Status.too_coarse)
-        status = Status.where(status == Status.converged, decided, status)
-        return eqx.tree_at(lambda e: e.status, found, status)
+        precise = end.rounding <= state_tolerance(start.dtype)
+        status = Status.where(precise, Status.converged, Status.ill_conditioned)
+        status = Status.where(found.converged & end.arrived, status, Status.out_of_steps)
+        status = Status.where(end.rounding <= LOST, status, Status.zero_mode)
+        status = Status.where(end.fine, status, Status.too_coarse)
+        known = found.status != Status.not_finite
+        return eqx.tree_at(lambda e: e.status, found, Status.where(known, status, found.status))
 
 
 class _Round(eqx.Module):
@@ -102,63 +104,62 @@ class _Round(eqx.Module):
 
 def _advance(system: Paths, x: PyTree, nudge: Nudge | None, now: _Round) -> _Round:
     path, real = now.path, jnp.finfo(now.path.dtype)
-    close = state_tolerance(path.dtype) / 4
     curvature = system.curvature(path, x)
-    fine = resolved(curvature)
     force = lambda path: system.total_force(path, x, nudge)
-    push, scale = force(path), system.meeting(path, x, nudge)
-    limit = allowed(path.dtype, None, None, scale)
-    solve = lambda right: solve_path(curvature, right)
+    push, scale, limit = -curvature.slope, curvature.scale(path), allowed(path.dtype, None, None, None)
+    matrix, slopes, through = curvature, jnp.zeros((*path.shape, 0), path.dtype), lambda _: lambda found: found
     if nudge is not None:
         output, slopes = system.read(path, x), system.reading_slopes(path, x)
-        pull, bend = nudge.pull(output), nudge.curvature(output)
+        pull = nudge.pull(output)
+        push += slopes @ pull
         limit = allowed(path.dtype, nudge, slopes @ pull, scale)
-        stiffer = curvature.diagonal - system.reading_curvature(path, x, pull)
-        solve = _with_outputs(curvature._replace(diagonal=stiffer), slopes, bend)
-    blur = jnp.where(jnp.arange(path.size).reshape(path.shape) % 2 == 0, 1, -1) * real.eps * scale
-    columns = solve(jnp.stack([push, blur.astype(path.dtype)], axis=2))
-    size = or_largest(jnp.max(jnp.abs(path), axis=0))[None]
-    part_of = lambda way: jnp.max(jnp.abs(way) / size)
-    step, rounding = columns[..., 0], part_of(columns[..., 1])
-    away = part_of(step)
+        scale += jnp.abs(slopes @ nudge.size(output, pull))
+        matrix = curvature._replace(diagonal=curvature.diagonal - system.reading_curvature(path, x, pull))
+        through = partial(_through_outputs, slopes, nudge.curvature(output))
+    signs = np.random.default_rng(0).choice([-1.0, 1.0], path.shape)
+    size = or_largest(jnp.max(jnp.abs(path), axis=0))
+    blur = (float(real.eps) * curvature.row_sizes(size) * signs.astype(real.dtype)).astype(path.dtype)
+    solved = solve_path(matrix, jnp.concatenate([jnp.stack([push, blur], axis=2), slopes], axis=2))
+    with_outputs = through(solved[..., 2:])
+    part_of = lambda way: jnp.max(jnp.abs(way) / size[None])
+    step, blurred = jnp.moveaxis(with_outputs(solved[..., :2]), 2, 0)
+    away, rounding = part_of(step), part_of(blurred)
 
     def trial(fraction: Float[Array, ""]) -> tuple[Array, Array, Array]:
         there = path + fraction.astype(path.dtype) * step
-        further = solve(force(there)[..., None])[..., 0]
-        still = part_of(further)
-        there = jnp.where(still <= close, there + further, there)
-        return there, still, left_over(force(there), scale)
+        left = force(there)
+        further = with_outputs(solve_path(matrix, left[..., None]))
+        return there, part_of(further[..., 0]), left_over(left, scale)
 
     def refused(fraction: Array, tried: tuple[Array, Array, Array]) -> Bool[Array, ""]:
-        return ~((tried[1] <= (1 - fraction / 4) * away) | (tried[1] <= close))
+        return ~((tried[1] <= (1 - fraction / 4) * away) | (tried[1] <= SHARP * rounding))
 
     (there, still, left), able = backtrack(trial, refused, real.dtype)
-    arrived = able & (still <= close) & (left <= limit)
+    # the scale of a path that was at rest tells nothing of the one it moved to
+    sharp = (still <= SHARP * rounding) & ((left <= limit) | (away <= SHARP * rounding))
+    at_rest = ~able & (away <= state_tolerance(path.dtype))
     return _Round(
         path=jnp.where(able, there, path),
         residual=jnp.where(able, left, left_over(push, scale)),
         limit=limit,
         rounding=rounding,
         steps=now.steps + 1,
-        arrived=arrived,
-        moving=able & ~arrived,
-        fine=fine,
+        arrived=(able & sharp) | at_rest,
+        moving=able & ~sharp,
+        fine=resolved(curvature),
     )
 
 
-def _with_outputs(
-    curvature: Curvature, slopes: Inexact[Array, "nodes n outputs"], bend: Inexact[Array, "outputs outputs"]
+def _through_outputs(
+    slopes: Inexact[Array, "nodes n outputs"],
+    bend: Inexact[Array, "outputs outputs"],
+    responses: Inexact[Array, "nodes n outputs"],
 ) -> Callable[[Array], Array]:
-    """Solutions with H + slopes bend slopes': H and what a nudge adds through the outputs (Woodbury's identity)."""
-    responses = solve_path(curvature, slopes)
+    """From H^-1 b to (H + slopes bend slopes')^-1 b, with responses H^-1 slopes: Woodbury's identity."""
     shown = lambda ways: jnp.einsum("kio,kij->oj", slopes, ways)
     inner = jnp.eye(len(bend), dtype=bend.dtype) + bend @ shown(responses)
-
-    def solve(right: Array) -> Array:
-        found = solve_path(curvature, right)
-        return found - jnp.einsum("kio,oj->kij", responses, jnp.linalg.solve(inner, bend @ shown(found)))
-
-    return solve
+    back = lambda found: jnp.einsum("kio,oj->kij", responses, jnp.linalg.solve(inner, bend @ shown(found)))
+    return lambda found: found - back(found)
 
 
 def resolved(curvature: Curvature) -> Bool[Array, ""]:

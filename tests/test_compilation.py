@@ -11,7 +11,12 @@ from learning import EquilibriumPropagation, SquaredError
 from learning.contrastive import estimate_by_contrast
 from substrates import Nudge, PredictiveCodingNetwork
 
-MOST_EQUATIONS = dict.fromkeys(SYSTEMS, 600) | {"resistors": 1000, "smooth Hopfield": 1000, "paths": 1200, "loops": 1250}
+MOST_EQUATIONS = dict.fromkeys(SYSTEMS, 600) | {
+    "resistors": 1000,
+    "smooth Hopfield": 1000,
+    "paths": 1200,
+    "loops": 1250,
+}
 """Of one relaxation: circuits with ideal diodes between free nodes may have more, what has no solver of its own, and
 paths, whose energy is differentiated twice in one way for any Lagrangian."""
 

@@ -52,12 +52,12 @@ class InitialValueTrajectory(Substrate):
     Attributes:
         lagrangian: masses in a potential, whose arrays are the parameters.
         meter: what is read along the way.
+        steps: N.
+        n_inputs: how many numbers x holds.
         position, momentum: q_0 and p_0, constants, shape (n,). The momentum is what stays if masses are trained.
         duration: T = N h, seconds, a constant.
         friction: a rate g, per second, a constant: momenta lose a part 1 - exp(-g h) in every step, out and back. An
             echo then does not return, and is refused.
-        steps: N.
-        n_inputs: how many numbers x holds.
 
     Source: Pourcel and Ernoult 2025, arXiv 2506.05259, Hamiltonian echo learning; Lopez-Pastor and Marquardt 2021,
     arXiv 2103.04992, for the echo; the form for leapfrog is derived here.
@@ -73,12 +73,12 @@ class InitialValueTrajectory(Substrate):
 
     lagrangian: MechanicalLagrangian
     meter: Meter
+    steps: int = eqx.field(static=True)
+    n_inputs: int = eqx.field(static=True)
     position: Float[Array, " n"] = fixed()
     momentum: Float[Array, " n"] = fixed()
     duration: Float[Array, ""] = fixed()
     friction: Float[Array, ""] = fixed()
-    steps: int = eqx.field(static=True)
-    n_inputs: int = eqx.field(static=True)
 
     @property
     def step(self) -> Float[Array, ""]:
@@ -268,9 +268,7 @@ def _energies(system: InitialValueTrajectory, x: PyTree) -> Array:
 
 
 @eqx.filter_jit
-def _echoed(
-    system: InitialValueTrajectory, states: State, xs: PyTree, nudges: Nudge
-) -> tuple[InitialValueTrajectory, Equilibrium]:
+def _echoed(system: InitialValueTrajectory, states: State, xs: PyTree, nudges: Nudge) -> tuple[Any, Equilibrium]:
     """See `InitialValueTrajectory.echo`; arrays have leading axes of the two signs and of examples.
 
     Momenta are reversed, so that the way back is the way out with time reversed; where leapfrog has half a kick by the

@@ -66,17 +66,17 @@ class CoupledPendulums(MechanicalLagrangian):
         weight: k = m g l of each, joules, shape (n,).
         coupling: c of each edge, joules, shape (edges,), at least 0.
         drive: D, joules per input, shape (n, inputs).
+        edges: pairs of pendulums.
         mass: the moment of inertia m l^2 of each, joule seconds squared, shape (n,), constants.
         frequency: w, radians per second, a constant.
-        edges: pairs of pendulums.
     """
 
     weight: Float[Array, " n"]
     coupling: Float[Array, " edges"]
     drive: Float[Array, "n inputs"]
+    edges: tuple[tuple[int, int], ...] = eqx.field(static=True)
     mass: Float[Array, " n"] = fixed()
     frequency: Float[Array, ""] = fixed()
-    edges: tuple[tuple[int, int], ...] = eqx.field(static=True)
 
     def __check_init__(self):
         n = self.mass.size

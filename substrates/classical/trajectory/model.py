@@ -47,11 +47,11 @@ class Trajectory(Substrate):
     Attributes:
         lagrangian: L, whose arrays are the parameters.
         meter: what is read.
+        n_inputs: how many numbers x holds.
         guess: the free nodes of the path from which a free phase starts, metres (radians), constants, shape (N - 1, n)
             between ends, (N, n) in a loop.
         ends: q_0 and q_N, constants, shape (2, n); None for a loop.
         duration: T = N h, seconds, a constant.
-        n_inputs: how many numbers x holds.
 
     Source: Scellier 2021, arXiv 2103.09985; Massar 2025, arXiv 2505.07363.
     """
@@ -62,10 +62,10 @@ class Trajectory(Substrate):
 
     lagrangian: Lagrangian
     meter: Meter
+    n_inputs: int = eqx.field(static=True)
     guess: Float[Array, "nodes n"] = fixed()
     ends: Float[Array, "2 n"] | None = fixed()
     duration: Float[Array, ""] = fixed()
-    n_inputs: int = eqx.field(static=True)
 
     # the path
 
@@ -180,7 +180,9 @@ class Trajectory(Substrate):
 
         Raises ValueError for shapes and numbers that are no path, and for a meter that reads beyond it.
         """
-        return cls(lagrangian, meter, **path_fields(first, last, duration, steps, meter, n_inputs, guess))
+        return cls(
+            lagrangian=lagrangian, meter=meter, **path_fields(first, last, duration, steps, meter, n_inputs, guess)
+        )
 
     @classmethod
     def loop(
@@ -209,7 +211,7 @@ class Trajectory(Substrate):
 
         Raises ValueError for shapes and numbers that are no loop, and for a meter that reads beyond it.
         """
-        return cls(lagrangian, meter, **loop_fields(n, duration, steps, meter, n_inputs, guess))
+        return cls(lagrangian=lagrangian, meter=meter, **loop_fields(n, duration, steps, meter, n_inputs, guess))
 
     @staticmethod
     def launched(
@@ -238,7 +240,7 @@ class Trajectory(Substrate):
         a meter that reads beyond it.
         """
         fields = launch_fields(lagrangian, position, momentum, duration, steps, meter, n_inputs, friction)
-        return InitialValueTrajectory(lagrangian, meter, **fields)
+        return InitialValueTrajectory(lagrangian=lagrangian, meter=meter, **fields)
 
     @classmethod
     def for_task(

@@ -46,10 +46,16 @@ def quantum_spins(n, **options):
 
 
 def loop():
-    law = CoupledPendulums.random(2, 2, frequency=1.0, key=KEY)
-    law = eqx.tree_at(lambda law: law.weight, law, 3 + law.weight)  # far from resonance
-    meter = Samples([1], [0, 2])
-    return Trajectory.loop(law, 2, duration=float(2 * np.pi), steps=6, meter=meter, n_inputs=2)
+    law = CoupledPendulums(
+        weight=jnp.asarray([1.9, 2.1]),
+        coupling=jnp.asarray([0.2]),
+        drive=0.5 * jnp.eye(2),
+        edges=((0, 1),),
+        mass=jnp.ones(2),
+        frequency=jnp.asarray(1.0),
+    )
+    meter = Samples([1], [0, 3])
+    return Trajectory.loop(law, 2, duration=float(2 * np.pi), steps=8, meter=meter, n_inputs=2)
 
 
 SYSTEMS = {

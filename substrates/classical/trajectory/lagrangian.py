@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import abc
 import dataclasses
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import equinox as eqx
 import jax
@@ -36,12 +36,14 @@ class Lagrangian(eqx.Module):
 class MechanicalLagrangian(Lagrangian):
     """L = 1/2 sum_i m_i v_i^2 - V(q, t; x): masses in a potential. A class defines `mass` and `potential`.
 
-    Such a motion can be run from a launch by leapfrog, and back again. Give the fields of a class by name: `mass`,
-    which is declared here, would come first.
+    Such a motion can be run from a launch by leapfrog, and back again.
+
+    Attributes:
+        mass: m_i of each coordinate, kilograms (moments of inertia, for angles), shape (n,); a constant, or trainable.
     """
 
-    mass: eqx.AbstractVar[Float[Array, " n"]]
-    """m_i of each coordinate, kilograms (moments of inertia, for angles); a constant, or trainable."""
+    if TYPE_CHECKING:  # declared in each class, in an order of its own
+        mass: Float[Array, " n"]
 
     @abc.abstractmethod
     def potential(self, position: Inexact[Array, " n"], time: Any, x: Any) -> Inexact[Array, ""]:

@@ -178,21 +178,23 @@ class InitialValueTrajectory(Substrate):
             raise ValueError("nudges: wanted `about`, what was shown, from which an echo takes the slope of the cost")
         return _echoed(self, states, xs, nudges)
 
-    def _returned(self, state: State, q_plus: Array, q_minus: Array, p_plus: Array, p_minus: Array) -> Equilibrium:
-        """The mean of two echoes of one example, judged."""
-        misses, parts = [], []
-        for launch, end, plus, minus in (
-            (self.position, state[0], q_plus, q_minus),
-            (self.momentum, state[1], p_plus, p_minus),
-        ):
-            size = or_largest(jnp.maximum(jnp.abs(launch), jnp.abs(end)))
-            misses.append(jnp.max(jnp.abs((plus + minus) / 2 - launch) / size))
-            parts.append(jnp.max(jnp.abs(plus - minus) / 2 / size))
-        missed, apart = jnp.maximum(*misses), jnp.maximum(*parts)
+    def _returned(self, ends: tuple[Array, Array], sizes: tuple[Array, Array]) -> Equilibrium:
+        """Both echoes of one example, judged.
+
+        Args:
+            ends: q and p where they came back, shape (2, n).
+            sizes: how large these were on the way.
+        """
+        launch = self.position, self.momentum
+        scales = [or_largest(jnp.max(size)[None]) for size in sizes]
+        largest = lambda parts: jnp.max(jnp.concatenate([jnp.abs(p) / s for p, s in zip(parts, scales, strict=True)]))
+        mean = jnp.mean(ends[0], axis=0), jnp.mean(ends[1], axis=0)
+        missed = largest([m - first for m, first in zip(mean, launch, strict=True)])
+        apart = largest([(end[0] - end[1]) / 2 for end in ends])
         allowed = jnp.maximum(apart / 2, float(jnp.finfo(missed.dtype).eps) ** 0.5)
         status = Status.where(missed <= allowed, Status.converged, Status.irreversible)
         status = Status.where(jnp.isfinite(missed), status, Status.not_finite)
-        arrived = (q_plus + q_minus) / 2, (p_plus + p_minus) / 2, self.meter(self.position, jnp.asarray(0))
+        arrived = *mean, self.meter(self.position, jnp.asarray(0))
         return Equilibrium(arrived, None, missed, jnp.asarray(self.steps, jnp.int32), status)
 
     # leapfrog
@@ -298,18 +300,20 @@ def _echoed(system: InitialValueTrajectory, states: State, xs: PyTree, nudges: N
         pulled = lambda q, pull: jax.vjp(lambda q: system.meter(q, k), q)[1](pull)[0]
         return momentum - over(pulled)(position, pulls)
 
-    def back(j: Array, carry: tuple[Array, Array, Array, PyTree]) -> tuple[Array, Array, Array, PyTree]:
-        position, momentum, push, total = carry
+    def back(j: Array, carry: tuple[Any, ...]) -> tuple[Any, ...]:
+        position, momentum, push, total, sizes = carry
         k = system.steps - j
         half, there = over(system._glide)(position, nudged(position, momentum, k), push)
         shown, pushed = seen(there, half / system.lagrangian.mass[None, None], k - 1)
-        return there, half + h / 2 * pushed, pushed, jax.tree.map(jnp.add, total, shown)
+        now = there, half + h / 2 * pushed
+        sizes = tuple(jnp.maximum(size, jnp.abs(each)) for size, each in zip(sizes, now, strict=True))
+        return *now, pushed, jax.tree.map(jnp.add, total, shown), sizes
 
     both = lambda leaf: jnp.broadcast_to(leaf[None], (2, *leaf.shape))
     position, momentum = both(states[0]), both(-states[1])
     push = seen(position, jnp.zeros_like(position), jnp.asarray(system.steps))[1]
     nothing = jax.tree.map(jnp.zeros_like, parameters)
-    begin = position, momentum, push, nothing
-    position, momentum, _, total = jax.lax.fori_loop(0, system.steps, back, begin)
+    begin = position, momentum, push, nothing, (jnp.abs(position), jnp.abs(momentum))
+    position, momentum, _, total, sizes = jax.lax.fori_loop(0, system.steps, back, begin)
     contrast = jax.tree.map(lambda leaf: (h / len(states[0])).astype(leaf.dtype) * leaf, total)
-    return contrast, jax.vmap(system._returned)(states, position[0], position[1], -momentum[0], -momentum[1])
+    return contrast, jax.vmap(system._returned, in_axes=1)((position, -momentum), sizes)

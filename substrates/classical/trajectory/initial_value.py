@@ -147,6 +147,9 @@ class InitialValueTrajectory(Substrate):
     def constrained(self) -> Self:
         return dataclasses.replace(self, lagrangian=self.lagrangian.constrained())
 
+    def training_defaults(self) -> dict[str, Any]:
+        return {"beta": 1e-3, "optimiser": "adam", "learning_rate": 0.01, "epochs": 20, "batch_size": 20}
+
     # there and back
 
     def path(self, x: Float[Array, " inputs"]) -> Float[Array, "nodes n"]:

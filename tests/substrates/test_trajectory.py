@@ -162,7 +162,9 @@ LEARNERS = {
 }
 
 
-@pytest.mark.parametrize("name", LEARNERS)
+@pytest.mark.parametrize(
+    "name", ["loop", "charge", *(pytest.param(name, marks=pytest.mark.slow) for name in ("ends", "masses"))]
+)
 def test_the_contrast_of_two_paths_is_the_derivative_of_the_cost(name):
     net = LEARNERS[name]()
     x = jnp.asarray([[0.7, -0.4]])[:, : net.n_inputs]
@@ -221,6 +223,7 @@ def test_what_nothing_decides_says_so():
     assert relax(drifting, NOTHING).status == Status.zero_mode
 
 
+@pytest.mark.slow
 def test_a_nudge_of_any_cost_bends_the_path_exactly():
     """Woodbury's identity against the contract's own solver, for a cost that couples outputs."""
     net = LEARNERS["loop"]()

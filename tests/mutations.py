@@ -72,7 +72,7 @@ MUTATIONS = (
         "substrates/classical/trajectory/newton.py",
         "lambda found: found - back(found)",
         "lambda found: found + back(found)",
-        "tests/substrates/test_trajectory.py::test_a_nudge_of_any_cost_bends_the_path_exactly",
+        "tests/substrates/test_trajectory.py::test_a_linear_path_is_found_in_one_step_however_it_is_nudged",
     ),
     Mutation(
         "take a path that nothing decides for decided",

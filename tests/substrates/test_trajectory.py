@@ -223,6 +223,14 @@ def test_what_nothing_decides_says_so():
     assert relax(drifting, NOTHING).status == Status.zero_mode
 
 
+def test_a_linear_path_is_found_in_one_step_however_it_is_nudged():
+    net = LEARNERS["masses"]()
+    nudge = Nudge(SquaredError(), jnp.asarray([0.3, 0.1]), 20.0)
+    found = eqx.filter_jit(lambda net: net.relax(NOTHING, nudge))(net)
+    assert found.converged
+    assert found.steps == 1
+
+
 @pytest.mark.slow
 def test_a_nudge_of_any_cost_bends_the_path_exactly():
     """Woodbury's identity against the contract's own solver, for a cost that couples outputs."""

@@ -14,7 +14,7 @@ from substrates import Nudge, PredictiveCodingNetwork
 MOST_EQUATIONS = dict.fromkeys(SYSTEMS, 600) | {
     "resistors": 1000,
     "smooth Hopfield": 1000,
-    "paths": 1200,
+    "paths": 1250,
     "loops": 1250,
 }
 """Of one relaxation: circuits with ideal diodes between free nodes may have more, what has no solver of its own, and

@@ -14,6 +14,7 @@ if TYPE_CHECKING:  # the same names for those who read without running
     from learning.coupled import ContrastiveLearning, CoupledLearning
     from learning.coupled_knobs import CoupledKnobs
     from learning.data import Data, load_data
+    from learning.echo import HamiltonianEcho
     from learning.evaluation import Evaluation, evaluate
     from learning.feedback_alignment import FeedbackAlignment, RandomWeights
     from learning.fluctuations import FluctuationResponse
@@ -45,6 +46,7 @@ _HOMES = {
     "learning.coupled": "ContrastiveLearning CoupledLearning",
     "learning.coupled_knobs": "CoupledKnobs",
     "learning.data": "Data load_data",
+    "learning.echo": "HamiltonianEcho",
     "learning.evaluation": "Evaluation evaluate",
     "learning.feedback_alignment": "FeedbackAlignment RandomWeights",
     "learning.fluctuations": "FluctuationResponse",

@@ -15,6 +15,12 @@ if TYPE_CHECKING:  # the same names for those who read without running
     from substrates.classical.predictive_coding import PredictiveCodingNetwork
     from substrates.classical.recurrent import PredictiveCodingCircuit, RecurrentNetwork, SameUpdates
     from substrates.classical.resistor import GROUND, ResistorNetwork, Shockley
+    from substrates.classical.trajectory import (
+        InitialValueTrajectory,
+        Lagrangian,
+        MechanicalLagrangian,
+        Trajectory,
+    )
     from substrates.laboratory.annealer import AnnealedIsing
     from substrates.laboratory.noisy import Noisy
     from substrates.laboratory.patience import Patience
@@ -38,6 +44,7 @@ _HOMES = {
     "substrates.classical.predictive_coding": "PredictiveCodingNetwork",
     "substrates.classical.recurrent": "PredictiveCodingCircuit RecurrentNetwork SameUpdates",
     "substrates.classical.resistor": "GROUND ResistorNetwork Shockley",
+    "substrates.classical.trajectory": "InitialValueTrajectory Lagrangian MechanicalLagrangian Trajectory",
     "substrates.laboratory.annealer": "AnnealedIsing",
     "substrates.laboratory.noisy": "Noisy",
     "substrates.laboratory.patience": "Patience",

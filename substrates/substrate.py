@@ -122,6 +122,9 @@ class Substrate(eqx.Module):
     distribution: ClassVar[bool] = False
     """Whether a state is the whole distribution over configurations at a temperature, whose `covariance` is known."""
 
+    reversible: ClassVar[bool] = False
+    """Whether a state is where a motion ends that runs back the way it came when momenta are reversed: `echo`."""
+
     training_precision: ClassVar[int] = 32
     """The bits of a number with which the command trains this system where nothing else is asked for."""
 
@@ -448,6 +451,23 @@ class Substrate(eqx.Module):
         raise TypeError(
             f"covariance: wanted a system whose state is a distribution, got {type(self).__name__}, whose state is one "
             "configuration or a sample; relax it several times, each time with another key"
+        )
+
+    def echo(self, states: PyTree, xs: PyTree, nudges: Nudge) -> tuple[Self, Equilibrium]:
+        """The contrast of two echoes of each motion, nudged by beta and by -beta on their way back.
+
+        Only `reversible` systems have them; others raise TypeError.
+
+        Args:
+            states, xs: trees with a leading batch axis; states are where motions ended.
+            nudges: whose targets are batched, `about` what was shown.
+
+        Returns dF/dtheta along the echo at beta less that along the one at -beta, averaged over a batch: a tree like
+        the substrate, None where there is nothing to train. And where both came back, with the residual of the return.
+        """
+        raise TypeError(
+            f"echo: wanted a system that runs back the way it came when momenta are reversed, got "
+            f"{type(self).__name__}, which does not; train it by EquilibriumPropagation"
         )
 
     def constrained(self) -> Self:

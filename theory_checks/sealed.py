@@ -42,18 +42,21 @@ OPEN = (
     "covariance",
     "discrete",
     "distribution",
+    "echo",
     "holomorphic",
     "input_size",
     "nearest_physical",
     "pins",
     "relax_jointly",
+    "reversible",
     "training_defaults",
     "training_precision",
     "why_not_holomorphic",
     "x_shape",
 )
 """What a rule may use besides start, relax, read, measure and contrast: how parameters stay physical, how they settle
-with the states, how observables fluctuate, what the system can do, and how it is best trained."""
+with the states, how observables fluctuate, what comes back of an echo, what the system can do, and how it is best
+trained."""
 
 
 class SealedSubstrate(Substrate):

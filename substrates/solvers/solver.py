@@ -31,9 +31,23 @@ class Status(eqx.Enumeration):
         "Rounding alone moves this state by more than the tolerance: "
         "64 bits decide it, or parts of more equal strength."
     )
+    too_coarse = "The time step is too long for the fastest motion: give the path more steps, w h < 2."
+    irreversible = (
+        "The echoes do not return to where the motion set out: friction, chaos that enlarges rounding, "
+        "or a nudge too strong."
+    )
 
 
-FAILURES = ("out_of_steps", "ill_conditioned", "zero_mode", "infeasible", "unstable", "not_finite")
+FAILURES = (
+    "out_of_steps",
+    "ill_conditioned",
+    "zero_mode",
+    "infeasible",
+    "irreversible",
+    "too_coarse",
+    "unstable",
+    "not_finite",
+)
 """The statuses that no strict rule learns from, the worst last."""
 
 

@@ -25,9 +25,11 @@ from substrates import (
     RecurrentNetwork,
     ResistorNetwork,
     SmoothHopfieldNetwork,
+    Trajectory,
     TransverseFieldIsing,
     keep_compiled,
 )
+from substrates.classical.trajectory import CoupledPendulums, Samples
 
 KEY = jax.random.key(0)
 SQUARE = [(0, 1), (1, 2), (2, 3), (3, 0), (0, 2)]
@@ -43,6 +45,19 @@ def quantum_spins(n, **options):
     return TransverseFieldIsing.chain(
         n, coupling=0.8, transverse_field=1.1, longitudinal_field=0.2, inputs=(0,), outputs=["Z1"], **options
     )
+
+
+def loop():
+    law = CoupledPendulums(
+        weight=jnp.asarray([1.9, 2.1]),
+        coupling=jnp.asarray([0.2]),
+        drive=0.5 * jnp.eye(2),
+        edges=((0, 1),),
+        mass=jnp.ones(2),
+        frequency=jnp.asarray(1.0),
+    )
+    meter = Samples([1], [0, 3])
+    return Trajectory.loop(law, 2, duration=float(2 * np.pi), steps=8, meter=meter, n_inputs=2)
 
 
 SYSTEMS = {
@@ -71,6 +86,8 @@ SYSTEMS = {
     "quantum spins at a temperature": lambda: quantum_spins(3).ensemble(0.8),
     "quantum oscillators": lambda: QuantumOscillatorNetwork.for_task(2, 2, key=KEY),
     "free fermions": lambda: FreeFermionChain.chain(5, coupling=0.8, transverse_field=1.1, inputs=(0,), outputs=["X1"]),
+    "paths": lambda: Trajectory.for_task(2, 2, sizes=(2,), key=KEY),
+    "loops": loop,
     "matrices": lambda: HamiltonianSubstrate.from_operators(
         [PAULI_X, PAULI_Z], [0.7, 0.4], drives=[PAULI_Z], outputs=[PAULI_X]
     ),

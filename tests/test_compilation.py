@@ -12,8 +12,8 @@ from learning.contrastive import estimate_by_contrast
 from substrates import Nudge, PredictiveCodingNetwork
 
 MOST_EQUATIONS = dict.fromkeys(SYSTEMS, 600) | {"resistors": 1000, "recurrent": 1000, "paths": 1250, "loops": 1250}
-"""Of one relaxation: circuits with ideal diodes between free nodes may have more, what has no solver of its own or looks
-whether it is stable, and paths, whose energy is differentiated twice in one way for any Lagrangian."""
+"""Of one relaxation: circuits with ideal diodes between free nodes may have more, what looks whether it is stable, and
+paths, whose energy is differentiated twice in one way for any Lagrangian."""
 
 MOST_TIMES = dict.fromkeys(SYSTEMS, 2.0) | {"quantum spins at a temperature": 2.1}
 """So many times a relaxation may a centred gradient have; density matrices are measured by a function of their root."""

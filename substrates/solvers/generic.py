@@ -31,6 +31,7 @@ from substrates.solvers.solver import (
     ROUNDINGS,
     Equilibrium,
     Solver,
+    Status,
     System,
     allowed,
     cast_like,
@@ -40,6 +41,7 @@ from substrates.solvers.solver import (
     max_norm,
     tolerance,
 )
+from substrates.solvers.stability import Motion
 
 MOST_ROUNDS = 50
 """So many rounds may springs take to bring outputs to a pin."""
@@ -56,7 +58,8 @@ class DescendThenPolish(Solver):
     there is no energy. It works in units of its own: displacements as large as the state or as a first Newton step,
     forces as large as these displacements make them. Newton's method then goes to the bottom of the valley, leaves
     saddles along their softest mode, and certifies the state: what rounding moves by more than its tolerance is
-    `ill_conditioned`, what some motion leaves undecided `zero_mode`.
+    `ill_conditioned`, what some motion leaves undecided `zero_mode`. A fixed point of a system without an energy that
+    the flow would leave, as one that it was started at, is `unstable`; so far as `dense_size` goes.
 
     A pin is solved as a root of (force + (dread)' multiplier, read - target) from the free state, with bounds as the
     complementarity of what is left over and the distance from them. A complex state only
@@ -256,7 +259,9 @@ def _settled(
         state, energy = unravel(found.state), found.energy if example.downhill else None
         if substrate.conservative and not example.downhill:
             energy = substrate.total_energy(state, x, nudge)
-        return found.certificate.judged(judged(state, energy, found.residual, found.steps, found.limit))
+        settled = found.certificate.judged(judged(state, energy, found.residual, found.steps, found.limit))
+        flows = descends and not substrate.conservative and example.derived and example.lower is None
+        return _staying(example, found.state, settled) if flows else settled
     limit = tolerance(substrate, start, x, nudge, solver.absolute_tolerance, solver.relative_tolerance)
     residual = lambda y: substrate.residual(unravel(y), x, nudge)
 
@@ -276,6 +281,13 @@ def _settled(
     polished, more = newton_krylov(root, example.scale, flat, limit, most(steps), kind)
     flat = better(flat, polished) if example.downhill else polished
     return judge(substrate, unravel(flat), x, nudge, steps + more, limit)
+
+
+def _staying(example: _Example, state: Float[Array, " n"], found: Equilibrium) -> Equilibrium:
+    """A fixed point, `unstable` where the flow ds/dt = force would leave it."""
+    stiffness = or_largest(row_sizes(of_matrix(slopes(example.force, state)[1]), jnp.ones_like(state)))
+    leaves = found.converged & ~Motion.about(state, example.force).stable(stiffness)
+    return dataclasses.replace(found, status=Status.where(leaves, Status.unstable, found.status))
 
 
 def _descend(

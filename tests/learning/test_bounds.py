@@ -12,9 +12,11 @@ from hypothesis import strategies as st
 from learning import EquilibriumPropagation, ImplicitGradient, SquaredError
 from substrates import Nudge
 
-OTHERS = "sampled spins", "excited quantum spins", "recurrent", "predictive coding circuit"
+OTHERS = "sampled spins", "excited quantum spins", "recurrent", "predictive coding circuit", "paths", "loops"
 LEAST_ENERGY = [name for name in SYSTEMS if name not in OTHERS]
-"""Those whose equilibria are minima of an energy: samples are not, an excited state is a saddle, others have none."""
+"""Those whose equilibria are minima of an energy: samples are not, excited states and paths are saddles, others have
+none.
+"""
 
 DISCRETE = "spins", "layered spins"
 STRONGEST = {"springs": 1e-4, "layered resistors": 1e-3}

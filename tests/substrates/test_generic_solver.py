@@ -338,3 +338,27 @@ def test_a_nudge_of_strength_zero_is_a_free_phase(kind, seed):
             np.testing.assert_allclose(still.residual, free.residual, atol=1e-12)
             assert still.status == free.status
             assert judged(system, free.state, x, nothing) == judged(system, free.state, x)
+
+
+class Bistable(Substrate):
+    """Two units that push each other round and saturate: rest at 0 is left in a spiral where the gain exceeds 1."""
+
+    gain: jax.Array
+
+    def force(self, state, x):
+        turned = jnp.array([state[0] + 2 * state[1], state[1] - 2 * state[0]])
+        return jnp.tanh(self.gain * turned) - state + x
+
+    def initial_state(self, x):
+        return jnp.zeros(2)
+
+    def read(self, state, x):
+        return state
+
+
+@pytest.mark.parametrize(("gain", "status"), [(0.9, Status.converged), (1.1, Status.unstable)])
+def test_a_fixed_point_that_the_flow_would_leave_is_unstable(gain, status):
+    """Of the eigenvalues of the Jacobian, gain - 1 +- 2 i gain, the real part decides; the symmetric part agrees."""
+    found = Bistable(jnp.asarray(gain)).relax(jnp.zeros(2))
+    np.testing.assert_allclose(found.state, 0, atol=1e-12)
+    assert found.status == status

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from substrates._versions import check_versions
 
 if TYPE_CHECKING:  # the same names for those who read without running
+    from substrates.classical.driven import DrivenNetwork
     from substrates.classical.elastic import ElasticNetwork
     from substrates.classical.hopfield import HopfieldNetwork, SmoothHopfieldNetwork
     from substrates.classical.ising import IsingModel
@@ -28,6 +29,7 @@ if TYPE_CHECKING:  # the same names for those who read without running
     from substrates.substrate import Equilibrium, Nudge, Pin, Status, Substrate, fixed
 
 _HOMES = {
+    "substrates.classical.driven": "DrivenNetwork",
     "substrates.classical.elastic": "ElasticNetwork",
     "substrates.classical.hopfield": "HopfieldNetwork SmoothHopfieldNetwork",
     "substrates.classical.ising": "IsingModel",

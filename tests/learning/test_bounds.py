@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from learning import EquilibriumPropagation, ImplicitGradient, SquaredError
 from substrates import Nudge
 
-LEAST_ENERGY = [name for name in SYSTEMS if name not in ("sampled spins", "excited quantum spins")]
-"""Those whose equilibria are minima of the energy: samples are not, and an excited state is a saddle."""
+SADDLES = "excited quantum spins", "driven", "driven amplitudes"
+LEAST_ENERGY = [name for name in SYSTEMS if name not in ("sampled spins", *SADDLES)]
+"""Those whose equilibria are minima of the energy: samples are not, excited states and driven motions are saddles."""
 
 DISCRETE = "spins", "layered spins"
 STRONGEST = {"springs": 1e-4, "layered resistors": 1e-3}

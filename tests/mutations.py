@@ -38,7 +38,64 @@ WRAPPER = "tests/substrates/test_wrapper.py"
 ELASTIC_UNITS = "tests/substrates/test_elastic_units.py"
 QUANTUM_UNITS = "tests/substrates/test_quantum_units.py"
 OSCILLATOR_UNITS = "tests/substrates/test_quantum_oscillator_units.py"
+DRIVEN = "tests/substrates/test_driven.py"
 MUTATIONS = (
+    Mutation(
+        "conjugate the squares of amplitudes in the energy of a driven network",
+        "substrates/classical/driven/network.py",
+        "(real**2 - imaginary**2) / 2",
+        "(real**2 + imaginary**2) / 2",
+        f"{DRIVEN}::test_the_centred_contrast_of_amplitudes_is_exact_at_any_strength_of_a_constant_pull",
+    ),
+    Mutation(
+        "dampers of a driven network that give off energy",
+        "substrates/classical/driven/network.py",
+        "energy = jnp.sum(square @ k) - omega @ (mixed @ g)",
+        "energy = jnp.sum(square @ k) + omega @ (mixed @ g)",
+        f"{DRIVEN}::test_the_centred_contrast_of_amplitudes_is_exact_at_any_strength_of_a_constant_pull",
+    ),
+    Mutation(
+        "masses that count once per radian",
+        "substrates/classical/driven/network.py",
+        "m = omega**2 * matrix(self.inertance, self.mass)[None]",
+        "m = omega * matrix(self.inertance, self.mass)[None]",
+        f"{DRIVEN}::test_one_mass_on_a_spring_has_the_resonance_curve_of_textbooks",
+    ),
+    Mutation(
+        "forget to conjugate what drives a network",
+        "substrates/classical/driven/network.py",
+        "jnp.concatenate([force[:, 0], -force[:, 1]], axis=1)",
+        "jnp.concatenate([force[:, 0], force[:, 1]], axis=1)",
+        f"{DRIVEN}::test_the_motion_solves_the_complex_balance_element_by_element",
+    ),
+    Mutation(
+        "count mean squares twice",
+        "substrates/classical/driven/network.py",
+        "jnp.sum(shown**2, axis=(0, 1)) / 2 if",
+        "jnp.sum(shown**2, axis=(0, 1)) if",
+        f"{DRIVEN}::test_a_simulation_in_time_comes_to_the_same_motion_and_mean_squares",
+    ),
+    Mutation(
+        "pull mean squares of a driven network the wrong way",
+        "substrates/classical/driven/direct_solve.py",
+        "matrices = eye[None] - self.between",
+        "matrices = eye[None] + self.between",
+        f"{DRIVEN}::test_strong_nudges_of_powers_settle_or_say_so",
+    ),
+    Mutation(
+        "overlook a resonance without damping",
+        "substrates/classical/driven/direct_solve.py",
+        "Status.where(motions.singular, Status.zero_mode, status)",
+        "status",
+        f"{DRIVEN}::test_a_resonance_without_damping_is_said_and_one_of_high_quality_is_exact",
+    ),
+    Mutation(
+        "take what rounding decides of a driven network for exact",
+        "substrates/classical/driven/direct_solve.py",
+        "found.converged & motions.imprecise(state, scale)",
+        "found.converged & False",
+        f"{DRIVEN}::test_a_resonance_without_damping_is_said_and_one_of_high_quality_is_exact",
+    ),
     Mutation(
         "stop a predictive coding network where errors are absolutely small",
         "substrates/classical/predictive_coding/error_sweep.py",

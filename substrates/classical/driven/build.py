@@ -38,9 +38,9 @@ def frequencies(values: Any) -> jax.Array:
     return found
 
 
-def elements(graph: Graph, edges: Mapping[str, Any], nodes: Mapping[str, Any], dtype: Any) -> dict[str, jax.Array]:
+def elements(graph: Graph, edges: Mapping[str, Any], nodes: Mapping[str, Any], dtype: Any) -> dict[str, Any]:
     """One number of each kind for every edge and every node, none of them negative: what is passive."""
-    found = {}
+    found: dict[str, Any] = {}
     for given, count, each in ((edges, len(graph.edges), "edge"), (nodes, graph.n, "node")):
         for name, values in given.items():
             if values is None:

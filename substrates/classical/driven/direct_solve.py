@@ -97,7 +97,7 @@ class Motions(eqx.Module):
 
 
 class Answer(eqx.Module):
-    """How the amplitudes u of the outputs answer to a pull p on what is shown, u = u_0 + S g(p), frequency by frequency.
+    """How the amplitudes u of the outputs answer to a pull p on what they show, u = u_0 + S g(p), at each frequency.
 
     Where amplitudes are shown, g = p. Where mean squares are, g = p u: a pull is an impedance at the output.
 

@@ -114,8 +114,8 @@ class DrivenNetwork(Substrate):
         real, imaginary = state[:, 0], state[:, 1]
         force = self.force_amplitudes(x)
         work = jnp.sum(force[:, 0] * real - force[:, 1] * imaginary)
-        apart = [jnp.diff(taken(part, self.graph.edges))[..., 0] for part in (real, imaginary)]
-        between = self._stored(*apart, self.stiffness, self.damping, self.inertance)
+        apart = lambda part: jnp.diff(taken(part, self.graph.edges))[..., 0]
+        between = self._stored(apart(real), apart(imaginary), self.stiffness, self.damping, self.inertance)
         return between + self._stored(real, imaginary, self.onsite_stiffness, self.onsite_damping, self.mass) - work
 
     def _stored(self, real: Array, imaginary: Array, k: Array, g: Array, m: Array | None) -> Inexact[Array, ""]:
@@ -125,7 +125,7 @@ class DrivenNetwork(Substrate):
         return energy if m is None else energy - omega**2 @ (square @ m)
 
     def balance(self, x: Float[Array, "..."]) -> Balance:
-        """dE/dstate = A state - c of every frequency, with A = [[Re Z, -Im Z], [-Im Z, -Re Z]] and c = (Re f, -Im f)."""
+        """dE/dstate = A state - c of every frequency; A = [[Re Z, -Im Z], [-Im Z, -Re Z]], c = (Re f, -Im f)."""
 
         def matrix(between: Array | None, own: Array) -> Array:
             if between is None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from substrates._versions import check_versions
 
 if TYPE_CHECKING:  # the same names for those who read without running
+    from substrates.classical.activator_inhibitor import ActivatorInhibitor
     from substrates.classical.driven import DrivenNetwork
     from substrates.classical.elastic import ElasticNetwork
     from substrates.classical.hopfield import HopfieldNetwork, SmoothHopfieldNetwork
@@ -26,9 +27,11 @@ if TYPE_CHECKING:  # the same names for those who read without running
     from substrates.quantum.oscillator import QuantumOscillatorNetwork
     from substrates.quantum.transverse_ising import TransverseFieldIsing
     from substrates.session import keep_compiled, start_session
+    from substrates.skew_gradient import SkewGradient
     from substrates.substrate import Equilibrium, Nudge, Pin, Status, Substrate, fixed
 
 _HOMES = {
+    "substrates.classical.activator_inhibitor": "ActivatorInhibitor",
     "substrates.classical.driven": "DrivenNetwork",
     "substrates.classical.elastic": "ElasticNetwork",
     "substrates.classical.hopfield": "HopfieldNetwork SmoothHopfieldNetwork",
@@ -48,6 +51,7 @@ _HOMES = {
     "substrates.quantum.oscillator": "QuantumOscillatorNetwork",
     "substrates.quantum.transverse_ising": "TransverseFieldIsing",
     "substrates.session": "keep_compiled start_session",
+    "substrates.skew_gradient": "SkewGradient",
     "substrates.substrate": "Equilibrium Nudge Pin Status Substrate fixed",
 }
 __all__ = [name for names in _HOMES.values() for name in names.split()]  # pyright: ignore[reportUnsupportedDunderAll]

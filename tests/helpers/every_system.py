@@ -13,6 +13,7 @@ import networkx as nx
 import numpy as np
 
 from substrates import (
+    ActivatorInhibitor,
     DrivenNetwork,
     ElasticNetwork,
     FreeFermionChain,
@@ -58,6 +59,9 @@ SYSTEMS = {
     ),
     "driven amplitudes": lambda: DrivenNetwork.from_edges(
         SQUARE, inputs=[0], outputs=[2], frequencies=[0.7, 1.6], drive="quadratures", reading="quadratures"
+    ),
+    "activators and inhibitors": lambda: ActivatorInhibitor.from_edges(
+        SQUARE, inputs=[0, 1], outputs=[2, 3], activator_diffusion=0.2, inhibitor_diffusion=0.6, bias=0.1
     ),
     "spins": spins,
     "layered spins": lambda: IsingModel.layered((2, 4, 1), key=KEY),

@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from learning import EquilibriumPropagation, ImplicitGradient, SquaredError
 from substrates import Nudge
 
-SADDLES = "excited quantum spins", "driven", "driven amplitudes"
+SADDLES = "excited quantum spins", "driven", "driven amplitudes", "activators and inhibitors"
 LEAST_ENERGY = [name for name in SYSTEMS if name not in ("sampled spins", *SADDLES)]
-"""Those whose equilibria are minima of the energy: samples are not, excited states and driven motions are saddles."""
+"""Those whose equilibria are minima of the energy: samples are not, excited states, driven motions and the rest of an
+activator beside its inhibitor are saddles."""
 
 DISCRETE = "spins", "layered spins"
 STRONGEST = {"springs": 1e-4, "layered resistors": 1e-3}

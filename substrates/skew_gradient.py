@@ -6,15 +6,19 @@ import abc
 import dataclasses
 from typing import Any, ClassVar
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
-from jaxtyping import Array, Bool, Float, Inexact, PRNGKeyArray, PyTree
+from jaxtyping import Array, Bool, Float, Inexact, Int, PRNGKeyArray, PyTree
 
 from substrates.nudge import Nudge, Pin
+from substrates.solvers.batching import in_turn
+from substrates.solvers.certificate import state_tolerance
 from substrates.solvers.generic import DescendThenPolish
-from substrates.solvers.solver import Equilibrium, Solver, Status
+from substrates.solvers.meeting import slopes
+from substrates.solvers.solver import Equilibrium, Solver, Status, allowed, judged, left_over
 from substrates.substrate import Substrate
 
 MOST_DENSE = 512
@@ -24,24 +28,85 @@ MOST_DENSE = 512
 class SkewFlow(Solver):
     """Settles a `SkewGradient` where its flow comes to rest, and says whether it would stay.
 
-    Implicit Euler steps along ds/dt = -Q grad F, growing as the forces fall, then Newton's method. Up to 512 variables
-    the spectrum of -Q H is computed; where part of it lies on or to the right of the imaginary axis, but for rounding,
-    the status is `unstable`. A complex nudge polishes only, and a pin is held without a test of stability.
+    Implicit Euler steps (1/dt + Q H) d = -Q grad F along ds/dt = -Q grad F, whose dt grows as the forces fall, so that
+    they end as those of Newton's method. At the end the spectrum of -Q H is computed: with a part of it to the right
+    of the imaginary axis the status is `unstable`, with one on it, but for rounding, `zero_mode`. Above 512 variables,
+    and under a complex nudge, the generic solver follows the flow and polishes without a matrix, and nothing is said of
+    stability; so it holds pins.
+
+    Attributes:
+        max_steps: the most steps.
+
+    Source: Kelley and Keyes 1998, "Convergence analysis of pseudo-transient continuation".
     """
+
+    max_steps: int = 500
 
     def __call__(
         self, substrate: SkewGradient, x: PyTree, nudge: Nudge | Pin | None, start: PyTree, key: PRNGKeyArray | None
     ) -> Equilibrium:
+        state, unravel = ravel_pytree(start)
         flow = _Flow(substrate)
-        found = DescendThenPolish()(flow, x, nudge, start, key)
-        found = dataclasses.replace(found, energy=substrate.total_energy(found.state, x, nudge))
-        state, unravel = ravel_pytree(found.state)
         if isinstance(nudge, Pin) or jnp.iscomplexobj(state) or state.size > MOST_DENSE:
-            return found
+            found = DescendThenPolish(self.max_steps)(flow, x, nudge, start, key)
+            return dataclasses.replace(found, energy=substrate.total_energy(found.state, x, nudge))
         rate = lambda s: ravel_pytree(flow.total_force(unravel(s), x, nudge))[0]
-        falls = _falls(jax.vmap(jax.linearize(rate, state)[1], out_axes=1)(np.eye(state.size, dtype=state.dtype)))
-        status = Status.where(found.converged & ~falls, Status.unstable, found.status)
-        return dataclasses.replace(found, status=status)
+        eye, close = np.eye(state.size, dtype=state.dtype), state_tolerance(state.dtype) / 4
+        solve = in_turn(jnp.linalg.solve)
+        largest = lambda values: jnp.max(jnp.abs(values), initial=0.0)
+
+        def advance(carry):
+            now, step = carry
+            force, bent = slopes(rate, now.state)
+            tree = unravel(now.state)
+            inner, brought, added = substrate.force_scale(tree, x), None, 0.0
+            if nudge is not None:
+                output, transpose = jax.vjp(lambda s: substrate.read(s, x), tree)
+                brought, added = (transpose(value)[0] for value in (nudge.pull(output), nudge.size(output)))
+                added = jnp.abs(ravel_pytree(added)[0])
+            scale = ravel_pytree(inner)[0] + added
+            left, limit = left_over(force, scale), allowed(state.dtype, nudge, brought, inner)
+            stiffest = jnp.max(jnp.sum(jnp.abs(bent), axis=1), initial=0.0)
+            growth = jnp.where(step > 0, jnp.clip(2 * now.left / left, 0.5, 10.0) * now.growth, 1.0)
+            moved = solve(eye * stiffest / growth - bent, force)
+            going = ~((left <= limit) & (largest(moved) <= close * largest(now.state))) & jnp.isfinite(left)
+            going &= ~((left <= limit) & (largest(force) == 0))
+            ahead = jnp.where(going, now.state + moved, now.state)
+            return _Pace(ahead, bent, scale, left, limit, growth, going), step + 1
+
+        zero = jnp.zeros((), state.dtype)
+        first = _Pace(state, jnp.zeros_like(eye), jnp.zeros_like(state), zero, zero, zero, jnp.asarray(True))
+        going = lambda carry: carry[0].going & (carry[1] < self.max_steps)
+        end, steps = jax.lax.while_loop(going, advance, (first, jnp.zeros((), jnp.int32)))
+        tree = unravel(end.state)
+        found = judged(tree, substrate.total_energy(tree, x, nudge), end.left, steps, end.limit)
+        rounded = jnp.abs(solve(end.slopes, eye)) @ end.scale * float(jnp.finfo(state.dtype).eps)
+        precise = largest(rounded) <= state_tolerance(state.dtype) * largest(end.state)
+        status = Status.where(precise | (largest(end.scale) == 0), Status.converged, Status.ill_conditioned)
+        growth = _growth(end.slopes)
+        status = Status.where(growth < 0, status, Status.zero_mode)
+        status = Status.where(growth > 0, Status.unstable, status)
+        status = Status.where(end.going & found.converged, Status.out_of_steps, status)
+        return dataclasses.replace(found, status=Status.where(found.converged, status, found.status))
+
+
+class _Pace(eqx.Module):
+    """Where the flow is, what its last look found, and how long a step may be, in units of the stiffest motion.
+
+    Attributes:
+        slopes: -Q H.
+        scale: the forces that meet at each variable.
+        left, limit: the part of them that is left over, and the one that may be.
+        going: whether another step follows.
+    """
+
+    state: Float[Array, " n"]
+    slopes: Float[Array, "n n"]
+    scale: Float[Array, " n"]
+    left: Float[Array, ""]
+    limit: Float[Array, ""]
+    growth: Float[Array, ""]
+    going: Bool[Array, ""]
 
 
 class _Flow(Substrate):
@@ -68,18 +133,18 @@ class _Flow(Substrate):
         return self.inner.force_scale(state, x)
 
 
-def _falls(rates: Float[Array, "n n"]) -> Bool[Array, ""]:
-    """Whether all that a linear flow moves dies away, but for rounding."""
+def _growth(rates: Float[Array, "n n"]) -> Int[Array, ""]:
+    """The sign of the fastest growth of what a linear flow moves: -1 where all dies away, 0 within rounding."""
 
     def look(matrices: Any) -> Any:
         matrices = np.asarray(matrices)
-        size = np.max(np.sum(np.abs(matrices), axis=-1), axis=-1, initial=0.0)
+        size = np.max(np.sum(np.abs(matrices), axis=-1), axis=-1)
         finite = np.isfinite(size)
-        growth = np.linalg.eigvals(np.where(finite[..., None, None], matrices, 0.0)).real.max(axis=-1)
-        return finite & (growth < -4 * matrices.shape[-1] * np.finfo(matrices.dtype).eps * size)
+        fastest = np.linalg.eigvals(np.where(finite[..., None, None], matrices, 0.0)).real.max(axis=-1)
+        rounding = 4 * matrices.shape[-1] * np.finfo(matrices.dtype).eps * size
+        return np.where(finite & (np.abs(fastest) > rounding), np.sign(fastest), 0).astype(np.int32)
 
-    shape = jax.ShapeDtypeStruct((), jnp.bool_)
-    return jax.pure_callback(look, shape, rates, vmap_method="broadcast_all")
+    return jax.pure_callback(look, jax.ShapeDtypeStruct((), jnp.int32), rates, vmap_method="broadcast_all")
 
 
 class SkewGradient(Substrate):

@@ -39,7 +39,43 @@ ELASTIC_UNITS = "tests/substrates/test_elastic_units.py"
 QUANTUM_UNITS = "tests/substrates/test_quantum_units.py"
 OSCILLATOR_UNITS = "tests/substrates/test_quantum_oscillator_units.py"
 DRIVEN = "tests/substrates/test_driven.py"
+SKEW = "tests/substrates/test_skew_gradient.py"
 MUTATIONS = (
+    Mutation(
+        "let an inhibitor go down the energy",
+        "substrates/classical/activator_inhibitor/network.py",
+        "Concentrations(jnp.ones_like(state[0]), -jnp.ones_like(state[1]))",
+        "Concentrations(jnp.ones_like(state[0]), jnp.ones_like(state[1]))",
+        f"{SKEW}::test_the_flow_is_the_skew_gradient_of_the_energy",
+    ),
+    Mutation(
+        "let an inhibitor diffuse backwards",
+        "substrates/classical/activator_inhibitor/network.py",
+        "apart(u) ** 2 - self.inhibitor_diffusion * apart(v) ** 2",
+        "apart(u) ** 2 + self.inhibitor_diffusion * apart(v) ** 2",
+        f"{SKEW}::test_it_rests_where_the_rates_of_fitzhugh_and_nagumo_vanish",
+    ),
+    Mutation(
+        "call rest what the flow leaves",
+        "substrates/skew_gradient.py",
+        "Status.where(growth > 0, Status.unstable, status)",
+        "Status.where(growth > 0, Status.converged, status)",
+        f"{SKEW}::test_rest_is_called_so_only_where_the_flow_stays",
+    ),
+    Mutation(
+        "take a centre for rest",
+        "substrates/skew_gradient.py",
+        "Status.where(growth < 0, status, Status.zero_mode)",
+        "status",
+        f"{SKEW}::test_rest_is_called_so_only_where_the_flow_stays",
+    ),
+    Mutation(
+        "judge the stability of the energy in place of the flow",
+        "substrates/skew_gradient.py",
+        "jax.tree.map(lambda sign, f: sign * f, self.inner.signature(state), force)",
+        "jax.tree.map(lambda sign, f: f, self.inner.signature(state), force)",
+        f"{SKEW}::test_rest_is_called_so_only_where_the_flow_stays",
+    ),
     Mutation(
         "conjugate the squares of amplitudes in the energy of a driven network",
         "substrates/classical/driven/network.py",

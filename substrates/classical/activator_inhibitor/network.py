@@ -16,7 +16,7 @@ from substrates import arguments
 from substrates.classical.activator_inhibitor import build, pictures
 from substrates.skew_gradient import SkewGradient
 from substrates.substrate import fixed
-from substrates.wiring import Graph, lattice_edges, taken
+from substrates.wiring import Bonds, Graph, lattice_edges, taken
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -105,6 +105,19 @@ class ActivatorInhibitor(SkewGradient):
 
     def read(self, state: Concentrations, x: Float[Array, "inputs"]) -> Inexact[Array, "outputs"]:
         return taken(state[0], np.asarray(self.outputs, int))
+
+    def force_scale(self, state: Concentrations, x: Float[Array, "inputs"]) -> Concentrations:
+        """The sizes of the rates of reaction and of diffusion that meet at each node."""
+        u, v = (jnp.abs(values) for values in state)
+
+        def spread(diffusion: Array, size: Array) -> Array:
+            bonds = Bonds(jnp.abs(diffusion), self.graph)
+            return bonds.product(size) + bonds.product(jnp.ones_like(size)) * size
+
+        activated = jnp.abs(self.gain) * u + u**3 + jnp.abs(self.coupling) * v + jnp.abs(self.feed(x))
+        inhibited = jnp.abs(self.coupling) * u + jnp.abs(self.decay) * v
+        diffused = spread(self.activator_diffusion, u), spread(self.inhibitor_diffusion, v)
+        return Concentrations(activated + diffused[0], inhibited + diffused[1])
 
     def constrained(self) -> Self:
         """The nearest network that diffuses forwards and whose inhibitor decays at least by `decay_floor`."""

@@ -15,6 +15,7 @@ if TYPE_CHECKING:  # the same names for those who read without running
     from substrates.classical.oscillator import OscillatorNetwork
     from substrates.classical.predictive_coding import PredictiveCodingNetwork
     from substrates.classical.resistor import GROUND, ResistorNetwork, Shockley
+    from substrates.force_probe import ForceProbe
     from substrates.laboratory.annealer import AnnealedIsing
     from substrates.laboratory.noisy import Noisy
     from substrates.laboratory.patience import Patience
@@ -39,6 +40,7 @@ _HOMES = {
     "substrates.classical.oscillator": "OscillatorNetwork",
     "substrates.classical.predictive_coding": "PredictiveCodingNetwork",
     "substrates.classical.resistor": "GROUND ResistorNetwork Shockley",
+    "substrates.force_probe": "ForceProbe",
     "substrates.laboratory.annealer": "AnnealedIsing",
     "substrates.laboratory.noisy": "Noisy",
     "substrates.laboratory.patience": "Patience",

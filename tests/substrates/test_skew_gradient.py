@@ -201,6 +201,21 @@ def test_an_inhibitor_that_spreads_faster_makes_patterns():
     assert np.ptp(pattern.state.activator) > 0.3
 
 
+@given(seeds)
+def test_without_gain_there_is_one_rest_and_it_is_stable(seed):
+    """(J + J')/2 has no part above 0: the coupling of activator and inhibitor turns, and does no work."""
+    rng = np.random.default_rng(seed)
+    net, x, _ = drawn(seed)
+    values = [rng.uniform(0, 5, 5), rng.uniform(0, 5, 5), rng.uniform(-2, -0.01, 4), rng.normal(size=4) * 3]
+    names = ("activator_diffusion", "inhibitor_diffusion", "gain", "coupling")
+    net = eqx.tree_at(lambda n: [getattr(n, name) for name in names], net, list(map(jnp.asarray, values)))
+    start = type(net.initial_state(x))(*map(jnp.asarray, 3 * rng.normal(size=(2, 4))))
+    near, far = settle(net, x), settle(net, x, None, start)
+    assert near.converged
+    assert far.converged
+    np.testing.assert_allclose(flat(far.state), flat(near.state), atol=1e-9)
+
+
 def test_it_learns_an_input_output_map():
     teacher, _, _ = drawn(4)
     net = eqx.tree_at(lambda n: (n.bias, n.coupling), teacher, (jnp.zeros(4), jnp.ones(4)))
@@ -226,6 +241,7 @@ def test_it_learns_an_input_output_map():
         ({"inhibitor_diffusion": [1.0]}, r"inhibitor_diffusion: wanted one number or shape \(5,\)"),
         ({"decay": 0.0}, "decay: wanted positive numbers"),
         ({"decay_floor": 2.0}, "decay_floor: wanted a positive number, at most the smallest decay"),
+        ({"gain_ceiling": 0.1}, "gain_ceiling: wanted a finite number, at least the largest gain, 0.5, got 0.1"),
         ({"outputs": []}, "outputs: wanted at least one node"),
         ({"gain": np.nan}, "gain: wanted finite"),
     ],
@@ -242,6 +258,9 @@ def test_training_keeps_diffusion_and_decay_physical():
     for name, floor in (("activator_diffusion", 0), ("inhibitor_diffusion", 0), ("decay", net.decay_floor)):
         np.testing.assert_array_equal(getattr(near, name), np.full(getattr(net, name).shape, floor))
     np.testing.assert_array_equal(near.gain, far.gain)
+    task = ActivatorInhibitor.for_task(2, 2, key=jax.random.key(0))
+    up = eqx.tree_at(lambda n: n.gain, task, task.gain + 1).constrained()
+    np.testing.assert_array_equal(up.gain, 0 * task.gain)
     assert net.decay_floor == net.decay.min() / 1000
 
 

@@ -53,6 +53,17 @@ def decay_floor(value: float | None, decay: jax.Array) -> jax.Array:
     return jnp.asarray(value, decay.dtype)
 
 
+def gain_ceiling(value: float | None, gain: jax.Array) -> jax.Array:
+    """The largest gain in training; None is the largest number that there is."""
+    if value is None:
+        return jnp.asarray(jnp.finfo(gain.dtype).max, gain.dtype)
+    arguments.refuse_complex("gain_ceiling", value)
+    largest = float(np.max(gain))
+    if not largest <= value < np.inf:
+        raise ValueError(f"gain_ceiling: wanted a finite number, at least the largest gain, {largest}, got {value}")
+    return jnp.asarray(value, gain.dtype)
+
+
 def for_task(n_inputs: int, n_outputs: int, sizes: tuple[int, ...] | None, key: PRNGKeyArray) -> dict[str, Any]:
     """What `ActivatorInhibitor.for_task` gives to `from_edges`."""
     hidden = sum(sizes or (2 * n_outputs,))
@@ -67,5 +78,6 @@ def for_task(n_inputs: int, n_outputs: int, sizes: tuple[int, ...] | None, key: 
         "activator_diffusion": jax.random.uniform(keys[0], (len(pairs),), maxval=4 / n),
         "inhibitor_diffusion": jax.random.uniform(keys[1], (len(pairs),), maxval=4 / n),
         "bias": 0.1 * jax.random.normal(keys[2], (n,)),
-        "gain": 0.2,
+        "gain": -0.1,
+        "gain_ceiling": 0.0,
     }

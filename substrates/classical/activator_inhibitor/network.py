@@ -41,8 +41,10 @@ class ActivatorInhibitor(SkewGradient):
               + sum_ij [d_ij (u_i - u_j)^2 - D_ij (v_i - v_j)^2]/2:
 
     u goes down Phi and v goes up. Rest is a saddle of Phi, stable or not; where the inhibitor spreads faster it may be
-    a pattern (Turing). Outputs are u of chosen nodes. Units are those of one another: concentrations, and rates per
-    unit of time. Build one by `from_edges`, `from_networkx`, `lattice` or `for_task`.
+    a pattern (Turing). Where no gain is above 0 the flow contracts, for c turns and neither holds nor drives: there is
+    one rest, and it is stable; above, learning may make the system oscillate, which a strict rule refuses. Outputs are
+    u of chosen nodes. Units are those of one another: concentrations, and rates per unit of time. Build one by
+    `from_edges`, `from_networkx`, `lattice` or `for_task`.
 
     Attributes:
         activator_diffusion, inhibitor_diffusion: d and D of every edge, shape (m,), not negative.
@@ -52,7 +54,7 @@ class ActivatorInhibitor(SkewGradient):
         bias: b of every node, shape (n,).
         graph: which nodes the edges join.
         inputs, outputs: the nodes that x feeds and that are read.
-        decay_floor: the least decay that `constrained` allows.
+        decay_floor, gain_ceiling: the least decay and the largest gain that `constrained` allows.
         labels: of the nodes, in their order, where the network was built from labels; None where they are numbers.
 
     The state is `Concentrations`. Bounds of the cost by nudges of either sign do not hold; see `SkewGradient`.
@@ -72,6 +74,7 @@ class ActivatorInhibitor(SkewGradient):
     inputs: tuple[int, ...] = eqx.field(static=True, kw_only=True)
     outputs: tuple[int, ...] = eqx.field(static=True, kw_only=True)
     decay_floor: Float[Array, ""] = fixed(kw_only=True)
+    gain_ceiling: Float[Array, ""] = fixed(kw_only=True)
     labels: tuple[Hashable, ...] | None = eqx.field(static=True, default=None)
 
     @property
@@ -120,12 +123,13 @@ class ActivatorInhibitor(SkewGradient):
         return Concentrations(activated + diffused[0], inhibited + diffused[1])
 
     def constrained(self) -> Self:
-        """The nearest network that diffuses forwards and whose inhibitor decays at least by `decay_floor`."""
+        """The nearest network that diffuses forwards, with decays and gains within their limits."""
         return dataclasses.replace(
             self,
             activator_diffusion=jnp.maximum(self.activator_diffusion, 0),
             inhibitor_diffusion=jnp.maximum(self.inhibitor_diffusion, 0),
             decay=jnp.maximum(self.decay, self.decay_floor),
+            gain=jnp.minimum(self.gain, self.gain_ceiling),
         )
 
     # ways to build one
@@ -145,6 +149,7 @@ class ActivatorInhibitor(SkewGradient):
         decay: Any = 1.0,
         bias: Any = 0.0,
         decay_floor: float | None = None,
+        gain_ceiling: float | None = None,
     ) -> Self:
         """A network on any graph.
 
@@ -157,6 +162,7 @@ class ActivatorInhibitor(SkewGradient):
             gain, coupling, bias: a, c and b, shape (n,) or one number.
             decay: g, shape (n,) or one number, positive.
             decay_floor: the least decay in training; by default a thousandth of the smallest.
+            gain_ceiling: the largest gain in training; None for none. At 0 every rest is stable.
 
         Raises:
             ValueError: for arguments of the wrong kind; the message says what to change.
@@ -172,6 +178,7 @@ class ActivatorInhibitor(SkewGradient):
             inputs=arguments.different_nodes("inputs", inputs, graph.n),
             outputs=arguments.different_nodes("outputs", outputs, graph.n),
             decay_floor=build.decay_floor(decay_floor, fields["decay"]),
+            gain_ceiling=build.gain_ceiling(gain_ceiling, fields["gain"]),
         )
         if not net.outputs:
             raise ValueError("outputs: wanted at least one node to read, got none")
@@ -221,7 +228,7 @@ class ActivatorInhibitor(SkewGradient):
     ) -> Self:
         """Inputs feed their own nodes, joined to hidden ones (`sizes`, by default twice the outputs) and to the
         outputs, by diffusion that learning strengthens or cuts; outputs are activators, by default under the
-        cross-entropy.
+        cross-entropy. No gain rises above 0, so that the system rests whatever it learns.
         """
         return cls.from_edges(**build.for_task(n_inputs, n_outputs, sizes, key))
 

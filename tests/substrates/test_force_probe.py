@@ -1,4 +1,4 @@
-"""Forces of a system read by springs: the error falls as one over their stiffness, and the system learns to exert them."""
+"""Forces of a system read by springs: errors fall as one over their stiffness, and the system learns to exert them."""
 
 import equinox as eqx
 import jax

@@ -40,7 +40,22 @@ QUANTUM_UNITS = "tests/substrates/test_quantum_units.py"
 OSCILLATOR_UNITS = "tests/substrates/test_quantum_oscillator_units.py"
 DRIVEN = "tests/substrates/test_driven.py"
 SKEW = "tests/substrates/test_skew_gradient.py"
+PROBE = "tests/substrates/test_force_probe.py"
 MUTATIONS = (
+    Mutation(
+        "read the force on a probe for that of the system",
+        "substrates/force_probe.py",
+        "return self.stiffness * self._stretch(state, x)",
+        "return -self.stiffness * self._stretch(state, x)",
+        f"{PROBE}::test_springs_show_the_force_and_the_contrast_its_gradient_up_to_one_over_their_stiffness",
+    ),
+    Mutation(
+        "count the springs of a probe twice",
+        "substrates/force_probe.py",
+        "pull = ravel_pytree(state)[1](-self.stiffness * self._stretch(state, x))",
+        "pull = ravel_pytree(state)[1](-2 * self.stiffness * self._stretch(state, x))",
+        f"{PROBE}::test_springs_show_the_force_and_the_contrast_its_gradient_up_to_one_over_their_stiffness",
+    ),
     Mutation(
         "let an inhibitor go down the energy",
         "substrates/classical/activator_inhibitor/network.py",

@@ -8,6 +8,8 @@ from substrates._versions import check_versions
 
 if TYPE_CHECKING:  # the same names for those who read without running
     from substrates.adjoint import AdjointResponse
+    from substrates.classical.activator_inhibitor import ActivatorInhibitor
+    from substrates.classical.driven import DrivenNetwork
     from substrates.classical.elastic import ElasticNetwork
     from substrates.classical.hopfield import HopfieldNetwork, SmoothHopfieldNetwork
     from substrates.classical.ising import IsingModel
@@ -21,6 +23,7 @@ if TYPE_CHECKING:  # the same names for those who read without running
         MechanicalLagrangian,
         Trajectory,
     )
+    from substrates.force_probe import ForceProbe
     from substrates.laboratory.annealer import AnnealedIsing
     from substrates.laboratory.noisy import Noisy
     from substrates.laboratory.patience import Patience
@@ -33,10 +36,13 @@ if TYPE_CHECKING:  # the same names for those who read without running
     from substrates.quantum.oscillator import QuantumOscillatorNetwork
     from substrates.quantum.transverse_ising import TransverseFieldIsing
     from substrates.session import keep_compiled, start_session
+    from substrates.skew_gradient import SkewGradient
     from substrates.substrate import Equilibrium, Nudge, Pin, Status, Substrate, fixed
 
 _HOMES = {
     "substrates.adjoint": "AdjointResponse",
+    "substrates.classical.activator_inhibitor": "ActivatorInhibitor",
+    "substrates.classical.driven": "DrivenNetwork",
     "substrates.classical.elastic": "ElasticNetwork",
     "substrates.classical.hopfield": "HopfieldNetwork SmoothHopfieldNetwork",
     "substrates.classical.ising": "IsingModel",
@@ -45,6 +51,7 @@ _HOMES = {
     "substrates.classical.recurrent": "PredictiveCodingCircuit RecurrentNetwork SameUpdates",
     "substrates.classical.resistor": "GROUND ResistorNetwork Shockley",
     "substrates.classical.trajectory": "InitialValueTrajectory Lagrangian MechanicalLagrangian Trajectory",
+    "substrates.force_probe": "ForceProbe",
     "substrates.laboratory.annealer": "AnnealedIsing",
     "substrates.laboratory.noisy": "Noisy",
     "substrates.laboratory.patience": "Patience",
@@ -57,6 +64,7 @@ _HOMES = {
     "substrates.quantum.oscillator": "QuantumOscillatorNetwork",
     "substrates.quantum.transverse_ising": "TransverseFieldIsing",
     "substrates.session": "keep_compiled start_session",
+    "substrates.skew_gradient": "SkewGradient",
     "substrates.substrate": "Equilibrium Nudge Pin Status Substrate fixed",
 }
 __all__ = [name for names in _HOMES.values() for name in names.split()]  # pyright: ignore[reportUnsupportedDunderAll]

@@ -40,6 +40,9 @@ QUANTUM_UNITS = "tests/substrates/test_quantum_units.py"
 OSCILLATOR_UNITS = "tests/substrates/test_quantum_oscillator_units.py"
 RECURRENT = "tests/substrates/test_recurrent.py"
 HOMEOSTASIS = "tests/learning/test_homeostasis.py"
+DRIVEN = "tests/substrates/test_driven.py"
+SKEW = "tests/substrates/test_skew_gradient.py"
+PROBE = "tests/substrates/test_force_probe.py"
 MUTATIONS = (
     Mutation(
         "let a drive of a path stand still for a step",
@@ -145,6 +148,111 @@ MUTATIONS = (
         "(2 * beta).astype",
         "beta.astype",
         "tests/learning/test_echo.py::test_its_bias_falls_as_beta_squared",
+    ),
+    Mutation(
+        "read the force on a probe for that of the system",
+        "substrates/force_probe.py",
+        "return self.stiffness * self._stretch(state, x)",
+        "return -self.stiffness * self._stretch(state, x)",
+        f"{PROBE}::test_springs_show_the_force_and_the_contrast_its_gradient_up_to_one_over_their_stiffness",
+    ),
+    Mutation(
+        "count the springs of a probe twice",
+        "substrates/force_probe.py",
+        "pull = ravel_pytree(state)[1](-self.stiffness * self._stretch(state, x))",
+        "pull = ravel_pytree(state)[1](-2 * self.stiffness * self._stretch(state, x))",
+        f"{PROBE}::test_springs_show_the_force_and_the_contrast_its_gradient_up_to_one_over_their_stiffness",
+    ),
+    Mutation(
+        "let an inhibitor go down the energy",
+        "substrates/classical/activator_inhibitor/network.py",
+        "Concentrations(jnp.ones_like(state[0]), -jnp.ones_like(state[1]))",
+        "Concentrations(jnp.ones_like(state[0]), jnp.ones_like(state[1]))",
+        f"{SKEW}::test_the_flow_is_the_skew_gradient_of_the_energy",
+    ),
+    Mutation(
+        "let an inhibitor diffuse backwards",
+        "substrates/classical/activator_inhibitor/network.py",
+        "apart(u) ** 2 - self.inhibitor_diffusion * apart(v) ** 2",
+        "apart(u) ** 2 + self.inhibitor_diffusion * apart(v) ** 2",
+        f"{SKEW}::test_it_rests_where_the_rates_of_fitzhugh_and_nagumo_vanish",
+    ),
+    Mutation(
+        "call rest what the flow leaves",
+        "substrates/skew_gradient.py",
+        "Status.where(growth > 0, Status.unstable, status)",
+        "Status.where(growth > 0, Status.converged, status)",
+        f"{SKEW}::test_rest_is_called_so_only_where_the_flow_stays",
+    ),
+    Mutation(
+        "take a centre for rest",
+        "substrates/skew_gradient.py",
+        "Status.where(growth < 0, status, Status.zero_mode)",
+        "status",
+        f"{SKEW}::test_rest_is_called_so_only_where_the_flow_stays",
+    ),
+    Mutation(
+        "judge the stability of the energy in place of the flow",
+        "substrates/skew_gradient.py",
+        "jax.tree.map(lambda sign, f: sign * f, self.inner.signature(state), force)",
+        "jax.tree.map(lambda sign, f: f, self.inner.signature(state), force)",
+        f"{SKEW}::test_rest_is_called_so_only_where_the_flow_stays",
+    ),
+    Mutation(
+        "conjugate the squares of amplitudes in the energy of a driven network",
+        "substrates/classical/driven/network.py",
+        "(real**2 - imaginary**2) / 2",
+        "(real**2 + imaginary**2) / 2",
+        f"{DRIVEN}::test_the_centred_contrast_of_amplitudes_is_exact_at_any_strength_of_a_constant_pull",
+    ),
+    Mutation(
+        "dampers of a driven network that give off energy",
+        "substrates/classical/driven/network.py",
+        "energy = jnp.sum(square @ k) - omega @ (mixed @ g)",
+        "energy = jnp.sum(square @ k) + omega @ (mixed @ g)",
+        f"{DRIVEN}::test_the_centred_contrast_of_amplitudes_is_exact_at_any_strength_of_a_constant_pull",
+    ),
+    Mutation(
+        "masses that count once per radian",
+        "substrates/classical/driven/network.py",
+        "m = omega**2 * matrix(self.inertance, self.mass)[None]",
+        "m = omega * matrix(self.inertance, self.mass)[None]",
+        f"{DRIVEN}::test_one_mass_on_a_spring_has_the_resonance_curve_of_textbooks",
+    ),
+    Mutation(
+        "forget to conjugate what drives a network",
+        "substrates/classical/driven/network.py",
+        "jnp.concatenate([force[:, 0], -force[:, 1]], axis=1)",
+        "jnp.concatenate([force[:, 0], force[:, 1]], axis=1)",
+        f"{DRIVEN}::test_the_motion_solves_the_complex_balance_element_by_element",
+    ),
+    Mutation(
+        "count mean squares twice",
+        "substrates/classical/driven/network.py",
+        "jnp.sum(shown**2, axis=(0, 1)) / 2 if",
+        "jnp.sum(shown**2, axis=(0, 1)) if",
+        f"{DRIVEN}::test_a_simulation_in_time_comes_to_the_same_motion_and_mean_squares",
+    ),
+    Mutation(
+        "pull mean squares of a driven network the wrong way",
+        "substrates/classical/driven/direct_solve.py",
+        "matrices = eye[None] - self.between",
+        "matrices = eye[None] + self.between",
+        f"{DRIVEN}::test_strong_nudges_of_powers_settle_or_say_so",
+    ),
+    Mutation(
+        "overlook a resonance without damping",
+        "substrates/classical/driven/direct_solve.py",
+        "Status.where(motions.singular, Status.zero_mode, status)",
+        "status",
+        f"{DRIVEN}::test_a_resonance_without_damping_is_said_and_one_of_high_quality_is_exact",
+    ),
+    Mutation(
+        "take what rounding decides of a driven network for exact",
+        "substrates/classical/driven/direct_solve.py",
+        "found.converged & motions.imprecise(state, scale)",
+        "found.converged & False",
+        f"{DRIVEN}::test_a_resonance_without_damping_is_said_and_one_of_high_quality_is_exact",
     ),
     Mutation(
         "stop a predictive coding network where errors are absolutely small",

@@ -13,6 +13,8 @@ import networkx as nx
 import numpy as np
 
 from substrates import (
+    ActivatorInhibitor,
+    DrivenNetwork,
     ElasticNetwork,
     FreeFermionChain,
     HamiltonianSubstrate,
@@ -69,6 +71,15 @@ SYSTEMS = {
     ),
     "layered resistors": lambda: ResistorNetwork.for_task(3, 2, sizes=(4,), key=KEY),
     "springs": lambda: ElasticNetwork.for_task(2, 2, sizes=(3,), key=KEY),
+    "driven": lambda: DrivenNetwork.from_edges(
+        SQUARE, inputs=[0, 1], outputs=[2, 3], frequencies=[0.7, 1.6], damping=0.1, inertance=0.2, onsite_damping=0.3
+    ),
+    "driven amplitudes": lambda: DrivenNetwork.from_edges(
+        SQUARE, inputs=[0], outputs=[2], frequencies=[0.7, 1.6], drive="quadratures", reading="quadratures"
+    ),
+    "activators and inhibitors": lambda: ActivatorInhibitor.from_edges(
+        SQUARE, inputs=[0, 1], outputs=[2, 3], activator_diffusion=0.2, inhibitor_diffusion=0.6, bias=0.1
+    ),
     "spins": spins,
     "layered spins": lambda: IsingModel.layered((2, 4, 1), key=KEY),
     "spins at a temperature": lambda: spins().ensemble(0.8),

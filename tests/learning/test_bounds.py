@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 from learning import EquilibriumPropagation, ImplicitGradient, SquaredError
 from substrates import Nudge
 
-OTHERS = "sampled spins", "excited quantum spins", "recurrent", "predictive coding circuit", "paths", "loops"
+SADDLES = "excited quantum spins", "paths", "loops", "driven", "driven amplitudes", "activators and inhibitors"
+OTHERS = "sampled spins", "recurrent", "predictive coding circuit", *SADDLES
 LEAST_ENERGY = [name for name in SYSTEMS if name not in OTHERS]
-"""Those whose equilibria are minima of an energy: samples are not, excited states and paths are saddles, others have
-none.
+"""Those whose equilibria are minima of an energy: excited states, paths, driven motions and the rest of an activator
+beside its inhibitor are saddles, samples no states, and others have no energy.
 """
 
 DISCRETE = "spins", "layered spins"

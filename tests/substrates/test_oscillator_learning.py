@@ -152,6 +152,25 @@ def test_no_array_holds_every_example_of_every_coupling():
     assert "5,11,3]" not in program
 
 
+def test_natural_frequencies_learn_from_phases_alone():
+    """dL/domega_i = -dphi_i/dbeta: the change of the oscillator's own phase, against differences of the loss."""
+    x, y, beta = XS[0], YS[0], 1e-3
+    settled = lambda net, nudge=None: net.relax(x, nudge, free)
+    free = ANY.relax(x).state
+    plus, minus = (settled(ANY, Nudge(PhaseCost(), y, jnp.asarray(b))).state for b in (beta, -beta))
+    found = run(EquilibriumPropagation(beta, cost=PhaseCost()), ANY, x[None], y[None]).gradient.frequency
+    moved = (ANY.phases(plus, x) - ANY.phases(minus, x)) / (2 * beta)
+    np.testing.assert_allclose(found, -moved, atol=1e-10)
+
+    def loss(step, e):
+        net = eqx.tree_at(lambda n: n.frequency, ANY, ANY.frequency + step * e)
+        return float(PhaseCost()(net.read(settled(net).state, x), y))
+
+    slopes = [(loss(1e-4, e) - loss(-1e-4, e)) / 2e-4 for e in np.eye(7)]
+    np.testing.assert_allclose(found, slopes, rtol=1e-4, atol=1e-7)
+    assert np.count_nonzero(slopes) == 4  # those that settle
+
+
 def test_nothing_is_learned_from_oscillators_that_drift():
     pair = OscillatorNetwork.from_edges([(0, 1)], coupling=1.0, references={0: 0.0}, outputs=[1], frequency=[0.0, 1.5])
     with pytest.raises(ConvergenceError, match="1 of 1 free equilibria"):

@@ -82,6 +82,10 @@ class SmoothHopfieldNetwork(CoupledLayers):
     def read(self, state: State, x: Float[Array, "..."]) -> Inexact[Array, "outputs"]:
         return state[-1]
 
+    def bound_stiffness(self, state: State, x: Float[Array, "..."]) -> State:
+        """rho'(u), how stiffly a unit keeps to what it feels; 1 for outputs."""
+        return (*(slope(self.activation, u) for u in state[:-1]), jnp.ones_like(state[-1]))
+
     def force_scale(self, state: State, x: Float[Array, "..."]) -> State:
         """rho'(u) times |u| + |b| + a bound of what each neighbour sends; of the input, its field as a whole."""
         field = added(self.bias[0], feed(self.coupling[0], self.clamped(x)))

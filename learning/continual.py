@@ -157,7 +157,7 @@ def _moved(
         at_plus, at_minus = either(strengths, before), either(before, strengths)
         contrast = now.contrast(plus, minus, x, Nudge(rule.cost, y, at_plus), Nudge(rule.cost, y, at_minus))
         moving = zip(*map(jax.tree.leaves, (parameters, rates, split_parameters(contrast)[0])), strict=True)
-        leaves = [theta - (rate / beta).astype(theta.dtype) * change for theta, rate, change in moving]
+        leaves = [theta - rate / beta.astype(rate.dtype) * change for theta, rate, change in moving]
         changed = eqx.combine(jax.tree.unflatten(jax.tree.structure(parameters), leaves), rest)
         return (split_parameters(changed.constrained())[0], after, strengths), None
 

@@ -144,22 +144,14 @@ def updates_in_time(
     check_positive("beta", abs(beta))
     check_count("steps", steps)
     check_count("free_steps", free_steps, 0)
-    cost = as_tree(SquaredError() if cost is None else cost)
-    x, y = ready_batch(substrate, x, y, cost, key)
+    judged: Cost = as_tree(SquaredError() if cost is None else cost)
+    x, y = ready_batch(substrate, x, y, judged, key)
     solver = DiscreteTime() if solver is None else solver
-    made = _made(
-        jax.tree.map(jnp.asarray, solver),
-        substrate,
-        x,
-        y,
-        cost,
-        jnp.asarray(beta),
-        (jnp.asarray(free_steps), steps),
-        key,
-    )
+    numbers, ready = (jnp.asarray(beta), jnp.asarray(free_steps), steps), jax.tree.map(jnp.asarray, solver)
+    found, free = _made(ready, substrate, x, y, judged, numbers, key)
     if strict:
-        require_usable(made[1], substrate)
-    return made[0]
+        require_usable(free, substrate)
+    return found
 
 
 @eqx.filter_jit

@@ -69,7 +69,7 @@ class ContinualEP(Mover):
 
     beta: float
     learning_rate: float | Mapping[str, float]
-    steps: int = eqx.field(static=True)
+    steps: int
     variant: Variant = eqx.field(static=True, default="positive")
     solver: Solver = eqx.field(default_factory=DiscreteTime)
     cost: Cost = eqx.field(default_factory=SquaredError, converter=as_tree)
@@ -98,6 +98,12 @@ class ContinualEP(Mover):
     def relaxations(self) -> int | None:
         return 2
 
+    def _with_numbers(self) -> ContinualEP:
+        """The same rule with numbers of run time, so that others compile nothing."""
+        numbers = lambda tree: jax.tree.map(lambda leaf: jnp.asarray(leaf) if isinstance(leaf, float) else leaf, tree)
+        ready: Any = numbers(self)
+        return eqx.tree_at(lambda rule: rule.steps, ready, jnp.asarray(self.steps, jnp.int32))
+
     def step(self, system: Substrate, x: PyTree, y: PyTree, *, key: PRNGKeyArray | None = None) -> Moved:
         """One free phase, and one nudged phase in which the parameters move.
 
@@ -116,7 +122,7 @@ class ContinualEP(Mover):
             raise TypeError(f"system: wanted states that move continuously, got {type(system).__name__}, whose flip")
         if self.variant == "random" and key is None:
             raise ValueError("key: wanted a key, which draws the sign of each example's nudge, got None")
-        moved, free, finite = _moved(jax.tree.map(jnp.asarray, self), system, x, y, key)
+        moved, free, finite = _moved(self._with_numbers(), system, x, y, key)
         if self.strict:
             require_usable(free, system)
             message = "ContinualEP: states or parameters do not stay finite: choose a smaller learning_rate, or dt"
@@ -144,8 +150,8 @@ def _moved(
     solver = rule.solver.limited(1)
 
     def advance(
-        carry: tuple[PyTree, PyTree, Float[Array, "batch"]], _: None
-    ) -> tuple[tuple[PyTree, PyTree, Float[Array, "batch"]], None]:
+        _: Array, carry: tuple[PyTree, PyTree, Float[Array, "batch"]]
+    ) -> tuple[PyTree, PyTree, Float[Array, "batch"]]:
         parameters, states, before = carry
         now = eqx.combine(parameters, rest)
         nudge = Nudge(rule.cost, y, strengths)
@@ -159,10 +165,10 @@ def _moved(
         moving = zip(*map(jax.tree.leaves, (parameters, rates, split_parameters(contrast)[0])), strict=True)
         leaves = [theta - rate / beta.astype(rate.dtype) * change for theta, rate, change in moving]
         changed = eqx.combine(jax.tree.unflatten(jax.tree.structure(parameters), leaves), rest)
-        return (split_parameters(changed.constrained())[0], after, strengths), None
+        return split_parameters(changed.constrained())[0], after, strengths
 
     begin = (parameters, free.state, jnp.zeros_like(strengths))
-    (parameters, states, _), _ = jax.lax.scan(advance, begin, None, rule.steps)
+    parameters, states, _ = jax.lax.fori_loop(0, rule.steps, advance, begin)
     ended = eqx.combine(parameters, rest)
     shown = jax.vmap(ended.read)(states, x)
     finite = jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in (shown, *jax.tree.leaves(parameters))])

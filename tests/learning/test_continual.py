@@ -74,22 +74,23 @@ def test_every_step_is_that_of_back_propagation_through_time(setting):
         so_far = through
 
 
+@eqx.filter_jit
 def by_hand(net, rule, x, y):
     """The rule for one example, from its definition: E differentiated as it is, one step after the other."""
-    state, beta = net.relax(x).state, 0.0
+    state = net.relax(x).state
     for _ in range(rule.steps):
         nudge = Nudge(rule.cost, y, rule.beta)
         after = rule.solver.step(net, state, x, nudge)
         slope = lambda s, net=net: jax.grad(lambda n: n.energy(s, x))(net)
         change = jax.tree.map(lambda a, b: a - b, slope(after), slope(state))
         net = jax.tree.map(lambda theta, c: theta - rule.learning_rate / rule.beta * c, net, change)
-        state, beta = after, rule.beta
+        state = after
     return net
 
 
 def test_a_phase_is_the_definition():
     """With learning rates that are felt at once."""
-    rule = ContinualEP(0.3, 0.1, 4)
+    rule = ContinualEP(0.3, 0.1, 2)
     found, wanted = rule.step(NET, X[:1], Y[:1]).system, by_hand(NET, rule, X[0], Y[0])
     np.testing.assert_allclose(flat(found), flat(wanted), atol=1e-9)
     assert np.max(np.abs(flat(found) - flat(NET))) > 1e-2
@@ -134,19 +135,19 @@ def test_a_sealed_system_is_moved_alike(variant):
     inside = rule.step(SealedSubstrate(NET), X, Y, key=KEY)
     outside = rule.step(NET, X, Y, key=KEY)
     assert isinstance(inside.system, SealedSubstrate)
-    np.testing.assert_array_equal(flat(inside.system), flat(outside.system))
+    np.testing.assert_allclose(flat(inside.system), flat(outside.system), atol=1e-14)
     np.testing.assert_allclose((inside.cost, inside.residual), (outside.cost, outside.residual))
 
 
 def test_parameters_stay_physical_and_the_given_ones_stay():
-    circuit = ResistorNetwork.from_edges([(0, 1), (1, 2), (2, 0)], inputs=[0, 2], outputs=[1], conductance=np.ones(3))
-    x, y = jnp.array([[1.0, 0.0]]), jnp.array([[0.0]])
-    found = ContinualEP(0.5, 30.0, 20).step(circuit, x, y)
-    assert np.min(found.system.conductance) == np.min(eqx.tree_at(
-        lambda c: c.conductance, circuit, jnp.full(3, -1.0)
-    ).constrained().conductance)  # fmt: skip
-    np.testing.assert_array_equal(circuit.conductance, np.ones(3))
-    np.testing.assert_allclose(found.output, jax.vmap(circuit.read)(jax.vmap(circuit.relax)(x).state, x))
+    """An output that is to be below what any conductance makes of it: the one to the source falls to its floor."""
+    conductance = np.array([0.05, 1.0, 1.0])
+    circuit = ResistorNetwork.from_edges([(0, 1), (1, 2), (2, 0)], inputs=[0, 2], outputs=[1], conductance=conductance)
+    x, y = jnp.array([[1.0, 0.0]]), jnp.array([[-1.0]])
+    found = ContinualEP(0.5, 0.2, 20).step(circuit, x, y)
+    assert found.system.conductance[0] == 0
+    np.testing.assert_array_equal(circuit.conductance, conductance)
+    np.testing.assert_allclose(found.output, [[0.05 / 1.05]], rtol=1e-9)
 
 
 def test_exclusive_or_is_learned():

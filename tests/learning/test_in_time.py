@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -58,7 +59,7 @@ def test_updates_are_gradients_step_by_step(name, solver):
         assert np.max(error) < 1e-6, where
     assert max(found.errors().values()) < 1e-6
     sizes = [np.max(np.abs(leaf), axis=tuple(range(1, leaf.ndim))) for leaf in jax.tree.leaves(found.gradient)]
-    assert np.all(np.max(sizes, axis=0) > 1e-5)
+    assert np.all(np.max(sizes, axis=0)[:4] > 1e-5)
 
 
 @given(seed=st.integers(0, 1000), sign=st.sampled_from([1.0, -1.0]))
@@ -70,6 +71,7 @@ def test_they_differ_in_proportion_to_beta(seed, sign):
     np.testing.assert_allclose(ratios, 10.0, rtol=0.05)
 
 
+@eqx.filter_jit
 def by_hand(system, solver, x, y, steps, free_steps):
     """(dL/dp, dL/dtheta) of every step of one example, the last first, by reverse mode through all of them at once."""
     state = system.relax(x).state
@@ -125,7 +127,7 @@ class Units(Substrate):
 
 def units(antisymmetric):
     draw = np.random.default_rng(3).normal(size=(3, 3))
-    return Units(jnp.asarray(0.2 * (draw + draw.T + antisymmetric * (draw - draw.T))))
+    return Units(jnp.asarray(0.1 * (draw + draw.T + antisymmetric * (draw - draw.T))))
 
 
 @SETTINGS
@@ -133,7 +135,7 @@ def test_without_an_energy_they_are_not(solver):
     """The nudge itself is the gradient of the first step; what comes back through other weights is not."""
     first, later = [], []
     for beta in (1e-4, 1e-6):
-        error = updates_in_time(units(0.5), X, Y, beta, 6, solver=solver).errors_in_time()["state"]
+        error = updates_in_time(units(1.0), X, Y, beta, 6, solver=solver).errors_in_time()["state"]
         first.append(error[0])
         later.append(np.max(error[1:]))
     assert max(first) < 1e-4
@@ -203,7 +205,7 @@ def test_what_makes_no_sense_is_refused(arguments, error, words):
 
 def test_discrete_states_are_refused():
     spins = IsingModel.layered((2, 3, 1), key=KEY)
-    with pytest.raises(TypeError, match="updates_in_time: wanted .* numbers, .* got discrete"):
+    with pytest.raises(TypeError, match=r"updates_in_time: wanted .* numbers, .* got discrete"):
         updates_in_time(spins, jnp.array([[1.0, -1.0]]), jnp.array([[1.0]]), 0.1, 3, key=KEY)
 
 

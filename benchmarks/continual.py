@@ -9,8 +9,8 @@ phases that settle and plain gradient descent, continual EP by a free phase that
 prototypical steps (`DiscreteTime`), in which the parameters move. All 60,000 training images, the official 10,000 test
 images evaluated once, at the end; the seed draws the couplings and the order. --choose trains on 50,000 images and
 prints the error on the other 10,000 for every pair of learning rates in `CHOICES`; the defaults below are the published
-ones, to be replaced by what --choose finds. Published: 2.28 % for continual EP against 2.00 % for EP (Ernoult, Grollier,
-Querlioz, Bengio and Scellier 2020, arXiv 2005.04168; recalled, not checked against the paper).
+ones, to be replaced by what --choose finds. Published: 2.28 % for continual EP against 2.00 % for EP (Ernoult,
+Grollier, Querlioz, Bengio and Scellier 2020, arXiv 2005.04168; recalled, not checked against the paper).
 
 The figure: small digits learned at one learning rate eta under weaker and weaker nudges beta, the error at the end
 against the angle between the move of a phase and the gradient of back-propagation through time, at the start.

@@ -144,7 +144,7 @@ def test_parameters_stay_physical_and_the_given_ones_stay():
     conductance = np.array([0.05, 1.0, 1.0])
     circuit = ResistorNetwork.from_edges([(0, 1), (1, 2), (2, 0)], inputs=[0, 2], outputs=[1], conductance=conductance)
     x, y = jnp.array([[1.0, 0.0]]), jnp.array([[-1.0]])
-    found = ContinualEP(0.5, 0.2, 20).step(circuit, x, y)
+    found = ContinualEP(0.5, 0.2, 20, solver=DiscreteTime(0.3)).step(circuit, x, y)
     assert found.system.conductance[0] == 0
     np.testing.assert_array_equal(circuit.conductance, conductance)
     np.testing.assert_allclose(found.output, [[0.05 / 1.05]], rtol=1e-9)

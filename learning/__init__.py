@@ -19,6 +19,7 @@ if TYPE_CHECKING:  # the same names for those who read without running
     from learning.feedback_alignment import FeedbackAlignment, RandomWeights
     from learning.fluctuations import FluctuationResponse
     from learning.holomorphic import HolomorphicEP, OscillatingEP
+    from learning.homeostasis import JacobianHomeostasis, Tracking, alignment, homeostatic_loss, symmetry
     from learning.homeostat import FixedKnobs, IntegralControl, SelfControl
     from learning.in_time import UpdatesInTime, updates_in_time
     from learning.knob_descent import KnobDescent
@@ -53,6 +54,7 @@ _HOMES = {
     "learning.holomorphic": "HolomorphicEP OscillatingEP",
     "learning.homeostat": "FixedKnobs IntegralControl SelfControl",
     "learning.in_time": "UpdatesInTime updates_in_time",
+    "learning.homeostasis": "JacobianHomeostasis Tracking alignment homeostatic_loss symmetry",
     "learning.knob_descent": "KnobDescent",
     "learning.loading": "load_run",
     "learning.perturbation": "EvolutionStrategy FiniteDifferences NodePerturbation SimultaneousPerturbation",

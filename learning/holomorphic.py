@@ -50,13 +50,17 @@ class HolomorphicEP(Estimator):
     that by more than 1/N of the most that a nudge moves them, as by a pole they do, the status is `unstable`: some
     nudge within the disc pushes harder than the system holds.
 
+    A system without an energy has no dF/dtheta. There the work -(dforce/dtheta)' s(beta_k) of the force at the free
+    state is measured (`measure_from`): generalised holomorphic EP, whose gradient -(dforce/dtheta)' ds/dbeta is free of
+    what finite nudges err by, and keeps what a Jacobian that is not symmetric does.
+
     Attributes:
         radius: r, the nudging strength; finite, a large one outweighs noise.
         points: N, how many nudges stand on the circle.
         cost: a callable (output, target) -> scalar, analytic in its output.
         strict: raise `ConvergenceError` rather than learn from an equilibrium that did not converge.
 
-    Source: Laborieux and Zenke 2022, arXiv 2209.00530.
+    Source: Laborieux and Zenke 2022, arXiv 2209.00530; without an energy, Laborieux and Zenke 2024, arXiv 2309.02214.
     """
 
     in_short: ClassVar[str] = "nudges on a complex circle; 2 + points // 2 relaxations; bias O(radius^points)"
@@ -153,7 +157,8 @@ def cauchy_estimate(
         nudge = Nudge(rule.cost, y, point[0])
         found = relax_batch(substrate, x, nudge, free.state, keys)
         moved = jax.vmap(substrate.read)(found.state, x) - output.astype(weights.dtype)
-        return _gather(total, point[1], substrate, found.state, x, nudge), (found, moved)
+        measured = substrate.measure_from(free.state, found.state, x, nudge)
+        return _gather(total, point[1], measured), (found, moved)
 
     still = jax.tree.map(jnp.zeros_like, split_parameters(substrate)[0])
     gradient, (circle, moved) = jax.lax.scan(
@@ -196,7 +201,7 @@ def _running(rule: OscillatingEP, substrate: Substrate, x: PyTree, y: PyTree, ke
         states, total, output = carry
         beta, weight = point
         states, found = go_on(states, beta)
-        total = _gather(total, weight, substrate, states, x, Nudge(rule.cost, y, beta))
+        total = _gather(total, weight, substrate.measure(states, x, Nudge(rule.cost, y, beta)))
         return (states, total, output + jnp.real(jax.vmap(substrate.read)(states, x)) / rule.period), found
 
     # the first step, from a real state, makes it complex
@@ -212,7 +217,6 @@ def _running(rule: OscillatingEP, substrate: Substrate, x: PyTree, y: PyTree, ke
     return Estimate(gradient, cost, output, ran, relaxations=steps)
 
 
-def _gather(total: PyTree, weight: Array, substrate: Substrate, states: PyTree, x: PyTree, nudge: Nudge) -> PyTree:
+def _gather(total: PyTree, weight: Array, measured: PyTree) -> PyTree:
     """The total with the real part of what is measured, weighted."""
-    measured = split_parameters(substrate.measure(states, x, nudge))[0]
-    return jax.tree.map(lambda t, m: t + jnp.real(weight * m), total, measured)
+    return jax.tree.map(lambda t, m: t + jnp.real(weight * m), total, split_parameters(measured)[0])

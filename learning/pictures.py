@@ -177,6 +177,70 @@ def draw_in_time(updates: Any, targets: Any, name: str = "", entries: int = 5, a
     return ax
 
 
+def bias_split(radii: Any, errors: Mapping[str, Any], asymmetry: float | None = None, ax: Axes | None = None) -> Axes:
+    """Plots the error of gradients against the nudging strength, and what an asymmetric Jacobian leaves of it.
+
+    What falls with the strength is the bias of finite nudges, the faster the more points stand on the circle of
+    `HolomorphicEP`; what stays is that of asymmetry.
+
+    Args:
+        radii: strengths, shape (n,), positive.
+        errors: by label, relative to the true gradient, shape (n,) each.
+        asymmetry: the relative error of the vector-field formula, drawn as a dashed line; None for none.
+        ax: where to draw; None opens a new figure.
+
+    Source: Laborieux and Zenke 2024, arXiv 2309.02214, figure 2.
+    """
+    import matplotlib.pyplot as plt
+
+    if ax is None:
+        ax = plt.subplots(figsize=(5.0, 3.4), layout="constrained")[1]
+    for k, (label, values) in enumerate(errors.items()):
+        ax.loglog(radii, np.asarray(values, float), "o-", ms=3, color=COLOURS[k % len(COLOURS)], label=label)
+    if asymmetry is not None:
+        ax.axhline(asymmetry, color="0.3", linestyle="--", linewidth=1, label="asymmetry alone")
+    ax.set(xlabel=r"nudging strength $|\beta|$", ylabel="relative error of the gradient")
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.legend(frameon=False)
+    return ax
+
+
+def along_training(histories: Mapping[str, Mapping[str, Any]], quantity: str, ax: Axes | None = None) -> Axes:
+    """Plots one quantity of several runs against the number of epochs: "angle", "symmetry", "validation_error".
+
+    Args:
+        histories: by label, as `fit` returns them, with what it observed.
+        quantity: a name that all of them have.
+        ax: where to draw; None opens a new figure.
+
+    Raises:
+        ValueError: for a quantity that a history does not have.
+
+    Source: Laborieux and Zenke 2024, arXiv 2309.02214, figures 3 to 5.
+    """
+    import matplotlib.pyplot as plt
+    from matplotlib.ticker import MaxNLocator
+
+    for label, history in histories.items():
+        if quantity not in history:
+            raise ValueError(
+                f"quantity: wanted one of {', '.join(history)}, which {label!r} has, got {quantity!r}; "
+                "fit(observe=Tracking(...)) records more"
+            )
+    if ax is None:
+        ax = plt.subplots(figsize=(4.0, 3.0), layout="constrained")[1]
+    for k, (label, history) in enumerate(histories.items()):
+        values = np.asarray(history[quantity], dtype=float)
+        ax.plot(np.arange(1, values.size + 1), values, color=COLOURS[k % len(COLOURS)], linewidth=1.5, label=label)
+    units = {"angle": "angle to the true gradient (degrees)", "symmetry": "|S| / (|S| + |A|)"}
+    ax.set(xlabel="epoch", ylabel=units.get(quantity, quantity.replace("_", " ")))
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.grid(axis="y", color="0.9", linewidth=0.6)
+    ax.legend(frameon=False)
+    return ax
+
+
 def _leaf(tree: Any, name: str | None) -> tuple[np.ndarray, str]:
     """The array of a tree that has this name, and its full name."""
     named = {

@@ -7,7 +7,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NoReturn
@@ -153,6 +153,7 @@ def fit(
     out: str | os.PathLike | None = None,
     resume: bool = False,
     progress: bool = True,
+    observe: Callable[[Any], Mapping[str, float]] | None = None,
     checkpoint_every: float = 10.0,
     config: dict[str, Any] | None = None,
     summary: dict[str, Any] | None = None,
@@ -183,6 +184,7 @@ def fit(
         resume: go on from the checkpoint in `out`, given the same arguments as at the start; bit for bit what an
             uninterrupted run would have given. More epochs may be asked for. Without a checkpoint the run starts.
         progress: show a bar with cost, error, residual and unconverged equilibria.
+        observe: called with the system after every epoch; what it returns stands in the history by its names.
         checkpoint_every: seconds between checkpoints, written between compiled chunks of about half a second.
         config: what else to record in config.json; a resumed run must agree with it.
         summary: what else to record in summary.json.
@@ -231,7 +233,9 @@ def fit(
         folder = RunFolder(out, facts, resume=resume)
     with folder or contextlib.nullcontext():
         trainer = (BenchTrainer if on_bench else Trainer)(substrate, rule, optimiser, examples, size, key, strict)
-        session = _Session(trainer, validated, tested, folder, epochs, checkpoint_every, began, summary or {}, run)
+        session = _Session(
+            trainer, validated, tested, folder, epochs, checkpoint_every, began, summary or {}, run, observe
+        )
         if resume and folder is not None and folder.has_checkpoint:
             session.restore()
         return session.run(progress)
@@ -250,6 +254,7 @@ class _Session:
     began: float
     noted: dict[str, Any]
     outset: Run
+    observe: Callable[[Any], Mapping[str, float]] | None = None
     epoch: int = 0
     batch: int = 0
     rows: list[dict[str, Any]] = field(default_factory=list)
@@ -334,6 +339,11 @@ class _Session:
             row |= {"validation_cost": found.cost, "validation_unconverged": found.unconverged}
             if found.error is not None:
                 row["validation_error"] = found.error
+        if self.observe is not None:
+            seen = {name: float(value) for name, value in self.observe(self.trainer.system(self.moving)).items()}
+            if taken := sorted(seen.keys() & row.keys()):
+                raise ValueError(f"observe: wanted names that the history has not, got {', '.join(taken)}")
+            row |= seen
         self.rows.append(row)
         self.epoch_seconds.append(self.partial_seconds + time.monotonic() - began)
         self.epoch, self.batch, self.partial_seconds = self.epoch + 1, 0, 0.0

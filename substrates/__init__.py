@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Any
 from substrates._versions import check_versions
 
 if TYPE_CHECKING:  # the same names for those who read without running
+    from substrates.adjoint import AdjointResponse
     from substrates.classical.elastic import ElasticNetwork
     from substrates.classical.hopfield import HopfieldNetwork, SmoothHopfieldNetwork
     from substrates.classical.ising import IsingModel
     from substrates.classical.oscillator import OscillatorNetwork
     from substrates.classical.predictive_coding import PredictiveCodingNetwork
+    from substrates.classical.recurrent import PredictiveCodingCircuit, RecurrentNetwork, SameUpdates
     from substrates.classical.resistor import GROUND, ResistorNetwork, Shockley
     from substrates.laboratory.annealer import AnnealedIsing
     from substrates.laboratory.noisy import Noisy
@@ -28,11 +30,13 @@ if TYPE_CHECKING:  # the same names for those who read without running
     from substrates.substrate import DiscreteTime, Equilibrium, Nudge, Pin, Status, Substrate, fixed
 
 _HOMES = {
+    "substrates.adjoint": "AdjointResponse",
     "substrates.classical.elastic": "ElasticNetwork",
     "substrates.classical.hopfield": "HopfieldNetwork SmoothHopfieldNetwork",
     "substrates.classical.ising": "IsingModel",
     "substrates.classical.oscillator": "OscillatorNetwork",
     "substrates.classical.predictive_coding": "PredictiveCodingNetwork",
+    "substrates.classical.recurrent": "PredictiveCodingCircuit RecurrentNetwork SameUpdates",
     "substrates.classical.resistor": "GROUND ResistorNetwork Shockley",
     "substrates.laboratory.annealer": "AnnealedIsing",
     "substrates.laboratory.noisy": "Noisy",

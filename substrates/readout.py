@@ -63,6 +63,10 @@ class LinearReadout(Wrapper):
         inner = self.inner.measure(states, xs, self._inside(nudges))
         return dataclasses.replace(self, inner=inner, weight=self._weight_gradient(states, xs, nudges))
 
+    def measure_from(self, free: PyTree, states: PyTree, xs: PyTree, nudges: Nudge | Pin | None = None) -> Self:
+        inner = self.inner.measure_from(free, states, xs, self._inside(nudges))
+        return dataclasses.replace(self, inner=inner, weight=self._weight_gradient(states, xs, nudges))
+
     def contrast(
         self,
         plus: PyTree,

@@ -376,6 +376,36 @@ class Substrate(eqx.Module):
             )
         return self._mean_gradient(states, xs, nudges, any(map(jnp.iscomplexobj, jax.tree.leaves(states))))
 
+    def measure_from(self, free: PyTree, states: PyTree, xs: PyTree, nudges: Nudge | Pin | None = None) -> Self:
+        """What is measured of states that nudges moved from free ones, averaged over a batch: `measure`, or without an
+        energy the work that the force does at the free state,
+
+            -(dforce/dtheta at free)' (state - free),
+
+        linear in the state, so that its derivative in beta is that of equilibrium propagation (and with an energy, to
+        first order, the same as that of dE/dtheta). Costs whose outputs have parameters of their own add theirs.
+
+        Args:
+            free: the free states, a tree with a leading batch axis.
+            states, xs, nudges: as of `measure`; states may be at complex nudges.
+
+        Source: Laborieux and Zenke 2024, arXiv 2309.02214.
+        """
+        if self.conservative:
+            return self.measure(states, xs, nudges)
+        real = lambda tree: jax.tree.map(jnp.real, tree)
+        moved = jax.tree.map(jnp.subtract, states, jax.tree.map(lambda f, s: f.astype(s.dtype), free, states))
+        work = lambda part: split_parameters(self._directional_gradient(free, part(moved), real(xs)))[0]
+        total = work(real)
+        if any(map(jnp.iscomplexobj, jax.tree.leaves(moved))):
+            imaginary = work(lambda tree: jax.tree.map(jnp.imag, tree))
+            total = jax.tree.map(jax.lax.complex, total, imaginary)
+        if not isinstance(nudges, Nudge):
+            return total
+        holomorphic = any(map(jnp.iscomplexobj, jax.tree.leaves(states)))
+        xs = as_complex(xs) if holomorphic else xs
+        return jax.tree.map(jnp.add, total, self._nudge_gradient(states, xs, nudges, holomorphic))
+
     def contrast(
         self,
         plus: PyTree,
@@ -489,15 +519,15 @@ class Substrate(eqx.Module):
         gradient = lambda s: jax.grad(mean_energy)(parameters, s)
         return jax.jvp(gradient, (states,), (directions,))[1]
 
-    def _nudge_gradient(self, states: PyTree, xs: PyTree, nudges: Nudge) -> Self:
-        parameters, rest = split_parameters(self)
+    def _nudge_gradient(self, states: PyTree, xs: PyTree, nudges: Nudge, holomorphic: bool = False) -> Self:
+        parameters, rest = split_parameters(as_complex(self) if holomorphic else self)
 
         def mean_nudge(parameters):
             system = eqx.combine(parameters, rest)
             energy = lambda s, x, n: n.energy(system.read(s, x))
             return jnp.mean(jax.vmap(energy, in_axes=(0, 0, batch_axes(nudges)))(states, xs, nudges))
 
-        return jax.grad(mean_nudge)(parameters)
+        return jax.grad(mean_nudge, holomorphic=holomorphic)(parameters)
 
 
 admit_words(Substrate)

@@ -41,6 +41,8 @@ OSCILLATOR_UNITS = "tests/substrates/test_quantum_oscillator_units.py"
 IN_TIME_STEPS = "tests/substrates/test_discrete_time.py"
 IN_TIME = "tests/learning/test_in_time.py"
 CONTINUAL = "tests/learning/test_continual.py"
+RECURRENT = "tests/substrates/test_recurrent.py"
+HOMEOSTASIS = "tests/learning/test_homeostasis.py"
 MUTATIONS = (
     Mutation(
         "push the other way in discrete time",
@@ -160,6 +162,69 @@ MUTATIONS = (
         "(change > level) | (change**2 > reach * level * (before - change))",
         "change > level",
         "tests/substrates/test_hopfield.py::test_a_network_that_creeps_is_right_or_says_so",
+    ),
+    Mutation(
+        "repair a force without an energy the wrong way",
+        "substrates/adjoint.py",
+        "lambda mu, j, t: mu - (j - t)",
+        "lambda mu, j, t: mu + (j - t)",
+        f"{RECURRENT}::test_the_bias_of_equilibrium_propagation_is_the_predicted_one_and_the_repair_removes_it",
+    ),
+    Mutation(
+        "forget that activities move less than what units feel",
+        "substrates/classical/recurrent/network.py",
+        "(slope(self.activation, u) * p for u, p in",
+        "(0 * u + p for u, p in",
+        f"{RECURRENT}::test_tied_weights_are_a_hopfield_network",
+    ),
+    Mutation(
+        "learn from a fixed point that the flow leaves",
+        "substrates/solvers/anderson.py",
+        "unstable | (balanced & ~stays)",
+        "unstable & (balanced & ~stays)",
+        f"{RECURRENT}::test_a_fixed_point_that_the_flow_leaves_is_unstable_and_no_rule_learns_from_it",
+    ),
+    Mutation(
+        "lose the squares beside the diagonal of a Lanczos iteration",
+        "substrates/solvers/stability.py",
+        "jnp.where(k > 0, _over(beside**2, pivot), 0.0)",
+        "jnp.where(k > 0, 0 * beside, 0.0)",
+        f"{RECURRENT}::test_contraction_is_seen_where_it_is",
+    ),
+    Mutation(
+        "give one weight of a pair the step of both",
+        "substrates/classical/recurrent/network.py",
+        "couplings[i] = couplings[j] = mean_of(",
+        "couplings[i] = mean_of(",
+        f"{RECURRENT}::test_same_updates_align_weights_by_the_law_of_kolen_and_pollack",
+    ),
+    Mutation(
+        "penalise the symmetric part of a Jacobian",
+        "learning/homeostasis.py",
+        "jnp.mean(size - trace)",
+        "jnp.mean(size + trace)",
+        f"{HOMEOSTASIS}::test_the_loss_is_the_antisymmetric_part_of_the_jacobian",
+    ),
+    Mutation(
+        "let the homeostatic loss grow with the number of variables",
+        "learning/homeostasis.py",
+        " / jnp.asarray(n, size.dtype)",
+        "",
+        f"{HOMEOSTASIS}::test_the_loss_is_the_antisymmetric_part_of_the_jacobian",
+    ),
+    Mutation(
+        "turn the imaginary part of what moved states show",
+        "substrates/substrate.py",
+        "jax.tree.map(jax.lax.complex, total, imaginary)",
+        "jax.tree.map(lambda a, b: jax.lax.complex(a, -b), total, imaginary)",
+        f"{HOMEOSTASIS}::test_holomorphic_nudges_leave_the_bias_of_asymmetry_and_the_repair_removes_that",
+    ),
+    Mutation(
+        "turn the sign of error neurons",
+        "substrates/classical/recurrent/predictive_coding.py",
+        "tuple(e - miss for e, miss in",
+        "tuple(miss - e for e, miss in",
+        f"{HOMEOSTASIS}::test_error_neurons_learn_by_feedback_alignment_which_is_backpropagation_where_weights_are_tied",
     ),
     Mutation(
         "flip the sign of beta",

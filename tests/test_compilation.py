@@ -11,8 +11,9 @@ from learning import EquilibriumPropagation, SquaredError
 from learning.contrastive import estimate_by_contrast
 from substrates import Nudge, PredictiveCodingNetwork
 
-MOST_EQUATIONS = dict.fromkeys(SYSTEMS, 600) | {"resistors": 1000, "smooth Hopfield": 1000}
-"""Of one relaxation: circuits with ideal diodes between free nodes may have more, and what has no solver of its own."""
+MOST_EQUATIONS = dict.fromkeys(SYSTEMS, 600) | {"resistors": 1000, "smooth Hopfield": 1000, "recurrent": 1000}
+"""Of one relaxation: circuits with ideal diodes between free nodes may have more, and what has no solver of its own or
+looks whether it is stable."""
 
 MOST_TIMES = dict.fromkeys(SYSTEMS, 2.0) | {"quantum spins at a temperature": 2.1}
 """So many times a relaxation may a centred gradient have; density matrices are measured by a function of their root."""

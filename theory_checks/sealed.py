@@ -93,6 +93,9 @@ class SealedSubstrate(Substrate):
     def measure(self, states, xs, nudges=None):
         return SealedSubstrate(self._contents.measure(_open(states), xs, nudges))
 
+    def measure_from(self, free, states, xs, nudges=None):
+        return SealedSubstrate(self._contents.measure_from(_open(free), _open(states), xs, nudges))
+
     def contrast(self, plus, minus, xs, nudges_plus=None, nudges_minus=None):
         return SealedSubstrate(self._contents.contrast(_open(plus), _open(minus), xs, nudges_plus, nudges_minus))
 

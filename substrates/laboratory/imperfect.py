@@ -55,6 +55,10 @@ class ReadNoise(Wrapper):
     def measure(self, states: PyTree, xs: PyTree, nudges: Nudge | Pin | None = None) -> Self:
         return self.outside(self.inner.measure(jax.vmap(self.shown)(states), xs, nudges))
 
+    def measure_from(self, free: PyTree, states: PyTree, xs: PyTree, nudges: Nudge | Pin | None = None) -> Self:
+        shown = jax.vmap(self.shown)
+        return self.outside(self.inner.measure_from(shown(free), shown(states), xs, nudges))
+
     def contrast(
         self,
         plus: PyTree,

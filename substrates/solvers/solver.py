@@ -21,7 +21,10 @@ class Status(eqx.Enumeration):
     truncated = "Stopped after the sweeps that were asked for, without a test of convergence."
     out_of_steps = "The residual was still above the tolerance when the steps ran out, or the samples had not mixed."
     not_finite = "The state or the residual became infinite or NaN."
-    unstable = "No minimum: the nudge pushes the outputs harder than the system holds them."
+    unstable = (
+        "No minimum: the nudge pushes the outputs harder than the system holds them, "
+        "or the flow of a system without an energy would leave this state."
+    )
     zero_mode = "No single minimum: some motion costs no energy to second order, so nothing decides where it settles."
     infeasible = "No solution: the sources force a current through ideal elements without limit."
     ill_conditioned = (

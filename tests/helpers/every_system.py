@@ -19,8 +19,10 @@ from substrates import (
     HopfieldNetwork,
     IsingModel,
     OscillatorNetwork,
+    PredictiveCodingCircuit,
     PredictiveCodingNetwork,
     QuantumOscillatorNetwork,
+    RecurrentNetwork,
     ResistorNetwork,
     SmoothHopfieldNetwork,
     TransverseFieldIsing,
@@ -60,6 +62,8 @@ SYSTEMS = {
     "continuous Hopfield": lambda: HopfieldNetwork.for_task(3, 2, sizes=(4,), key=KEY),
     "smooth Hopfield": lambda: SmoothHopfieldNetwork.for_task(3, 2, sizes=(4,), key=KEY),
     "predictive coding": lambda: PredictiveCodingNetwork.for_task(3, 2, sizes=(4,), key=KEY),
+    "recurrent": lambda: RecurrentNetwork.for_task(3, 2, sizes=(4,), key=KEY),
+    "predictive coding circuit": lambda: PredictiveCodingCircuit.for_task(3, 2, sizes=(4,), key=KEY),
     "quantum spins": lambda: quantum_spins(4),
     "excited quantum spins": lambda: quantum_spins(4, level=1),
     "seven quantum spins": lambda: quantum_spins(7),
@@ -78,8 +82,9 @@ SYSTEMS = {
 FITTED = "resistors", "springs", "spins", "continuous Hopfield", "quantum spins", "quantum oscillators"
 """Those that are trained for an epoch; the others' gradients alone are asked for."""
 
-BETAS = {"springs": 1e-4}
-"""Strengths of the nudge, 0.01 where none is given: these springs hold their outputs more weakly than that."""
+BETAS = {"springs": 1e-4, "predictive coding circuit": 0.5}
+"""Strengths of the nudge, 0.01 where none is given: these springs hold their outputs more weakly than that, and 32 bits
+tell errors of error neurons, which are differences, only where they are large."""
 
 relax = eqx.filter_jit(lambda net, x, nudge, start, key: net.relax(x, nudge, start, key=key))
 
@@ -125,7 +130,8 @@ def go_over(name, net, x):
     estimate = rule(net, *data, key=KEY)
     narrow("estimate", estimate)
     free = jax.tree.map(lambda leaf: leaf[0], estimate.equilibria[0])
-    narrow("measure", net.measure(jax.tree.map(lambda leaf: leaf[None], free.state), x[None]))
+    if net.conservative:
+        narrow("measure", net.measure(jax.tree.map(lambda leaf: leaf[None], free.state), x[None]))
     if name in FITTED:
         run = fit(net, rule, data, optimiser=optax.sgd(1e-3), epochs=1, batch_size=2, key=KEY, progress=False)
         narrow("fit", run.substrate)

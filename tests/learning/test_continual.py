@@ -18,6 +18,7 @@ from substrates import (
     HopfieldNetwork,
     IsingModel,
     Nudge,
+    RecurrentNetwork,
     ResistorNetwork,
     SmoothHopfieldNetwork,
     Status,
@@ -244,3 +245,26 @@ def test_the_cost_is_that_of_free_outputs():
     output = jax.vmap(NET.read)(jax.vmap(NET.relax)(X).state, X)
     np.testing.assert_allclose(found.output, output, atol=1e-10)
     np.testing.assert_allclose(found.cost, jnp.mean(jax.vmap(SquaredError())(output, Y)), atol=1e-10)
+
+
+def test_untied_weights_move_each_by_its_own_change():
+    """C-VF: tied at the start it is what the network with an energy does; else what leads back learns too, but not the
+    gradient."""
+    build = lambda angle: RecurrentNetwork.layered(
+        (3, 5, 4, 2), key=KEY, angle=angle, activation="tanh", gain=(1.0, 0.6, 0.6)
+    )  # with one equilibrium
+    tied, apart = build(0.0), build(60.0)
+    twin = SmoothHopfieldNetwork(
+        tuple(c.coupling for c in tied.connection[:3]), tied.bias, (3,), "tanh"
+    )  # whose one weight does the work of both
+    rule = ContinualEP(1e-3, 1e-8, 10)
+    both, one = rule.step(tied, X, Y).system, rule.step(twin, X, Y).system
+    change = lambda net, start: [np.asarray(a - b) / 1e-8 for a, b in zip(net, start, strict=True)]
+    weights = lambda net: [c.coupling.weight for c in net.connection]
+    there_1, there_2, there_3, back_2, back_3 = change(weights(both), weights(tied))
+    wanted = change([c.weight for c in one.coupling], [c.weight for c in twin.coupling])
+    for found, other in zip((there_1, there_2 + back_2, there_3 + back_3), wanted, strict=True):
+        np.testing.assert_allclose(found, other, atol=1e-4 * np.max(np.abs(other)))
+    assert off(moved(rule, tied), descent(tied, 10)) < 0.01
+    assert off(moved(rule, apart), descent(apart, 10)) > 0.1
+    assert min(np.max(np.abs(d)) for d in change(weights(rule.step(apart, X, Y).system), weights(apart))) > 1e-3

@@ -17,6 +17,7 @@ from substrates import (
     HopfieldNetwork,
     IsingModel,
     PredictiveCodingNetwork,
+    RecurrentNetwork,
     ResistorNetwork,
     SmoothHopfieldNetwork,
     Status,
@@ -142,6 +143,18 @@ def test_without_an_energy_they_are_not(solver):
     assert min(later) > 0.05
     np.testing.assert_allclose(*later, rtol=1e-2)  # whatever beta
     assert max(updates_in_time(units(0.0), X, Y, 1e-6, 6, solver=solver).errors().values()) < 1e-5
+
+
+def test_feedback_at_an_angle_is_told_by_layer():
+    """Weights there and back at 0, 45 and 90 degrees: the farther apart the worse, most of all far from outputs."""
+    worst = []
+    for angle in (0.0, 45.0, 90.0):
+        net = RecurrentNetwork.layered((3, 5, 4, 2), key=KEY, angle=angle, activation="tanh", gain=2.0)
+        errors = updates_in_time(net, X, Y, 1e-6, 8).errors()
+        worst.append(max(errors.values()))
+        assert angle == 0 or errors["bias[0]"] > errors["bias[2]"]
+    assert worst[0] < 1e-4
+    assert 0.1 < worst[1] < worst[2]
 
 
 class Unsettled(Units):

@@ -15,7 +15,7 @@ from scipy.special import entr, expit
 
 from learning import EquilibriumPropagation, ImplicitGradient, SquaredError, fit
 from substrates import Nudge, SmoothHopfieldNetwork
-from substrates.classical.hopfield.activation import activity, own_energy
+from substrates.activation import activity, own_energy
 from substrates.classical.hopfield.block_descent import BlockDescent
 from theory_checks import check_substrate
 

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from substrates.classical.hopfield.activation import HARD, Unit
+from substrates.activation import HARD, Unit
 from substrates.nudge import Nudge, Pin
 from substrates.solvers.solver import System
 from substrates.wiring import Convolution, Dense, Strength, added

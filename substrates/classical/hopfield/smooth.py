@@ -9,7 +9,7 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Inexact, PRNGKeyArray, PyTree
 
-from substrates.classical.hopfield.activation import Activation, Unit, activity, own_energy, slope, smooth_unit
+from substrates.activation import Activation, Unit, activity, own_energy, slope, smooth_unit
 from substrates.classical.hopfield.base import CoupledLayers
 from substrates.classical.hopfield.block_descent import BlockDescent
 from substrates.classical.hopfield.build import convolutional_fields, layered_fields

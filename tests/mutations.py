@@ -43,7 +43,29 @@ IN_TIME = "tests/learning/test_in_time.py"
 CONTINUAL = "tests/learning/test_continual.py"
 RECURRENT = "tests/substrates/test_recurrent.py"
 HOMEOSTASIS = "tests/learning/test_homeostasis.py"
+WARM_STARTS = "tests/substrates/test_warm_starts.py"
 MUTATIONS = (
+    Mutation(
+        "double nothing in a feed-forward pass",
+        "substrates/classical/hopfield/base.py",
+        "(2 if doubled else 1) * feed(coupling, before)",
+        "feed(coupling, before)",
+        f"{WARM_STARTS}::test_an_auto_encoder_starts_at_its_equilibrium",
+    ),
+    Mutation(
+        "choose the start of higher energy",
+        "substrates/classical/hopfield/base.py",
+        "self.energy(doubled, x) < self.energy(plain, x)",
+        "self.energy(doubled, x) > self.energy(plain, x)",
+        f"{WARM_STARTS}::test_without_feedback_of_the_same_size_the_plain_pass_is_better",
+    ),
+    Mutation(
+        "add what both sides send in place of comparing it",
+        "substrates/classical/hopfield/base.py",
+        "feed(up, a) - feed_back(down, c, b)",
+        "feed(up, a) + feed_back(down, c, b)",
+        f"{WARM_STARTS}::test_disagreement_is_what_both_sides_send",
+    ),
     Mutation(
         "push the other way in discrete time",
         "substrates/solvers/discrete_time.py",

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from jax.flatten_util import ravel_pytree
 
 from learning import ContinualEP, SquaredError, fit, updates_in_time
+from learning.options import UsageError, rule_of, settings_of
 from learning.rule import ConvergenceError
 from substrates import (
     DiscreteTime,
@@ -268,3 +269,16 @@ def test_untied_weights_move_each_by_its_own_change():
     assert off(moved(rule, tied), descent(tied, 10)) < 0.01
     assert off(moved(rule, apart), descent(apart, 10)) > 0.1
     assert min(np.max(np.abs(d)) for d in change(weights(rule.step(apart, X, Y).system), weights(apart))) > 1e-3
+
+
+def test_the_command_gives_it_a_learning_rate_and_no_optimiser():
+    net = HopfieldNetwork.layered((3, 4, 2), key=KEY)
+    ruled, trained = settings_of(net, ContinualEP, {})
+    rule = rule_of(ContinualEP, ruled)
+    assert (rule.beta, rule.learning_rate, rule.steps, rule.variant) == (0.5, 0.01, 20, "positive")
+    assert set(trained) == {"epochs", "batch_size", "learning_rate"}
+    asked = {"learning_rate": {"coupling": 0.1, "bias": 0.2}, "steps": 7}
+    assert rule_of(ContinualEP, settings_of(net, ContinualEP, asked)[0]).learning_rate == asked["learning_rate"]
+    for name in ("optimiser", "decay", "weight_decay", "epsilon"):
+        with pytest.raises(UsageError, match="the rule ContinualEP has no use for it"):
+            settings_of(net, ContinualEP, {name: 0.9})

@@ -9,6 +9,7 @@ if TYPE_CHECKING:  # the same names for those who read without running
     from learning.averaging import Averaged
     from learning.calibration import Calibration, calibrate
     from learning.comparison import Comparison, ComparisonSettings, compare
+    from learning.continual import ContinualEP
     from learning.contrastive import EquilibriumPropagation
     from learning.costs import CrossEntropy, NegativeLogLikelihood, PhaseCost, PositionError, SquaredError
     from learning.coupled import ContrastiveLearning, CoupledLearning
@@ -21,6 +22,7 @@ if TYPE_CHECKING:  # the same names for those who read without running
     from learning.holomorphic import HolomorphicEP, OscillatingEP
     from learning.homeostasis import JacobianHomeostasis, Tracking, alignment, homeostatic_loss, symmetry
     from learning.homeostat import FixedKnobs, IntegralControl, SelfControl
+    from learning.in_time import UpdatesInTime, updates_in_time
     from learning.knob_descent import KnobDescent
     from learning.loading import load_run
     from learning.perturbation import (
@@ -41,6 +43,7 @@ _HOMES = {
     "learning.averaging": "Averaged",
     "learning.calibration": "Calibration calibrate",
     "learning.comparison": "Comparison ComparisonSettings compare",
+    "learning.continual": "ContinualEP",
     "learning.contrastive": "EquilibriumPropagation",
     "learning.costs": "CrossEntropy NegativeLogLikelihood PhaseCost PositionError SquaredError",
     "learning.coupled": "ContrastiveLearning CoupledLearning",
@@ -52,6 +55,7 @@ _HOMES = {
     "learning.fluctuations": "FluctuationResponse",
     "learning.holomorphic": "HolomorphicEP OscillatingEP",
     "learning.homeostat": "FixedKnobs IntegralControl SelfControl",
+    "learning.in_time": "UpdatesInTime updates_in_time",
     "learning.homeostasis": "JacobianHomeostasis Tracking alignment homeostatic_loss symmetry",
     "learning.knob_descent": "KnobDescent",
     "learning.loading": "load_run",

@@ -456,6 +456,8 @@ def _describe(settings: dict[str, Any]) -> str:
     if "learning_rate" not in settings:
         return f"epsilon {_listed(settings['epsilon'])}, {settings['batch_size']} copies"
     shown = _listed(settings["learning_rate"])
+    if "optimiser" not in settings:
+        return f"learning rate {shown}, batches of {settings['batch_size']}"
     decay = "" if settings["decay"] == 1 else f", times {settings['decay']:g} per epoch"
     weight_decay = f", weight decay {settings['weight_decay']:g}" if "weight_decay" in settings else ""
     return f"{settings['optimiser']}, learning rate {shown}{decay}{weight_decay}, batches of {settings['batch_size']}"

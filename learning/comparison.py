@@ -340,7 +340,12 @@ class _Subject:
             return eqx.filter_eval_shape(estimate, self.imperfect(self.start), x, y).relaxations
         if self.task.condition != Condition():
             raise ValueError(f"{type(self.rule).__name__} is compared in the ideal case only")
-        if self.rule.relaxations is None or not self.bench:
+        if not self.bench:
+            raise ValueError(
+                f"{type(self.rule).__name__} moves parameters at learning rates of its own, without an optimiser, "
+                "and is not compared"
+            )
+        if self.rule.relaxations is None:
             raise ValueError(f"{type(self.rule).__name__} does not say how many relaxations it takes")
         self._plant(self.start, self.trained["epsilon"], self.task.settings.batch_size)  # raises where there is none
         return self.rule.relaxations

@@ -165,6 +165,11 @@ def on_bench(rule: type) -> bool:
     return issubclass(rule, Mover) and rule.on_bench
 
 
+def moves_itself(rule: type) -> bool:
+    """Whether a rule moves the parameters of a simulated system itself, at a learning rate of its own."""
+    return issubclass(rule, Mover) and not rule.on_bench
+
+
 def settings_of(substrate: Any, rule: type, asked: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """(what a rule is given, what a substrate is trained with): what was asked for, else the substrate's own defaults
     for the kind of rule, else what is usual.
@@ -179,6 +184,10 @@ def settings_of(substrate: Any, rule: type, asked: Mapping[str, Any]) -> tuple[d
             ("epochs", "batch_size", "epsilon"),
             ("optimiser", "learning_rate", "decay", "weight_decay"),
         )
+    elif moves_itself(rule):
+        usual = {name: rule.usual[name] for name in rule.usual if name == "learning_rate"}
+        given, names = {**FALLBACK, **own, **usual}, ("epochs", "batch_size", "learning_rate")
+        meaningless = ("optimiser", "decay", "weight_decay", *ON_BENCH)
     else:
         given, names, meaningless = {**FALLBACK, **own}, (*FALLBACK, "weight_decay"), ON_BENCH
     for name in meaningless:
@@ -211,6 +220,8 @@ def settings_of(substrate: Any, rule: type, asked: Mapping[str, Any]) -> tuple[d
         if not isinstance(rate, float):
             raise UsageError(f"--learning-rate: {rule.__name__} turns knobs, which have no names; give one number")
         ruled["learning_rate"] = rate
+    if moves_itself(rule):
+        ruled["learning_rate"] = trained["learning_rate"]
     return ruled, trained
 
 

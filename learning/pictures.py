@@ -146,6 +146,37 @@ def compared(
     return ax
 
 
+def draw_in_time(updates: Any, targets: Any, name: str = "", entries: int = 5, ax: Axes | None = None) -> Axes:
+    """Draws what changes in a nudged phase step by step as lines, and what it is to be compared with as dots.
+
+    Args:
+        updates, targets: of the same shape, the first axis being time.
+        name: what they are of.
+        entries: the most entries that are drawn, those whose targets are largest.
+        ax: where to draw; None opens a new figure.
+    """
+    import matplotlib.pyplot as plt
+    from matplotlib.ticker import MaxNLocator
+
+    if ax is None:
+        ax = plt.subplots(figsize=(5.0, 3.4), layout="constrained")[1]
+    updates, targets = (np.asarray(values, dtype=float).reshape(len(values), -1) for values in (updates, targets))
+    largest = np.argsort(-np.abs(targets).max(axis=0), kind="stable")[:entries]
+    times = np.arange(len(updates))
+    for number, entry in enumerate(largest):
+        colour = COLOURS[number % len(COLOURS)]
+        ax.plot(times, updates[:, entry], color=colour, linewidth=1.5, label="EP update" if number == 0 else None)
+        label = "minus the gradient" if number == 0 else None
+        ax.plot(times, targets[:, entry], color=colour, linestyle="", marker="o", markersize=3, label=label)
+    ax.axhline(0, color="0.8", linewidth=0.6, zorder=0)
+    ax.set(xlabel="step t", ylabel="per step", title=name)
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    ax.spines[["top", "right"]].set_visible(False)
+    if len(largest):
+        ax.legend(frameon=False)
+    return ax
+
+
 def bias_split(radii: Any, errors: Mapping[str, Any], asymmetry: float | None = None, ax: Axes | None = None) -> Axes:
     """Plots the error of gradients against the nudging strength, and what an asymmetric Jacobian leaves of it.
 

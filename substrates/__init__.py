@@ -37,7 +37,7 @@ if TYPE_CHECKING:  # the same names for those who read without running
     from substrates.quantum.transverse_ising import TransverseFieldIsing
     from substrates.session import keep_compiled, start_session
     from substrates.skew_gradient import SkewGradient
-    from substrates.substrate import Equilibrium, Nudge, Pin, Status, Substrate, fixed
+    from substrates.substrate import DiscreteTime, Equilibrium, Nudge, Pin, Status, Substrate, fixed
 
 _HOMES = {
     "substrates.adjoint": "AdjointResponse",
@@ -65,7 +65,7 @@ _HOMES = {
     "substrates.quantum.transverse_ising": "TransverseFieldIsing",
     "substrates.session": "keep_compiled start_session",
     "substrates.skew_gradient": "SkewGradient",
-    "substrates.substrate": "Equilibrium Nudge Pin Status Substrate fixed",
+    "substrates.substrate": "DiscreteTime Equilibrium Nudge Pin Status Substrate fixed",
 }
 __all__ = [name for names in _HOMES.values() for name in names.split()]  # pyright: ignore[reportUnsupportedDunderAll]
 

@@ -43,6 +43,7 @@ from substrates.parameters import (
 )
 from substrates.room import make_room
 from substrates.solvers.batching import relax_batch, relax_phases, same_batch
+from substrates.solvers.discrete_time import DiscreteTime
 from substrates.solvers.generic import DescendThenPolish
 from substrates.solvers.implicit import equilibrium, response
 from substrates.solvers.joint import Control, JointEquilibrium, relax_alternately
@@ -61,6 +62,7 @@ from substrates.solvers.solver import (
 __all__ = [
     "FAILURES",
     "Cost",
+    "DiscreteTime",
     "Equilibrium",
     "Nudge",
     "NudgeRefusedError",
@@ -71,6 +73,7 @@ __all__ = [
     "Substrate",
     "as_tree",
     "at_rest",
+    "batch_axes",
     "check_batch",
     "check_finite",
     "check_key",

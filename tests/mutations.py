@@ -38,11 +38,15 @@ WRAPPER = "tests/substrates/test_wrapper.py"
 ELASTIC_UNITS = "tests/substrates/test_elastic_units.py"
 QUANTUM_UNITS = "tests/substrates/test_quantum_units.py"
 OSCILLATOR_UNITS = "tests/substrates/test_quantum_oscillator_units.py"
+IN_TIME_STEPS = "tests/substrates/test_discrete_time.py"
+IN_TIME = "tests/learning/test_in_time.py"
+CONTINUAL = "tests/learning/test_continual.py"
 RECURRENT = "tests/substrates/test_recurrent.py"
 HOMEOSTASIS = "tests/learning/test_homeostasis.py"
 DRIVEN = "tests/substrates/test_driven.py"
 SKEW = "tests/substrates/test_skew_gradient.py"
 PROBE = "tests/substrates/test_force_probe.py"
+WARM_STARTS = "tests/substrates/test_warm_starts.py"
 MUTATIONS = (
     Mutation(
         "let a drive of a path stand still for a step",
@@ -253,6 +257,111 @@ MUTATIONS = (
         "found.converged & motions.imprecise(state, scale)",
         "found.converged & False",
         f"{DRIVEN}::test_a_resonance_without_damping_is_said_and_one_of_high_quality_is_exact",
+    ),
+    Mutation(
+        "double nothing in a feed-forward pass",
+        "substrates/classical/hopfield/base.py",
+        "(2 if doubled else 1) * feed(coupling, before)",
+        "feed(coupling, before)",
+        f"{WARM_STARTS}::test_an_auto_encoder_starts_at_its_equilibrium",
+    ),
+    Mutation(
+        "choose the start of higher energy",
+        "substrates/classical/hopfield/base.py",
+        "self.energy(doubled, x) < self.energy(plain, x)",
+        "self.energy(doubled, x) > self.energy(plain, x)",
+        f"{WARM_STARTS}::test_without_feedback_of_the_same_size_the_plain_pass_is_better",
+    ),
+    Mutation(
+        "add what both sides send in place of comparing it",
+        "substrates/classical/hopfield/base.py",
+        "feed(up, a) - feed_back(down, c, b)",
+        "feed(up, a) + feed_back(down, c, b)",
+        f"{WARM_STARTS}::test_disagreement_is_what_both_sides_send",
+    ),
+    Mutation(
+        "push the other way in discrete time",
+        "substrates/solvers/discrete_time.py",
+        "lambda s, f: s + jnp.asarray(self.dt, s.dtype) * f",
+        "lambda s, f: s - jnp.asarray(self.dt, s.dtype) * f",
+        f"{IN_TIME_STEPS}::test_energy_based_steps_descend_the_total_energy",
+    ),
+    Mutation(
+        "forget the stiffness of prototypical steps",
+        "substrates/solvers/discrete_time.py",
+        "held = lambda f, k: f / jnp.where(k > 0, k, 1).astype(f.dtype)",
+        "held = lambda f, k: f",
+        f"{IN_TIME_STEPS}::test_prototypical_steps_are_those_of_the_recurrent_network",
+    ),
+    Mutation(
+        "forget the bounds in discrete time",
+        "substrates/solvers/discrete_time.py",
+        "return jax.tree.map(jnp.clip, moved, lower, upper)",
+        "return moved",
+        f"{IN_TIME_STEPS}::test_prototypical_steps_are_those_of_the_recurrent_network",
+    ),
+    Mutation(
+        "count updates in time from the last step on",
+        "learning/in_time.py",
+        "backwards = lambda tree: jax.tree.map(lambda leaf: leaf[::-1], tree)",
+        "backwards = lambda tree: tree",
+        f"{IN_TIME}::test_gradients_are_those_of_unrolled_steps",
+    ),
+    Mutation(
+        "forget the batch mean of gradients in time",
+        "learning/in_time.py",
+        "lambda g, m: (g + m) / batch",
+        "lambda g, m: g + m",
+        f"{IN_TIME}::test_gradients_are_those_of_unrolled_steps",
+    ),
+    Mutation(
+        "flip the sign of updates in time",
+        "learning/in_time.py",
+        "lambda leaf: -leaf / beta, contrast",
+        "lambda leaf: leaf / beta, contrast",
+        f"{IN_TIME}::test_they_differ_in_proportion_to_beta",
+    ),
+    Mutation(
+        "climb in a continual phase",
+        "learning/continual.py",
+        "theta - rate / beta.astype(rate.dtype) * change",
+        "theta + rate / beta.astype(rate.dtype) * change",
+        f"{CONTINUAL}::test_a_phase_is_the_definition",
+    ),
+    Mutation(
+        "drop the 1/beta of a continual phase",
+        "learning/continual.py",
+        "theta - rate / beta.astype(rate.dtype) * change",
+        "theta - rate * change",
+        f"{CONTINUAL}::test_a_phase_is_the_definition",
+    ),
+    Mutation(
+        "move parameters with a negative nudge as with a positive one",
+        "learning/continual.py",
+        "plus, minus = jax.tree.map(either, after, states), jax.tree.map(either, states, after)",
+        "plus, minus = after, states",
+        f"{CONTINUAL}::test_negative_and_random_signs",
+    ),
+    Mutation(
+        "start every continual step at the free state",
+        "learning/continual.py",
+        "return split_parameters(changed.constrained())[0], after, strengths",
+        "return split_parameters(changed.constrained())[0], states, strengths",
+        f"{CONTINUAL}::test_a_phase_is_the_definition",
+    ),
+    Mutation(
+        "move states with the parameters of the start",
+        "learning/continual.py",
+        "relax = lambda x, n, s, k: now.relax(",
+        "relax = lambda x, n, s, k: system.relax(",
+        f"{CONTINUAL}::test_a_phase_is_the_definition",
+    ),
+    Mutation(
+        "leave moved parameters unphysical",
+        "learning/continual.py",
+        "changed.constrained()",
+        "changed",
+        f"{CONTINUAL}::test_parameters_stay_physical_and_the_given_ones_stay",
     ),
     Mutation(
         "stop a predictive coding network where errors are absolutely small",

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import abc
+
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
 from substrates import arguments
+from substrates.activation import Unit
+from substrates.classical.hopfield.layers import State
 from substrates.substrate import Substrate
-from substrates.wiring import Convolution, Dense, chain_of_groups
-from substrates.wiring.layers import as_group
+from substrates.wiring import Convolution, Dense, added, chain_of_groups
+from substrates.wiring.layers import as_group, feed, feed_back
 
 
 class CoupledLayers(Substrate):
@@ -60,3 +65,47 @@ class CoupledLayers(Substrate):
     def clamped(self, x: Float[Array, "..."]) -> Float[Array, "..."]:
         """The input as the first coupling sees it, in the shape `input_shape`."""
         return as_group(x, self.input_shape, self.bias[0].dtype)
+
+    @property
+    @abc.abstractmethod
+    def unit(self) -> Unit:
+        """What a hidden unit is."""
+
+    # where it may start
+
+    def initial_state(self, x: Float[Array, "..."]) -> State:
+        """One feed-forward pass, without what the layers send back."""
+        return self.feed_forward(x)
+
+    def feed_forward(self, x: Float[Array, "..."], doubled: bool = False) -> State:
+        """The state after one pass from the inputs to the outputs, in which no layer hears from the one after it.
+
+        Doubled, hidden layers take it that they would hear the same from there as from before, and feel
+        b_k + 2 P(w_k * s_(k-1)): the equilibrium itself where successive layers are perfect auto-encoders
+        (`disagreement` 0), and often worse than the plain pass where they are not, as in random networks. Give it to
+        `relax` as its start, or let `warm_start` choose.
+
+        Source: Bengio, Scellier, Bilaniuk, Sacramento and Senn 2016, arXiv 1606.01651.
+        """
+        before, hidden = self.clamped(x), []
+        for coupling, bias in zip(self.coupling[:-1], self.bias[:-1], strict=True):
+            hidden.append(self.unit.at_rest(added(bias, (2 if doubled else 1) * feed(coupling, before))))
+            before = self.unit.sent(hidden[-1])
+        return (*hidden, added(self.bias[-1], feed(self.coupling[-1], before)))
+
+    def disagreement(self, state: State, x: Float[Array, "..."]) -> tuple[Float[Array, ""], ...]:
+        """max |r_up - r_down| of every hidden layer: of what it hears from before, and from the layer after it.
+
+        At 0 everywhere the doubled `feed_forward` pass is an equilibrium.
+
+        Source: Bengio et al. 2016, arXiv 1606.01651.
+        """
+        sent = (self.clamped(x), *(self.unit.sent(s) for s in state[:-1]), state[-1])
+        pairs = zip(self.coupling, self.coupling[1:], sent, sent[1:], sent[2:], strict=False)
+        return tuple(jnp.max(jnp.abs(feed(up, a) - feed_back(down, c, b))) for up, down, a, b, c in pairs)
+
+    def warm_start(self, x: Float[Array, "..."]) -> State:
+        """The plain or the doubled `feed_forward` pass, whichever has the lower energy."""
+        plain, doubled = self.feed_forward(x), self.feed_forward(x, doubled=True)
+        better = self.energy(doubled, x) < self.energy(plain, x)
+        return jax.tree.map(lambda one, other: jnp.where(better, one, other), doubled, plain)

@@ -72,18 +72,6 @@ class HopfieldNetwork(CoupledLayers):
             total += jnp.sum(0.5 * s**2 - added(self.bias[k], feed(self.coupling[k], before)) * s)
         return total
 
-    def initial_state(self, x: Float[Array, "..."]) -> State:
-        """One feed-forward pass, without what the layers send back.
-
-        Source: Bengio et al. 2016, arXiv 1606.01651.
-        """
-        before, state = self.clamped(x), []
-        for k, bias in enumerate(self.bias):
-            felt = added(bias, feed(self.coupling[k], before))
-            before = felt if k == len(self.bias) - 1 else jnp.clip(felt, 0, 1)
-            state.append(before)
-        return tuple(state)
-
     def read(self, state: State, x: Float[Array, "..."]) -> Float[Array, "outputs"]:
         return state[-1]
 

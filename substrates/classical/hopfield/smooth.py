@@ -69,19 +69,12 @@ class SmoothHopfieldNetwork(CoupledLayers):
             before = s
         return total
 
-    def initial_state(self, x: Float[Array, "..."]) -> State:
-        """One feed-forward pass, without what the layers send back.
-
-        Source: Bengio et al. 2016, arXiv 1606.01651.
-        """
-        before, state = self.clamped(x), []
-        for coupling, bias in zip(self.coupling, self.bias, strict=True):
-            state.append(added(bias, feed(coupling, before)))
-            before = activity(self.activation, state[-1])
-        return tuple(state)
-
     def read(self, state: State, x: Float[Array, "..."]) -> Inexact[Array, "outputs"]:
         return state[-1]
+
+    def bound_stiffness(self, state: State, x: Float[Array, "..."]) -> State:
+        """rho'(u), how stiffly a unit keeps to what it feels; 1 for outputs."""
+        return (*(slope(self.activation, u) for u in state[:-1]), jnp.ones_like(state[-1]))
 
     def force_scale(self, state: State, x: Float[Array, "..."]) -> State:
         """rho'(u) times |u| + |b| + a bound of what each neighbour sends; of the input, its field as a whole."""

@@ -11,8 +11,8 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from substrates import arguments
-from substrates.activation import Unit
 from substrates.classical.hopfield.layers import State
+from substrates.classical.hopfield.unit import Unit
 from substrates.substrate import Substrate
 from substrates.wiring import Convolution, Dense, added, chain_of_groups
 from substrates.wiring.layers import as_group, feed, feed_back

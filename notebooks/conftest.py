@@ -1,0 +1,10 @@
+import pytest
+
+LONG = ("03-ising", "05-hopfield", "10-recurrent", "11-trajectories")
+"""Notebooks that take over half a minute: slow tests."""
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if item.path.suffix == ".ipynb" and item.path.stem in LONG:
+            item.add_marker(pytest.mark.slow)

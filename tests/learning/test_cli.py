@@ -294,11 +294,10 @@ def test_a_rule_on_the_bench_trains_a_plant_around_the_substrate(command):
 
 
 def test_every_substrate_at_a_minimum_has_settings_for_the_bench():
-    """A plant can be put together from them, and a dictionary of compliances names every parameter. Parameters that relax
-    with a state want one that is a minimum, which saddles and fixed points without an energy are not."""
-    for name in set(catalogue.names(catalogue.SUBSTRATES)) - {
-        "activator-inhibitor", "driven", "recurrent", "trajectory",
-    }:  # fmt: skip
+    """A plant can be put together from them, and a dictionary of compliances names every parameter. Parameters that
+    relax with a state want a minimum, which saddles and fixed points without an energy are not."""
+    others = {"activator-inhibitor", "driven", "recurrent", "trajectory"}
+    for name in set(catalogue.names(catalogue.SUBSTRATES)) - others:
         substrate = catalogue.find(catalogue.SUBSTRATES, name).for_task(3, 2, key=jax.random.key(0))
         settings = substrate.training_defaults()["bench"]
         assert settings["beta"] > 0

@@ -13,7 +13,6 @@ QUICK = (
     "spins",
     "layered spins",
     "spins at a temperature",
-    "continuous Hopfield",
     "predictive coding",
     "excited quantum spins",
 )

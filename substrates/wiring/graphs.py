@@ -9,12 +9,15 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Inexact, Int, Shaped
+
+from substrates import arguments
 
 
 class HashedByContent:
@@ -280,6 +283,34 @@ class Graph(eqx.Module):
                 "their couplings"
             )
         return cls.joining(edges, n)
+
+    @classmethod
+    def naming(
+        cls,
+        edges: Any,
+        n: int | None,
+        named: Mapping[str, Sequence[int]],
+        sized: Sequence[Any],
+        what: str = "node",
+    ) -> Graph:
+        """The graph of n nodes with these edges; without n, of as many as arguments name or have numbers for.
+
+        Args:
+            edges: pairs of nodes.
+            n: how many nodes there are, or None.
+            named: other arguments that name nodes.
+            sized: arguments that may hold one number per node.
+            what: what a node is, for the error.
+
+        Raises ValueError for no node at all, and as `from_edges`.
+        """
+        pairs = np.asarray(edges)
+        if n is None:
+            n = arguments.count_nodes({"edges": pairs, **named}, sized, grow=True)
+        n = arguments.whole("n", n)
+        if n < 1:
+            raise ValueError(f"n: wanted at least one {what}, got {n}")
+        return cls.from_edges(pairs, n)
 
     @classmethod
     def joining(cls, edges: Int[np.ndarray, "edges 2"], n: int) -> Graph:

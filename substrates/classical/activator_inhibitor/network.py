@@ -168,7 +168,7 @@ class ActivatorInhibitor(SkewGradient):
             ValueError: for arguments of the wrong kind; the message says what to change.
         """
         sized = (gain, coupling, decay, bias)
-        graph = build.graph_of(edges, n, {"inputs": inputs, "outputs": outputs}, sized)
+        graph = Graph.naming(edges, n, {"inputs": inputs, "outputs": outputs}, sized)
         diffusion = {"activator_diffusion": activator_diffusion, "inhibitor_diffusion": inhibitor_diffusion}
         reaction = {"gain": gain, "coupling": coupling, "decay": decay, "bias": bias}
         fields = build.parameters(graph, diffusion, reaction)

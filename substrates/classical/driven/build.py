@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -13,17 +13,6 @@ from jaxtyping import PRNGKeyArray
 
 from substrates import arguments
 from substrates.wiring import Graph
-
-
-def graph_of(edges: Any, n: int | None, named: Mapping[str, Sequence[int]], sized: Sequence[Any]) -> Graph:
-    """Which of n nodes elements join; without n, of as many as arguments name or have numbers for."""
-    pairs = np.asarray(edges)
-    if n is None:
-        n = arguments.count_nodes({"edges": pairs, **named}, sized, grow=True)
-    n = arguments.whole("n", n)
-    if n < 1:
-        raise ValueError(f"n: wanted at least one node, got {n}")
-    return Graph.from_edges(pairs, n)
 
 
 def frequencies(values: Any) -> jax.Array:

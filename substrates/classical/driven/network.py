@@ -248,7 +248,7 @@ class DrivenNetwork(Substrate):
             ValueError: for negative elements, and arguments of the wrong kind; the message says what to change.
         """
         sized = (onsite_stiffness, onsite_damping, mass)
-        graph = build.graph_of(edges, n, {"inputs": inputs, "outputs": outputs}, sized)
+        graph = Graph.naming(edges, n, {"inputs": inputs, "outputs": outputs}, sized)
         omega = build.frequencies(frequencies)
         between = {"stiffness": stiffness, "damping": damping, "inertance": inertance}
         own = {"onsite_stiffness": onsite_stiffness, "onsite_damping": onsite_damping, "mass": mass}

@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from substrates.places import places_of
+from substrates.terminals import mark_terminals
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-
-INPUT, OUTPUT = "#0072B2", "#D55E00"  # Okabe and Ito's colours, apart to every kind of eye
 
 
 def network(
@@ -43,18 +42,7 @@ def network(
         nodes.set_sizes(size * np.maximum(np.abs(motion) / largest, 0.1) ** 2)
         bar = ax.figure.colorbar(nodes, ax=ax, label="phase", shrink=0.75, pad=0.02)
         bar.set_ticks([-np.pi, 0, np.pi], labels=[r"$-\pi$", "0", r"$\pi$"])
-    for label, marker, colour in (("inputs", "s", INPUT), ("outputs", "o", OUTPUT)):
-        if roles[label]:
-            style: dict[str, Any] = {"marker": marker, "fillstyle": "none", "linestyle": "none", "color": colour}
-            ax.plot(*places[list(roles[label])].T, markersize=1.4 * size**0.5, label=label, **style)
-    handles = [line for line in ax.lines if line.get_label() in ("inputs", "outputs")]
-    if handles:
-        legend = ax.legend(handles=handles, loc="upper center", bbox_to_anchor=(0.5, 0.0), ncols=2, frameon=False)
-        for handle in legend.legend_handles:
-            handle.set_markersize(9)  # type: ignore[union-attr]
-    ax.set(aspect="equal", xticks=[], yticks=[])
-    ax.margins(0.12)
-    ax.spines[:].set_visible(False)
+    mark_terminals(ax, places, roles, 1.4 * size**0.5)
     return ax
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -15,18 +14,6 @@ from jaxtyping import PRNGKeyArray
 
 from substrates import arguments
 from substrates.wiring import Graph
-
-
-def graph_of(edges: Any, n: int | None, named: dict[str, Sequence[int]], sized: Sequence[Any]) -> Graph:
-    """Which of n oscillators springs join; without n, of as many as arguments name or have numbers for."""
-    pairs = np.asarray(edges)
-    if n is None:
-        n = arguments.count_nodes({"edges": pairs, **named}, sized, grow=True)
-    n = arguments.whole("n", n)
-    graph = Graph.from_edges(pairs, n)
-    if n < 1:
-        raise ValueError(f"n: wanted at least one oscillator, got {n}")
-    return graph
 
 
 def parameters(graph: Graph, stiffness: Any, onsite_stiffness: Any, bias_force: Any, mass: Any) -> dict[str, Any]:

@@ -359,7 +359,7 @@ class QuantumOscillatorNetwork(Contrasted):
             ValueError: for what has no equilibrium, and arguments of the wrong kind; the message says what to change.
         """
         sized = (onsite_stiffness, bias_force, mass)
-        graph = build.graph_of(edges, n, {"inputs": inputs, "outputs": outputs}, sized)
+        graph = Graph.naming(edges, n, {"inputs": inputs, "outputs": outputs}, sized, "oscillator")
         parameters = build.parameters(graph, stiffness, *sized)
         net = cls(
             **parameters,

@@ -10,11 +10,10 @@ import numpy as np
 from substrates import arguments
 from substrates.places import places_of
 from substrates.quantum.oscillator.modes import GaussianState
+from substrates.terminals import mark_terminals
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-
-INPUT, OUTPUT = "#0072B2", "#D55E00"  # Okabe and Ito's colours, apart to every kind of eye
 
 
 def network(
@@ -47,21 +46,7 @@ def network(
         if variance.max() > 0:
             nodes.set_sizes(size * variance / variance.max())
         ax.figure.colorbar(nodes, ax=ax, label=r"$\langle x \rangle$", shrink=0.75, pad=0.02)
-    for label, marker, colour in (("inputs", "s", INPUT), ("outputs", "o", OUTPUT)):
-        if roles[label]:
-            style: dict[str, Any] = {"marker": marker, "fillstyle": "none", "linestyle": "none", "color": colour}
-            width = 1.4 * size**0.5
-            ax.plot(
-                *places[list(roles[label])].T, markersize=width, markeredgewidth=1.5, zorder=2, label=label, **style
-            )
-    handles = [line for line in ax.lines if line.get_label() in ("inputs", "outputs")]
-    if handles:
-        legend = ax.legend(handles=handles, loc="upper center", bbox_to_anchor=(0.5, 0.0), ncols=2, frameon=False)
-        for handle in legend.legend_handles:
-            handle.set_markersize(9)  # type: ignore[union-attr]
-    ax.set(aspect="equal", xticks=[], yticks=[])
-    ax.margins(0.12)
-    ax.spines[:].set_visible(False)
+    mark_terminals(ax, places, roles, 1.4 * size**0.5)
     return ax
 
 

@@ -304,6 +304,7 @@ class _Subject:
     def __init__(self, task: Task):
         self.task, settings = task, task.settings
         rule_class, asked = rule_and_options(task.rule)
+        self.bench = on_bench(rule_class)
         self.data = _data(settings.data, task.seed)
         build_key, self.key = jax.random.split(jax.random.key(task.seed))
         kind = catalogue.find(catalogue.SUBSTRATES, settings.substrate)
@@ -312,12 +313,11 @@ class _Subject:
         )
         if task.condition.twin_mismatch is not None:
             asked = {"twin": task.condition.twin_mismatch, **asked}
-        if not on_bench(rule_class):
+        if not self.bench:
             strengths = [name for name in options_of(rule_class) if "beta" in (name, rule_class.usual.get(name))]
             asked = dict.fromkeys(strengths, settings.beta) | asked
         ruled, self.trained = settings_of(self.start, rule_class, asked)
         self.rule: Any = lenient(rule_of(rule_class, ruled))
-        self.bench = on_bench(rule_class)
         prepared = lambda part, name: prepare(self.start, part, name, self.rule.cost)
         self.examples = prepared(self.data.train, "data")
         self.validation, self.test = (

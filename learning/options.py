@@ -180,10 +180,8 @@ def settings_of(substrate: Any, rule: type, asked: Mapping[str, Any]) -> tuple[d
     for_bench = own.pop("bench", {})
     if on_bench(rule):
         given = {"epochs": 10, "batch_size": 1, **for_bench}
-        names, meaningless = (
-            ("epochs", "batch_size", "epsilon"),
-            ("optimiser", "learning_rate", "decay", "weight_decay"),
-        )
+        names, meaningless = ("epochs", "batch_size", "epsilon"), ("optimiser", "decay", "weight_decay")
+        meaningless += () if _has_own_rate(rule) else ("learning_rate",)
     elif moves_itself(rule):
         usual = {name: rule.usual[name] for name in rule.usual if name == "learning_rate"}
         given, names = {**FALLBACK, **own, **usual}, ("epochs", "batch_size", "learning_rate")
@@ -191,7 +189,7 @@ def settings_of(substrate: Any, rule: type, asked: Mapping[str, Any]) -> tuple[d
     else:
         given, names, meaningless = {**FALLBACK, **own}, (*FALLBACK, "weight_decay"), ON_BENCH
     for name in meaningless:
-        if asked.get(name) is not None and not (name == "learning_rate" and _has_own_rate(rule)):
+        if asked.get(name) is not None:
             raise UsageError(f"--{name.replace('_', '-')}: the rule {rule.__name__} has no use for it; leave it out")
     options = options_of(rule)
     trained = given | {name: asked[name] for name in names if asked.get(name) is not None}

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import operator
-from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, get_args
 
 import jax
@@ -328,6 +329,37 @@ def numbering(graph: Any, *, parallel: bool = False) -> dict[Hashable, int]:
                 f"{twice[1]!r}; join them into one"
             )
     return {label: k for k, label in enumerate(graph.nodes)}
+
+
+def on_graph(
+    from_edges: Callable[..., Any],
+    graph: Any,
+    *,
+    edges: Iterable[str],
+    nodes: Iterable[str],
+    inputs: Iterable[Hashable],
+    outputs: Iterable[Hashable],
+    **options: Any,
+) -> Any:
+    """What a class builds on the edges of a NetworkX graph, whose nodes are numbered in its order, with their labels.
+
+    Args:
+        from_edges: the constructor of the class.
+        graph: undirected, without parallel edges.
+        edges, nodes: which options hold what every edge has, or every node.
+        inputs, outputs: labels of nodes.
+        options: of the constructor; see `of_edges` and `of_nodes` for those of edges and nodes.
+
+    Raises ValueError for a label that is no node, an edge or a node without the attribute, and whatever the constructor
+    refuses.
+    """
+    number = numbering(graph)
+    for names, of in ((edges, of_edges), (nodes, of_nodes)):
+        options |= {name: of(name, options[name], graph) for name in names if name in options}
+    options |= {"inputs": numbers_of("inputs", inputs, number), "outputs": numbers_of("outputs", outputs, number)}
+    with explained(tuple(number)):
+        net = from_edges([(number[a], number[b]) for a, b in graph.edges()], len(number), **options)
+    return dataclasses.replace(net, labels=tuple(number))
 
 
 def is_label(entry: Any, number: Mapping[Hashable, int]) -> bool:

@@ -72,3 +72,8 @@ def uniform(key: PRNGKeyArray, shape: tuple[int, ...], fan: int, gain: float, dt
     """Numbers uniform in gain / sqrt(fan) (-1, 1)."""
     bound = gain / fan**0.5
     return jax.random.uniform(key, shape, dtype, -bound, bound)
+
+
+def no_bias(sizes: Sequence[int], dtype: jnp.dtype) -> tuple[Array, ...]:
+    """Biases of 0."""
+    return tuple(jnp.zeros(size, dtype) for size in sizes)

@@ -199,16 +199,9 @@ class ActivatorInhibitor(SkewGradient):
         Raises:
             ValueError: for a label that is no node, an edge without the attribute, and whatever `from_edges` refuses.
         """
-        number = arguments.numbering(graph)
-        for name in {"activator_diffusion", "inhibitor_diffusion"} & options.keys():
-            options[name] = arguments.of_edges(name, options[name], graph)
-        for name in {"gain", "coupling", "decay", "bias"} & options.keys():
-            options[name] = arguments.of_nodes(name, options[name], graph)
-        options["inputs"] = arguments.numbers_of("inputs", inputs, number)
-        options["outputs"] = arguments.numbers_of("outputs", outputs, number)
-        with arguments.explained(tuple(number)):
-            net = cls.from_edges([(number[a], number[b]) for a, b in graph.edges()], len(number), **options)
-        return dataclasses.replace(net, labels=tuple(number))
+        of = {"edges": ("activator_diffusion", "inhibitor_diffusion"), "nodes": ("gain", "coupling", "decay", "bias")}
+        ends = {"inputs": inputs, "outputs": outputs}
+        return arguments.on_graph(cls.from_edges, graph, **of, **ends, **options)
 
     @classmethod
     def lattice(cls, shape: int | Sequence[int], *, periodic: bool = False, **options: Any) -> Self:

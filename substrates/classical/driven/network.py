@@ -291,17 +291,9 @@ class DrivenNetwork(Substrate):
         Raises:
             ValueError: for a label that is no node, an edge without the attribute, and whatever `from_edges` refuses.
         """
-        number = arguments.numbering(graph)
-        options["stiffness"] = stiffness
-        for name in {"stiffness", "damping", "inertance"} & options.keys():
-            options[name] = arguments.of_edges(name, options[name], graph)
-        for name in {"onsite_stiffness", "onsite_damping", "mass"} & options.keys():
-            options[name] = arguments.of_nodes(name, options[name], graph)
-        options["inputs"] = arguments.numbers_of("inputs", inputs, number)
-        options["outputs"] = arguments.numbers_of("outputs", outputs, number)
-        with arguments.explained(tuple(number)):
-            net = cls.from_edges([(number[a], number[b]) for a, b in graph.edges()], len(number), **options)
-        return dataclasses.replace(net, labels=tuple(number))
+        of = {"edges": ("stiffness", "damping", "inertance"), "nodes": ("onsite_stiffness", "onsite_damping", "mass")}
+        ends = {"inputs": inputs, "outputs": outputs}
+        return arguments.on_graph(cls.from_edges, graph, stiffness=stiffness, **of, **ends, **options)
 
     @classmethod
     def lattice(cls, shape: int | Sequence[int], *, periodic: bool = False, **options: Any) -> Self:

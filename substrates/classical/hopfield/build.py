@@ -9,13 +9,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, PRNGKeyArray
+from jaxtyping import PRNGKeyArray
 
 from substrates import arguments
 from substrates.wiring import Convolution, Dense, Pooling, chain_of_groups
 from substrates.wiring.random_layers import (
     floating,
     image_shape,
+    no_bias,
     positive_gains,
     positive_integers,
     uniform,
@@ -31,7 +32,7 @@ def layered_fields(
     gains = positive_gains(gain, len(sizes) - 1)
     bounds = gains / np.asarray(sizes[:-1]) ** 0.5
     coupling = tuple(map(Dense, uniform_each(key, tuple(itertools.pairwise(sizes)), bounds, dtype)))
-    return {"coupling": coupling, "bias": _no_bias(sizes[1:], dtype), "input_shape": sizes[:1]}
+    return {"coupling": coupling, "bias": no_bias(sizes[1:], dtype), "input_shape": sizes[:1]}
 
 
 def convolutional_fields(
@@ -58,7 +59,7 @@ def convolutional_fields(
         maps.append(Convolution(weight, pooling, padding))
     size = int(np.prod(chain_of_groups(maps, shape)[-1]))
     outputs = Dense(uniform(last, (size, n_outputs), size, gains[-1], dtype))
-    return {"coupling": (*maps, outputs), "bias": _no_bias((*channels, n_outputs), dtype), "input_shape": shape}
+    return {"coupling": (*maps, outputs), "bias": no_bias((*channels, n_outputs), dtype), "input_shape": shape}
 
 
 def memory_fields(patterns: Any, dtype: Any) -> dict[str, Any]:
@@ -75,7 +76,3 @@ def memory_fields(patterns: Any, dtype: Any) -> dict[str, Any]:
     coupling = Dense(jnp.zeros((1, units), dtype)), Dense(jnp.asarray(weight, dtype))
     bias = jnp.asarray(-row_sums / 2, dtype), jnp.zeros(count, dtype)
     return {"coupling": coupling, "bias": bias, "input_shape": (1,)}
-
-
-def _no_bias(sizes: Sequence[int], dtype: jnp.dtype) -> tuple[Array, ...]:
-    return tuple(jnp.zeros(size, dtype) for size in sizes)

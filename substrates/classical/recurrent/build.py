@@ -17,6 +17,7 @@ from substrates.wiring import Convolution, Dense, Pooling, chain_of_groups
 from substrates.wiring.random_layers import (
     floating,
     image_shape,
+    no_bias,
     positive_gains,
     positive_integers,
     uniform_each,
@@ -129,11 +130,6 @@ def there_and_back(
         jnp.asarray(cosine, dtype) * w + jnp.asarray(sine, dtype) * r for w, r in zip(there[1:], others, strict=True)
     )
     return there, mixed
-
-
-def no_bias(sizes: Sequence[int], dtype: jnp.dtype) -> tuple[Array, ...]:
-    """Biases of 0."""
-    return tuple(jnp.zeros(size, dtype) for size in sizes)
 
 
 def _chain(there: Sequence[Dense | Convolution], back: Sequence[Dense | Convolution]) -> dict[str, Any]:

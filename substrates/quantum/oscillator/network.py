@@ -401,16 +401,9 @@ class QuantumOscillatorNetwork(Contrasted):
         Raises:
             ValueError: for a label that is no node, an edge without the attribute, and whatever `from_edges` refuses.
         """
-        number = arguments.numbering(graph)
-        for name in {"onsite_stiffness", "bias_force", "mass"} & options.keys():
-            options[name] = arguments.of_nodes(name, options[name], graph)
-        options["stiffness"] = arguments.of_edges("stiffness", stiffness, graph)
-        options["inputs"] = arguments.numbers_of("inputs", inputs, number)
-        options["outputs"] = arguments.numbers_of("outputs", outputs, number)
-        with arguments.explained(tuple(number)):
-            edges = [(number[a], number[b]) for a, b in graph.edges()]
-            net = cls.from_edges(edges, len(number), **options)
-        return dataclasses.replace(net, labels=tuple(number))
+        of = {"edges": ("stiffness",), "nodes": ("onsite_stiffness", "bias_force", "mass")}
+        ends = {"inputs": inputs, "outputs": outputs}
+        return arguments.on_graph(cls.from_edges, graph, stiffness=stiffness, **of, **ends, **options)
 
     @classmethod
     def lattice(cls, shape: int | Sequence[int], *, periodic: bool = False, **options: Any) -> Self:

@@ -228,6 +228,7 @@ def _add_compare(commands: Any) -> None:
         help="of which every run keeps the one that is best on validation examples "
         f"(default: {' '.join(map(str, usual.learning_rates))})",
     )
+    parser.add_argument("--anneal", action="store_true", help="learning rates fall to zero along half a cosine")
     parser.add_argument(
         "--read-noise", nargs="+", type=positive, default=(), metavar="X", help="and with such errors of all meters"
     )
@@ -258,6 +259,7 @@ def _compare(options: argparse.Namespace) -> int:
         options.optimiser,
         tuple(options.learning_rates),
         beta=options.beta,
+        annealed=options.anneal,
     )
     name = re.sub(r"[^\w.-]+", "-", options.substrate.rpartition(":")[2])
     found = compare(

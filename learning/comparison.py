@@ -71,6 +71,7 @@ class ComparisonSettings:
     learning_rates: tuple[float, ...] = (0.001, 0.004, 0.016)
     checkpoints: int = 4
     beta: float | None = 0.1
+    annealed: bool = False
 
     def __post_init__(self):
         for name in ("budget", "batch_size", "checkpoints"):
@@ -293,9 +294,10 @@ def _data(name: str, seed: int) -> Data:
 
 
 @functools.lru_cache(maxsize=4)
-def _optimiser(name: str) -> optax.GradientTransformation:
+def _optimiser(name: str, annealed_over: int | None) -> optax.GradientTransformation:
     """An optimiser whose learning rate is a number of its state, so that all of them are one program."""
-    return optax.chain(catalogue.OPTIMISERS[name](1.0), optax.inject_hyperparams(optax.scale)(step_size=1.0))
+    course = 1.0 if annealed_over is None else optax.cosine_decay_schedule(1.0, annealed_over)
+    return optax.chain(catalogue.OPTIMISERS[name](course), optax.inject_hyperparams(optax.scale)(step_size=1.0))
 
 
 class _Subject:
@@ -368,7 +370,7 @@ class _Subject:
             plant = self._plant(self.start, epsilon, size)
             trainer = BenchTrainer(plant, self.rule, None, self.examples, size, self.key, False)
             return trainer, trainer.initial
-        chosen = _optimiser(settings.optimiser)
+        chosen = _optimiser(settings.optimiser, self.steps if settings.annealed else None)
         trainer = Trainer(self.imperfect(self.start), self.rule, chosen, self.examples, size, self.key, False)
         state, scale = trainer.initial.optimiser
         scale = scale._replace(hyperparams=jax.tree.map(lambda one: rate * one, scale.hyperparams))

@@ -88,7 +88,7 @@ def compare(names: list[str], seeds: list[int], epochs: int, rate: float, exampl
             run = trained(name, seed, epochs, rate, examples)
             errors = [round(100 * float(error), 2) for error in run.history["validation_error"]]
             end = {key: float(run.history[key][-1]) for key in ("angle", "symmetry")}
-            images = jnp.asarray(load_data("fashion-mnist", seed=seed, validation=6_000).validation[0][:50])
+            images = jnp.asarray(load_data("fashion-mnist", seed=seed, validation=6_000).test[0][:50])
             settled = jax.jit(jax.vmap(lambda x, net=run.substrate: net.relax(x, solver=Anderson())))(images)
             print(
                 f"{name}, seed {seed}: validation error {errors} %; angle to the exact gradient {end['angle']:.1f} "

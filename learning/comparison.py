@@ -296,7 +296,9 @@ def _data(name: str, seed: int) -> Data:
 @functools.lru_cache(maxsize=4)
 def _optimiser(name: str, annealed_over: int | None) -> optax.GradientTransformation:
     """An optimiser whose learning rate is a number of its state, so that all of them are one program."""
-    course = 1.0 if annealed_over is None else optax.cosine_decay_schedule(1.0, annealed_over)
+    course: Any = 1.0
+    if annealed_over is not None:  # optax's own schedule mixes dtypes
+        course = lambda step: (1 + jnp.cos(jnp.pi * jnp.asarray(step, jnp.float32) / annealed_over)) / 2
     return optax.chain(catalogue.OPTIMISERS[name](course), optax.inject_hyperparams(optax.scale)(step_size=1.0))
 
 

@@ -73,6 +73,22 @@ def test_the_learning_rate_is_chosen_on_validation_examples(found):
         assert run["learning_rate"] == SMALL.learning_rates[int(np.argmax(right))]
 
 
+@pytest.mark.parametrize("annealed", [False, True])
+def test_annealed_rates_fall_to_zero_along_half_a_cosine(annealed):
+    """A step of plain descent along a slope of 1 is the rate."""
+    settings = replace(SMALL, optimiser="sgd", annealed=annealed)
+    subject = comparison._Subject(comparison.Task(settings, RULES[0], comparison.Condition(), 0))
+    trainer, moving = subject.trainer(0.05)
+    slope, state = jax.tree.map(jnp.ones_like, moving.parameters), moving.optimiser
+    rates = []
+    for _ in range(subject.steps):
+        moved, state = trainer.standing.optimiser.update(slope, state)
+        rates.append(-float(jax.tree.leaves(moved)[0].ravel()[0]))
+    turns = np.pi * np.arange(subject.steps) / subject.steps
+    wanted = 0.05 * ((1 + np.cos(turns)) / 2 if annealed else np.ones(subject.steps))
+    np.testing.assert_allclose(rates, wanted, rtol=1e-5, atol=1e-8)
+
+
 def test_the_table_agrees_with_the_runs(found):
     summary = json.loads((found.folder / "table.json").read_text())
     assert summary["rows"] == found.rows

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from sympy import Function, Integer, Matrix, Rational, Symbol, diff, symbols
+from sympy import Function, Integer, Matrix, Symbol, diff, symbols
 
 from theory_checks.proofs.algebra import Branch, NudgedSystem, curl, gaussian_mean
 from theory_checks.proofs.proof import Planted, Step, provable
@@ -199,5 +199,5 @@ def skew_gradient(fault: Planted) -> Iterator[Step]:
         "one felt by the inhibitor grows: the bounds of a minimum are lost.",
         Integer(0),
         fall.subs(slope_1, 0),
-        margin=a * slope_2**2 / (a * d + b**2) * Rational(1),
+        margin=a * slope_2**2 / (a * d + b**2),
     )

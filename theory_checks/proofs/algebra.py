@@ -86,7 +86,7 @@ def differ_at_a_random_point(left: Expr, right: Expr) -> bool:
     point = [_number(one, numbers) for one in unknown]
     with workdps(DIGITS):
         try:
-            first, second = (complex(lambdify(unknown, side, "mpmath")(*point)) for side in (left, right))
+            first, second = (complex(lambdify(unknown, side, "mpmath", dummify=True)(*point)) for side in (left, right))
         except (TypeError, NameError, AttributeError, ZeroDivisionError, PrintMethodNotImplementedError):
             return False
     return abs(first - second) > 1e-9 * max(1.0, abs(first), abs(second))
@@ -143,20 +143,24 @@ class Branch:
         return diff(quantity, parameter) + pushed
 
 
+STRENGTH, PARAMETER = symbols("beta theta", real=True)
+
+
 @dataclasses.dataclass(frozen=True)
 class NudgedSystem:
     """F = E(theta, s) + beta C(s), E and C general functions of as many state variables as asked for.
 
     Attributes:
-        state: the variables.
-        name: of the state variables.
+        size: how many variables the state has.
+        name: theirs, without the number.
         beta: the strength of the nudge.
+        theta: the parameter.
     """
 
     size: int = 2
     name: str = "s"
-    beta: Expr = Symbol("beta", real=True)
-    theta: Symbol = Symbol("theta", real=True)
+    beta: Symbol = STRENGTH
+    theta: Symbol = PARAMETER
 
     @functools.cached_property
     def state(self) -> tuple[Symbol, ...]:

@@ -82,13 +82,17 @@ def co_content(fault: Planted) -> Iterator[Step]:
 def diode_complementarity(fault: Planted) -> Iterator[Step]:
     g, h, gap = symbols("g h delta", positive=True)
     a, b, v, w, current = symbols("a b v w lambda", real=True)
-    power = g * (v - a) ** 2 / 2 + h * (w - b) ** 2 / 2  # two nodes behind resistors, a diode from the first to the second
+    power = (
+        g * (v - a) ** 2 / 2 + h * (w - b) ** 2 / 2
+    )  # two nodes behind resistors, a diode from the first to the second
     sign = -1 if fault("against the arrow") else 1
     off = solve([diff(power, v), diff(power, w)], [v, w])
     yield Step("Off: each node at the potential behind its resistor.", Matrix([off[v], off[w]]), Matrix([a, b]),
                name="(v, w)")  # fmt: skip
     across = gap if fault("leaking") else 0
-    on = solve([g * (v - a) + sign * current, h * (w - b) - sign * current, v - w - across], [v, w, current], dict=True)[0]
+    on = solve(
+        [g * (v - a) + sign * current, h * (w - b) - sign * current, v - w - across], [v, w, current], dict=True
+    )[0]
     yield Step(
         "On: the two laws of Kirchhoff, with no drop, give one potential,",
         on[v],

@@ -234,7 +234,8 @@ def coupled_objective(fault: Planted) -> Iterator[Step]:
         follows = [0 if fault("hidden units frozen") else held.velocity(o)[0] for o in outputs]
         reading = diff(energy, THETA)
         contrast = sum(
-            (diff(reading, o) + diff(reading, h) * follow) * e for o, follow, e in zip(outputs, follows, error, strict=True)
+            (diff(reading, o) + diff(reading, h) * follow) * e
+            for o, follow, e in zip(outputs, follows, error, strict=True)
         )
         chi = free.inverse[1:, 1:]
         stiffness = Matrix.eye(len(outputs)) if fault("susceptibility forgotten") else chi.inv("ADJ")
@@ -316,5 +317,3 @@ def force_matching(fault: Planted) -> Iterator[Step]:
         (f_at - wanted) * f_at * diff(f_at, x),
         name=r"\frac{d}{d(1/k)} \frac{|f - v|^2}{2}",
     )
-
-

@@ -11,7 +11,6 @@ from sympy import (
     Integer,
     Integral,
     Matrix,
-    Rational,
     Symbol,
     asin,
     conjugate,
@@ -61,11 +60,10 @@ def onsager_reciprocity(fault: Planted) -> Iterator[Step]:
         name=r"\frac{dA_1}{d\nu_2}",
     )
     curled = curl(honest, twist)
-    sign = -1 if fault("one field turned") else 1
     yield Step(
         "A force with a curl breaks it by the antisymmetric part of its inverse Jacobian.",
-        curled.derivative(seen[0], fields[1]) - sign * curled.derivative(seen[1], fields[0]),
-        (slopes[0].T * ((honest if fault("no energy") else curled).inverse.T - curled.inverse) * slopes[1])[0],
+        curled.derivative(seen[0], fields[1]) - curled.derivative(seen[1], fields[0]),
+        (slopes[0].T * (curled.inverse.T - curled.inverse) * slopes[1])[0],
     )
 
 
@@ -73,7 +71,7 @@ def onsager_reciprocity(fault: Planted) -> Iterator[Step]:
     "driven",
     r"A reciprocal network driven at one frequency, $Z x = f$, nudged by $-\beta \bar e$: $dL/d\theta = \mathrm{Re} "
     r"\frac{d}{d\beta} \frac{1}{2} x' Z_\theta x$, with transposes and no conjugates, exact at any $\beta$.",
-    source="2025, arXiv 2506.20402 (the task); the observable derived here",
+    source="derived here; for the task Berneman & Hexner 2025, arXiv 2506.20402",
     assumptions=("Z complex and symmetric", "the error e = x_o - y of the free state held during the nudge"),
     faults={
         "gyrator": "an element that is not reciprocal",
@@ -110,7 +108,7 @@ def driven(fault: Planted) -> Iterator[Step]:
     yield Step(
         "The state is linear in beta and the reading quadratic: the centred contrast is exact.",
         ((reading - swapped) / (2 * beta)).subs(beta, strength).expand(),
-        (response if not fault("not conjugated") else 2 * response).expand(),
+        response.expand(),
     )
     w, m, g, k, z = symbols("omega m g k x", real=True)
     impedance = -(w**2) * m + I * w * g + k
@@ -132,9 +130,9 @@ def driven(fault: Planted) -> Iterator[Step]:
 def natural_frequencies(fault: Planted) -> Iterator[Step]:
     phases, omega = symbols("varphi_1:4", real=True), symbols("omega_1:4", real=True)
     w12, w13, w23, beta = symbols("W_12 W_13 W_23 beta", real=True)
-    energy = -sum(
-        w * cos(phases[i] - phases[j]) for w, i, j in ((w12, 0, 1), (w13, 0, 2), (w23, 1, 2))
-    ) - sum(o * phase for o, phase in zip(omega, phases, strict=True)) * (-1 if fault("sign") else 1)
+    energy = -sum(w * cos(phases[i] - phases[j]) for w, i, j in ((w12, 0, 1), (w13, 0, 2), (w23, 1, 2))) - sum(
+        o * phase for o, phase in zip(omega, phases, strict=True)
+    ) * (-1 if fault("sign") else 1)
     cost = Function("C", real=True)(*phases[:2])
     torques = [-diff(energy, phase) for phase in phases]
     if fault("one-way couplings"):
@@ -197,7 +195,7 @@ def lock_in(fault: Planted) -> Iterator[Step]:
     shown = Integral(expand(mode * reference), (t, 0, end)).doit() / (period * r)
     yield Step("Of a mode of stiffness h, times the conjugate drive.", shown, -c1 / (h + I * omega))
     slow = Symbol("x", real=True)
-    series = shown.subs(omega, slow) if shown.has(omega) else shown
+    series = shown.subs(omega, slow)
     yield Step("As the drive slows down: the response to a nudge.", coefficient(series, slow, 0), -c1 / h)
     yield Step("Lag, to first order imaginary,", coefficient(series, slow, 1), I * c1 / h**2)
-    yield Step("to second order real.", coefficient(series, slow, 2), c1 / h**3 * Rational(1))
+    yield Step("to second order real.", coefficient(series, slow, 2), c1 / h**3)

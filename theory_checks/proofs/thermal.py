@@ -101,9 +101,7 @@ def gibbs(fault: Planted) -> Iterator[Step]:
     moment = lambda order: Integral(s**order * weight, (s, -oo, oo)).doit() / Integral(weight, (s, -oo, oo)).doit()
     centre = THETA / k
     cost = c1 * (s + centre) + c2 * (s + centre) ** 2 / 2
-    over = lambda polynomial: sum(
-        polynomial.expand().coeff(s, order) * moment(order) for order in range(5)
-    )
+    over = lambda polynomial: sum(polynomial.expand().coeff(s, order) * moment(order) for order in range(5))
     slope = -(s + centre)
     fluctuating = over(cost * slope) - product_of_means * over(cost) * over(slope)
     yield Step(

@@ -82,7 +82,7 @@ def test_unknown_names_and_faults_list_the_known_ones():
 def test_a_derivation_may_commit_only_faults_that_it_declares():
     @provable("careless", "Nothing.", source="2026", faults={"declared": "a fault"})
     def careless(fault):
-        yield Step("one is one", x if fault("undeclared") else x, x)
+        yield Step("one is one", y if fault("undeclared") else x, x)
 
     with pytest.raises(KeyError, match="undeclared"):
         careless()

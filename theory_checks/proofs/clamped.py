@@ -39,7 +39,7 @@ THETA = Symbol("theta", real=True)
     },
 )
 def agnostic_step(fault: Planted) -> Iterator[Step]:
-    low, high, step, knob = symbols("beta_1 beta_2 d u", real=True)
+    low, high, knob = symbols("beta_1 beta_2 u", real=True)
     f = {(i, j): Symbol(f"f_{i}{j}", real=True) for i in range(4) for j in range(4)}
     # the minimum over the state, a general function of beta and theta about theta = 0, to third order in each
     minimum = lambda strength, theta: sum(f[i, j] * strength**i * theta**j for i in range(4) for j in range(4))
@@ -79,7 +79,8 @@ def agnostic_step(fault: Planted) -> Iterator[Step]:
 
 @provable(
     "agnostic-lyapunov",
-    r"For any $\epsilon$ and any control energy, $L_{\beta_1,\beta_2}(\theta_t) \leq L_{\beta_1,\beta_2}(\theta_{t-1})$.",
+    r"For any $\epsilon$ and any control energy, $L_{\beta_1,\beta_2}(\theta_t) \leq "
+    r"L_{\beta_1,\beta_2}(\theta_{t-1})$.",
     source="Scellier, Mishra, Bengio & Ollivier 2022, arXiv 2205.15021",
     assumptions=("the first phase at a minimum in theta", "the second not above where it started", "beta_1 < beta_2"),
     faults={
@@ -166,8 +167,8 @@ def agnostic_metric(fault: Planted) -> Iterator[Step]:
 
 @provable(
     "contrastive-objective",
-    r"$\partial E/\partial\theta(\mathrm{clamped}) - \partial E/\partial\theta(\mathrm{free})$ is the exact gradient of "
-    r"$L_{CL} = E(\mathrm{clamped}) - E(\mathrm{free}) = \frac{1}{2}(y - o)'\chi^{-1}(y - o) + \dots$",
+    r"$\partial E/\partial\theta(\mathrm{clamped}) - \partial E/\partial\theta(\mathrm{free})$ is the exact gradient "
+    r"of $L_{CL} = E(\mathrm{clamped}) - E(\mathrm{free}) = \frac{1}{2}(y - o)'\chi^{-1}(y - o) + \dots$",
     source="Scellier et al. 2023, arXiv 2312.15103; Movellan 1991",
     assumptions=("hidden variables at rest in both states",),
     faults={

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 
 from sympy import (
@@ -140,7 +141,7 @@ def nudged(pushed: Matrix, slope: Matrix, s: Matrix, rest: dict, count: int) -> 
     for _ in range(count):
         here = dict(zip(s, states[-1], strict=True))
         states.append(pushed.subs(here, simultaneous=True) - BETA * slope.subs(here, simultaneous=True))
-    moves = [after - before for before, after in zip(states, states[1:], strict=False)]
+    moves = [after - before for before, after in itertools.pairwise(states)]
     return [move.applyfunc(lambda entry: diff(entry, BETA).subs(BETA, 0)) for move in moves]
 
 
@@ -192,8 +193,8 @@ def continual(fault: Planted) -> Iterator[Step]:
 
 @provable(
     "lagrangian-boundary",
-    r"Of a trajectory that makes $\int \mathcal{L}(q, \dot q)\,dt + \beta \int c(q)\,dt$ stationary, $\frac{d}{d\theta} "
-    r"\int c\,dt = \frac{d}{d\beta} \int \partial\mathcal{L}/\partial\theta\,dt$ if no boundary term is left.",
+    r"Of a trajectory that makes $\int \mathcal{L}(q, \dot q)\,dt + \beta \int c(q)\,dt$ stationary, "
+    r"$\frac{d}{d\theta} \int c\,dt = \frac{d}{d\beta} \int \partial\mathcal{L}/\partial\theta\,dt$ if no boundary term is left.",
     source="Scellier 2021, arXiv 2103.09985; Massar 2025, arXiv 2505.07363",
     assumptions=("ends fixed, or periodic, alike in both phases",),
     faults={

@@ -127,7 +127,9 @@ def free_fermions(fault: Planted) -> Iterator[Step]:
         if fault("longitudinal field"):
             H -= Symbol("b", positive=True) * on_sites({0: Z}, size)
         share = Rational(1, 2) if fault("couplings halved") else 1
-        B = Matrix(size, size, lambda i, j, h=h, J=J: h[i] if i == j else share * J[i] if j == i + 1 else 0)
+        B = Matrix.diag(*h)
+        for site, pair in enumerate(J):
+            B[site, site + 1] = share * pair
         S = symbols(f"S_1:{size + 1}", positive=True)
         signs = itertools.product((1, -1), repeat=size)
         squared, det = B * B.T, B.det()
@@ -244,8 +246,8 @@ def gaussian(fault: Planted) -> Iterator[Step]:
 
 @provable(
     "homogeneous-limits",
-    r"A closed chain of equal spins has the bands $\sqrt{J^2 + h^2 - 2Jh\cos k}$: the gap $2|J - h|$ closes at $J = h$, "
-    r"with $-4/\pi$ a spin; as $h \to 0$ it is an Ising chain, as $J \to 0$ spins of their own.",
+    r"A closed chain of equal spins has the bands $\sqrt{J^2 + h^2 - 2Jh\cos k}$: the gap $2|J - h|$ closes at "
+    r"$J = h$, with $-4/\pi$ a spin; as $h \to 0$ it is an Ising chain, as $J \to 0$ spins of their own.",
     source="Pfeuty 1970, Annals of Physics 57, 79",
     assumptions=("equal couplings and fields", "many spins"),
     faults={

@@ -168,7 +168,8 @@ def agnostic_metric(fault: Planted) -> Iterator[Step]:
 @provable(
     "contrastive-objective",
     r"$\partial E/\partial\theta(\mathrm{clamped}) - \partial E/\partial\theta(\mathrm{free})$ is the exact gradient "
-    r"of $L_{CL} = E(\mathrm{clamped}) - E(\mathrm{free}) = \frac{1}{2}(y - o)'\chi^{-1}(y - o) + \dots$",
+    r"of $L_{CL} = E(\mathrm{clamped}) - E(\mathrm{free}) = \frac{1}{2}(y - o)'\chi^{-1}(y - o) + \dots$, "
+    r"which is never negative.",
     source="Scellier et al. 2023, arXiv 2312.15103; Movellan 1991",
     assumptions=("hidden variables at rest in both states",),
     faults={

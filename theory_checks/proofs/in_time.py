@@ -194,7 +194,8 @@ def continual(fault: Planted) -> Iterator[Step]:
 @provable(
     "lagrangian-boundary",
     r"Of a trajectory that makes $\int \mathcal{L}(q, \dot q)\,dt + \beta \int c(q)\,dt$ stationary, "
-    r"$\frac{d}{d\theta} \int c\,dt = \frac{d}{d\beta} \int \partial\mathcal{L}/\partial\theta\,dt$ if no boundary term is left.",
+    r"$\frac{d}{d\theta} \int c\,dt = \frac{d}{d\beta} \int \partial\mathcal{L}/\partial\theta\,dt$ if no boundary "
+    r"term is left.",
     source="Scellier 2021, arXiv 2103.09985; Massar 2025, arXiv 2505.07363",
     assumptions=("ends fixed, or periodic, alike in both phases",),
     faults={

@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 import functools
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from mpmath import mpc, mpf, workdps
 from sympy import (
@@ -41,9 +42,9 @@ from sympy import (
 from sympy.core.function import AppliedUndef
 from sympy.printing.codeprinter import PrintMethodNotImplementedError
 
-Formula = Expr | MatrixBase
+Formula = Any  # Expr | MatrixBase: SymPy annotates what its functions return as wider than it is
 
-SIMPLIFIERS = (
+SIMPLIFIERS: tuple[tuple[str, Callable[[Any], Any]], ...] = (
     ("at sight", lambda e: e),
     ("expanded", expand),
     ("over one denominator", lambda e: expand(numer(together(e)))),
@@ -77,7 +78,7 @@ def vanishing(left: Formula, right: Formula) -> str | None:
     return next((name for name, simplified in SIMPLIFIERS if simplified(left - right) == 0), None)
 
 
-def differ_at_a_random_point(left: Expr, right: Expr) -> bool:
+def differ_at_a_random_point(left: Formula, right: Formula) -> bool:
     """Whether the sides differ beyond rounding at a point; False too where they could not be evaluated there."""
     unknown = sorted(left.free_symbols | right.free_symbols, key=lambda one: one.sort_key())
     if any(not one.is_commutative or one.is_integer for one in unknown):
@@ -100,7 +101,7 @@ def _number(symbol: Symbol, numbers: random.Random) -> mpf | mpc:
     return sign * size if symbol.is_real else mpc(sign * size, mpf(numbers.randint(50, 200)) / 103)
 
 
-def _named_apart(left: Expr, right: Expr) -> tuple[Expr, Expr]:
+def _named_apart(left: Formula, right: Formula) -> tuple[Formula, Formula]:
     """Both sides with a symbol in place of every general function and derivative: what holds of any numbers in their
     places holds of them."""
     names: dict[Expr, Expr] = {}
@@ -120,24 +121,25 @@ class Branch:
         state: the variables.
     """
 
-    def __init__(self, residual: Sequence[Expr], state: Sequence[Symbol]):
-        self.residual, self.state = Matrix(residual), Matrix(state)
+    def __init__(self, residual: Formula, state: Formula):
+        self.residual: Formula = Matrix(residual)
+        self.state: Formula = Matrix(state)
 
     @functools.cached_property
-    def jacobian(self) -> MatrixBase:
+    def jacobian(self) -> Formula:
         """d residual_i / d state_j."""
         return self.residual.jacobian(self.state)
 
     @functools.cached_property
-    def inverse(self) -> MatrixBase:
+    def inverse(self) -> Formula:
         """The inverse of the Jacobian, by Cramer's rule."""
         return self.jacobian.adjugate() / self.jacobian.det(method="berkowitz")
 
-    def velocity(self, parameter: Symbol) -> MatrixBase:
+    def velocity(self, parameter: Symbol) -> Formula:
         """d state / d parameter = -J^{-1} d residual / d parameter."""
         return -self.inverse * self.residual.diff(parameter)
 
-    def derivative(self, quantity: Expr, parameter: Symbol) -> Expr:
+    def derivative(self, quantity: Formula, parameter: Symbol) -> Formula:
         """d quantity / d parameter along the branch."""
         pushed = sum(diff(quantity, s) * v for s, v in zip(self.state, self.velocity(parameter), strict=True))
         return diff(quantity, parameter) + pushed
@@ -163,23 +165,23 @@ class NudgedSystem:
     theta: Symbol = PARAMETER
 
     @functools.cached_property
-    def state(self) -> tuple[Symbol, ...]:
+    def state(self) -> Formula:
         return symbols(" ".join(f"{self.name}_{i + 1}" for i in range(self.size)) + ",", real=True)
 
     @functools.cached_property
-    def energy(self) -> Expr:
+    def energy(self) -> Formula:
         return Function("E", real=True)(self.theta, *self.state)
 
     @functools.cached_property
-    def cost(self) -> Expr:
+    def cost(self) -> Formula:
         return Function("C", real=True)(*self.state)
 
     @property
-    def total(self) -> Expr:
+    def total(self) -> Formula:
         return self.energy + self.beta * self.cost
 
     @property
-    def forces(self) -> list[Expr]:
+    def forces(self) -> list[Formula]:
         """The gradient of F in the state, zero at rest."""
         return [diff(self.total, s) for s in self.state]
 
@@ -188,10 +190,10 @@ class NudgedSystem:
         return Branch(self.forces, self.state)
 
     @property
-    def cost_gradient(self) -> MatrixBase:
+    def cost_gradient(self) -> Formula:
         return Matrix([diff(self.cost, s) for s in self.state])
 
-    def at_rest(self, expression: Expr) -> Expr:
+    def at_rest(self, expression: Formula) -> Formula:
         """The expression where the gradient of F is zero: each dE/ds_i is -beta dC/ds_i there."""
         return expression.xreplace({diff(self.energy, s): -self.beta * diff(self.cost, s) for s in self.state})
 
@@ -202,12 +204,12 @@ def curl(branch: Branch, strength: Symbol) -> Branch:
     return Branch(branch.residual + strength * Matrix([second, -first, *(0 for _ in others)]), list(branch.state))
 
 
-def coefficient(expression: Expr, small: Symbol, order: int) -> Expr:
+def coefficient(expression: Formula, small: Formula, order: int) -> Formula:
     """The Taylor coefficient of small**order about 0."""
     return diff(expression, small, order).subs(small, 0) / factorial(order)
 
 
-def gaussian_mean(polynomial: Expr, noise: Sequence[Symbol]) -> Expr:
+def gaussian_mean(polynomial: Formula, noise: Sequence[Symbol]) -> Formula:
     """The mean of a polynomial over independent normal variables of mean 0 and variance 1.
 
     exp(Laplacian / 2) of the polynomial, at zero.

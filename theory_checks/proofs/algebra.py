@@ -1,5 +1,8 @@
 """Algebra that the proofs share: when an expression is zero, and how an equilibrium moves with its parameters."""
 
+# SymPy annotates its functions as wider than what they return:
+# pyright: reportArgumentType=false, reportAttributeAccessIssue=false, reportCallIssue=false
+
 from __future__ import annotations
 
 import dataclasses
@@ -93,7 +96,7 @@ def differ_at_a_random_point(left: Formula, right: Formula) -> bool:
     return abs(first - second) > 1e-9 * max(1.0, abs(first), abs(second))
 
 
-def _number(symbol: Symbol, numbers: random.Random) -> mpf | mpc:
+def _number(symbol: Symbol, numbers: random.Random) -> Any:
     size = mpf(numbers.randint(50, 200)) / 101
     if symbol.is_nonnegative or symbol.is_positive:
         return size

@@ -1,5 +1,8 @@
 """Proofs about outputs that are held, and about parameters that are physical and relax with the state."""
 
+# SymPy annotates its functions as wider than what they return:
+# pyright: reportArgumentType=false, reportCallIssue=false, reportOperatorIssue=false
+
 from __future__ import annotations
 
 from collections.abc import Iterator

@@ -1,5 +1,8 @@
 """Proofs about two equilibria: what their contrast is the gradient of, how far off at finite beta, and its bounds."""
 
+# SymPy annotates its functions as wider than what they return:
+# pyright: reportArgumentType=false
+
 from __future__ import annotations
 
 from collections.abc import Iterator

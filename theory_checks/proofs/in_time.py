@@ -1,5 +1,8 @@
 """Proofs about equilibria reached step by step, and about systems that move: trajectories and their echoes."""
 
+# SymPy annotates its functions as wider than what they return:
+# pyright: reportArgumentType=false, reportCallIssue=false, reportOperatorIssue=false, reportUnhashable=false
+
 from __future__ import annotations
 
 import itertools

@@ -1,5 +1,8 @@
 """Proofs about quantum ground states: perturbation theory, free fermions, coupled oscillators and their limits."""
 
+# SymPy annotates its functions as wider than what they return:
+# pyright: reportArgumentType=false, reportAttributeAccessIssue=false, reportOperatorIssue=false, reportReturnType=false
+
 from __future__ import annotations
 
 import itertools

@@ -1,5 +1,8 @@
 """Proofs about what a push here does there: reciprocity, driven networks, oscillators and lock-in detection."""
 
+# SymPy annotates its functions as wider than what they return:
+# pyright: reportAttributeAccessIssue=false
+
 from __future__ import annotations
 
 from collections.abc import Iterator

@@ -1,5 +1,8 @@
 """Proofs about systems at a temperature: free energies, mean values and fluctuations."""
 
+# SymPy annotates its functions as wider than what they return:
+# pyright: reportOperatorIssue=false
+
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence

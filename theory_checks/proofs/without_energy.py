@@ -1,5 +1,8 @@
 """Proofs about systems whose force has no energy, or whose energy is not at its minimum."""
 
+# SymPy annotates its functions as wider than what they return:
+# pyright: reportOperatorIssue=false
+
 from __future__ import annotations
 
 from collections.abc import Iterator

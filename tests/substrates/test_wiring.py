@@ -72,6 +72,22 @@ def test_a_convolution_is_scipys_correlation_then_pooling(pooling, seed):
     assert coupling.after((6, 4, 2)) == wanted.shape
 
 
+@pytest.mark.parametrize(
+    ("kernel", "padding", "places"),
+    [((5, 5), 0, (8, 10)), ((2, 2), 1, (5, 7)), ((1, 1), 0, (4, 6)), ((4, 3), 1, (7, 6)), ((3, 3), 2, (4, 2))],
+)
+def test_average_pooling_of_a_kernel_with_any_sides(kernel, padding, places):
+    """It is computed as one correlation in steps of two, which is laid out by whether a side is even."""
+    weight, u = normal(0, *kernel, 2, 3), normal(1, *places, 2)
+    coupling = Convolution(jnp.asarray(weight), "average", padding)
+    np.testing.assert_allclose(
+        coupling.forward(jnp.asarray(u)), pooled(correlated(u, weight, padding), "average"), atol=1e-13
+    )
+    v = normal(2, *coupling.after(u.shape))
+    back = coupling.convolve_back(jnp.asarray(np.repeat(np.repeat(v, 2, 0), 2, 1) / 4), u.shape)
+    np.testing.assert_allclose(coupling.backward(jnp.asarray(v), jnp.asarray(u)), back, atol=1e-13)
+
+
 @pytest.mark.parametrize("pooling", [None, "max", "average", "soft"])
 @given(seed=seeds)
 def test_backward_is_the_derivative_of_the_interaction(pooling, seed):

@@ -114,11 +114,11 @@ class Judge:
     """Distances to the nearest of the training digits, and what a classifier of real digits makes of pictures."""
 
     def __init__(self, digits: np.ndarray, labels: np.ndarray):
+        from sklearn.linear_model import LogisticRegression
         from sklearn.neighbors import NearestNeighbors
-        from sklearn.svm import SVC
 
         self.neighbours = NearestNeighbors(n_neighbors=1).fit(digits)
-        self.classifier = SVC(gamma="scale", C=10.0, probability=True, random_state=0).fit(digits, labels)
+        self.classifier = LogisticRegression(max_iter=2000).fit(digits, labels)
 
     def __call__(self, name: str, pictures: np.ndarray) -> None:
         distance = self.neighbours.kneighbors(pictures)[0].ravel()
@@ -156,17 +156,19 @@ def draw(path: str, pictures: np.ndarray, nearest: np.ndarray) -> None:
     import matplotlib.pyplot as plt
 
     rows, columns = 5, 16
-    figure, axes = plt.subplots(2 * rows, columns, figsize=(8.0, 5.4), layout="constrained")
+    tiles = [pictures, nearest]
+    blank = np.full((2 * rows, 10, columns, 10), -1.0)
+    for place in range(rows * columns):
+        row, column = divmod(place, columns)
+        for below, kind in enumerate(tiles):
+            blank[2 * row + below, 1:9, column, 1:9] = kind[place].reshape(8, 8)
+    ax = plt.subplots(figsize=(8.0, 5.2), layout="constrained")[1]
+    ax.imshow(blank.reshape(20 * rows, 10 * columns), cmap="gray_r", vmin=-1, vmax=1)
     for row in range(rows):
-        for column in range(columns):
-            place = row * columns + column
-            for above, picture in enumerate((pictures[place], nearest[place])):
-                ax = axes[2 * row + above, column]
-                ax.imshow(picture.reshape(8, 8), cmap="gray_r" if not above else "Blues", vmin=-1, vmax=1)
-                ax.set(xticks=[], yticks=[])
-                ax.spines[:].set_visible(False)
-    figure.suptitle("samples (black), and the training digit nearest to each (blue)", fontsize=9)
-    figure.savefig(path, dpi=150)
+        ax.axhspan(20 * row + 9.5, 20 * row + 19.5, color="#0072B2", alpha=0.12, lw=0)
+    ax.set(xticks=[], yticks=[], title="samples, and below each the training digit nearest to it (blue)")
+    ax.spines[:].set_visible(False)
+    ax.figure.savefig(path, dpi=150)
 
 
 def main() -> None:

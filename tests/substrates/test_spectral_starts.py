@@ -26,9 +26,7 @@ def drawn():
 
 
 def ring(coupling, omega, **options):
-    return OscillatorNetwork.from_edges(
-        RING, N, coupling=coupling, frequency=omega, references={0: 0.0}, **options
-    )
+    return OscillatorNetwork.from_edges(RING, N, coupling=coupling, frequency=omega, references={0: 0.0}, **options)
 
 
 def twist(coupling, phases):
@@ -112,7 +110,9 @@ def test_a_start_turns_with_what_holds_it():
 
 
 def test_layers_start_from_it_and_learn_their_frequencies():
-    net = OscillatorNetwork.layered((3, 8, 2), key=jax.random.key(1), frequency=0.1, readout="sine", spectral_starts=True)
+    net = OscillatorNetwork.layered(
+        (3, 8, 2), key=jax.random.key(1), frequency=0.1, readout="sine", spectral_starts=True
+    )
     xs, ys = jnp.array([[0.2, 0.9, -0.4], [1.0, 0.1, 0.3]]), jnp.array([[0.5, -0.2], [0.1, 0.4]])
     estimate = EquilibriumPropagation(1e-3)(net, xs, ys)
     assert bool(jnp.all(estimate.equilibria[0].converged))

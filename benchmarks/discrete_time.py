@@ -44,12 +44,13 @@ class Steps(Solver):
 
     free: int = eqx.field(static=True)
     nudged: int = eqx.field(static=True)
+    dt: float = eqx.field(static=True)
 
     def __call__(self, substrate, x, nudge, start, key) -> Equilibrium:
         count = self.free
         if isinstance(nudge, Nudge):
             count = jnp.where(nudge.beta == 0, self.free, self.nudged)
-        return DiscreteTime().limited(count)(substrate, x, nudge, start, key)
+        return DiscreteTime(self.dt).limited(count)(substrate, x, nudge, start, key)
 
 
 class Stepped(Wrapper):
@@ -65,10 +66,11 @@ class Stepped(Wrapper):
 class Settings:
     """What is chosen on validation images."""
 
-    free: int = 10
-    nudged: int = 5
+    free: int = 15
+    nudged: int = 8
+    dt: float = 0.5
     beta: float = 0.4
-    rates: tuple[float, float, float] = (0.002, 0.002, 0.001)
+    rates: tuple[float, float, float] = (0.001, 0.001, 0.0005)
     gain: tuple[float, float, float] = (1.0, 1.0, 1.0)
     batch: int = 20
     decay: float = 0.9
@@ -88,7 +90,7 @@ def network(settings: Settings, seed: int) -> Substrate:
         gain=settings.gain,
         dtype=jnp.float32,
     )
-    return Stepped(net, Steps(settings.free, settings.nudged))
+    return Stepped(net, Steps(settings.free, settings.nudged, settings.dt))
 
 
 def rule(settings: Settings) -> EquilibriumPropagation:

@@ -85,8 +85,8 @@ def compare(starts: str, seeds: int) -> None:
             unconverged += int(sum(run.history["unconverged"]))
         print(
             f"by {name} alone ({parameters(name)} numbers), {starts} starts: test accuracy "
-            f"{', '.join(f'{right:.1f}' for right in rights)} %; mean {np.mean(rights):.1f} %; {unconverged} equilibria "
-            f"did not converge; {time.perf_counter() - began:.0f} s",
+            f"{', '.join(f'{right:.1f}' for right in rights)} %; mean {np.mean(rights):.1f} %; {unconverged} "
+            f"equilibria did not converge; {time.perf_counter() - began:.0f} s",
             flush=True,
         )
 

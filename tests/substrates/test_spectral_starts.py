@@ -62,13 +62,12 @@ def test_from_the_spectrum_rings_lock_without_a_twist_and_from_random_phases_oft
             assert turned(flowed, states).max() < 1e-2
         for name, phases in ((kind, states), (f"{kind}, flow", flowed)):
             shares[name] = np.mean([twist(w, phi) < 0.6 for w, phi in zip(drawn()[0], phases, strict=True)])
-    print(shares)
     assert shares["spectral_starts"] == shares["spectral_starts, flow"] == 1
     assert max(shares["random_starts"], shares["random_starts, flow"]) < 0.8
 
 
 def test_without_a_second_mode_it_is_the_spherical_models_ground_state():
-    """All to all, with couplings of both signs that some signs of the phases undo; against a minimiser on the sphere."""
+    """All to all, with couplings of both signs that the phases can undo; against a minimiser on the sphere."""
     rng = np.random.default_rng(0)
     signs, n = rng.choice([-1.0, 1.0], 6), 6
     matrix = np.outer(signs, signs) * (1 - np.eye(n))
@@ -90,7 +89,7 @@ def test_cosines_of_a_start_without_fields_are_the_nearest_to_the_couplings():
     rng = np.random.default_rng(1)
     matrix = rng.normal(size=(7, 7))
     matrix = np.triu(matrix, 1) + np.triu(matrix, 1).T
-    values, vectors = np.linalg.eigh(matrix)
+    values = np.linalg.eigvalsh(matrix)
     phases = OscillatorNetwork.from_matrix(matrix, spectral_starts=True).start(NONE)
     best = minimize(
         lambda z: np.sum((z.reshape(7, 2) @ z.reshape(7, 2).T - matrix) ** 2), rng.normal(size=14), method="BFGS"

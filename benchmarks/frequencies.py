@@ -25,7 +25,7 @@ from learning import EquilibriumPropagation, fit, load_data
 from substrates import OscillatorNetwork
 from substrates.substrate import match_paths, split_parameters
 
-HIDDEN, EPOCHS, BATCH, BETA, DECAY = 128, 20, 16, 0.5, 0.9
+HIDDEN, EPOCHS, BATCH, BETA, DECAY = 64, 6, 32, 0.5, 0.9
 LEARNING = ("frequency", "coupling")
 RATES, GAINS = (0.003, 0.01, 0.03, 0.1), (1.0, 3.0)
 CHOSEN = {"frequency": (0.03, 1.0), "coupling": (0.003, 1.0)}

@@ -36,7 +36,7 @@ from substrates import DiscreteTime, ForceProbe, Substrate
 from substrates.substrate import Solver
 
 STIFFNESS = 100.0
-REPEATS, EPOCHS, RATE = 50, 4, 0.003
+REPEATS, EPOCHS, RATE = 5, 3, 0.01
 CHOICES = ((1, 256), (8, 64), (16, 32))
 CHOSEN = (8, 64)
 

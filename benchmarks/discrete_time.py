@@ -6,12 +6,14 @@
     python benchmarks/discrete_time.py --epochs 10 --seed 0     # test error, once, at the end
 
 Every unit of `HopfieldNetwork.convolutional` is updated at once, s <- dPhi/ds - beta dC/ds (`DiscreteTime`, hard
-units), for a number of steps that is fixed beforehand, as published: FREE without a nudge and NUDGED with one. All
-60,000 training images, the official 10,000 test images evaluated once, at the end; the seed draws the couplings and the
-order. --choose trains on TRAINED of 50,000 images and prints the error on the other 10,000. Published: 1.02 % by
-equilibrium propagation and 0.88 % by back-propagation through time, with max pooling (Ernoult, Grollier, Querlioz,
-Bengio and Scellier 2019, arXiv 1905.13633; recalled, not checked against the paper). Here windows of 2x2 are averaged:
-pooling and convolution are then one correlation with a third of the products. MNIST is read from
+units), for a number of steps that is fixed beforehand, as published. Steps are damped, dt = 1/2, for units that go all
+the way at once may swing. All 60,000 training images, the official 10,000 test images evaluated once, at the end; the
+seed draws the couplings and the order. --choose trains on TRAINED of 50,000 images and prints the error on the other
+10,000; the defaults in `Settings` did best of four in short runs, and are to be replaced by what it finds.
+
+Published: 1.02 % by equilibrium propagation and 0.88 % by back-propagation through time, with max pooling (Ernoult,
+Grollier, Querlioz, Bengio and Scellier 2019, arXiv 1905.13633; recalled, not checked against the paper). Here windows of
+2x2 are averaged: pooling and convolution are then one correlation with a third of the products. MNIST is read from
 $GROUNDSTATE_DATA/mnist or the user's cache, or downloaded.
 """
 

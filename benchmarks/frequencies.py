@@ -6,8 +6,9 @@
 Both networks are `OscillatorNetwork.layered`, 64-HIDDEN-10, with the same random couplings, starts, batches, epochs and
 centred nudges, so with the same relaxations; in one only omega learns, by dL/domega = -dphi/dbeta, a measurement of
 phases alone, in the other only W. What else there is (fields and their phases) keeps its value. Free phases start from
-the spectrum of the couplings, or with --starts random or spread, as named. Settings are chosen on 20 % of the training
-digits, the test digits are evaluated once, at the end. Published: 96.0 % by frequencies against 83.3 % by couplings
+the spectrum of the couplings, or with --starts random or spread, as named. --choose trains on 80 % of the training
+digits and prints the accuracy on the others; the defaults in `CHOSEN` are first guesses, to be replaced by what it
+finds. The test digits are evaluated once, at the end. Published: 96.0 % by frequencies against 83.3 % by couplings
 (2026, arXiv 2604.10272; recalled from its abstract, so that neither task nor network are known here).
 """
 

@@ -12,8 +12,8 @@ seed draws the couplings and the order. --choose trains on TRAINED of 50,000 ima
 10,000; the defaults in `Settings` did best of four in short runs, and are to be replaced by what it finds.
 
 Published: 1.02 % by equilibrium propagation and 0.88 % by back-propagation through time, with max pooling (Ernoult,
-Grollier, Querlioz, Bengio and Scellier 2019, arXiv 1905.13633; recalled, not checked against the paper). Here windows of
-2x2 are averaged: pooling and convolution are then one correlation with a third of the products. MNIST is read from
+Grollier, Querlioz, Bengio and Scellier 2019, arXiv 1905.13633; recalled, not checked against the paper). Windows of
+2x2 are averaged here: pooling and convolution are then one correlation with a third of the products. MNIST is read from
 $GROUNDSTATE_DATA/mnist or the user's cache, or downloaded.
 """
 

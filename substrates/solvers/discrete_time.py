@@ -62,18 +62,21 @@ class DiscreteTime(Solver):
         limit = tolerance(substrate, start, x, nudge)
 
         def going(carry):
-            state, residual, step = carry
+            state, _, residual, step = carry
             finite = [jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(state)]
             unsettled = (residual > limit) & jnp.all(jnp.stack(finite))
             return (step == 0) | (unsettled & (step < self.max_steps))
 
         def advance(carry):
-            state, _, step = carry
-            moved = self.step(substrate, state, x, nudge)
-            return moved, substrate.residual(moved, x, nudge).astype(limit.dtype), step + 1
+            state, force, _, step = carry
+            moved = self._moved(substrate, state, x, force)
+            # beside the residual, whose forces are the same, so that the compiler computes them once
+            force = substrate.total_force(moved, x, nudge)
+            return moved, force, substrate.residual(moved, x, nudge).astype(limit.dtype), step + 1
 
-        begin = (start, jnp.full_like(limit, jnp.inf), jnp.zeros((), jnp.int32))
-        state, residual, steps = jax.lax.while_loop(going, advance, begin)
+        force = substrate.total_force(start, x, nudge)
+        begin = (start, force, jnp.full_like(limit, jnp.inf), jnp.zeros((), jnp.int32))
+        state, _, residual, steps = jax.lax.while_loop(going, advance, begin)
         energy = substrate.total_energy(state, x, nudge) if substrate.conservative else None
         return judged(state, energy, residual, steps, limit)
 
@@ -84,6 +87,10 @@ class DiscreteTime(Solver):
         force = substrate.total_force(state, x, nudge)
         if push is not None:
             force = jax.tree.map(jnp.add, force, push)
+        return self._moved(substrate, state, x, force)
+
+    def _moved(self, substrate: System, state: PyTree, x: PyTree, force: PyTree) -> PyTree:
+        """The state after a step along a force."""
         if self.setting == "prototypical":
             held = lambda f, k: f / jnp.where(k > 0, k, 1).astype(f.dtype)
             force = jax.tree.map(held, force, substrate.bound_stiffness(state, x))

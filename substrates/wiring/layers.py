@@ -111,12 +111,33 @@ class Convolution(eqx.Module):
 
     def forward(self, u: Inexact[Array, "height width before"]) -> Inexact[Array, "rows columns after"]:
         """What the later group feels: P(w * u)."""
-        return self.pool(self.convolve(u))
+        return self._averaged(u) if self.pooling == "average" else self.pool(self.convolve(u))
+
+    def _averaged(self, u: Inexact[Array, "height width before"]) -> Inexact[Array, "rows columns after"]:
+        """P(w * u) with average pooling, as one correlation of fewer products.
+
+        The mean over windows of 2x2 is a kernel a row and a column larger, in steps of two. Where each 2x2 entries of a
+        map are those of four maps, it takes steps of one.
+        """
+        height, width, before, after = self.weight.shape
+        sides = [(size + 2) // 2 for size in (height, width)]
+        spare = [2 * side - size for side, size in zip(sides, (height, width), strict=True)]
+        shifted = lambda i, j: jnp.pad(self.weight, ((i, spare[0] - i), (j, spare[1] - j), (0, 0), (0, 0)))
+        mean = sum(shifted(i, j) for i in (0, 1) for j in (0, 1)) / 4
+        kernel = mean.reshape(sides[0], 2, sides[1], 2, before, after).transpose(0, 2, 1, 3, 4, 5)
+        # an even kernel has a row and a column of zeros at its end, for which the maps have one more too
+        zeros = [(self.padding, self.padding + more - 1) for more in spare]
+        maps = jnp.pad(u, (*zeros, (0, 0)))
+        rows, columns = (size // 2 for size in maps.shape[:2])
+        fours = maps.reshape(rows, 2, columns, 2, before).transpose(0, 2, 1, 3, 4).reshape(rows, columns, 4 * before)
+        return correlate(fours, kernel.reshape(*sides, 4 * before, after), (0, 0))
 
     def backward(
         self, v: Inexact[Array, "rows columns after"], u: Inexact[Array, "height width before"]
     ) -> Inexact[Array, "height width before"]:
         """What the earlier group feels: d<v, P(w * u)>/du."""
+        if self.pooling == "average":
+            return jax.vjp(self._averaged, u)[1](v)[0]
         return self.convolve_back(self.unpool(v, self.convolve(u)), u.shape)
 
     def unpool(

@@ -63,6 +63,20 @@ def test_updates_are_gradients_step_by_step(name, solver):
     assert np.all(np.max(sizes, axis=0)[:4] > 1e-5)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("pooling", ["average", "max"])
+def test_updates_are_gradients_in_a_network_of_the_published_width(pooling):
+    """32 and 64 maps by kernels of 5x5, on images of 16x16, in 64 bits."""
+    net = HopfieldNetwork.convolutional((16, 16, 1), (32, 64), 10, key=KEY, pooling=pooling, kernel=5, padding=0)
+    x, y = jax.random.uniform(jax.random.key(1), (2, 16, 16, 1)), jnp.eye(10)[:2]
+    found = updates_in_time(net, x, y, 1e-7, 10, free_steps=200)
+    assert jax.tree.leaves(found.update)[0].dtype == jnp.float64
+    for where, error in found.errors_in_time().items():
+        assert np.max(error) < 1e-6, where
+    sizes = [np.max(np.abs(leaf), axis=tuple(range(1, leaf.ndim))) for leaf in jax.tree.leaves(found.gradient)]
+    assert np.all(np.max(sizes, axis=0)[:6] > 1e-5)
+
+
 @given(seed=st.integers(0, 1000), sign=st.sampled_from([1.0, -1.0]))
 @settings(max_examples=8)
 def test_they_differ_in_proportion_to_beta(seed, sign):

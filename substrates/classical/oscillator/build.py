@@ -191,3 +191,10 @@ def checked_readout(readout: Readout) -> Readout:
     if readout not in get_args(Readout):
         raise ValueError(f"readout: wanted one of {get_args(Readout)}, got {readout!r}")
     return readout
+
+
+def checked_starts(random: bool, spectral: bool) -> dict[str, bool]:
+    """Where free phases start, as fields; raises ValueError for two places at once."""
+    if random and spectral:
+        raise ValueError("spectral_starts: wanted one kind of start, got random_starts too: leave one of them out")
+    return {"random_starts": bool(random), "spectral_starts": bool(spectral)}

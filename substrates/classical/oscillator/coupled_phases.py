@@ -18,6 +18,8 @@ from jaxtyping import Array, Float, Inexact, PRNGKeyArray, PyTree
 from substrates.classical.oscillator.flow import trajectory
 from substrates.classical.oscillator.phase_descent import PhaseDescent
 from substrates.classical.oscillator.phases import LocalTerms, Readout, arrows, random_phases
+from substrates.classical.oscillator.spectral import spectral_phases
+from substrates.classical.oscillator.whole import Whole
 from substrates.nudge import Nudge, Pin
 from substrates.substrate import Substrate, parameter_dtype, split_parameters
 
@@ -37,8 +39,13 @@ class CoupledPhases(Substrate):
     frequency: eqx.AbstractVar[PyTree]
     readout: eqx.AbstractVar[Readout]
     random_starts: eqx.AbstractVar[bool]
+    spectral_starts: eqx.AbstractVar[bool]
 
     # what each kind says of itself
+
+    @abc.abstractmethod
+    def whole(self, x: Float[Array, "inputs"]) -> Whole:
+        """The network at an input as one matrix."""
 
     @abc.abstractmethod
     def phases(self, state: PyTree, x: Inexact[Array, "*batch inputs"]) -> PyTree:
@@ -139,6 +146,8 @@ class CoupledPhases(Substrate):
 
     def start(self, x: Float[Array, "inputs"], key: PRNGKeyArray | None = None) -> PyTree:
         first = Substrate.start(self, x)
+        if self.spectral_starts:
+            return ravel_pytree(first)[1](spectral_phases(self.whole(x)))
         if not self.random_starts:
             return first
         if key is None:

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Inexact, PRNGKeyArray
 
-from substrates.classical.oscillator.build import checked_readout, layer_fields, random_couplings
+from substrates.classical.oscillator.build import checked_readout, checked_starts, layer_fields, random_couplings
 from substrates.classical.oscillator.coupled_phases import CoupledPhases
 from substrates.classical.oscillator.phase_descent import LayerBlocks
 from substrates.classical.oscillator.phases import Readout, arrows, spread_phases
@@ -40,6 +40,7 @@ class LayeredOscillators(CoupledPhases):
             oscillator at the phase low + (high - low) x.
         readout: "phase" or "sine".
         random_starts: whether initial phases are drawn from the key that `relax` gets.
+        spectral_starts: whether they come from the spectrum of the couplings, see `spectral_phases`.
 
     The state is the tuple of the phases of the layers after the input, radians.
     """
@@ -52,6 +53,7 @@ class LayeredOscillators(CoupledPhases):
     phase_range: tuple[float, float] | None = eqx.field(static=True, default=None)
     readout: Readout = eqx.field(static=True, default="phase")
     random_starts: bool = eqx.field(static=True, default=False)
+    spectral_starts: bool = eqx.field(static=True, default=False)
 
     @property
     def sizes(self) -> tuple[int, ...]:
@@ -239,6 +241,7 @@ class LayeredOscillators(CoupledPhases):
         phase_range: tuple[float, float] | None = None,
         readout: Readout = "phase",
         random_starts: bool = False,
+        spectral_starts: bool = False,
     ) -> Self:
         """Layers of oscillators with given couplings.
 
@@ -249,13 +252,16 @@ class LayeredOscillators(CoupledPhases):
             phase_range: None for inputs in radians; (low, high) clamps a feature x in [0, 1] at low + (high - low) x.
             readout: "phase" or "sine".
             random_starts: draw initial phases from the key that `relax` gets.
+            spectral_starts: take them from the eigenvectors of the couplings, once and for all the same (a
+                decomposition of a matrix of all phases that settle).
 
         Raises:
             ValueError: for layers that do not fit, numbers that are not finite, and a range that is none.
         """
         terms = {"field": field, "field_phase": field_phase, "second_harmonic": second_harmonic, "frequency": frequency}
         fields = layer_fields(coupling, terms, phase_range)
-        return cls(**fields, readout=checked_readout(readout), random_starts=bool(random_starts))
+        starts = checked_starts(random_starts, spectral_starts)
+        return cls(**fields, readout=checked_readout(readout), **starts)
 
     @classmethod
     def for_task(

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Inexact, PRNGKeyArray
 
 from substrates import arguments
-from substrates.classical.oscillator.build import checked_readout, edges_of_matrix, graph_fields
+from substrates.classical.oscillator.build import checked_readout, checked_starts, edges_of_matrix, graph_fields
 from substrates.classical.oscillator.coupled_phases import CoupledPhases
 from substrates.classical.oscillator.layered import LayeredOscillators
 from substrates.classical.oscillator.phase_descent import GraphBlocks
@@ -47,7 +47,9 @@ class OscillatorNetwork(CoupledPhases):
 
     An energy with many minima has many equilibria. Nudged phases start from the free state and stay on its branch.
     With `random_starts` the free phase starts from phases that the key draws, as Wang et al. do; give examples several
-    times to average over starts, or settle by `BestOf`; `basin_jumps` finds nudges that left the basin.
+    times to average over starts, or settle by `BestOf`; `basin_jumps` finds nudges that left the basin. With
+    `spectral_starts` it starts from the eigenvectors of the couplings, without the vortices of random phases that keep
+    natural frequencies from locking.
 
     Attributes:
         coupling: W along the edges, a `Bonds` of weight (m,).
@@ -57,6 +59,7 @@ class OscillatorNetwork(CoupledPhases):
         roles: which oscillators are inputs, references and outputs.
         readout: "phase" or "sine".
         random_starts: whether initial phases are drawn from the key that `relax` gets.
+        spectral_starts: whether they come from the spectrum of the couplings, see `spectral_phases`.
         labels: of the oscillators, in their order, where the network was built from labels; else None.
 
     The state holds the phases of the free oscillators in ascending order, radians; `phases` gives those of all.
@@ -77,6 +80,7 @@ class OscillatorNetwork(CoupledPhases):
     roles: Roles | CompiledRoles = eqx.field(kw_only=True)
     readout: Readout = eqx.field(static=True, default="phase")
     random_starts: bool = eqx.field(static=True, default=False)
+    spectral_starts: bool = eqx.field(static=True, default=False)
     labels: tuple[Hashable, ...] | None = eqx.field(static=True, default=None)
 
     @property
@@ -238,6 +242,7 @@ class OscillatorNetwork(CoupledPhases):
         references: Mapping[int, float] | None = None,
         readout: Readout = "phase",
         random_starts: bool = False,
+        spectral_starts: bool = False,
     ) -> Self:
         """Oscillators on the nodes 0 to n-1 of any graph.
 
@@ -256,13 +261,16 @@ class OscillatorNetwork(CoupledPhases):
                 against one another, with the status `zero_mode`.
             readout: "phase" or "sine".
             random_starts: draw initial phases from the key that `relax` gets.
+            spectral_starts: take them from the eigenvectors of the couplings, once and for all the same (a
+                decomposition of a matrix of all phases that settle).
 
         Raises:
             ValueError: for what makes no such network; the message says which argument.
         """
         terms = {"field": field, "field_phase": field_phase, "second_harmonic": second_harmonic, "frequency": frequency}
         fields = graph_fields(edges, n, coupling, terms, inputs, outputs, references or {})
-        return cls(**fields, readout=checked_readout(readout), random_starts=bool(random_starts))
+        starts = checked_starts(random_starts, spectral_starts)
+        return cls(**fields, readout=checked_readout(readout), **starts)
 
     @classmethod
     def from_matrix(cls, coupling: Any, **options: Any) -> Self:

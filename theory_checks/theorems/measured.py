@@ -32,7 +32,7 @@ def smaller(compared: str, measured: Any, limit: Any, size: float, bound: float)
     one, other = np.ravel(np.asarray(measured, float)), np.ravel(np.asarray(limit, float))
     excess = one - other
     # a comparison with NaN would let it pass
-    worst = float(np.max(excess, initial=0.0)) if np.all(np.isfinite(excess)) else float("nan")
+    worst = max(float(np.max(excess, initial=0.0)), 0.0) if np.all(np.isfinite(excess)) else float("nan")
     return Finding(compared, one, other, worst / size, bound)
 
 

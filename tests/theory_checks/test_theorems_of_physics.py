@@ -1,4 +1,4 @@
-"""Theorems of physics: each holds on systems that obey it, fails on twins that do not, and refuses what it is not of."""
+"""Theorems of physics: each holds on systems that obey it, fails on twins that do not, and refuses all others."""
 
 import dataclasses
 
@@ -194,7 +194,7 @@ def test_quantum():
     hold(quantum.quantum(levels, np.array([0.5]), np.array([0.2])))
     fail(quantum.quantum(spins(MeasuredBackwards), np.array([0.2]), np.array([0.5, 0.1])), "centred contrast")
     flat = spins(transverse_field=0.0, longitudinal_field=0.0, coupling=1.0, inputs=[])
-    with pytest.raises(NotApplicableError, match="degenerate|does not come to rest"):
+    with pytest.raises(NotApplicableError, match=r"degenerate|does not come to rest"):
         quantum.quantum(flat, np.zeros(0), np.zeros(2))
 
 
@@ -278,7 +278,7 @@ class Loose(Trajectory):
 
     def relax(self, x, nudge=None, start=None, *, key=None, solver=None):
         if nudge is not None:
-            self = eqx.tree_at(lambda n: n.ends, self, self.ends.at[1].add(0.5 * nudge.beta))  # noqa: PLW0642
+            self = eqx.tree_at(lambda n: n.ends, self, self.ends.at[1].add(0.5 * nudge.beta))
         return Trajectory.relax(self, x, nudge, start, key=key, solver=solver)
 
 
@@ -500,7 +500,9 @@ def test_predictive_coding_kernel():
     two = PredictiveCodingNetwork.dense((3, 5, 2), key=jax.random.key(4), gain=1.7)
     hold(predictive.predictive_coding_kernel(two, x, y, cost=CrossEntropy()))
     together = lambda count: ProjectedGradient(count, synchronous=True)
-    fail(predictive.predictive_coding_kernel(predictive._network("bounded"), x, y, sweeps=together), "after L and L + 1")
+    fail(
+        predictive.predictive_coding_kernel(predictive._network("bounded"), x, y, sweeps=together), "after L and L + 1"
+    )
     fail(predictive.predictive_coding_kernel(like(predictive._network("bounded"), Deaf), x, y), "after L and L + 1")
     with pytest.raises(NotApplicableError, match="nothing before the first sweep"):
         predictive.predictive_coding_kernel(PredictiveCodingNetwork.dense((3, 2), key=jax.random.key(0)), x, y)

@@ -67,7 +67,10 @@ def co_content(net: ResistorNetwork | None = None, x: Any = None) -> tuple[Findi
     Raises NotApplicableError for ideal diodes, which have no branch law, and for sources between nodes.
     """
     if net is None:
-        net, x = _circuit(diodes=[(3, 2), (GROUND, 4)], diode=Shockley(1e-6, 0.05)), np.array([1.5])
+        net, x = (
+            _circuit(diodes=[(3, 2), (GROUND, 4)], diode=Shockley(jnp.asarray(1e-6), jnp.asarray(0.05))),
+            np.array([1.5]),
+        )
     require_kind(net, ResistorNetwork, "circuits on graphs")
     require(not net.topology.bounded, "Ideal diodes have no branch law: see diode-complementarity.")
     _require_grounded_sources(net)
@@ -251,9 +254,9 @@ def universal_approximation(
 THEOREMS = (
     Theorem(
         "co-content",
-        r"At the operating point of a circuit the co-content $P(v) = \sum_b \int_0^{v_b} i_b(z)\,dz$ is stationary in the "
-        r"voltages of the free nodes, $\partial P/\partial v_k = \sum_b i_b = 0$: Kirchhoff's current law. The content "
-        r"$Q(i) = \int_0^i v\,di$ is its Legendre transform, $P + Q = v i$ in each branch.",
+        r"At the operating point of a circuit the co-content $P(v) = \sum_b \int_0^{v_b} i_b(z)\,dz$ is stationary in "
+        r"the voltages of the free nodes, $\partial P/\partial v_k = \sum_b i_b = 0$: Kirchhoff's current law. The "
+        r"content $Q(i) = \int_0^i v\,di$ is its Legendre transform, $P + Q = v i$ in each branch.",
         ("two-terminal elements with a branch law i(v)", "voltage sources to ground"),
         "Millar 1951; Kendall et al. 2020, arXiv 2006.01981",
         "circuits of resistors, sources and real diodes",
@@ -262,8 +265,8 @@ THEOREMS = (
     ),
     Theorem(
         "diode-complementarity",
-        r"A circuit with ideal diodes minimises its co-content subject to $v_a \le v_c$ at every diode; the multipliers "
-        r"are the diodes' currents: $i \ge 0$, $v_a - v_c \le 0$, $i\,(v_a - v_c) = 0$.",
+        r"A circuit with ideal diodes minimises its co-content subject to $v_a \le v_c$ at every diode; the "
+        r"multipliers are the diodes' currents: $i \ge 0$, $v_a - v_c \le 0$, $i\,(v_a - v_c) = 0$.",
         ("ideal diodes", "conductances that are not negative"),
         "Scellier 2024, arXiv 2402.11674",
         "circuits with ideal diodes",
@@ -272,8 +275,8 @@ THEOREMS = (
     ),
     Theorem(
         "coordinate-descent",
-        r"A sweep that puts block after block of variables at its exact minimum given the others never raises the total "
-        r"energy: $F(s^{t+1}) \le F(s^t)$.",
+        r"A sweep that puts block after block of variables at its exact minimum given the others never raises the "
+        r"total energy: $F(s^{t+1}) \le F(s^t)$.",
         ("variables of a block do not feel one another", "each step is the minimum of its block"),
         "Scellier 2024, arXiv 2402.11674; Scellier et al. 2023, arXiv 2312.15103",
         "systems with an energy that sweeps settle",

@@ -135,7 +135,7 @@ def _launched(net: InitialValueTrajectory, x: Array, y: Array, cost: Cost) -> tu
     slope = jax.grad(cost)(shown, y)
 
     def launch(parameters: Any, beta: Array) -> InitialValueTrajectory:
-        law = _Nudged(eqx.combine(parameters, rest), beta, net, slope)
+        law = _Nudged(inner=eqx.combine(parameters, rest), beta=beta, net=net, slope=slope)
         return eqx.tree_at(lambda n: n.lagrangian, net, law)
 
     def action_slope(beta: Array) -> Any:
@@ -196,19 +196,21 @@ def _through_time(net: InitialValueTrajectory, x: Array, y: Array, cost: Cost) -
 THEOREMS = (
     Theorem(
         "lagrangian-boundary",
-        r"For a path that makes $S + \beta C$ stationary, $dC/d\theta = \frac{d}{d\beta}\partial_\theta S$, if both phases "
-        r"share boundary conditions that leave no boundary term $[p\,\delta q]$: fixed ends, or loops. From a launch the "
-        r"contrast misses $\partial_\beta p\,\partial_\theta q - \partial_\theta p\,\partial_\beta q$ at its free end.",
+        r"For a path that makes $S + \beta C$ stationary, $dC/d\theta = \frac{d}{d\beta}\partial_\theta S$, if both "
+        r"phases share boundary conditions that leave no boundary term $[p\,\delta q]$: fixed ends, or loops. "
+        r"From a launch the contrast misses $\partial_\beta p\,\partial_\theta q - \partial_\theta p\,"
+        r"\partial_\beta q$ at its free end.",
         ("a path of stationary action that is not degenerate", "no friction"),
-        "Scellier 2021, arXiv 2103.09985; Massar 2025, arXiv 2505.07363; the boundary term in this form is derived here",
+        "Scellier 2021, arXiv 2103.09985; Massar 2025, arXiv 2505.07363; the boundary term is derived here",
         "paths between fixed ends, loops and launches",
         lagrangian_boundary,
         universal=False,
     ),
     Theorem(
         "hamiltonian-echo",
-        r"Run to its end and back with its momenta reversed, a motion without friction retraces its way. Nudged by "
-        r"$\pm\beta$ on the way back, $[\partial_\theta S(+) - \partial_\theta S(-)]/2\beta = dC/d\theta + O(\beta^2)$.",
+        r"Run to its end and back with its momenta reversed, a motion without friction retraces its way. Nudged "
+        r"by $\pm\beta$ on the way back, $[\partial_\theta S(+) - \partial_\theta S(-)]/2\beta "
+        r"= dC/d\theta + O(\beta^2)$.",
         ("a law that time reversal leaves alone", "no friction"),
         "Pourcel and Ernoult 2025, arXiv 2506.05259; Lopez-Pastor and Marquardt 2021, arXiv 2103.04992",
         "launches",

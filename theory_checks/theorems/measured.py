@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -14,7 +13,7 @@ from learning.contrastive import EquilibriumPropagation
 from learning.costs import SquaredError
 from learning.rule import ConvergenceError, Estimator
 from substrates.substrate import Cost, Equilibrium, Substrate, parameter_dtype
-from theory_checks.case import flat, relax, relative
+from theory_checks.case import flat, relative, relax
 from theory_checks.theorems.theorem import Finding, NotApplicableError
 
 GRADIENT_BOUND = 1e-6
@@ -36,9 +35,7 @@ def smaller(compared: str, measured: Any, limit: Any, size: float, bound: float)
     return Finding(compared, one, other, worst / size, bound)
 
 
-def power_law(
-    compared: str, steps: Sequence[float], errors: Sequence[float], order: float, within: float = 0.1
-) -> Finding:
+def power_law(compared: str, steps: Any, errors: Any, order: float, within: float = 0.1) -> Finding:
     """That errors go as a power of a step: the slope of log(error) over log(step) against the order."""
     with np.errstate(divide="ignore", invalid="ignore"):
         logs = np.log(np.asarray(errors, float))

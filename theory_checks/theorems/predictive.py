@@ -104,7 +104,7 @@ def predictive_coding_kernel(
     *,
     cost: Cost | None = None,
     beta: float = 1e-5,
-    sweeps: Callable[[Any], Solver] = ProjectedGradient,
+    sweeps: Callable[..., Any] = ProjectedGradient,
 ) -> tuple[Finding, ...]:
     """That sweeps over even and odd layers find the gradient after exactly as many as there are layers: K = L.
 
@@ -145,10 +145,10 @@ def _swept(net: PredictiveCodingNetwork, x: Array, y: Array, cost: Cost, solver:
 
 
 def consistent_network(sizes: tuple[int, ...], x: Any, *, seed: int = 0) -> HopfieldNetwork:
-    """A deep Hopfield network in which, at one input, what each hidden layer gets from above is what it gets from below.
+    """A deep Hopfield network in which, at one input, hidden layers get from above what they get from below.
 
-    Activities are drawn between 0.3 and 0.7; couplings of rank one bring the inputs from below to each hidden layer back
-    from above, and biases hold all units at their activities.
+    Activities are drawn between 0.3 and 0.7; couplings of rank one bring what each hidden layer gets
+    from below back from above, and biases hold all units at their activities.
 
     Args:
         sizes: the numbers of inputs, of units in each hidden layer, and of outputs.
@@ -231,8 +231,8 @@ THEOREMS = (
     Theorem(
         "predictive-coding",
         r"Nudged by $\beta C$, the errors $\epsilon_k = h_k - f_k(h_{k-1})$ of a predictive coding network satisfy "
-        r"$\epsilon_k/\beta \to -\delta_k$, the deltas of back-propagation, and $\partial_\theta E/\beta \to dC/d\theta$; at "
-        r"$\beta = 0$ it is a forward pass with $E = 0$.",
+        r"$\epsilon_k/\beta \to -\delta_k$, the deltas of back-propagation, and "
+        r"$\partial_\theta E/\beta \to dC/d\theta$; at $\beta = 0$ it is a forward pass with $E = 0$.",
         ("a small nudge", "no unit at the kink of its rectifier"),
         "Whittington and Bogacz 2017; Kerjan, Hoier and Scellier 2026, arXiv 2606.03584",
         "predictive coding networks",
@@ -241,8 +241,8 @@ THEOREMS = (
     ),
     Theorem(
         "predictive-coding-kernel",
-        r"From the free state, $K$ sweeps over even and then odd layers give the gradient to first order in $\beta$ for "
-        r"$K \ge L$, the number of layers, and for no smaller $K$.",
+        r"From the free state, $K$ sweeps over even and then odd layers give the gradient to first order in $\beta$ "
+        r"for $K \ge L$, the number of layers, and for no smaller $K$.",
         ("even and odd layers in turn", "at least two layers"),
         "Kerjan, Hoier and Scellier 2026, arXiv 2606.03584",
         "predictive coding networks",

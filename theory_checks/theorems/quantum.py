@@ -85,7 +85,7 @@ def quantum(
     )
 
     def loss(step: float) -> float:
-        values, states = np.linalg.eigh(hamiltonian + step * np.tensordot(direction, terms, 1))
+        _, states = np.linalg.eigh(hamiltonian + step * np.tensordot(direction, terms, 1))
         means = np.einsum("koj,o,j->k", outputs, states[:, level], states[:, level])
         return float(cost(jnp.asarray(means), y))
 
@@ -240,20 +240,21 @@ def _slopes(net: QuantumOscillatorNetwork, x: Any, y: Any, cost: Cost) -> np.nda
 THEOREMS = (
     Theorem(
         "quantum",
-        r"For the ground state $\psi_\beta$ of $H(\theta) + \beta C$ the gradient of $L = \langle\psi_0|C|\psi_0\rangle$ is "
-        r"$dL/d\theta = \frac{d}{d\beta}\langle\psi_\beta|\partial_\theta H|\psi_\beta\rangle|_0 "
+        r"For the ground state $\psi_\beta$ of $H(\theta) + \beta C$ the gradient of "
+        r"$L = \langle\psi_0|C|\psi_0\rangle$ is $dL/d\theta = "
+        r"\frac{d}{d\beta}\langle\psi_\beta|\partial_\theta H|\psi_\beta\rangle|_0 "
         r"= 2\sum_{n>0} \langle 0|\partial_\theta H|n\rangle\langle n|C|0\rangle/(E_0 - E_n)$.",
         ("a level that is not degenerate",),
-        "Scellier 2024, arXiv 2406.00879; Massar and Mognetti 2024, arXiv 2405.08467; Wanjura and Marquardt 2024, arXiv "
-        "2406.06482",
+        "Scellier 2024, arXiv 2406.00879; Massar and Mognetti 2024, arXiv 2405.08467; Wanjura and Marquardt 2024, "
+        "arXiv 2406.06482",
         "systems of finitely many quantum levels",
         quantum,
         universal=False,
     ),
     Theorem(
         "free-fermions",
-        r"For an open chain $H = -\sum J_i Z_i Z_{i+1} - \sum h_i X_i$ let $B = U S V'$ be the bidiagonal matrix of $h$ and "
-        r"$J$. Then $E_0 = -\sum S$, the gap is $2 \min S$, $\langle X_i\rangle = (UV')_{ii}$ and "
+        r"For an open chain $H = -\sum J_i Z_i Z_{i+1} - \sum h_i X_i$ let $B = U S V'$ be the bidiagonal matrix of "
+        r"$h$ and $J$. Then $E_0 = -\sum S$, the gap is $2 \min S$, $\langle X_i\rangle = (UV')_{ii}$ and "
         r"$\langle Z_i Z_{i+1}\rangle = (UV')_{i,i+1}$.",
         ("an open chain", "no longitudinal field", "a gap"),
         "Lieb, Schultz and Mattis 1961; Pfeuty 1970",

@@ -1,4 +1,4 @@
-"""Theorems of equilibrium propagation beyond minima: saddles, driven motions, locked phases, forces that are matched."""
+"""Theorems of equilibrium propagation beyond minima: saddles, driven motions, locked phases, matched forces."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ def driven(
     wanted = [exact[name] for name in names]
     findings = []
     for beta in betas:
-        rule = EquilibriumPropagation(jnp.asarray(beta), linearised=True)
+        rule = EquilibriumPropagation(beta, linearised=True)
         found = gradient(rule, net, x, y)
         compared = f"the centred contrast at beta = {beta} against the adjoint gradient"
         findings.append(agreement(compared, [getattr(found, name) for name in names], wanted, 1e-9))
@@ -151,7 +151,7 @@ def _adjoint(net: DrivenNetwork, state: np.ndarray, error: np.ndarray) -> dict[s
             matrix[[i, j], [j, i]] -= value
         np.add.at(pull, list(net.outputs), real - 1j * imaginary)
         answers.append(np.linalg.solve(matrix.T, pull))
-    answer = np.array(answers)
+    answer: Any = np.array(answers)
     apart = lambda values: values[:, pairs[:, 0]] - values[:, pairs[:, 1]]
     total = lambda factor, product: -np.sum(factor * product, axis=0).real
     spring, site, ones = apart(answer) * apart(motion), answer * motion, np.ones_like(omega)
@@ -169,7 +169,7 @@ def _adjoint(net: DrivenNetwork, state: np.ndarray, error: np.ndarray) -> dict[s
 def natural_frequencies(
     net: OscillatorNetwork | None = None, x: Any = None, y: Any = None, *, cost: Cost | None = None, beta: float = 1e-2
 ) -> tuple[Finding, ...]:
-    """That the phase of each oscillator under a nudge is the gradient in its natural frequency: dL/domega = -dphi/dbeta.
+    """That nudged phases are the gradient in the natural frequencies: dL/domega = -dphi/dbeta.
 
     Args:
         net: oscillators with natural frequencies, locked to a reference, an input or fields; five by default.
@@ -248,7 +248,7 @@ def force_matching(
     forces, exact = _forces(inner, clamped, points, wanted)
     shown, errors = [], []
     for k, probe in zip(stiffnesses, probes, strict=True):
-        rule = EquilibriumPropagation(jnp.asarray(1e-3 / k))
+        rule = EquilibriumPropagation(1e-3 / k)
         estimate = rule(probe, points, wanted)
         shown.append(relative(estimate.output, forces))
         errors.append(relative(flat(estimate.gradient.inner), flat(exact)))
@@ -279,8 +279,9 @@ _SCELLIER = "Scellier and Bengio 2017, arXiv 1602.05179, for stationary points"
 THEOREMS = (
     Theorem(
         "skew-gradient",
-        r"A stable rest of $\dot s = -Q\nabla(\Phi + \beta C)$, $Q = \mathrm{diag}(\pm 1)$, is a stationary point of $\Phi$, "
-        r"as a rule a saddle, and the centred contrast of $\partial_\theta\Phi$ is $dL/d\theta + O(\beta^2)$ there.",
+        r"A stable rest of $\dot s = -Q\nabla(\Phi + \beta C)$, $Q = \mathrm{diag}(\pm 1)$, is a stationary point "
+        r"of $\Phi$, as a rule a saddle, and the centred contrast of $\partial_\theta\Phi$ is "
+        r"$dL/d\theta + O(\beta^2)$ there.",
         ("a rest that is not degenerate", "the nudge inside the energy"),
         "2026, arXiv 2605.21568; " + _SCELLIER,
         "skew-gradient systems, such as activators and inhibitors",

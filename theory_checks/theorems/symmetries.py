@@ -133,7 +133,7 @@ def _energies(substrate: Substrate, states: PyTree, x: Array) -> Any:
 
 
 def _carried(
-    name: str, systems: tuple[Substrate, Substrate], inputs: tuple[Any, Any], states: Array, act: Callable, bound: float
+    name: str, systems: tuple[Substrate, Substrate], inputs: tuple[Any, Any], states: Any, act: Callable, bound: float
 ) -> tuple[Finding, ...]:
     """That energies are the same at states and at transformed ones, and that the equilibrium is carried along."""
     before, after = (
@@ -248,8 +248,8 @@ def _(net: TransverseFieldIsing, x: Any, draw: np.random.Generator) -> tuple[Fin
 THEOREMS = (
     Theorem(
         "onsager-reciprocity",
-        r"The response $R_{kj} = do_k/d\beta_j$ of output $k$ to a field on output $j$ is symmetric where the force has an "
-        r"energy. For a vector field with Jacobian $J = S + A$ it is not, by $R - R' = -2PJ'^{-1}AJ^{-1}P'$.",
+        r"The response $R_{kj} = do_k/d\beta_j$ of output $k$ to a field on output $j$ is symmetric where the force "
+        r"has an energy. For a vector field with Jacobian $J = S + A$ it is not, by $R - R' = -2PJ'^{-1}AJ^{-1}P'$.",
         ("a rest that is not degenerate", "fields that act through what is read"),
         "Onsager 1931; Wanjura and Marquardt 2024, arXiv 2406.06482; Scellier et al. 2018, arXiv 1808.04873",
         "systems of two outputs or more whose states are smooth",

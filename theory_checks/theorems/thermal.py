@@ -143,10 +143,11 @@ def _(net: TransverseFieldIsing, x: Any, y: Any) -> tuple[Finding, ...]:
     ensemble = classical.ensemble(1.0)
     levels = np.sort(np.asarray(ensemble.levels(jnp.zeros(0))))
     require(levels[1] - levels[0] > 1e-6 * np.ptp(levels), "The classical ground state is degenerate.")
+    lowest = float(levels[0])
     scales, shifts = np.array([0.04, 0.02, 0.01]) * float(levels[1] - levels[0]), []
     for scale in scales:
         weak = eqx.tree_at(lambda n: n.transverse_field, net, scale * net.transverse_field)
-        shifts.append(float(settled(weak, x).energy) - float(rest.energy))
+        shifts.append(_energy(weak, x) - lowest)
     second = -np.sum(np.asarray(net.transverse_field) ** 2 / (2 * local))
     last, before = shifts[-1] / scales[-1] ** 2, shifts[-2] / scales[-2] ** 2
     return (
@@ -193,7 +194,7 @@ def _(ensemble: BoltzmannEnsemble, x: Any, y: Any) -> tuple[Finding, ...]:
     for temperature in temperatures:
         cold = eqx.tree_at(lambda e: e.temperature, ensemble, jnp.asarray(temperature))
         state = settled(cold, x)
-        missing.append((float(ground.energy) - float(state.energy)) / temperature)
+        missing.append((float(levels[0]) - _energy(cold, x)) / temperature)
     rate = -np.polyfit(1 / temperatures, np.log(missing), 1)[0]
     shown = cold.read(state.state, x)
     return (
@@ -207,15 +208,23 @@ def _(ensemble: BoltzmannEnsemble, x: Any, y: Any) -> tuple[Finding, ...]:
     )
 
 
+def _energy(system: Substrate, x: Any) -> float:
+    """The least energy of a system."""
+    found = settled(system, x).energy
+    assert found is not None
+    return float(found)
+
+
 THEOREMS = (
     Theorem(
         "gibbs",
         r"At temperature $T$ the gradient of $L = \langle C\rangle$ is $-\frac1T\mathrm{Cov}(C, \partial_\theta E) = "
         r"\frac{d}{d\beta}\langle\partial_\theta E\rangle_\beta|_0$, and at any $\beta$ "
-        r"$\langle\partial_\theta E\rangle_\beta - \langle\partial_\theta E\rangle_0$ is the gradient of $A(\beta) - A(0)$, "
-        r"$A = -T \log Z$.",
+        r"$\langle\partial_\theta E\rangle_\beta - \langle\partial_\theta E\rangle_0$ is the gradient of "
+        r"$A(\beta) - A(0)$, $A = -T \log Z$.",
         ("the Gibbs state of E + beta C", "T above 0"),
-        "Scellier and Bengio 2017, arXiv 1602.05179; Massar and Mognetti 2024, arXiv 2405.08467; arXiv 2511.22024 (2025)",
+        "Scellier and Bengio 2017, arXiv 1602.05179; Massar and Mognetti 2024, arXiv 2405.08467; for any beta 2025, "
+        "arXiv 2511.22024",
         "exact thermal ensembles of spins",
         gibbs,
         universal=False,

@@ -33,8 +33,8 @@ def _circuit(**elements: Any) -> ResistorNetwork:
 
 
 def _currents_leaving(net: ResistorNetwork, voltages: np.ndarray, diode_currents: np.ndarray) -> tuple[Any, Any]:
-    """The sum of the currents that leave each node, element by element from its own law, and the sum of their sizes;
-    the currents of voltage sources left out."""
+    """The sum of the currents that leave each node, element by element from its own law, and what part it is of the sum
+    of their sizes; the currents of voltage sources left out."""
     v = np.append(voltages, 0.0)
     leaving, meeting = np.zeros(net.n + 1), np.zeros(net.n + 1)
     edges = np.asarray(net.edges)
@@ -45,7 +45,7 @@ def _currents_leaving(net: ResistorNetwork, voltages: np.ndarray, diode_currents
             leaving[a] += current
             leaving[b] -= current
             meeting[[a, b]] += abs(current)
-    return leaving[:-1], meeting[:-1]
+    return leaving[:-1], leaving[:-1] / np.where(meeting > 0, meeting, 1.0)[:-1]
 
 
 def _free_nodes(net: ResistorNetwork) -> np.ndarray:
@@ -84,10 +84,8 @@ def co_content(net: ResistorNetwork | None = None, x: Any = None) -> tuple[Findi
         return _currents_leaving(net, v[:-1], np.asarray(carried))
 
     state = settled(net, x).state
-    total, meeting = leaving(state)
-    balance = agreement(
-        "currents that leave free nodes at rest", (total / meeting)[free], np.zeros(free.size), ROUNDING
-    )
+    parts = leaving(state)[1]
+    balance = agreement("currents that leave free nodes at rest", parts[free], np.zeros(free.size), ROUNDING)
     away = state + 0.1 * np.random.default_rng(0).normal(size=state.shape)
     slope = agreement(
         "dP/dv at another state against the currents that leave",
@@ -138,14 +136,15 @@ def diode_complementarity(net: ResistorCircuit | None = None, x: Any = None) -> 
     x = jnp.asarray(x)
     state = settled(circuit, x).state
     drops, currents = np.asarray(circuit.diode_drops(state, x)), np.asarray(circuit.diode_currents(state, x))
-    total, meeting = _currents_leaving(circuit, np.asarray(circuit.voltages(state, x)), currents)
+    _, parts = _currents_leaving(circuit, np.asarray(circuit.voltages(state, x)), currents)
     free = _free_nodes(circuit)
-    volts, amperes = float(np.max(np.abs(circuit.voltages(state, x)))), float(np.max(meeting))
+    volts = float(np.max(np.abs(circuit.voltages(state, x)))) or 1.0
+    amperes = volts * float(np.max(circuit.conductance_scale()))
     return (
         smaller("drops of the diodes", drops, np.zeros_like(drops), volts, ROUNDING),
         smaller("minus their currents", -currents, np.zeros_like(drops), amperes, ROUNDING),
         agreement("drop times current", drops * currents / (volts * amperes), np.zeros_like(drops), ROUNDING),
-        agreement("currents that leave free nodes", total[free] / meeting[free], np.zeros(free.size), ROUNDING),
+        agreement("currents that leave free nodes", parts[free], np.zeros(free.size), ROUNDING),
     )
 
 

@@ -135,7 +135,7 @@ def _launched(net: InitialValueTrajectory, x: Array, y: Array, cost: Cost) -> tu
     slope = jax.grad(cost)(shown, y)
 
     def launch(parameters: Any, beta: Array) -> InitialValueTrajectory:
-        law = _Nudged(inner=eqx.combine(parameters, rest), beta=beta, net=net, slope=slope)
+        law = _Nudged(inner=eqx.combine(parameters, rest), beta=beta, net=net, slope=slope)  # type: ignore[call-arg]
         return eqx.tree_at(lambda n: n.lagrangian, net, law)
 
     def action_slope(beta: Array) -> Any:

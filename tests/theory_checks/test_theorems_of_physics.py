@@ -84,7 +84,17 @@ NAMES = (
 )
 
 
-@pytest.mark.parametrize("name", NAMES)
+QUICK = (
+    "co-content",
+    "diode-complementarity",
+    "free-fermions",
+    "driven",
+    "onsager-reciprocity",
+    "predictive-coding-kernel",
+)
+
+
+@pytest.mark.parametrize("name", [pytest.param(n, marks=() if n in QUICK else pytest.mark.slow) for n in NAMES])
 def test_it_holds_on_its_own_example(name):
     hold(THEOREMS[name].check())
 
@@ -140,7 +150,7 @@ def test_co_content():
 
 
 def test_diode_complementarity():
-    diodes = {"diodes": [(1, -1), (3, -1)]}
+    diodes = {"diodes": [(1, -1), (3, -1), (-1, 2)]}
     hold(circuits.diode_complementarity(lattice(**diodes), X))
     fail(circuits.diode_complementarity(lattice(Backwards, **diodes), X), "minus their currents", "leave free nodes")
     with pytest.raises(NotApplicableError, match="no ideal diodes"):
@@ -283,16 +293,21 @@ class Loose(Trajectory):
 
 
 def test_lagrangian_boundary():
-    law, words = dynamics._pendulums(), {"duration": 2.0, "meter": Samples([1], [2]), "n_inputs": 2}
-    loop = Trajectory.loop(law, 2, steps=6, **{**words, "duration": 2 * np.pi, "meter": MeanSquare([0, 1], 1, 4)})
-    hold(dynamics.lagrangian_boundary(loop, dynamics._X, np.array([0.3, 0.1])))
-    path = Trajectory.between(law, [0.0, 0.2], [1.0, -0.3], steps=4, **words)
-    fail(dynamics.lagrangian_boundary(like(path, Loose), dynamics._X, np.array([0.3])), "centred contrast")
+    law, words = dynamics._pendulums(), {"duration": 1.0, "meter": Samples([1], [2, 3]), "n_inputs": 2}
+    path = Trajectory.between(law, [0.0, 0.2], [1.0, -0.3], steps=5, **words)
+    fail(dynamics.lagrangian_boundary(like(path, Loose), dynamics._X, np.array([0.3, -0.2])), "centred contrast")
     launch = dataclasses.replace(dynamics._launch(), meter=Samples([0, 1], [0, 12]))
     (finding,) = hold(dynamics.lagrangian_boundary(launch, dynamics._X, dynamics._Y))
     assert np.linalg.norm(finding.measured) > 0.5, "the naive contrast of launches is wrong by as much as the gradient"
     with pytest.raises(NotApplicableError, match="friction has no action"):
         dynamics.lagrangian_boundary(dynamics._launch(friction=0.1), dynamics._X, dynamics._Y)
+
+
+@pytest.mark.slow
+def test_a_loop_has_no_boundary_term():
+    meter, period = MeanSquare([0, 1], 1, 4), 2 * np.pi
+    loop = Trajectory.loop(dynamics._pendulums(), 2, duration=period, steps=6, meter=meter, n_inputs=2)
+    hold(dynamics.lagrangian_boundary(loop, dynamics._X, np.array([0.3, 0.1])))
 
 
 class Rubbing(InitialValueTrajectory):
@@ -427,7 +442,8 @@ def landscape(kind=Landscape):
 def test_force_matching():
     points, wanted = np.random.default_rng(0).normal(size=(2, 3, 2))
     hold(stationary.force_matching(landscape(), np.zeros(0), points, wanted))
-    fail(stationary.force_matching(landscape(Whirling), np.zeros(0), points, wanted), "forces that are shown")
+    soft = stationary.force_matching(landscape(), np.zeros(0), points, wanted, softening=0.5)
+    assert len(fail(soft, "the error of the gradient at the largest k")) == 2
     clipped = HopfieldNetwork.layered((2, 3, 1), key=jax.random.key(0))
     with pytest.raises(NotApplicableError, match="without bounds, got HopfieldNetwork"):
         stationary.force_matching(clipped, np.zeros(2), points, wanted)
@@ -440,7 +456,7 @@ def test_onsager_reciprocity():
     hold(symmetries.onsager_reciprocity(spins(), np.array([0.2])))
     fail(symmetries.onsager_reciprocity(landscape(Whirling), np.zeros(0)), "against its transpose")
     recurrent = RecurrentNetwork.layered((2, 3, 2), key=jax.random.key(0))
-    for odd in (recurrent, lattice(controlled_sources=[(1, 3, 2, 0, 0.5)], outputs=[2, 3])):
+    for odd in (recurrent, lattice(controlled_sources=[(3, -1, 1, 2, 0.5)], outputs=[2, 1])):
         x = np.array([0.5, -0.4])[: odd.input_size]
         finding = hold(symmetries.onsager_reciprocity(odd, x))[-1]
         assert np.max(np.abs(finding.predicted)) > 1e-4, "nothing is left of reciprocity where there is no energy"

@@ -11,7 +11,7 @@ from jaxtyping import PyTree
 
 from learning.contrastive import EquilibriumPropagation
 from learning.costs import SquaredError
-from learning.rule import ConvergenceError, Estimator
+from learning.rule import ConvergenceError, Estimate, Estimator
 from substrates.substrate import Cost, Equilibrium, Substrate, parameter_dtype
 from theory_checks.case import flat, relative, relax
 from theory_checks.theorems.theorem import Finding, NotApplicableError
@@ -68,10 +68,15 @@ def settled(substrate: Substrate, x: PyTree, nudge: Any = None, start: PyTree | 
 
 
 def gradient(rule: Estimator, substrate: Substrate, x: PyTree, y: PyTree) -> PyTree:
-    """What a rule estimates from one example; raises NotApplicableError where it refuses the system's equilibria."""
+    """The gradient that a rule estimates from one example; raises as `estimated` does."""
     batch = lambda tree: jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], tree)
+    return estimated(rule, substrate, batch(x), batch(y)).gradient
+
+
+def estimated(rule: Estimator, substrate: Substrate, xs: PyTree, ys: PyTree) -> Estimate:
+    """What a rule estimates from a batch; raises NotApplicableError where it refuses the system's equilibria."""
     try:
-        return rule(substrate, batch(x), batch(y)).gradient
+        return rule(substrate, xs, ys)
     except ConvergenceError as error:
         raise NotApplicableError(f"{type(substrate).__name__} does not come to rest: {error}") from error
 

@@ -27,6 +27,7 @@ from theory_checks.case import compiled, flat, relative
 from theory_checks.theorems.measured import (
     agreement,
     centred_gradient,
+    estimated,
     gradient,
     power_law,
     require,
@@ -34,7 +35,7 @@ from theory_checks.theorems.measured import (
     settled,
     smaller,
 )
-from theory_checks.theorems.theorem import Finding, Theorem
+from theory_checks.theorems.theorem import Finding, NotApplicableError, Theorem
 
 _SQUARE = [(0, 1), (1, 2), (2, 3), (3, 0), (0, 2)]
 
@@ -140,11 +141,11 @@ def _adjoint(net: DrivenNetwork, state: np.ndarray, error: np.ndarray) -> dict[s
     omega = np.asarray(net.frequencies)[:, None]
     motion, pairs = state[:, 0] + 1j * state[:, 1], np.asarray(net.graph.edges)
     parts = error.reshape(len(omega), 2, -1)
-    own = net.onsite_stiffness + 1j * omega * net.onsite_damping - omega**2 * net.mass
-    between = net.stiffness + 1j * omega * net.damping
-    between = between if net.inertance is None else between - omega**2 * np.asarray(net.inertance)
+    number = lambda name: 0.0 if getattr(net, name) is None else np.asarray(getattr(net, name))
+    own = number("onsite_stiffness") + 1j * omega * number("onsite_damping") - omega**2 * number("mass")
+    between = number("stiffness") + 1j * omega * number("damping") - omega**2 * number("inertance")
     answers = []
-    for at_nodes, at_edges, (real, imaginary) in zip(np.asarray(own), np.asarray(between), parts, strict=True):
+    for at_nodes, at_edges, (real, imaginary) in zip(own, between, parts, strict=True):
         matrix, pull = np.diag(at_nodes), np.zeros(net.n, complex)
         for (i, j), value in zip(pairs, at_edges, strict=True):
             matrix[[i, j], [i, j]] += value
@@ -222,6 +223,7 @@ def force_matching(
     wanted: Any = None,
     *,
     stiffnesses: Sequence[float] = (1e2, 1e3, 1e4),
+    softening: float = 1e-3,
 ) -> tuple[Finding, ...]:
     """That springs of stiffness k show the force of a system at a point, and a contrast the gradient of its error, up
     to O(1/k).
@@ -232,6 +234,7 @@ def force_matching(
         points: where forces are wanted, shape (batch, variables).
         wanted: forces, of the same shape.
         stiffnesses: k, ascending.
+        softening: beta k, by which part a nudge softens the springs: well below 1.
 
     Raises NotApplicableError for a system that has no force to read.
     """
@@ -243,13 +246,11 @@ def force_matching(
     try:
         probes = [ForceProbe(inner, clamped, k) for k in stiffnesses]
     except ValueError as error:
-        require(False, str(error))
-        raise
+        raise NotApplicableError(str(error)) from error
     forces, exact = _forces(inner, clamped, points, wanted)
     shown, errors = [], []
     for k, probe in zip(stiffnesses, probes, strict=True):
-        rule = EquilibriumPropagation(1e-3 / k)
-        estimate = rule(probe, points, wanted)
+        estimate = estimated(EquilibriumPropagation(softening / k), probe, points, wanted)
         shown.append(relative(estimate.output, forces))
         errors.append(relative(flat(estimate.gradient.inner), flat(exact)))
     softness = [1 / k for k in stiffnesses]

@@ -4,27 +4,38 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
-from jaxtyping import Array, PyTree
+from jaxtyping import Array, Float, PyTree
 
-from learning.costs import SquaredError
 from substrates.classical.elastic import ElasticNetwork
 from substrates.classical.ising import IsingModel
 from substrates.classical.oscillator import OscillatorNetwork
 from substrates.classical.resistor import GROUND, ResistorNetwork
 from substrates.quantum.transverse_ising import TransverseFieldIsing
 from substrates.substrate import Nudge, Substrate
-from theory_checks.case import Probe, compiled
+from theory_checks.case import compiled
 from theory_checks.theorems.measured import agreement, require, require_kind, settled
 from theory_checks.theorems.theorem import Finding, NotApplicableError, Theorem
 
 _SQUARE = [(0, 1), (1, 2), (2, 3), (3, 0), (0, 2)]
+
+
+class _Field(eqx.Module):
+    """C = <direction, output>: a constant pull on the outputs."""
+
+    separable: ClassVar[bool] = True
+    quadratic: ClassVar[bool] = True
+
+    direction: Float[Array, "outputs"]
+
+    def __call__(self, output: Array, target: Array) -> Array:
+        return jnp.sum(self.direction * output)
 
 
 def onsager_reciprocity(
@@ -57,9 +68,7 @@ def onsager_reciprocity(
     require(outputs.size > 1, "There is one output: nothing to be reciprocal with.")
 
     def shown(strength: float, direction: np.ndarray) -> np.ndarray:
-        one = jnp.ones((), outputs.dtype)
-        field = Probe(SquaredError(), 0 * one, jnp.asarray(direction))
-        nudge = Nudge(field, jnp.zeros_like(outputs), strength * one)
+        nudge = Nudge(_Field(jnp.asarray(direction)), jnp.zeros(outputs.size), jnp.asarray(strength))
         return np.asarray(substrate.read(settled(substrate, x, nudge, free).state, x))
 
     def responses(strength: float) -> np.ndarray:

@@ -233,6 +233,12 @@ class Case:
         rule = EquilibriumPropagation(jnp.asarray(beta, self.dtype), variant, cost, strict=False)  # type: ignore[arg-type]
         return on_host(estimate_by_contrast(rule, _Compiled(self.substrate), self.xs, self.ys, self.key).gradient.inner)
 
+    @functools.cached_property
+    def pull(self) -> float:
+        """The largest slope of the cost in an output, at the free states."""
+        slopes = compiled(jax.vmap(jax.grad(self.cost)))(self.shown, self.ys)
+        return float(np.max(np.abs(slopes), initial=0.0))
+
     def costs(self, states: PyTree) -> Array:
         """The cost of each example at given states."""
         return costs(self.cost, outputs(self.substrate, states, self.xs), self.ys)

@@ -5,7 +5,8 @@ that compiled code is shared between examples. Drawn systems settle, and shrink 
 `examples_of` and `nudges` fit inputs, targets and strengths to a system.
 """
 
-from theory_checks.strategies.batches import Ranges, examples, examples_of, nudges, ranges, systems_with_examples
+from theory_checks.ranges import Ranges, ranges
+from theory_checks.strategies.batches import examples, examples_of, nudges, systems_with_examples
 from theory_checks.strategies.draws import Draw, draws, seeds, unhurried
 from theory_checks.strategies.layers import hopfield_networks, predictive_coding_networks, recurrent_networks
 from theory_checks.strategies.networks import (

@@ -57,7 +57,7 @@ class Draw:
         self._generator = np.random.default_rng(self.seed)
 
     def magnitudes(self, shape: Shape, middle: float = 1.0, factor: float = 3.0) -> np.ndarray:
-        """Positive numbers from middle / factor to middle * factor, uniform in their logarithm; at spread 0 all equal."""
+        """Positive numbers from middle / factor to middle * factor, uniform in their logarithm."""
         return middle * factor ** (self.spread * self._generator.uniform(-1.0, 1.0, shape))
 
     def numbers(self, shape: Shape, size: float = 1.0) -> np.ndarray:
@@ -80,7 +80,7 @@ def draws() -> SearchStrategy[Draw]:
 
 
 def drawn(build: Callable[[Draw], T]) -> SearchStrategy[T]:
-    """What a function builds from a draw; it is called here once, so that arguments without sense are refused at once."""
+    """What a function builds from a draw; it is called here once, so that arguments are refused at once."""
     build(Draw(0.0, 0))
     return draws().map(build)
 
@@ -107,12 +107,13 @@ def random_graph(nodes: int, graph: int) -> list[tuple[int, int]]:
     return sorted(tree | chords)  # type: ignore[arg-type]
 
 
-def terminals(nodes: int, inputs: int, outputs: int) -> dict[str, list[int]]:
+def terminals(nodes: int, inputs: int, outputs: int) -> dict[str, Any]:
     """The first nodes as inputs and the last as outputs.
 
     Raises ValueError where there are not enough.
     """
-    whole("inputs", inputs, 1), whole("outputs", outputs, 1)
+    whole("inputs", inputs, 1)
+    whole("outputs", outputs, 1)
     if inputs + outputs > nodes:
         raise ValueError(
             f"nodes: wanted at least inputs + outputs = {inputs + outputs} nodes, got {nodes}; ask for more nodes or "

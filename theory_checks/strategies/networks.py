@@ -38,7 +38,8 @@ def resistor_circuits(
 
     Raises ValueError for fewer nodes than terminals and diodes need, and for numbers that are not whole.
     """
-    ends, _ = terminals(nodes, inputs, outputs), whole("diodes", diodes, 0)
+    ends = terminals(nodes, inputs, outputs)
+    whole("diodes", diodes, 0)
     if inputs + outputs + diodes > nodes:
         raise ValueError(
             f"nodes: wanted at least inputs + outputs + diodes = {inputs + outputs + diodes} nodes, got {nodes}"
@@ -67,7 +68,8 @@ def elastic_networks(
 
     Raises ValueError for a lattice that is too small, and for more inputs than the top row has nodes.
     """
-    whole("columns", columns, 2), whole("rows", rows, 3), whole("inputs", inputs, 1)
+    for name, value, least in (("columns", columns, 2), ("rows", rows, 3), ("inputs", inputs, 1)):
+        whole(name, value, least)
     if inputs > columns:
         raise ValueError(f"inputs: wanted at most one for each of the {columns} nodes of the top row, got {inputs}")
     top, middle = (rows - 1) * columns, (rows // 2) * columns + columns // 2

@@ -26,7 +26,8 @@ def trajectories(
 
     Raises ValueError for numbers that are too small.
     """
-    whole("inputs", inputs, 1), whole("steps", steps, 2)
+    whole("inputs", inputs, 1)
+    whole("steps", steps, 2)
     edges = tuple(random_graph(pendulums, graph))
 
     def build(draw: Draw) -> Trajectory:

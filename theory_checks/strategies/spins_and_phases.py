@@ -33,8 +33,8 @@ def ising_models(
 
     def build(draw: Draw) -> IsingModel:
         coupling, field = draw.numbers(len(edges)), draw.numbers(spins, 0.3)
-        arrays = {"coupling": jnp.asarray(coupling, dtype), "field": jnp.asarray(field, dtype)}
-        return IsingModel.from_edges(edges, spins, **ends, **arrays)
+        cast = lambda values: jnp.asarray(values, dtype)
+        return IsingModel.from_edges(edges, spins, **ends, coupling=cast(coupling), field=cast(field))
 
     return drawn(build)
 

@@ -6,9 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
-from jaxtyping import PyTree
 
-from theory_checks.case import Case, compiled, flat, measure, on_host, relax, total_energies
+from theory_checks.case import Case, compiled, flat, measure, total_energies
 from theory_checks.laws_of_capabilities import OWN
 from theory_checks.laws_of_equilibrium import DISCRETE, NO_ENERGY, fresh_residuals, worst_of
 from theory_checks.laws_of_response import at_minimum
@@ -40,7 +39,7 @@ def warm_starts(case: Case) -> list[Law]:
     starts = jax.tree.map(lambda leaf: np.roll(leaf, 1, axis=0), case.free.state)
     if case.size == 1:
         starts = case.nearby(50, 0.5)
-    found = [_from(case, index, case.example(starts, index)) for index in range(case.size)]
+    found = [case.relax_alone(index, case.example(starts, index)) for index in range(case.size)]
     states = jax.tree.map(lambda *leaves: np.stack(leaves), *[each.state for each in found])
     converged = np.asarray([bool(each.converged) for each in found])
     if not np.any(converged):
@@ -48,15 +47,6 @@ def warm_starts(case: Case) -> list[Law]:
     _, residuals, limit = fresh_residuals(case, states, case.nudge(0.0))
     most, allowed = worst_of(np.where(converged, residuals, 0.0), limit)
     return [at_most(name, "residual, computed afresh, where another example's state was the start", most, allowed)]
-
-
-def _from(case: Case, index: int, start: PyTree):
-    """One example relaxed from a given state, by a program that other laws compile as well."""
-    x, key = case.example(case.xs, index), case.keys[index]
-    start = jax.tree.map(jnp.asarray, start)
-    if case.own_relaxation:
-        return on_host(relax(case.substrate, x, None, start, key))
-    return on_host(case.substrate.relax(x, start=start, key=key))
 
 
 @compiled
@@ -121,14 +111,12 @@ def truncation(case: Case) -> list[Law]:
         return [does_not_apply(name, OWN)]
     if case.discrete:
         return [does_not_apply(name, DISCRETE)]
+    last = case.size - 1
     try:
-        solver = case.substrate.solver.limited(1)
+        short = case.relax_alone(last, count=1)
     except TypeError as error:
         return [does_not_apply(name, str(error).partition(": ")[2] or str(error))]
-    last = case.size - 1
-    x, key = case.example(case.xs, last), case.keys[last]
-    short = on_host(case.substrate.relax(x, key=key, solver=solver))
-    whole = on_host(case.substrate.relax(x, start=jax.tree.map(jnp.asarray, short.state), key=key))
+    whole = case.relax_alone(last, short.state)
     states = jax.tree.map(lambda leaf, end: np.concatenate([leaf[:-1], end[None]]), case.free.state, whole.state)
     _, residuals, limit = fresh_residuals(case, states, case.nudge(0.0))
     number = float(residuals[last]) if bool(short.usable) and bool(whole.converged) else float("inf")

@@ -137,15 +137,15 @@ def propagation(case: Case) -> list[Law]:
     if size == 0:
         return [does_not_apply(name, "The exact gradient is zero.") for name in names]
     betas = [case.beta / 2**k for k in range(HALVINGS)]
-    errors = {
-        variant: [relative(case.propagate(variant, beta), case.reference) for beta in betas]
-        for variant in ("positive", "centered")
-    }
-    finest = min(errors["centered"], key=lambda e: e if e == e else math.inf)
+    one_sided, centred = (
+        [relative(estimate(beta), case.reference) for beta in betas]
+        for estimate in (case.propagate_one_sided, case.propagate)
+    )
+    finest = min(centred, key=lambda e: e if e == e else math.inf)
     how = "implicit differentiation" if conservative else "-(dmu/dtheta)' J^-1 dC/ds"
     laws = [at_most(names[0], f"centred at its best beta against {how}, relative", finest, case.resolution)]
-    for name, variant, order in ((names[1], "positive", 1), (names[2], "centered", 2)):
-        laws.append(order_law(name, betas, errors[variant], order, case.resolution))
+    for name, errors, order in ((names[1], one_sided, 1), (names[2], centred, 2)):
+        laws.append(order_law(name, betas, errors, order, case.resolution))
     return laws
 
 
@@ -162,7 +162,7 @@ def slope_of_cost(case: Case) -> list[Law]:
             broken(name, "the exact gradient does not exist: at the free states G is no root, or dG/dstate is singular")
         ]
     small = case.beta * case.epsilon ** (1 / 4)
-    found = case.propagate("centered", small)
+    found = case.propagate(small)
     if not case.substrate.conservative:
         exact, _ = _exact_gradient(case.substrate, case.free.state, case.xs, case.ys, case.cost)
         found = jax.tree.map(lambda ep, formula, true: ep - (formula - true), found, case.reference, exact)
@@ -194,7 +194,7 @@ def surrogate(case: Case) -> list[Law]:
     name = "EP = gradient of its surrogate"
     if not case.substrate.conservative:
         return [does_not_apply(name, NO_ENERGY)]
-    found = case.propagate("positive", case.beta)
+    found = case.propagate_one_sided(case.beta)
     step = case.epsilon ** (1 / 3)
     worst, rounding = 0.0, 0.0
 
@@ -225,8 +225,8 @@ def surrogate(case: Case) -> list[Law]:
 
 def quiet(case: Case) -> list[Law]:
     """Where the cost has no slope, nothing is learned."""
-    found = float(np.linalg.norm(flat(case.propagate("centered", case.beta, weight=0.0))))
-    moved = float(np.linalg.norm(flat(case.propagate("centered", case.beta))))
+    found = float(np.linalg.norm(flat(case.propagate(case.beta, weight=0.0))))
+    moved = float(np.linalg.norm(flat(case.propagate(case.beta))))
     bound = case.epsilon**0.75 * 1e3
     return [
         at_most(

@@ -64,7 +64,7 @@ def fit_order(betas: Sequence[float], errors: Sequence[float], order: int) -> Or
     if np.sum(clean) < 3:
         return None
     beta, error = strengths[clean], sizes[clean]
-    doubt = np.hypot(noise / (beta * error), 0.3 * (beta / strengths[0]) ** order)
+    doubt = np.hypot(noise / (beta * error), (beta / strengths[0]) ** order)
     weight = 1 / doubt**2
     x, y = np.log(beta), np.log(error)
     x_mean, y_mean = np.average(x, weights=weight), np.average(y, weights=weight)

@@ -171,7 +171,7 @@ def _on_circle(case: Case, radius: float):
         wide = jnp.asarray(radius * turn, np.result_type(case.dtype, np.complex64))
         nudge = eqx.tree_at(lambda n: n.beta, case.nudge(1.0), wide)
         found = relax_in_turn(case.substrate, case.xs, nudge, case.free.state, case.keys)
-        shown = _measured_from(case.substrate, case.free.state, found.state, case.xs, nudge)
+        shown = _measured_from(case.substrate, case.free.state, found.state, case.xs, as_complex(nudge))
         part = jax.tree.map(lambda leaf, t=turn: np.real(leaf * np.conj(t)) / (PHASES * radius), shown)
         total = part if total is None else jax.tree.map(np.add, total, part)
     return total

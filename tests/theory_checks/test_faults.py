@@ -141,6 +141,13 @@ def ignored_pin(kind):
     return faulty(kind, relax=relax)
 
 
+def not_linear(kind):
+    def energy(self, state, x):
+        return base(kind).energy(self, state, x) + 0.1 * jnp.sum(jax.tree.leaves(self)[0] ** 2) * jnp.sum(state**2)
+
+    return faulty(kind, energy=energy, linear_in_parameters=True)
+
+
 def uphill(kind):
     """Ends at the top of a bump that stands beside the minimum, where no force is left."""
 
@@ -183,6 +190,7 @@ FAULTS = {
     "swallowed precision": (swallowed_precision, "precision of the parameters is kept"),
     "ignored pin": (ignored_pin, "pins = said"),
     "hidden randomness": (hidden_randomness, "one key, the same again"),
+    "not linear in parameters": (not_linear, "linear in parameters = said"),
     "uphill": (uphill, "energy not above its start"),
 }
 
@@ -205,5 +213,11 @@ def test_the_law_that_names_a_fault_finds_it_and_says_where_to_look(fault, kind)
 @pytest.mark.parametrize("kind", SOUND)
 def test_sound_systems_obey_the_laws_that_name_faults(kind):
     verdicts = {name: law_of(SOUND[kind], name) for _, name in FAULTS.values()}
+    said = verdicts.pop("linear in parameters = said")
+    assert said.verdict == "does not apply"  # they say nothing
     assert {law.verdict for law in verdicts.values()} == {"holds"}, verdicts
     assert not any(law.hint for law in verdicts.values())
+
+
+def test_an_energy_that_is_linear_in_its_parameters_may_say_so():
+    assert law_of(faulty("chain", linear_in_parameters=True), "linear in parameters = said").verdict == "holds"

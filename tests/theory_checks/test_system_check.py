@@ -161,6 +161,14 @@ class Sticking(Around):
             self.system.nudge(target, 1e-3)
 
 
+class Deaf(Around):
+    """Checks its input, and leaves it."""
+
+    def clamp(self, x):
+        self.system.clamp(x)
+        self.system.clamp(X)
+
+
 class Rooted(Around):
     """Its nudge grows with the root of beta."""
 
@@ -197,6 +205,7 @@ class Growing(Around):
         (HalfDone, {"kept"}),
         (Touchy, {"reading"}),
         (Sticking, {"no nudge"}),
+        (Deaf, {"clamp"}),
         (Rooted, {"bias"}),
         (Restless, {"rest"}),
         (Unreadable, {"readings"}),

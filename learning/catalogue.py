@@ -17,7 +17,7 @@ import optax
 from learning.costs import CrossEntropy, SquaredError
 from substrates.substrate import match_paths, split_parameters
 
-SUBSTRATES, RULES = "groundstate.substrates", "groundstate.rules"
+SUBSTRATES, RULES, COMMANDS = "groundstate.substrates", "groundstate.rules", "groundstate.commands"
 
 COSTS = {"squared-error": SquaredError, "cross-entropy": CrossEntropy}
 
@@ -40,28 +40,33 @@ def names(group: str) -> dict[str, str]:
     return {point.name: point.value for point in sorted(entry_points(group=group), key=lambda point: point.name)}
 
 
-def find(group: str, name: str) -> Any:
+def find(group: str, name: str, kind: type = type) -> Any:
     """The class that a name of an entry-point group, or `path/to/file.py:ClassName`, leads to.
+
+    Args:
+        group: of entry points.
+        name: in the group, or of a file and what it defines.
+        kind: of what a file may define under that name, `object` for anything.
 
     Raises CatalogueError if there is none, or if its module cannot be imported.
     """
-    kind = group.rpartition(".")[2].removesuffix("s")
+    what = group.rpartition(".")[2].removesuffix("s")
     path, colon, attribute = name.rpartition(":")
     if colon and path.endswith(".py"):
-        return _from_file(kind, Path(path), attribute)
+        return _from_file(what, Path(path), attribute, kind)
     found = list(entry_points(group=group, name=name))
     if not found:
         known = names(group)
         close = difflib.get_close_matches(name, known, n=1)
         hint = f"did you mean {close[0]!r}? " if close else ""
         raise CatalogueError(
-            f"{kind}: wanted one of {', '.join(known) or '(none is installed)'}, or path/to/file.py:ClassName, got "
+            f"{what}: wanted one of {', '.join(known) or '(none is installed)'}, or path/to/file.py:ClassName, got "
             f"{name!r}; {hint}see groundstate list"
         )
     try:
         return found[0].load()
     except (ImportError, AttributeError) as error:
-        raise CatalogueError(f"{kind} {name}: {found[0].value} cannot be imported ({error})") from error
+        raise CatalogueError(f"{what} {name}: {found[0].value} cannot be imported ({error})") from error
 
 
 def optimiser(
@@ -117,9 +122,9 @@ def accepted(rule: Any, options: Mapping[str, Any]) -> dict[str, Any]:
     return given
 
 
-def _from_file(kind: str, path: Path, attribute: str) -> Any:
+def _from_file(what: str, path: Path, attribute: str, kind: type) -> Any:
     if not path.is_file():
-        raise CatalogueError(f"{kind}: there is no file {path}")
+        raise CatalogueError(f"{what}: there is no file {path}")
     name = f"_groundstate_{path.stem}"
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None
@@ -129,7 +134,7 @@ def _from_file(kind: str, path: Path, attribute: str) -> Any:
     try:
         spec.loader.exec_module(module)
     except Exception as error:
-        raise CatalogueError(f"{kind}: {path} cannot be imported ({type(error).__name__}: {error})") from error
-    if not isinstance(getattr(module, attribute, None), type):
-        raise CatalogueError(f"{kind}: {path} defines no class {attribute}")
+        raise CatalogueError(f"{what}: {path} cannot be imported ({type(error).__name__}: {error})") from error
+    if not isinstance(getattr(module, attribute, None), kind) or not hasattr(module, attribute):
+        raise CatalogueError(f"{what}: {path} defines no {'class ' if kind is type else ''}{attribute}")
     return getattr(module, attribute)

@@ -65,11 +65,15 @@ _validation = reader(
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the command and returns its exit code: 0 done, 1 training failed, 2 wrong usage, 130 interrupted."""
+    """Runs the command and returns its exit code: 0 done, 1 failed, 2 wrong usage, 130 interrupted.
+
+    Commands of other packages are functions in the entry-point group `groundstate.commands` that add a parser, with
+    `run` among its defaults, to what `argparse` returns of `add_subparsers`.
+    """
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:
         rule = _rule_asked_for(words)
-        options, strange = _parser(rule).parse_known_args(words)
+        options, strange = _parser(rule, words[:1]).parse_known_args(words)
         if strange:
             raise UsageError(_explain(strange[0], rule))
         return options.run(options)
@@ -106,7 +110,7 @@ def _explain(word: str, rule: Any) -> str:
     return f"{flag}: the rule {rule.__name__} has no use for it; leave it out, or take --rule {' or '.join(others)}"
 
 
-def _parser(rule: Any) -> argparse.ArgumentParser:
+def _parser(rule: Any, first: Sequence[str] = ()) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="groundstate",
         description="Trains physical systems that settle, by what an experimenter can do from outside.",
@@ -180,6 +184,9 @@ def _parser(rule: Any) -> argparse.ArgumentParser:
     _add_compare(commands)
     listing = commands.add_parser("list", help="show the substrates, rules and data sets")
     listing.set_defaults(run=_list)
+    if not set(first) <= set(commands.choices):  # others come from other packages, and cost their import
+        for name in catalogue.names(catalogue.COMMANDS):
+            catalogue.find(catalogue.COMMANDS, name)(commands)
     return parser
 
 

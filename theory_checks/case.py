@@ -14,7 +14,7 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
-from learning.contrastive import EquilibriumPropagation, Variant, estimate_by_contrast
+from learning.contrastive import EquilibriumPropagation, estimate_by_contrast
 from learning.examples import outputs_at_start
 from learning.reference import response_gradient
 from substrates.nudge import batch_axes
@@ -35,6 +35,7 @@ from substrates.substrate import (
 from substrates.wrapper import Wrapper, overrides
 
 MOST_STATE_VARIABLES = 2000
+MOST_STEPS = 10_000
 
 
 def on_host(tree: PyTree) -> PyTree:
@@ -227,11 +228,43 @@ class Case:
         found = on_host(relax_phases(system, self.xs, dataclasses.replace(nudge, beta=strengths), self.keys, False))
         return jax.tree.map(lambda leaf: leaf[1], found)
 
-    def propagate(self, variant: Variant, beta: float, *, weight: float = 1.0) -> PyTree:
-        """The gradient that equilibrium propagation itself estimates, with a cost multiplied by `weight`."""
+    def propagate(self, beta: float, *, weight: float = 1.0) -> PyTree:
+        """The gradient that centred equilibrium propagation itself estimates, with a cost multiplied by `weight`."""
         cost = Probe(self.cost, jnp.asarray(weight, self.dtype), self.bare.direction)
-        rule = EquilibriumPropagation(jnp.asarray(beta, self.dtype), variant, cost, strict=False)  # type: ignore[arg-type]
+        rule = EquilibriumPropagation(jnp.asarray(beta, self.dtype), "centered", cost, strict=False)  # type: ignore[arg-type]
         return on_host(estimate_by_contrast(rule, _Compiled(self.substrate), self.xs, self.ys, self.key).gradient.inner)
+
+    def propagate_one_sided(self, beta: float) -> PyTree:
+        """The one-sided estimate, the contrast with the free states over beta, by programs that other laws compile."""
+        nudge = self.nudge(beta)
+        found = contrast(self.substrate, self.settle(nudge).state, self.free.state, self.xs, nudge, self.nudge(0.0))
+        return jax.tree.map(lambda leaf: leaf / np.asarray(beta, leaf.dtype), found)
+
+    def relax_alone(self, index: int, start: PyTree | None = None, count: int | None = None) -> Equilibrium:
+        """One example relaxed by itself: by one program for all starts and counts, where its solver counts steps.
+
+        Raises TypeError where a number of steps is asked of a solver that counts none.
+        """
+        x, key = self.example(self.xs, index), self.keys[index]
+        if self.own_relaxation:
+            start = None if start is None else jax.tree.map(jnp.asarray, start)
+            return on_host(relax(self.substrate, x, None, start, key))
+        start = self.substrate.start(x, key) if start is None else jax.tree.map(jnp.asarray, start)
+        return on_host(self.substrate.relax(x, start=start, key=key, solver=self._limited(count)))
+
+    def _limited(self, count: int | None) -> Any:
+        try:
+            return self.substrate.solver.limited(MOST_STEPS if count is None else count)
+        except TypeError:
+            if count is not None:
+                raise
+            return self.substrate.solver
+
+    @functools.cached_property
+    def pull(self) -> float:
+        """The largest slope of the cost in an output, at the free states."""
+        slopes = compiled(jax.vmap(jax.grad(self.cost)))(self.shown, self.ys)
+        return float(np.max(np.abs(slopes), initial=0.0))
 
     def costs(self, states: PyTree) -> Array:
         """The cost of each example at given states."""

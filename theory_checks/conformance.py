@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -14,50 +15,111 @@ from substrates.substrate import Cost, Substrate
 from theory_checks import laws_of_agreement as agreement
 from theory_checks import laws_of_capabilities as capabilities
 from theory_checks import laws_of_equilibrium as equilibrium
+from theory_checks import laws_of_promises as promises
 from theory_checks import laws_of_response as response
 from theory_checks import laws_of_units
 from theory_checks.case import Case
+from theory_checks.hints import hinted
+from theory_checks.laws_of_capabilities import PHASES
 from theory_checks.report import Law, Report, does_not_apply
 
-LAWS = (
-    equilibrium.convergence,
-    equilibrium.stationarity,
-    equilibrium.residual,
-    equilibrium.energy,
-    equilibrium.force,
-    equilibrium.measurement,
-    equilibrium.contrasts,
-    equilibrium.constraints,
-    response.reciprocity,
-    response.envelope,
-    response.bounds,
-    response.propagation,
-    response.surrogate,
-    response.quiet,
-    agreement.batches,
-    agreement.compilation,
-    agreement.solvers,
-    laws_of_units.units,
-    capabilities.continuation,
-    capabilities.pinning,
-    capabilities.discreteness,
+
+class Check(NamedTuple):
+    """A function that holds laws against a case.
+
+    Attributes:
+        function: from a `Case` to laws.
+        names: of all the laws that it may return.
+        of_gradients: whether it needs gradients that fit the parameters.
+    """
+
+    function: Callable[[Case], list[Law]]
+    names: tuple[str, ...]
+    of_gradients: bool = False
+
+
+CHECKS = (
+    Check(equilibrium.trained, ("gradients fit the parameters",)),
+    Check(equilibrium.convergence, ("relaxations converge",)),
+    Check(equilibrium.stationarity, ("free stationarity", "nudged stationarity")),
+    Check(equilibrium.residual, ("residual measures equilibrium",)),
+    Check(equilibrium.energy, ("reported energy = F(state)",)),
+    Check(equilibrium.force, ("force = -dE/dstate", "force = -dE/dstate, by differences")),
+    Check(equilibrium.measurement, ("measure = dF/dtheta", "measure = dF/dtheta, by differences"), True),
+    Check(equilibrium.contrasts, ("contrast = difference of measures",), True),
+    Check(equilibrium.constraints, ("constrained() is a projection",)),
+    Check(response.reciprocity, ("reciprocity of the force", "reciprocity of the response")),
+    Check(response.envelope, ("envelope: dFm/dbeta = C(s_beta)",)),
+    Check(response.bounds, ("bounds: L(0,b) <= L <= L(-b,0)", "C(s_beta) never increases with beta")),
+    Check(
+        response.propagation,
+        (
+            "EP -> exact gradient",
+            "EP -> vector-field formula",
+            "EP one-sided: error ~ beta",
+            "EP centred: error ~ beta^2",
+        ),
+        True,
+    ),
+    Check(response.slope_of_cost, ("EP less its bias = slope of the cost",), True),
+    Check(response.surrogate, ("EP = gradient of its surrogate",), True),
+    Check(response.quiet, ("no slope, no update",), True),
+    Check(agreement.batches, ("batch = singles: equilibria", "batch = singles: measurements"), True),
+    Check(agreement.compilation, ("jit = eager",)),
+    Check(agreement.solvers, ("generic solver = own solver",)),
+    Check(laws_of_units.units, ("the same equilibrium in other units",)),
+    Check(promises.repetition, ("one key, the same again",)),
+    Check(promises.precision, ("precision of the parameters is kept",), True),
+    Check(promises.warm_starts, ("warm starts end at their own input",)),
+    Check(promises.inputs, ("the input acts",)),
+    Check(promises.descent, ("energy not above its start",)),
+    Check(promises.truncation, ("truncated phases",)),
+    Check(capabilities.continuation, ("holomorphic = said",)),
+    Check(capabilities.analytic_order, (f"EP on a circle of {PHASES}: error ~ beta^{PHASES}",), True),
+    Check(capabilities.pinning, ("pins = said",)),
+    Check(capabilities.discreteness, ("discrete = said",)),
+    Check(capabilities.linearity, ("linear in parameters = said",), True),
 )
-
-OF_GRADIENTS = (
-    equilibrium.measurement,
-    equilibrium.contrasts,
-    response.propagation,
-    response.surrogate,
-    response.quiet,
-    agreement.batches,
-)
+"""All that a substrate is held against, in the order of a report."""
 
 
-def _unusable(check: Callable) -> Law:
-    sentence = str(check.__doc__).strip().split(":")[0].rstrip(".")
-    return does_not_apply(
-        check.__name__, f"{sentence}: the gradients do not fit the parameters, so it cannot be tested."
-    )
+def hold(check: Check, case: Case) -> list[Law]:
+    """The laws of a check, each that fails with a hint."""
+    if check.of_gradients and any(law.verdict != "holds" for law in equilibrium.trained(case)):
+        return [
+            does_not_apply(name, "The gradients do not fit the parameters, so it cannot be tested.")
+            for name in check.names
+        ]
+    return [hinted(law) for law in check.function(case)]
+
+
+def prepare(
+    substrate: Substrate,
+    x: PyTree,
+    y: PyTree,
+    *,
+    cost: Cost | None = None,
+    key: PRNGKeyArray | None = None,
+    beta: float | None = None,
+) -> Case:
+    """A substrate at its inputs, ready to be held against `CHECKS`; arguments as of `check_substrate`."""
+    if not isinstance(substrate, Substrate):
+        raise TypeError(f"substrate: wanted a Substrate, got {type(substrate).__name__}")
+    x, y = as_arrays("x", x), as_arrays("y", y)
+    if not jax.tree.leaves(x) or not jax.tree.leaves(y):
+        raise ValueError("x, y: wanted inputs and targets, got none")
+    one_input = substrate.input_size is None or all(jnp.ndim(leaf) == 1 for leaf in jax.tree.leaves(x))
+    single = one_input and jnp.ndim(jax.tree.leaves(y)[0]) == 1
+    xs, ys = (jax.tree.map(lambda leaf: jnp.asarray(leaf)[None] if single else jnp.asarray(leaf), t) for t in (x, y))
+    sizes = {jnp.shape(leaf)[0] if jnp.ndim(leaf) else None for leaf in jax.tree.leaves((xs, ys))}
+    if len(sizes) != 1 or None in sizes:
+        shapes = [jnp.shape(leaf) for leaf in jax.tree.leaves((x, y))]
+        raise ValueError(
+            f"x, y: wanted the same leading batch axis on inputs and targets, got shapes {shapes}; "
+            "for one example give y the shape (outputs,)"
+        )
+    key, cost = jax.random.key(0) if key is None else key, SquaredError() if cost is None else cost
+    return Case(substrate, *ready_batch(substrate, xs, ys, cost, key), cost, key, beta)
 
 
 def check_substrate(
@@ -88,27 +150,8 @@ def check_substrate(
     Returns a `Report`, which prints as a table and can `raise_if_failed()`.
     Raises ValueError when shapes do not fit or the system is too large.
     """
-    if not isinstance(substrate, Substrate):
-        raise TypeError(f"substrate: wanted a Substrate, got {type(substrate).__name__}")
-    x, y = as_arrays("x", x), as_arrays("y", y)
-    if not jax.tree.leaves(x) or not jax.tree.leaves(y):
-        raise ValueError("x, y: wanted inputs and targets, got none")
-    one_input = substrate.input_size is None or all(jnp.ndim(leaf) == 1 for leaf in jax.tree.leaves(x))
-    single = one_input and jnp.ndim(jax.tree.leaves(y)[0]) == 1
-    xs, ys = (jax.tree.map(lambda leaf: jnp.asarray(leaf)[None] if single else jnp.asarray(leaf), t) for t in (x, y))
-    sizes = {jnp.shape(leaf)[0] if jnp.ndim(leaf) else None for leaf in jax.tree.leaves((xs, ys))}
-    if len(sizes) != 1 or None in sizes:
-        shapes = [jnp.shape(leaf) for leaf in jax.tree.leaves((x, y))]
-        raise ValueError(
-            f"x, y: wanted the same leading batch axis on inputs and targets, got shapes {shapes}; "
-            "for one example give y the shape (outputs,)"
-        )
-    key, cost = jax.random.key(0) if key is None else key, SquaredError() if cost is None else cost
-    case = Case(substrate, *ready_batch(substrate, xs, ys, cost, key), cost, key, beta)
-    laws = equilibrium.trained(case)
-    usable = all(law.verdict == "holds" for law in laws)
-    for check in LAWS:
-        laws += check(case) if usable or check not in OF_GRADIENTS else [_unusable(check)]
+    case = prepare(substrate, x, y, cost=cost, key=key, beta=beta)
+    laws = [law for check in CHECKS for law in hold(check, case)]
     system = (
         f"{type(substrate).__name__}: {case.variables} state variables, {case.shown.shape[1]} outputs, "
         f"{case.size} examples, {case.dtype}, beta = {case.beta:.3g}"

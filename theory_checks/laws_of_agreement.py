@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import PyTree
 
 from substrates.solvers.generic import DescendThenPolish, Newton
-from theory_checks.case import Case, compiled, contrast, flat, measure, relax, worst_leaf
+from theory_checks.case import Case, compiled, contrast, flat, measure, worst_leaf
 from theory_checks.laws_of_equilibrium import DISCRETE
 from theory_checks.report import Law, at_most, does_not_apply
 
@@ -20,7 +20,7 @@ def _state_gap(found: PyTree, wanted: PyTree) -> float:
 def batches(case: Case) -> list[Law]:
     """A batch is its examples: relaxed one by one they settle alike, and measurements are the means of single ones."""
     last = case.size - 1
-    gap = _state_gap(_alone(case).state, case.example(case.free.state, last))
+    gap = _state_gap(case.relax_alone(last).state, case.example(case.free.state, last))
     laws = [at_most("batch = singles: equilibria", f"example {last} alone and in its batch", gap, case.resolution)]
     name = "batch = singles: measurements"
     if not case.substrate.conservative:
@@ -33,15 +33,6 @@ def batches(case: Case) -> list[Law]:
     what = "measure" if case.substrate.conservative else "contrast"
     compared = f"{what} of {case.size} examples against the mean of each alone"
     return [*laws, at_most(name, compared, worst_leaf(whole, mean), 1e3 * case.epsilon)]
-
-
-def _alone(case: Case):
-    """The last example relaxed alone: compiled here, or by the contract's own `relax`."""
-    last = case.size - 1
-    x, key = case.example(case.xs, last), case.keys[last]
-    if case.own_relaxation:
-        return relax(case.substrate, x, None, None, key)
-    return case.substrate.relax(x, key=key)
 
 
 def _measure_slice(case: Case, part: slice) -> PyTree:
@@ -60,8 +51,8 @@ def compilation(case: Case) -> list[Law]:
     """Compiled and eager code say the same."""
     last = case.size - 1
     x, state = case.example(case.xs, last), case.example(case.free.state, last)
-    eager = case.substrate.relax(x, key=case.keys[last])
-    whole = _alone(case).state if case.own_relaxation else state
+    eager = case.substrate.relax(x, key=case.keys[last]) if case.own_relaxation else case.relax_alone(last)
+    whole = case.relax_alone(last).state if case.own_relaxation else state
     gap = _state_gap(whole, eager.state)
     gap = max(gap, _state_gap(case.shown[last], case.substrate.read(state, x)))
     return [at_most("jit = eager", "relaxation and reading of one example", gap, case.resolution)]

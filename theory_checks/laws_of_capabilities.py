@@ -10,7 +10,8 @@ from jax.flatten_util import ravel_pytree
 
 from substrates.parameters import as_complex
 from substrates.substrate import Nudge, NudgeRefusedError, Pin, relax_batch
-from theory_checks.case import Case, outputs, relax_in_turn
+from theory_checks.case import Case, compiled, flat, measure, outputs, relative, relax_in_turn
+from theory_checks.orders import order_law
 from theory_checks.report import Law, at_most, does_not_apply
 
 PHASES = 4
@@ -99,7 +100,7 @@ def pinning(case: Case) -> list[Law]:
     """Outputs are held at a pin that a weak nudge shows to be within reach, or pins are refused."""
     name = "pins = said"
     if case.own_relaxation:
-        return [does_not_apply(name, OWN)]
+        return [_own_pins(case, name)]
     if not case.substrate.pins:
         return [_refused(case, name, Pin(case.shown))]
     nudged = case.settle(case.nudge(case.beta / 4))
@@ -110,6 +111,70 @@ def pinning(case: Case) -> list[Law]:
     gap = np.max(np.abs(outputs(case.substrate, held.state, case.xs) - within)) / np.max(np.abs(within))
     worst = float(gap) if np.all(held.usable) else float("inf")
     return [at_most(name, "outputs held at what a weak nudge made them show", worst, case.resolution)]
+
+
+def _own_pins(case: Case, name: str) -> Law:
+    """A class that relaxes in a way of its own holds outputs at a pin, or takes none."""
+    within = outputs(case.substrate, case.settle(case.nudge(case.beta / 4)).state, case.xs)
+    moved = float(np.max(np.abs(within - case.shown)))
+    if not moved > case.resolution * float(np.max(np.abs(within))):
+        return does_not_apply(name, "No weak nudge moves an output, which would show what is within reach.")
+    try:
+        held = relax_in_turn(case.substrate, case.xs, Pin(within), case.free.state, case.keys)
+    except (NudgeRefusedError, NotImplementedError, TypeError, ValueError, AttributeError) as error:
+        return does_not_apply(name, f"{OWN} It takes no pin: {str(error).splitlines()[0]}")
+    if not np.all(held.usable):
+        return does_not_apply(name, f"{OWN} Under a pin it says that it did not settle.")
+    gap = np.max(np.abs(outputs(case.substrate, held.state, case.xs) - within)) / np.max(np.abs(within))
+    compared = "outputs held at what a weak nudge made them show"
+    return at_most(name, compared, float(gap), case.resolution)
+
+
+def linearity(case: Case) -> list[Law]:
+    """Where the energy is said to be linear in its parameters, what each measures at given states depends on none."""
+    name = "linear in parameters = said"
+    if not case.substrate.linear_in_parameters:
+        return [does_not_apply(name, "The class does not say that its energy is linear in every parameter.")]
+    states = case.free.state if case.discrete else case.nearby(42)
+    here = measure(case.substrate, states, case.xs)
+    there = measure(case.shifted(case.direction(43), 0.5), states, case.xs)
+    return [
+        at_most(
+            name, "measurements with other parameters, at the same states", relative(there, here), 1e3 * case.epsilon
+        )
+    ]
+
+
+@compiled
+def _measured_from(substrate, free, states, xs, nudges):
+    return substrate.measure_from(free, states, xs, nudges)
+
+
+def analytic_order(case: Case) -> list[Law]:
+    """With N nudges on a complex circle of radius r the estimate of holomorphic systems errs by r^N."""
+    name = f"EP on a circle of {PHASES}: error ~ beta^{PHASES}"
+    if case.own_relaxation or not case.substrate.holomorphic or case.bounds is not None:
+        return [does_not_apply(name, "The class takes no complex nudges.")]
+    if not case.smooth or not np.linalg.norm(flat(case.reference)):
+        return [does_not_apply(name, "The exact gradient is zero, or does not exist.")]
+    radii = [case.beta / 2**k for k in range(1, 9)]
+    try:
+        errors = [relative(_on_circle(case, radius), case.reference) for radius in radii]
+    except (TypeError, ValueError) as error:
+        return [_unsaid(name, str(error).splitlines()[0])]
+    return [order_law(name, radii, errors, PHASES, 1e3 * case.epsilon**0.75)]
+
+
+def _on_circle(case: Case, radius: float):
+    total = None
+    for turn in np.exp(2j * np.pi * np.arange(PHASES) / PHASES):
+        wide = jnp.asarray(radius * turn, np.result_type(case.dtype, np.complex64))
+        nudge = eqx.tree_at(lambda n: n.beta, case.nudge(1.0), wide)
+        found = relax_in_turn(case.substrate, case.xs, nudge, case.free.state, case.keys)
+        shown = _measured_from(case.substrate, case.free.state, found.state, case.xs, as_complex(nudge))
+        part = jax.tree.map(lambda leaf, t=turn: np.real(leaf * np.conj(t)) / (PHASES * radius), shown)
+        total = part if total is None else jax.tree.map(np.add, total, part)
+    return total
 
 
 def discreteness(case: Case) -> list[Law]:

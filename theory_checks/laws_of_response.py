@@ -9,9 +9,11 @@ import jax
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
-from theory_checks.case import Case, compiled, flat, inner_product, outputs, relative, total_energies
+from learning.reference import response_gradient
+from theory_checks.case import Case, compiled, costs, flat, inner_product, outputs, relative, total_energies
 from theory_checks.laws_of_equilibrium import DISCRETE, NO_ENERGY
-from theory_checks.report import Law, at_least, at_most, broken, does_not_apply
+from theory_checks.orders import order_law
+from theory_checks.report import Law, at_most, broken, does_not_apply
 
 HALVINGS = 13
 
@@ -90,7 +92,7 @@ def bounds(case: Case) -> list[Law]:
     names = "bounds: L(0,b) <= L <= L(-b,0)", "C(s_beta) never increases with beta"
     if not case.substrate.conservative:
         return [does_not_apply(name, NO_ENERGY) for name in names]
-    if not (case.discrete or case.own_stationarity or _at_minimum(case)):
+    if not (case.discrete or case.own_stationarity or at_minimum(case)):
         return [does_not_apply(name, "The equilibrium is a saddle: only minima obey it.") for name in names]
     beta = case.beta
     below, middle, above = (_least_energy(case, sign * beta) for sign in (-1.0, 0.0, 1.0))
@@ -106,7 +108,8 @@ def bounds(case: Case) -> list[Law]:
     return [first, at_most(names[1], "largest rise between nine strengths, relative to C", rise, slack)]
 
 
-def _at_minimum(case: Case) -> bool:
+def at_minimum(case: Case) -> bool:
+    """Whether no direction that the bounds leave free lowers the energy at any free state."""
     bounds = case.bounds
     for index, jacobian in enumerate(_jacobians(case.substrate, case.free.state, case.xs)):
         hessian = -(jacobian + jacobian.T) / 2
@@ -134,32 +137,56 @@ def propagation(case: Case) -> list[Law]:
     if size == 0:
         return [does_not_apply(name, "The exact gradient is zero.") for name in names]
     betas = [case.beta / 2**k for k in range(HALVINGS)]
-    errors = {
-        variant: [relative(case.propagate(variant, beta), case.reference) for beta in betas]
-        for variant in ("positive", "centered")
-    }
-    finest = min(errors["centered"], key=lambda e: e if e == e else math.inf)
+    one_sided, centred = (
+        [relative(estimate(beta), case.reference) for beta in betas]
+        for estimate in (case.propagate_one_sided, case.propagate)
+    )
+    finest = min(centred, key=lambda e: e if e == e else math.inf)
     how = "implicit differentiation" if conservative else "-(dmu/dtheta)' J^-1 dC/ds"
     laws = [at_most(names[0], f"centred at its best beta against {how}, relative", finest, case.resolution)]
-    for name, variant, order in ((names[1], "positive", 1), (names[2], "centered", 2)):
-        laws.append(_slope(name, betas, errors[variant], order, case.resolution))
+    for name, errors, order in ((names[1], one_sided, 1), (names[2], centred, 2)):
+        laws.append(order_law(name, betas, errors, order, case.resolution))
     return laws
 
 
-def _slope(name: str, betas: list[float], errors: list[float], order: int, resolution: float) -> Law:
-    """The order of the error between the two smallest strengths at which the bias still exceeds the noise ~ 1/beta."""
-    noise = min(e * b for e, b in zip(errors, betas, strict=True))
-    clean = [k for k in range(len(betas) - 1) if errors[k + 1] > 50 * noise / betas[k + 1]]
-    if not clean:
-        if max(errors) <= resolution:
-            return does_not_apply(name, f"No bias to measure: the error is at most {max(errors):.1e} at every beta.")
-        if all(abs(e / errors[0] - 1) < 0.1 for e in errors):
-            return at_least(name, "order of the error, which does not depend on beta", 0.0, 0.9 * order)
-        return does_not_apply(name, "The arithmetic is too coarse to tell bias from noise; check in float64.")
-    k = clean[-1]
-    order_found = math.log2(errors[k] / errors[k + 1])
-    compared = f"halving beta from {betas[k]:.2g}: the error {errors[k]:.1e} is divided by {2**order_found:.3f}"
-    return at_least(name, compared, order_found, 0.9 * order)
+def slope_of_cost(case: Case) -> list[Law]:
+    """EP's estimate, less the bias of a vector field, is the slope of the cost: by differences of the cost itself.
+
+    The bias is -(dmu/dtheta)' (J^-1 - J^-T) dC/ds, mu the force and J its Jacobian: none where there is an energy.
+    """
+    name = "EP less its bias = slope of the cost"
+    if case.discrete:
+        return [does_not_apply(name, DISCRETE)]
+    if not case.smooth:
+        return [
+            broken(name, "the exact gradient does not exist: at the free states G is no root, or dG/dstate is singular")
+        ]
+    small = case.beta * case.epsilon ** (1 / 4)
+    found = case.propagate(small)
+    if not case.substrate.conservative:
+        exact, _ = _exact_gradient(case.substrate, case.free.state, case.xs, case.ys, case.cost)
+        found = jax.tree.map(lambda ep, formula, true: ep - (formula - true), found, case.reference, exact)
+    step = case.epsilon ** (1 / 3)
+    worst, rounding = 0.0, 0.0
+    for seed in (32, 33):
+        towards = case.direction(seed)
+        high, low = (_mean_cost(case, case.shifted(towards, sign * step)) for sign in (1.0, -1.0))
+        size = float(np.linalg.norm(flat(found)) * np.linalg.norm(flat(towards)))
+        size = max(size, float(np.finfo(case.dtype).tiny))
+        worst = max(worst, abs((high - low) / (2 * step) - inner_product(found, towards)) / size)
+        rounding = max(rounding, (case.epsilon * abs(high) + case.epsilon**0.75 * case.pull) / (step * size))
+    bound = 100 * (step**2 + rounding) + _response_bound(case, small)
+    return [at_most(name, "centred, less the bias of a vector field, against differences of C in theta", worst, bound)]
+
+
+@compiled
+def _exact_gradient(substrate, states, xs, ys, cost):
+    return response_gradient(substrate, states, xs, ys, cost)
+
+
+def _mean_cost(case: Case, substrate) -> float:
+    found = case.settle(substrate=substrate)
+    return float(np.mean(costs(case.cost, outputs(substrate, found.state, case.xs), case.ys)))
 
 
 def surrogate(case: Case) -> list[Law]:
@@ -167,7 +194,7 @@ def surrogate(case: Case) -> list[Law]:
     name = "EP = gradient of its surrogate"
     if not case.substrate.conservative:
         return [does_not_apply(name, NO_ENERGY)]
-    found = case.propagate("positive", case.beta)
+    found = case.propagate_one_sided(case.beta)
     step = case.epsilon ** (1 / 3)
     worst, rounding = 0.0, 0.0
 
@@ -198,8 +225,8 @@ def surrogate(case: Case) -> list[Law]:
 
 def quiet(case: Case) -> list[Law]:
     """Where the cost has no slope, nothing is learned."""
-    found = float(np.linalg.norm(flat(case.propagate("centered", case.beta, weight=0.0))))
-    moved = float(np.linalg.norm(flat(case.propagate("centered", case.beta))))
+    found = float(np.linalg.norm(flat(case.propagate(case.beta, weight=0.0))))
+    moved = float(np.linalg.norm(flat(case.propagate(case.beta))))
     bound = case.epsilon**0.75 * 1e3
     return [
         at_most(

@@ -131,6 +131,7 @@ def verbs(trial: Trial) -> Iterator[Law]:
     shown = [experiment.system.read() for _ in range(_READINGS)]
     worst = max(difference(each, before) for each in [*shown, experiment.settle()])
     yield at_most("reading", "Readings one after the other, in what noise reaches.", worst, 2)
+    yield _clamped(trial, before)
     zero = experiment.settle(None, trial.y, 0.0)
     yield at_most("no nudge", "The same after a nudge of beta = 0, in what noise reaches.", difference(zero, before), 2)
     accepted = [name for name, verb in _nonsense(trial) if not _refuses(trial, verb)]
@@ -138,6 +139,26 @@ def verbs(trial: Trial) -> Iterator[Law]:
     yield at_most("refusals", compared, len(accepted), 0)
     after = experiment.settle()
     yield at_most("kept", "Readings after refused calls, in what noise reaches.", difference(after, before), 2)
+
+
+def _clamped(trial: Trial, before: Reading) -> Law:
+    """The clamped input acts: another one, within its range, moves outputs or parameters."""
+    experiment, rest, ends = trial.experiment, trial.calibration.rest, trial.spec.inputs
+    step = lambda end, aside: np.where(np.isfinite(end), (trial.x + np.where(np.isfinite(end), end, 0.0)) / 2, aside)
+    up, down = step(ends.upper, trial.x + 0.5), step(ends.lower, trial.x - 0.5)
+    other = np.where(up != trial.x, up, down)
+    experiment.system.clamp(other)
+    moved = experiment.settle()
+    experiment.system.clamp(trial.x)
+    experiment.settle()
+    change = max(
+        float(np.max(np.abs(moved.outputs - before.outputs))) / max(rest.output_resolution, 1e-300),
+        float(np.max(np.abs(moved.parameters - before.parameters))) / max(rest.parameter_resolution, 1e-300),
+    )
+    if change <= 3 and rest.output_resolution < 2 * rest.output_noise:
+        return does_not_apply("clamp", "Noise hides what another input does.")
+    compared = "How far another clamped input moves outputs or parameters, in the resolution of the readings."
+    return at_least("clamp", compared, change, 3)
 
 
 def _nonsense(trial: Trial) -> Iterator[tuple[str, Callable[[], Any]]]:

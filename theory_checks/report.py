@@ -27,6 +27,7 @@ class Law:
         verdict: "holds", "fails" or "does not apply".
         number: what was measured, dimensionless unless `compared` gives a unit; None where nothing was.
         bound: what the number had to meet, "<= 1.0e-10" or ">= 1.9".
+        hint: where to look, of a law that fails; "" otherwise.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Law:
     verdict: Verdict
     number: float | None = None
     bound: str = ""
+    hint: str = ""
 
     @property
     def cells(self) -> tuple[str, ...]:
@@ -114,7 +116,14 @@ class Report:
 
         rule = "  ".join("-" * width for width in WIDTHS)
         body = [line for law in self.laws for line in row(law.cells)]
-        return "\n".join([self.system, "", *row(HEADS), rule, *body, rule, self.summary])
+        hints = [line for law in self.failures for line in _hint_lines(law)]
+        return "\n".join([self.system, "", *row(HEADS), rule, *body, rule, self.summary, *hints])
+
+    def as_dict(self) -> dict[str, object]:
+        """The report in plain numbers and words, for JSON: numbers that are not finite are None."""
+        number = lambda law: law.number if law.number is not None and math.isfinite(law.number) else None
+        laws = [dataclasses.asdict(law) | {"number": number(law)} for law in self.laws]
+        return {"system": self.system, "passed": self.passed, "laws": laws}
 
     def _repr_html_(self) -> str:
         colours = {"holds": "#2a7f3f", "fails": "#b3261e", "does not apply": "#777777"}
@@ -127,4 +136,10 @@ class Report:
         return (
             f"<p>{html.escape(self.system)}</p><table><tr>{heads}</tr>"
             f"{''.join(row(law) for law in self.laws)}</table><p>{self.summary}</p>"
+            f"{''.join(f'<p>{html.escape(line)}</p>' for law in self.failures for line in _hint_lines(law))}"
         )
+
+
+def _hint_lines(law: Law) -> list[str]:
+    """Where to look for what breaks a law."""
+    return textwrap.wrap(f"{law.name}: {law.hint}", 140, subsequent_indent="  ") if law.hint else []

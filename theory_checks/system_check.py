@@ -10,6 +10,7 @@ from learning.probing import Experiment
 from substrates.laboratory.system import LaboratoryError, PhysicalSystem
 from substrates.substrate import Cost
 from theory_checks import laws_of_systems as laws
+from theory_checks.hints import hinted
 from theory_checks.report import Report, broken
 
 Array = np.ndarray
@@ -55,5 +56,6 @@ def check_system(
             system.clamp(x)
             found = [*laws.calibrated(trial), *laws.verbs(trial), *laws.learning(trial, steps)]
     except LaboratoryError as error:
-        return Report(name, (broken("readings", f"Readings are numbers, and the system settles: {error}"),))
-    return Report(f"{calibration.system}, beta = {calibration.beta:.3g}", tuple(found))
+        law = broken("readings", f"Readings are numbers, and the system settles: {error}")
+        return Report(name, (hinted(law),))
+    return Report(f"{calibration.system}, beta = {calibration.beta:.3g}", tuple(map(hinted, found)))

@@ -17,7 +17,7 @@ DRAWN = LinearSystem.drawn
 EDGES = [(0, 2), (0, 3), (1, 3), (1, 4), (2, 3), (3, 4), (2, 5), (3, 5), (4, 5)]
 NET = ResistorNetwork.from_edges(EDGES, n=6, inputs=[0, 1], outputs=[5], conductance=jnp.linspace(0.5, 1.5, 9))
 VOLTS, WANTED = np.array([1.0, 0.5]), np.array([0.2])
-LAWS = 20
+LAWS = 21
 
 
 def undecided(report):
@@ -161,6 +161,14 @@ class Sticking(Around):
             self.system.nudge(target, 1e-3)
 
 
+class Deaf(Around):
+    """Checks its input, and leaves it."""
+
+    def clamp(self, x):
+        self.system.clamp(x)
+        self.system.clamp(X)
+
+
 class Rooted(Around):
     """Its nudge grows with the root of beta."""
 
@@ -197,6 +205,7 @@ class Growing(Around):
         (HalfDone, {"kept"}),
         (Touchy, {"reading"}),
         (Sticking, {"no nudge"}),
+        (Deaf, {"clamp"}),
         (Rooted, {"bias"}),
         (Restless, {"rest"}),
         (Unreadable, {"readings"}),

@@ -7,16 +7,14 @@ import json
 from typing import Any
 
 import jax
-import jax.numpy as jnp
-import numpy as np
 
 from learning import catalogue
 from learning.options import UsageError, count, positive, reader, whole
 from substrates.session import keep_compiled
-from substrates.substrate import Equilibrium, Substrate, parameter_dtype, relax_batch
+from substrates.substrate import Substrate
 from theory_checks.conformance import check_substrate
-from theory_checks.ranges import ranges
 from theory_checks.report import Report
+from theory_checks.small_systems import small_batch, small_system
 
 _SIZES = reader(
     lambda text: tuple(int(size) for size in text.split(",")),
@@ -65,24 +63,11 @@ def _check(options: argparse.Namespace) -> int:
 
 def _report(options: argparse.Namespace) -> Report:
     build, draw, relax = jax.random.split(jax.random.key(options.seed), 3)
-    system = _system(options, build)
-    shape = (options.inputs or 2,) if system.x_shape is None else system.x_shape
-    if options.inputs is not None and shape != (options.inputs,):
-        raise UsageError(f"--inputs: {type(system).__name__} takes x of shape {shape}, got {options.inputs}")
-    limits = ranges(system)
-    shape = (options.examples, *shape)
-    if limits.discrete:
-        x = jax.random.rademacher(draw, shape, parameter_dtype(system))
-    else:
-        lower, upper = limits.inputs
-        x = jax.random.uniform(draw, shape, parameter_dtype(system), lower, upper) / 2 + (lower + upper) / 4
-    free: Equilibrium = relax_batch(system, x, keys=jax.random.split(relax, options.examples))
-    shown = np.asarray(jax.vmap(system.read)(free.state, x))
-    if options.cost == "cross-entropy":
-        y = jnp.eye(shown.shape[1], dtype=x.dtype)[np.arange(options.examples) % shown.shape[1]]
-    else:
-        y = jnp.asarray(0.9 * shown + 0.05, shown.dtype)  # within reach, and not where the system is
-    return check_substrate(system, x, y, cost=catalogue.COSTS[options.cost](), key=relax, beta=options.beta)
+    system, cost = _system(options, build), catalogue.COSTS[options.cost]()
+    if options.inputs is not None and system.x_shape not in (None, (options.inputs,)):
+        raise UsageError(f"--inputs: {type(system).__name__} takes x of shape {system.x_shape}, got {options.inputs}")
+    x, y = small_batch(system, options.examples, n_inputs=options.inputs or 2, cost=cost, key=draw)
+    return check_substrate(system, x, y, cost=cost, key=relax, beta=options.beta)
 
 
 def _system(options: argparse.Namespace, key: Any) -> Substrate:
@@ -95,22 +80,10 @@ def _system(options: argparse.Namespace, key: Any) -> Substrate:
             f"substrate: wanted a Substrate, as a class or a system, got {options.substrate}, which is "
             f"{found.__name__ if isinstance(found, type) else f'of type {type(found).__name__}'}"
         )
-    if found.for_task.__func__ is not Substrate.for_task.__func__:
-        return _for_task(found, options, key)
     try:
-        return found()
+        return small_system(found, options.inputs or 2, options.outputs, sizes=options.sizes, key=key)
     except TypeError as error:
         raise UsageError(
             f"substrate: {found.__name__} has no for_task and is not built without arguments ({error}); define "
             "for_task(n_inputs, n_outputs, *, sizes=None, key), or build a system in the file and name that"
         ) from error
-
-
-def _for_task(found: type[Substrate], options: argparse.Namespace, key: Any) -> Substrate:
-    sizes = options.sizes or (4,)
-    try:
-        return found.for_task(options.inputs or 2, options.outputs, sizes=sizes, key=key)
-    except ValueError:
-        if options.sizes is not None:
-            raise
-        return found.for_task(options.inputs or 2, options.outputs, key=key)  # its own sizes, where 4 are too few

@@ -1,0 +1,208 @@
+"""Every theorem on every kind of system, from one table: proved, measured, or refused with the reason."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Literal
+
+import jax
+import numpy as np
+
+from substrates.substrate import Substrate
+from theory_checks.small_systems import small_batch, small_system
+from theory_checks.theorems import ALL, Finding, NotApplicableError, Theorem
+
+Verdict = Literal["holds", "fails", "refused"]
+MARKS: dict[Verdict, str] = {"holds": "+", "fails": "FAILS", "refused": "."}
+OWN = "its own"
+"""The column of theorems that bring a system of their own."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Property:
+    """A property that systems which learn by physics should have, and what shows it.
+
+    Attributes:
+        name: "P1", and so on.
+        says: in a few words.
+        laws: of the kit (`check_substrate`), by their names.
+        theorems: by their names.
+    """
+
+    name: str
+    says: str
+    laws: tuple[str, ...] = ()
+    theorems: tuple[str, ...] = ()
+
+
+PROPERTIES = (
+    Property(
+        "P1",
+        "equilibria are stationary",
+        ("free stationarity", "nudged stationarity", "residual measures equilibrium"),
+        ("co-content", "diode-complementarity"),
+    ),
+    Property("P2", "the energy never rises", ("energy not above its start",), ("coordinate-descent",)),
+    Property(
+        "P3",
+        "centred EP is the slope of the cost",
+        ("EP -> exact gradient", "EP centred: error ~ beta^2"),
+        ("equilibrium-propagation", "bias-orders", "quantum"),
+    ),
+    Property(
+        "P4",
+        "one-sided EP is the slope of its surrogate",
+        ("EP = gradient of its surrogate",),
+        ("finite-beta-surrogate",),
+    ),
+    Property(
+        "P5",
+        "nudges lower the cost, and bound it",
+        ("bounds: L(0,b) <= L <= L(-b,0)", "C(s_beta) never increases with beta", "envelope: dFm/dbeta = C(s_beta)"),
+        ("sandwich-bounds",),
+    ),
+    Property(
+        "P6",
+        "responses are reciprocal",
+        ("reciprocity of the force", "reciprocity of the response"),
+        ("onsager-reciprocity", "vector-field-bias", "adjoint-repair"),
+    ),
+    Property("P7", "no slope, no update", ("no slope, no update",)),
+    Property("P8", "symmetries of the energy change nothing", (), ("gauge-symmetries",)),
+    Property(
+        "P10", "a batch is the mean of its examples", ("batch = singles: equilibria", "batch = singles: measurements")
+    ),
+    Property("P11", "complex nudges", ("holomorphic = said",), ("holomorphic", "lock-in")),
+    Property("P12", "at a temperature", (), ("stochastic", "gibbs")),
+    Property("P13", "agnostic learning", (), ("agnostic-step", "agnostic-lyapunov", "agnostic-metric")),
+    Property("P14", "continual updates", (), ("continual",)),
+    Property(
+        "P15", "updates follow back-propagation step by step", (), ("gradient-descending-updates", "temporal-identity")
+    ),
+    Property(
+        "P16",
+        "closed forms",
+        (),
+        ("free-fermions", "gaussian", "universal-approximation", "predictive-coding", "predictive-coding-kernel"),
+    ),
+    Property("P17", "the classical limit", (), ("homogeneous-limits",)),
+    Property("P18", "motion there and back", (), ("lagrangian-boundary", "hamiltonian-echo")),
+)
+"""What the battery shows, and by which laws and theorems."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Cell:
+    """A theorem on a system.
+
+    Attributes:
+        theorem: its name.
+        system: a name, or `OWN`.
+        verdict: "holds", "fails", or "refused".
+        findings: what was measured; none where it was refused.
+        reason: why it was refused, or what went wrong.
+    """
+
+    theorem: str
+    system: str
+    verdict: Verdict
+    findings: tuple[Finding, ...] = ()
+    reason: str = ""
+
+    @property
+    def worst(self) -> Finding | None:
+        """The finding nearest to its bound, or farthest beyond it."""
+        return max(self.findings, key=lambda one: one.error / one.bound if one.bound else np.inf, default=None)
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        found = [
+            {"compared": one.compared, "error": float(one.error), "bound": float(one.bound)} for one in self.findings
+        ]
+        return {
+            "theorem": self.theorem,
+            "system": self.system,
+            "verdict": self.verdict,
+            "findings": found,
+            "reason": self.reason,
+        }
+
+
+@dataclasses.dataclass(frozen=True)
+class Battery:
+    """All cells, theorem by theorem."""
+
+    cells: tuple[Cell, ...]
+
+    @property
+    def passed(self) -> bool:
+        """Whether no theorem fails anywhere."""
+        return all(cell.verdict != "fails" for cell in self.cells)
+
+    def at(self, theorem: str, system: str) -> Cell | None:
+        """The cell of a theorem and a system, None where there is none."""
+        return next((cell for cell in self.cells if (cell.theorem, cell.system) == (theorem, system)), None)
+
+    def __str__(self) -> str:
+        systems = list(dict.fromkeys(cell.system for cell in self.cells))
+        names = list(dict.fromkeys(cell.theorem for cell in self.cells))
+        width = max(map(len, names)) + 2
+        lines = [f"{number}: {system}" for number, system in enumerate(systems, 1)]
+        lines += ["", " " * width + "".join(f"{number:>7}" for number in range(1, len(systems) + 1))]
+        for name in names:
+            found = [self.at(name, system) for system in systems]
+            shown = ["" if cell is None else MARKS[cell.verdict] for cell in found]
+            lines.append(name.ljust(width) + "".join(f"{mark:>7}" for mark in shown))
+        return "\n".join(
+            [*lines, "", f"{MARKS['holds']} measured, it holds; {MARKS['refused']} refused: it does not apply"]
+        )
+
+
+def measure(theorem: Theorem, system: str, *arguments: Any, **options: Any) -> Cell:
+    """The cell of a theorem on a system, by what `check` is given."""
+    try:
+        findings = theorem.check(*arguments, **options)
+    except NotApplicableError as refusal:
+        return Cell(theorem.name, system, "refused", reason=str(refusal))
+    return Cell(theorem.name, system, "holds" if all(one.holds for one in findings) else "fails", findings)
+
+
+def battery(
+    kinds: Mapping[str, type[Substrate]],
+    theorems: Sequence[Theorem] = ALL,
+    *,
+    seed: int = 0,
+    seen: Callable[[Cell], object] = lambda cell: None,
+) -> Battery:
+    """Measures theorems on small systems of several kinds, in 64 bits.
+
+    A theorem that speaks of any system is measured on one of each kind; one that speaks of a single kind on the system
+    that it brings.
+
+    Args:
+        kinds: classes of substrates by name.
+        theorems: by default all.
+        seed: draws systems, inputs and targets.
+        seen: called with every cell when it is done.
+    """
+    cells = []
+    with jax.enable_x64(True):
+        for cell in _cells(kinds, theorems, seed):
+            seen(cell)
+            cells.append(cell)
+    order = [theorem.name for theorem in theorems]
+    return Battery(tuple(sorted(cells, key=lambda cell: order.index(cell.theorem))))
+
+
+def _cells(kinds: Mapping[str, type[Substrate]], theorems: Sequence[Theorem], seed: int) -> Iterator[Cell]:
+    for theorem in theorems:
+        if not theorem.universal:
+            yield measure(theorem, OWN)
+    universal = [theorem for theorem in theorems if theorem.universal]
+    for name, kind in kinds.items() if universal else ():
+        build, draw, relax = jax.random.split(jax.random.key(seed), 3)
+        system = small_system(kind, key=build)
+        x, y = small_batch(system, key=draw)
+        for theorem in universal:
+            yield measure(theorem, name, system, x, y, key=relax)

@@ -141,6 +141,13 @@ def limits(substrate: Substrate, states: PyTree, xs: PyTree, nudges: Nudge | Non
     return jax.vmap(one, in_axes=(0, 0, batch_axes(nudges)))(states, xs, nudges)
 
 
+exact_gradient = compiled(functools.partial(response_gradient, transpose=True))
+"""The gradient by the transposed response, and for each example whether it exists; compiled."""
+
+vector_field_gradient = compiled(functools.partial(response_gradient, transpose=False))
+"""What nudges measure in a system without an energy, likewise."""
+
+
 @compiled
 def _natural_strengths(substrate, states, xs, ys, cost):
     def one(state, x, y):
@@ -192,7 +199,7 @@ class Case:
         self.shown = outputs(substrate, self.free.state, xs)
         self.reference, self.smooth = None, False
         if inexact:
-            gradient = compiled(functools.partial(response_gradient, transpose=substrate.conservative))
+            gradient = exact_gradient if substrate.conservative else vector_field_gradient
             self.reference, exists = gradient(substrate, self.free.state, xs, self.ys, cost)
             self.smooth = bool(np.all(exists))
         self.discrete = substrate.discrete

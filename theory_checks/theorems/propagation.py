@@ -52,7 +52,11 @@ def equilibrium_propagation(
     return (
         equal("centred contrast, at its best beta, and implicit gradient", found, case.reference, case.resolution),
         by_differences(
-            case, "implicit gradient and differences of the cost", case.reference, lambda moved: mean_cost(case, moved)
+            case,
+            "implicit gradient and differences of the cost",
+            case.reference,
+            lambda moved: mean_cost(case, moved),
+            case.resolution,
         ),
     )
 
@@ -162,8 +166,9 @@ def sandwich_bounds(
 THEOREMS = (
     Theorem(
         name="equilibrium-propagation",
-        statement=r"The gradient of the cost at the free equilibrium is the derivative in the nudge of what is measured: "
-        r"$\frac{dL}{d\theta} = \frac{d}{d\beta}\big|_0 \frac{\partial F}{\partial\theta}(\theta, \beta, s_\beta)$.",
+        statement=r"The gradient of the cost at the free equilibrium is the derivative in the nudge of what is "
+        r"measured: $\frac{dL}{d\theta} = "
+        r"\frac{d}{d\beta}\big|_0 \frac{\partial F}{\partial\theta}(\theta, \beta, s_\beta)$.",
         assumptions=(ENERGY, SMOOTH),
         source="Scellier and Bengio 2017, arXiv 1602.05179",
         applies_to="systems with an energy and smooth equilibria, minima or saddles",
@@ -183,8 +188,8 @@ THEOREMS = (
         name="finite-beta-surrogate",
         statement=r"At any nudge the estimate is the exact gradient of "
         r"$L_{\beta_1, \beta_2} = \frac{F_m(\beta_2) - F_m(\beta_1)}{\beta_2 - \beta_1} = "
-        r"\frac{1}{\beta_2 - \beta_1} \int_{\beta_1}^{\beta_2} C(s_\beta)\, d\beta$, with $F_m(\beta)$ the total energy "
-        r"at equilibrium.",
+        r"\frac{1}{\beta_2 - \beta_1} \int_{\beta_1}^{\beta_2} C(s_\beta)\, d\beta$, with $F_m(\beta)$ the total "
+        r"energy at equilibrium.",
         assumptions=(ENERGY, SMOOTH),
         source="Scellier, Ernoult, Kendall and Kumar 2023, arXiv 2312.15103",
         applies_to="systems with an energy and smooth equilibria, minima or saddles",

@@ -125,7 +125,7 @@ def by_differences(
         size = max(size, float(np.finfo(case.dtype).tiny))
         errors.append(abs(measured[-1] - predicted[-1]) / size)
         largest = max(largest, float(np.max(np.abs(values))) / size)
-    allowed = (case.resolution if bound is None else bound) + 100 * case.epsilon * largest / step
+    allowed = (1e4 * case.epsilon**0.75 if bound is None else bound) + 100 * case.epsilon * largest / step
     return Finding(compared, np.asarray(measured), np.asarray(predicted), float(np.max(errors)), allowed)
 
 
@@ -137,7 +137,9 @@ def equal(compared: str, measured: PyTree, predicted: PyTree, bound: float) -> F
 def not_above(compared: str, measured: Any, most: Any, size: float, slack: float) -> Finding:
     """An inequality, number by number: how far the worst is above what it must not exceed, over a size."""
     excess = float(np.max(np.asarray(measured) - np.asarray(most))) / size
-    return Finding(compared, np.asarray(measured), np.asarray(most), max(excess, 0.0) if excess == excess else excess, slack)
+    return Finding(
+        compared, np.asarray(measured), np.asarray(most), max(excess, 0.0) if excess == excess else excess, slack
+    )
 
 
 def halved(strength: float, ratio: float = 2.0, count: int = HALVINGS) -> list[float]:
@@ -145,11 +147,11 @@ def halved(strength: float, ratio: float = 2.0, count: int = HALVINGS) -> list[f
     return [strength / ratio**k for k in range(count)]
 
 
-def centred_estimates(case: Case) -> tuple[list[PyTree], list[float]]:
-    """The centred estimates of equilibrium propagation at ever smaller nudges, and their distances from the reference
-    of the case."""
+def centred_estimates(case: Case, wanted: PyTree | None = None) -> tuple[list[PyTree], list[float]]:
+    """The centred estimates of equilibrium propagation at ever smaller nudges, and their distances from a gradient, by
+    default the reference of the case."""
     found = [case.propagate("centered", beta) for beta in halved(case.beta)]
-    return found, [relative(estimate, case.reference) for estimate in found]
+    return found, [relative(estimate, case.reference if wanted is None else wanted) for estimate in found]
 
 
 def nearest(found: Sequence[PyTree], errors: Sequence[float]) -> PyTree:
@@ -158,28 +160,33 @@ def nearest(found: Sequence[PyTree], errors: Sequence[float]) -> PyTree:
 
 
 def order_of(
-    case: Case, compared: str, strengths: Sequence[float], errors: Sequence[float], order: int, most: float | None = None
+    case: Case,
+    compared: str,
+    strengths: Sequence[float],
+    errors: Sequence[float],
+    order: int,
+    noise: float | None = None,
 ) -> Finding:
     """The order in which errors fall with a strength, by a straight line through the logarithms of the four smallest
     that stand clear of the noise, and its standard error.
 
-    Errors that are all below the resolution (or `most`) have no order, and are compared with zero.
+    Errors that are all below the resolution have no order, and are compared with zero.
+
+    Args:
+        noise: of the errors, where it is known; else what falls with 1/strength, and no more than the least of them.
 
     Raises NotApplicableError where the arithmetic is too coarse to tell.
     """
     betas, values = np.asarray(strengths), np.asarray(errors)
-    resolution = case.resolution if most is None else most
-    if np.max(values) <= resolution:
-        return Finding(f"{compared}: no bias at any strength", values, 0 * values, float(np.max(values)), resolution)
-    noise = np.maximum(np.min(values * betas) / betas, np.min(values))
-    below = np.flatnonzero(~(values > CLEAR * noise))
-    clear = slice(max(0, below[0] - 4), below[0]) if len(below) and below[0] >= 3 else slice(0, 0)
-    if not len(below):
-        clear = slice(-4, None)
-    elif below[0] < 3:
-        if not np.max(values) < 1.1 * np.min(values):
-            refuse(case.substrate, f"{compared}: the arithmetic is too coarse to tell bias from noise; use float64")
-        clear = slice(None)
+    if np.max(values) <= case.resolution:
+        none = f"{compared}: no bias at any strength"
+        return Finding(none, values, 0 * values, float(np.max(values)), case.resolution)
+    around = np.maximum(np.min(values * betas) / betas, np.min(values)) if noise is None else noise
+    noisy = np.flatnonzero(~(values > CLEAR * around))
+    count = int(noisy[0]) if len(noisy) else len(values)
+    if count < 3 and not np.max(values) < 1.1 * np.min(values):
+        refuse(case.substrate, f"{compared}: the arithmetic is too coarse to tell bias from noise; use float64")
+    clear = slice(max(0, count - 4), count) if count >= 3 else slice(None)
     fit, covariance = np.polyfit(np.log2(betas[clear]), np.log2(values[clear]), 1, cov="unscaled")
     left = np.log2(values[clear]) - np.polyval(fit, np.log2(betas[clear]))
     spread = float(np.sqrt(covariance[0, 0] * np.sum(left**2) / (len(left) - 2)))

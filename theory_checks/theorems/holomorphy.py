@@ -86,14 +86,8 @@ def lock_in(
     case = suitable(substrate, x, y, cost, key, beta, needs=_not_analytic)
     no_bounds(case)
     slow = _Slow(substrate, DiscreteTime(steady_rate(case), "energy-based"))
-    radius = jnp.asarray(case.beta, case.dtype)
-    run = lambda system, count, sweeps: on_host(
-        OscillatingEP(radius, count, 2, sweeps, case.cost, strict=False)(
-            system, case.xs, case.ys, key=case.key
-        ).gradient  # type: ignore[arg-type]
-    )
-    at_once = run(substrate, period, None)
-    late = [relative(run(slow, count, 1).inner, case.reference) for count in periods]
+    at_once = _locked_in(case, substrate, period, None)
+    late = [relative(_locked_in(case, slow, count, 1).inner, case.reference) for count in periods]
     return (
         equal(
             f"lock-in over a period of {period} and {period} points on the circle",
@@ -112,8 +106,15 @@ def _not_analytic(substrate: Substrate) -> str | None:
 
 
 def _cauchy(case: Case, radius: float, points: int) -> PyTree:
-    rule = HolomorphicEP(jnp.asarray(radius, case.dtype), points, case.cost, strict=False)  # type: ignore[arg-type]
+    traced: Any = jnp.asarray(radius, case.dtype)
+    rule = HolomorphicEP(traced, points, case.cost, strict=False)
     return on_host(rule(case.substrate, case.xs, case.ys, key=case.key).gradient)
+
+
+def _locked_in(case: Case, system: Substrate, period: int, sweeps: int | None) -> Any:
+    radius: Any = jnp.asarray(case.beta, case.dtype)
+    rule = OscillatingEP(radius, period, 2, sweeps, case.cost, strict=False)
+    return on_host(rule(system, case.xs, case.ys, key=case.key).gradient)
 
 
 class _Slow(Wrapper):

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 from jaxtyping import PRNGKeyArray, PyTree
 
+from learning.contrastive import Variant
 from substrates.substrate import Cost, Substrate
 from theory_checks.case import Case, relative
 from theory_checks.laws_of_response import _at_minimum, _least_energy
@@ -109,14 +112,19 @@ def finite_beta_surrogate(
     Source: Scellier, Ernoult, Kendall and Kumar 2023, arXiv 2312.15103.
     """
     case = suitable(substrate, x, y, cost, key, beta)
+    pairs: dict[Variant, tuple[float, float]] = {
+        "positive": (0.0, case.beta),
+        "negative": (-case.beta, 0.0),
+        "centered": (-case.beta, case.beta),
+    }
     return tuple(
         by_differences(
             case,
             f"{variant} contrast at beta = {case.beta:.3g} and differences of its surrogate",
             case.propagate(variant, case.beta),
-            lambda moved, pair=pair: surrogate(case, *(sign * case.beta for sign in pair), moved),
+            functools.partial(surrogate, case, first, second),
         )
-        for variant, pair in (("positive", (0.0, 1.0)), ("negative", (-1.0, 0.0)), ("centered", (-1.0, 1.0)))
+        for variant, (first, second) in pairs.items()
     )
 
 

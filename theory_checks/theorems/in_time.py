@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import jax
 import numpy as np
 from jaxtyping import PRNGKeyArray, PyTree
@@ -129,7 +131,8 @@ def continual(
     Args:
         substrate, x, y, cost, key: as of `check_substrate`.
         beta: a strength of the nudge that suits the system, of which small parts are used.
-        ratio: eta/beta at which the updates are held against their limit; they fail it unless that is much below 1.
+        ratio: eta/beta at which the updates are held against their limit, as a part of what makes them err by as much
+            as they are; they fail it unless that is much below 1.
         steps: of the nudged phase.
 
     Raises NotApplicableError as `temporal_identity`, and for parameters that a physical limit stops.
@@ -151,18 +154,30 @@ def continual(
 
     error = lambda beta, ratio: relative(moved(beta, ratio), wanted)
     small = 1e-4 * case.beta
+    unit = _natural_ratio(lambda ratio: error(small, ratio))
     ratios, betas = halved(0.1, count=6), halved(case.beta / 4, count=7)
     return (
-        equal(f"updates at eta/beta = {ratio:.1g} and minus the gradients", moved(small, ratio), wanted, 1e-2),
-        order_of(case, "error in beta at eta/beta = 1e-6", betas, [error(b, 1e-6) for b in betas], 1, 1e-5),
-        order_of(case, "error in eta/beta at a small beta", ratios, [error(small / 10, r) for r in ratios], 1, 1e-5),
+        equal(f"updates at eta/beta = {ratio:.1g} and minus the gradients", moved(small, unit * ratio), wanted, 1e-2),
+        order_of(case, "error in beta at eta/beta = 1e-6", betas, [error(b, 1e-6 * unit) for b in betas], 1, 1e-5),
+        order_of(
+            case, "error in eta/beta at a small beta", ratios, [error(small / 10, unit * r) for r in ratios], 1, 1e-5
+        ),
         equal(
             "updates at eta/beta = 0.1 do not depend on beta: the error stays as both go to 0",
-            moved(small, 0.1),
-            moved(small / 10, 0.1),
+            moved(small, 0.1 * unit),
+            moved(small / 10, 0.1 * unit),
             1e-2,
         ),
     )
+
+
+def _natural_ratio(error: Callable[[float], float]) -> float:
+    """The eta/beta at which an error that grows with it would be 1."""
+    for ratio in 10.0 ** np.arange(-3, 7):
+        found = error(float(ratio))
+        if found > 0.01:
+            break
+    return float(ratio) / found
 
 
 def _flowing(

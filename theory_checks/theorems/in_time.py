@@ -156,14 +156,15 @@ def continual(
     small = 1e-4 * case.beta
     unit = _natural_ratio(lambda ratio: error(small, ratio))
     ratios, betas = halved(0.1, count=6), halved(case.beta / 4, count=7)
+    of_ratio = [error(small / 10, unit * each) for each in ratios]
+    of_beta = [error(each, 1e-6 * unit) for each in betas]
+    told = f"eta/beta = {unit * ratio:.1e}, {ratio:.1g} of what errs by 1"
     return (
-        equal(f"updates at eta/beta = {ratio:.1g} and minus the gradients", moved(small, unit * ratio), wanted, 1e-2),
-        order_of(case, "error in beta at eta/beta = 1e-6", betas, [error(b, 1e-6 * unit) for b in betas], 1, 1e-5),
-        order_of(
-            case, "error in eta/beta at a small beta", ratios, [error(small / 10, unit * r) for r in ratios], 1, 1e-5
-        ),
+        equal(f"updates at {told}, and minus the gradients", moved(small, unit * ratio), wanted, 1e-2),
+        order_of(case, "error in beta at a very small eta/beta", betas, of_beta, 1, 1e-5),
+        order_of(case, "error in eta/beta at a small beta", ratios, of_ratio, 1, 1e-5),
         equal(
-            "updates at eta/beta = 0.1 do not depend on beta: the error stays as both go to 0",
+            "updates at a tenth of that eta/beta for two small beta: the error stays as both go to 0",
             moved(small, 0.1 * unit),
             moved(small / 10, 0.1 * unit),
             1e-2,
@@ -172,7 +173,7 @@ def continual(
 
 
 def _natural_ratio(error: Callable[[float], float]) -> float:
-    """The eta/beta at which an error that grows with it would be 1."""
+    """The eta/beta at which an error that grows with it would be 1, or a large one where it does not grow."""
     for ratio in 10.0 ** np.arange(-3, 7):
         found = error(float(ratio))
         if found > 0.01:

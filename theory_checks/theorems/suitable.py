@@ -170,7 +170,8 @@ def order_of(
     """The order in which errors fall with a strength, by a straight line through the logarithms of the four smallest
     that stand clear of the noise, and its standard error.
 
-    Errors that are all below the resolution have no order, and are compared with zero.
+    Errors that are all below the resolution have no order, and are compared with zero; those that stay as strengths
+    fall have the order 0.
 
     Args:
         noise: of the errors, where it is known; else what falls with 1/strength, and no more than the least of them.
@@ -184,9 +185,10 @@ def order_of(
     around = np.maximum(np.min(values * betas) / betas, np.min(values)) if noise is None else noise
     noisy = np.flatnonzero(~(values > CLEAR * around))
     count = int(noisy[0]) if len(noisy) else len(values)
-    if count < 3 and not np.max(values) < 1.1 * np.min(values):
+    stays = np.min(values) > case.resolution and np.max(values[-4:]) < 1.1 * np.min(values[-4:])
+    if count < 3 and not stays:
         refuse(case.substrate, f"{compared}: the arithmetic is too coarse to tell bias from noise; use float64")
-    clear = slice(max(0, count - 4), count) if count >= 3 else slice(None)
+    clear = slice(-4, None) if stays else slice(max(0, count - 4), count)
     fit, covariance = np.polyfit(np.log2(betas[clear]), np.log2(values[clear]), 1, cov="unscaled")
     left = np.log2(values[clear]) - np.polyval(fit, np.log2(betas[clear]))
     spread = float(np.sqrt(covariance[0, 0] * np.sum(left**2) / (len(left) - 2)))

@@ -371,7 +371,7 @@ def test_orders_are_fitted_where_they_are_clear_of_the_noise():
         assert found.holds, str(found)
         assert f"error: order {found.measured:.3f} +- " in str(found)
         assert not order_of(case, "error", strengths, bias(order), order + 1).holds
-    for stays in (np.full(13, 0.5), bias(1) + 1e-4, bias(1) + 1.0):
+    for stays in (np.full(13, 0.5), bias(2) + 1e-4, bias(1) + 1.0):
         assert not order_of(case, "error", strengths, stays, 1).holds
     assert order_of(case, "error", strengths, np.full(13, 1e-9), 2).holds
     with pytest.raises(NotApplicableError, match="too coarse to tell bias from noise"):

@@ -178,7 +178,6 @@ def test_it_holds(name, where):
 @pytest.mark.parametrize(
     ("name", "given", "options"),
     [
-        *((name, WITH_ENERGY["springs"], {}) for name in ("sandwich-bounds", "agnostic-step")),
         ("equilibrium-propagation", (SADDLE, X[:, :2], Y), {}),
         ("sandwich-bounds", (spins(), SPINS, -SPINS), {}),
         ("contrastive-objective", (spins(), SPINS, -SPINS), {}),

@@ -46,17 +46,12 @@ def holomorphic(
     for count in points:
         check_count("points", count)
     case = suitable(substrate, x, y, cost, key, beta, energy=None, needs=_not_analytic)
-    radii = halved(case.beta, 2**0.5, 16)
-    return tuple(
-        order_of(
-            case,
-            f"error in the radius of {count} points",
-            radii,
-            [relative(_cauchy(case, radius, count), case.reference) for radius in radii],
-            count,
-        )
-        for count in points
-    )
+    findings = []
+    for count in points:
+        radii = halved(case.beta, 2 ** min(1.0, 2 / count), 16)
+        errors = [relative(_cauchy(case, radius, count), case.reference) for radius in radii]
+        findings.append(order_of(case, f"error in the radius of {count} points", radii, errors, count))
+    return tuple(findings)
 
 
 def lock_in(

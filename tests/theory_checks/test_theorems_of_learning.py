@@ -245,7 +245,7 @@ def test_the_read_back_alone_holds_parameters_well_enough():
     assert all(finding.holds for finding in findings)
 
 
-@pytest.mark.parametrize(("part", "wrong"), [(1.0, "half"), (-2.0, "sign")])
+@pytest.mark.parametrize(("part", "wrong"), [(-1.0, "half"), (2.0, "sign")])
 def test_a_repair_of_the_wrong_size_or_sign_is_none(monkeypatch, part, wrong):
     class Repaired(AdjointResponse):
         """mu(s) + part A (s - s_0) instead of mu(s) - 2 A (s - s_0)."""

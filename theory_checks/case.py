@@ -14,7 +14,7 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
-from learning.contrastive import EquilibriumPropagation, estimate_by_contrast
+from learning.contrastive import EquilibriumPropagation, Variant, estimate_by_contrast
 from learning.examples import outputs_at_start
 from learning.reference import response_gradient
 from substrates.nudge import batch_axes
@@ -142,6 +142,13 @@ def limits(substrate: Substrate, states: PyTree, xs: PyTree, nudges: Nudge | Non
     return jax.vmap(one, in_axes=(0, 0, batch_axes(nudges)))(states, xs, nudges)
 
 
+exact_gradient = compiled(functools.partial(response_gradient, transpose=True))
+"""The gradient by the transposed response, and for each example whether it exists; compiled."""
+
+vector_field_gradient = compiled(functools.partial(response_gradient, transpose=False))
+"""What nudges measure in a system without an energy, likewise."""
+
+
 @compiled
 def _natural_strengths(substrate, states, xs, ys, cost):
     def one(state, x, y):
@@ -193,7 +200,7 @@ class Case:
         self.shown = outputs(substrate, self.free.state, xs)
         self.reference, self.smooth = None, False
         if inexact:
-            gradient = compiled(functools.partial(response_gradient, transpose=substrate.conservative))
+            gradient = exact_gradient if substrate.conservative else vector_field_gradient
             self.reference, exists = gradient(substrate, self.free.state, xs, self.ys, cost)
             self.smooth = bool(np.all(exists))
         self.discrete = substrate.discrete
@@ -228,10 +235,10 @@ class Case:
         found = on_host(relax_phases(system, self.xs, dataclasses.replace(nudge, beta=strengths), self.keys, False))
         return jax.tree.map(lambda leaf: leaf[1], found)
 
-    def propagate(self, beta: float, *, weight: float = 1.0) -> PyTree:
-        """The gradient that centred equilibrium propagation itself estimates, with a cost multiplied by `weight`."""
+    def propagate(self, beta: float, variant: Variant = "centered", *, weight: float = 1.0) -> PyTree:
+        """The gradient that equilibrium propagation itself estimates, with a cost multiplied by `weight`."""
         cost = Probe(self.cost, jnp.asarray(weight, self.dtype), self.bare.direction)
-        rule = EquilibriumPropagation(jnp.asarray(beta, self.dtype), "centered", cost, strict=False)  # type: ignore[arg-type]
+        rule = EquilibriumPropagation(jnp.asarray(beta, self.dtype), variant, cost, strict=False)  # type: ignore[arg-type]
         return on_host(estimate_by_contrast(rule, _Compiled(self.substrate), self.xs, self.ys, self.key).gradient.inner)
 
     def propagate_one_sided(self, beta: float) -> PyTree:
@@ -269,6 +276,11 @@ class Case:
     def costs(self, states: PyTree) -> Array:
         """The cost of each example at given states."""
         return costs(self.cost, outputs(self.substrate, states, self.xs), self.ys)
+
+    def mean_cost(self, substrate: Substrate) -> float:
+        """The mean cost of the free outputs of a system, settled afresh."""
+        shown = outputs(substrate, self.settle(None, substrate).state, self.xs)
+        return float(np.mean(costs(self.cost, shown, self.ys)))
 
     def example(self, tree: PyTree, index: int) -> PyTree:
         """One example of a batched tree."""

@@ -5,12 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-import jax
-import jax.numpy as jnp
 from jaxtyping import PRNGKeyArray, PyTree
 
-from learning.costs import SquaredError
-from learning.examples import as_arrays, ready_batch
 from substrates.substrate import Cost, Substrate
 from theory_checks import laws_of_agreement as agreement
 from theory_checks import laws_of_capabilities as capabilities
@@ -19,6 +15,7 @@ from theory_checks import laws_of_promises as promises
 from theory_checks import laws_of_response as response
 from theory_checks import laws_of_units
 from theory_checks.case import Case
+from theory_checks.entrance import case_for
 from theory_checks.hints import hinted
 from theory_checks.laws_of_capabilities import PHASES
 from theory_checks.report import Law, Report, does_not_apply
@@ -93,35 +90,6 @@ def hold(check: Check, case: Case) -> list[Law]:
     return [hinted(law) for law in check.function(case)]
 
 
-def prepare(
-    substrate: Substrate,
-    x: PyTree,
-    y: PyTree,
-    *,
-    cost: Cost | None = None,
-    key: PRNGKeyArray | None = None,
-    beta: float | None = None,
-) -> Case:
-    """A substrate at its inputs, ready to be held against `CHECKS`; arguments as of `check_substrate`."""
-    if not isinstance(substrate, Substrate):
-        raise TypeError(f"substrate: wanted a Substrate, got {type(substrate).__name__}")
-    x, y = as_arrays("x", x), as_arrays("y", y)
-    if not jax.tree.leaves(x) or not jax.tree.leaves(y):
-        raise ValueError("x, y: wanted inputs and targets, got none")
-    one_input = substrate.input_size is None or all(jnp.ndim(leaf) == 1 for leaf in jax.tree.leaves(x))
-    single = one_input and jnp.ndim(jax.tree.leaves(y)[0]) == 1
-    xs, ys = (jax.tree.map(lambda leaf: jnp.asarray(leaf)[None] if single else jnp.asarray(leaf), t) for t in (x, y))
-    sizes = {jnp.shape(leaf)[0] if jnp.ndim(leaf) else None for leaf in jax.tree.leaves((xs, ys))}
-    if len(sizes) != 1 or None in sizes:
-        shapes = [jnp.shape(leaf) for leaf in jax.tree.leaves((x, y))]
-        raise ValueError(
-            f"x, y: wanted the same leading batch axis on inputs and targets, got shapes {shapes}; "
-            "for one example give y the shape (outputs,)"
-        )
-    key, cost = jax.random.key(0) if key is None else key, SquaredError() if cost is None else cost
-    return Case(substrate, *ready_batch(substrate, xs, ys, cost, key), cost, key, beta)
-
-
 def check_substrate(
     substrate: Substrate,
     x: PyTree,
@@ -150,7 +118,7 @@ def check_substrate(
     Returns a `Report`, which prints as a table and can `raise_if_failed()`.
     Raises ValueError when shapes do not fit or the system is too large.
     """
-    case = prepare(substrate, x, y, cost=cost, key=key, beta=beta)
+    case = case_for(substrate, x, y, cost=cost, key=key, beta=beta)
     laws = [law for check in CHECKS for law in hold(check, case)]
     system = (
         f"{type(substrate).__name__}: {case.variables} state variables, {case.shown.shape[1]} outputs, "

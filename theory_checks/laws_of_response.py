@@ -9,8 +9,7 @@ import jax
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
-from learning.reference import response_gradient
-from theory_checks.case import Case, compiled, costs, flat, inner_product, outputs, relative, total_energies
+from theory_checks.case import Case, compiled, exact_gradient, flat, inner_product, outputs, relative, total_energies
 from theory_checks.laws_of_equilibrium import DISCRETE, NO_ENERGY
 from theory_checks.orders import order_law
 from theory_checks.report import Law, at_most, broken, does_not_apply
@@ -19,7 +18,7 @@ HALVINGS = 13
 
 
 @compiled
-def _jacobians(substrate, states, xs):
+def jacobians(substrate, states, xs):
     def one(state, x):
         vector, unravel = ravel_pytree(state)
         return jax.jacfwd(lambda s: ravel_pytree(substrate.total_force(unravel(s), x))[0])(vector)
@@ -32,7 +31,7 @@ def reciprocity(case: Case) -> list[Law]:
     names = "reciprocity of the force", "reciprocity of the response"
     if case.discrete:
         return [does_not_apply(name, DISCRETE) for name in names]
-    jacobian = _jacobians(case.substrate, case.nearby(20), case.xs)
+    jacobian = jacobians(case.substrate, case.nearby(20), case.xs)
     gap = float(np.max(np.abs(jacobian - np.swapaxes(jacobian, 1, 2))) / np.max(np.abs(jacobian)))
     if not case.substrate.conservative:
         reason = f"{NO_ENERGY} dforce_i/dstate_j and its transpose differ by {gap:.2g} of the largest."
@@ -72,7 +71,7 @@ def envelope(case: Case) -> list[Law]:
     step = case.epsilon ** (1 / 3) * case.beta
     worst, rounding = 0.0, 0.0
     for beta in (0.0, case.beta):
-        high, low = (_least_energy(case, beta + sign * step) for sign in (1.0, -1.0))
+        high, low = (least_energy(case, beta + sign * step) for sign in (1.0, -1.0))
         cost = case.costs(case.settle(case.nudge(beta)).state)
         size = float(np.max(np.abs(cost))) + 1e-3
         worst = max(worst, float(np.max(np.abs((high - low) / (2 * step) - cost))) / size)
@@ -81,7 +80,7 @@ def envelope(case: Case) -> list[Law]:
     return [at_most(name, f"differences of Fm in beta, at 0 and {case.beta:.3g}", worst, bound)]
 
 
-def _least_energy(case: Case, beta: float, substrate=None):
+def least_energy(case: Case, beta: float, substrate=None):
     nudge = case.nudge(beta)
     found = case.settle(nudge, substrate)
     return total_energies(case.substrate if substrate is None else substrate, found.state, case.xs, nudge)
@@ -95,7 +94,7 @@ def bounds(case: Case) -> list[Law]:
     if not (case.discrete or case.own_stationarity or at_minimum(case)):
         return [does_not_apply(name, "The equilibrium is a saddle: only minima obey it.") for name in names]
     beta = case.beta
-    below, middle, above = (_least_energy(case, sign * beta) for sign in (-1.0, 0.0, 1.0))
+    below, middle, above = (least_energy(case, sign * beta) for sign in (-1.0, 0.0, 1.0))
     cost = case.costs(case.free.state)
     size = float(np.max(np.abs(cost))) + 1e-3
     lower, upper = (above - middle) / beta, (middle - below) / beta
@@ -111,7 +110,7 @@ def bounds(case: Case) -> list[Law]:
 def at_minimum(case: Case) -> bool:
     """Whether no direction that the bounds leave free lowers the energy at any free state."""
     bounds = case.bounds
-    for index, jacobian in enumerate(_jacobians(case.substrate, case.free.state, case.xs)):
+    for index, jacobian in enumerate(jacobians(case.substrate, case.free.state, case.xs)):
         hessian = -(jacobian + jacobian.T) / 2
         if bounds is not None:
             state, lower, upper = (flat(case.example(tree, index)) for tree in (case.free.state, *bounds))
@@ -164,29 +163,19 @@ def slope_of_cost(case: Case) -> list[Law]:
     small = case.beta * case.epsilon ** (1 / 4)
     found = case.propagate(small)
     if not case.substrate.conservative:
-        exact, _ = _exact_gradient(case.substrate, case.free.state, case.xs, case.ys, case.cost)
+        exact, _ = exact_gradient(case.substrate, case.free.state, case.xs, case.ys, case.cost)
         found = jax.tree.map(lambda ep, formula, true: ep - (formula - true), found, case.reference, exact)
     step = case.epsilon ** (1 / 3)
     worst, rounding = 0.0, 0.0
     for seed in (32, 33):
         towards = case.direction(seed)
-        high, low = (_mean_cost(case, case.shifted(towards, sign * step)) for sign in (1.0, -1.0))
+        high, low = (case.mean_cost(case.shifted(towards, sign * step)) for sign in (1.0, -1.0))
         size = float(np.linalg.norm(flat(found)) * np.linalg.norm(flat(towards)))
         size = max(size, float(np.finfo(case.dtype).tiny))
         worst = max(worst, abs((high - low) / (2 * step) - inner_product(found, towards)) / size)
         rounding = max(rounding, (case.epsilon * abs(high) + case.epsilon**0.75 * case.pull) / (step * size))
     bound = 100 * (step**2 + rounding) + _response_bound(case, small)
     return [at_most(name, "centred, less the bias of a vector field, against differences of C in theta", worst, bound)]
-
-
-@compiled
-def _exact_gradient(substrate, states, xs, ys, cost):
-    return response_gradient(substrate, states, xs, ys, cost)
-
-
-def _mean_cost(case: Case, substrate) -> float:
-    found = case.settle(substrate=substrate)
-    return float(np.mean(costs(case.cost, outputs(substrate, found.state, case.xs), case.ys)))
 
 
 def surrogate(case: Case) -> list[Law]:
@@ -203,7 +192,7 @@ def surrogate(case: Case) -> list[Law]:
         lowered, largest = [], 0.0
         for sign in (1.0, -1.0):
             moved = case.shifted(towards, sign * step)
-            high, low = _least_energy(case, case.beta, moved), _least_energy(case, 0.0, moved)
+            high, low = least_energy(case, case.beta, moved), least_energy(case, 0.0, moved)
             lowered.append(float(np.mean(high - low)) / case.beta)
             largest = max(largest, float(np.max(np.abs(high))))
         return (lowered[0] - lowered[1]) / (2 * step), largest

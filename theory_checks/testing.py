@@ -11,7 +11,8 @@ from typing import Any
 from jaxtyping import PyTree
 
 from substrates.substrate import Substrate
-from theory_checks.conformance import CHECKS, hold, prepare
+from theory_checks.conformance import CHECKS, hold
+from theory_checks.entrance import case_for
 from theory_checks.report import BrokenLawError, Law, Report
 
 
@@ -32,7 +33,7 @@ def laws_of(substrate: Substrate | Callable[[], Substrate], x: PyTree, y: PyTree
     @functools.cache
     def case() -> Any:
         system = substrate if isinstance(substrate, Substrate) else substrate()
-        return prepare(system, x, y, **options)
+        return case_for(system, x, y, **options)
 
     @functools.cache
     def found(index: int) -> list[Law]:

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from substrates import Equilibrium, Nudge, Pin, Status, Substrate
-from theory_checks.conformance import CHECKS, hold, prepare
+from theory_checks.conformance import CHECKS, hold
+from theory_checks.entrance import case_for
 from theory_checks.hints import HINTS
 
 X, Y = jnp.array([[0.3], [-0.4]]), jnp.array([[0.5], [0.1]])
@@ -197,7 +198,7 @@ FAULTS = {
 
 def law_of(system, name):
     (check,) = (check for check in CHECKS if name in check.names)
-    found = [law for law in hold(check, prepare(system, X, Y, beta=0.1)) if law.name == name]
+    found = [law for law in hold(check, case_for(system, X, Y, beta=0.1)) if law.name == name]
     return next((law for law in found if law.verdict == "fails"), found[0])
 
 

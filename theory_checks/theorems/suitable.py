@@ -1,0 +1,195 @@
+"""What theorems ask of a system before they measure anything, and how two sides are compared."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jaxtyping import PRNGKeyArray, PyTree
+
+from substrates.substrate import Cost, Substrate, reads_parameters, split_parameters
+from theory_checks.case import Case, flat, inner_product, relative
+from theory_checks.entrance import case_for
+from theory_checks.laws_of_response import HALVINGS
+from theory_checks.theorems.theorem import Finding, NotApplicableError
+
+CLEAR = 50
+"""A bias so many times the noise tells its order."""
+
+
+def refuse(substrate: Any, reason: str) -> None:
+    """Raises NotApplicableError, in the name of a system."""
+    raise NotApplicableError(f"{type(substrate).__name__}: {reason}")
+
+
+def suitable(
+    substrate: Substrate,
+    x: PyTree,
+    y: PyTree,
+    cost: Cost | None,
+    key: PRNGKeyArray | None,
+    beta: float | None,
+    *,
+    energy: bool | None = True,
+    smooth: bool = True,
+    distribution: bool = False,
+    needs: Callable[[Substrate], str | None] = lambda _: None,
+) -> Case:
+    """The case of a system of which a theorem speaks.
+
+    Args:
+        substrate, x, y, cost, key, beta: as of `check_substrate`.
+        energy: whether it must have one; None where that does not matter.
+        smooth: whether its equilibria must respond smoothly to a nudge, with a gradient that is not zero.
+        distribution: whether its state must be a distribution; if not, it must be none.
+        needs: what else, asked before anything is computed: why the theorem does not apply, or None.
+
+    Raises NotApplicableError with the reason where it is none, TypeError and ValueError as `check_substrate`.
+    """
+    if isinstance(substrate, Substrate):
+        if energy is not None and substrate.conservative != energy:
+            refuse(
+                substrate,
+                "the theorem speaks of systems with an energy, and this one has a force only"
+                if energy
+                else "the theorem speaks of systems without an energy, and this one has one: there equilibrium "
+                "propagation has no such bias",
+            )
+        if smooth and substrate.discrete:
+            refuse(substrate, "states are discrete: no force moves them, and nothing can be differentiated")
+        if substrate.distribution != distribution:
+            refuse(
+                substrate,
+                "the theorem speaks of a state that is a distribution, whose covariances are known"
+                if distribution
+                else "its state is a distribution, in which a nudge acts on every configuration: see `stochastic`",
+            )
+        reason = needs(substrate)
+        if reason:
+            refuse(substrate, reason)
+    case = case_for(substrate, x, y, cost=cost, key=key, beta=beta)
+    settled = np.asarray(case.free.converged)
+    if not settled.all():
+        refuse(substrate, f"{int(np.sum(~settled))} of {case.size} free phases did not come to rest")
+    if smooth and not case.smooth:
+        refuse(substrate, "its free equilibria do not move smoothly: dG/dstate is singular there, or G has no root")
+    if smooth and not np.linalg.norm(flat(case.reference)) > 0:
+        refuse(substrate, "the gradient is zero: there is nothing to learn from these targets")
+    return case
+
+
+def no_bounds(case: Case) -> None:
+    """Raises NotApplicableError for states with bounds."""
+    if case.bounds is not None:
+        refuse(case.substrate, "its states have bounds: a variable that is held by one has no response")
+
+
+def with_room(case: Case) -> None:
+    """Raises NotApplicableError where a physical limit stops a parameter that goes down, or up, the gradient."""
+    size = np.linalg.norm(flat(case.reference)) / (np.linalg.norm(flat(split_parameters(case.substrate)[0])) + 1e-3)
+    for sign in (1.0, -1.0):
+        moved = case.shifted(case.reference, sign * case.epsilon**0.25 / size)
+        if not np.array_equal(flat(split_parameters(moved)[0]), flat(split_parameters(moved.constrained())[0])):
+            refuse(case.substrate, "a parameter stands at its physical limit, where it cannot follow the gradient")
+
+
+def trained_reading(case: Case) -> bool:
+    """Whether outputs depend on trainable parameters at a given state."""
+    return reads_parameters(case.substrate, *(case.example(tree, 0) for tree in (case.free.state, case.xs)))
+
+
+def by_differences(
+    case: Case, compared: str, gradient: PyTree, function: Callable[[Substrate], float], bound: float | None = None
+) -> Finding:
+    """A gradient along two random directions of the parameters against differences of a function of the system.
+
+    Differences are of fourth order; the error is relative to |gradient| |direction|.
+    """
+    step = case.epsilon**0.25
+    measured, predicted, errors, largest = [], [], [], 0.0
+    for seed in (30, 31):
+        towards = case.direction(seed)
+        values = [[function(case.shifted(towards, sign * h)) for sign in (1.0, -1.0)] for h in (step, step / 2)]
+        coarse, fine = ((up - down) / (2 * h) for (up, down), h in zip(values, (step, step / 2), strict=True))
+        measured.append(inner_product(gradient, towards))
+        predicted.append((4 * fine - coarse) / 3)
+        size = float(np.linalg.norm(flat(gradient)) * np.linalg.norm(flat(towards)))
+        size = max(size, float(np.finfo(case.dtype).tiny))
+        errors.append(abs(measured[-1] - predicted[-1]) / size)
+        largest = max(largest, float(np.max(np.abs(values))) / size)
+    allowed = (1e4 * case.epsilon**0.75 if bound is None else bound) + 100 * case.epsilon * largest / step
+    return Finding(compared, np.asarray(measured), np.asarray(predicted), float(np.max(errors)), allowed)
+
+
+def equal(compared: str, measured: PyTree, predicted: PyTree, bound: float) -> Finding:
+    """Two trees of numbers, and their distance over the size of what is predicted."""
+    return Finding(compared, flat(measured), flat(predicted), relative(measured, predicted), bound)
+
+
+def not_above(compared: str, measured: Any, most: Any, size: float, slack: float) -> Finding:
+    """An inequality, number by number: how far the worst is above what it must not exceed, over a size."""
+    excess = float(np.max(np.asarray(measured) - np.asarray(most))) / size
+    return Finding(
+        compared, np.asarray(measured), np.asarray(most), max(excess, 0.0) if excess == excess else excess, slack
+    )
+
+
+def halved(strength: float, ratio: float = 2.0, count: int = HALVINGS) -> list[float]:
+    """A strength, and ever smaller ones."""
+    return [strength / ratio**k for k in range(count)]
+
+
+def centred_estimates(case: Case, wanted: PyTree | None = None) -> tuple[list[PyTree], list[float]]:
+    """The centred estimates of equilibrium propagation at ever smaller nudges, and their distances from a gradient, by
+    default the reference of the case."""
+    found = [case.propagate(beta) for beta in halved(case.beta)]
+    return found, [relative(estimate, case.reference if wanted is None else wanted) for estimate in found]
+
+
+def nearest(found: Sequence[PyTree], errors: Sequence[float]) -> PyTree:
+    """The estimate with the least error; NaN is none."""
+    return found[int(np.argmin(np.where(np.isnan(errors), np.inf, errors)))]
+
+
+def order_of(
+    case: Case,
+    compared: str,
+    strengths: Sequence[float],
+    errors: Sequence[float],
+    order: int,
+    noise: float | None = None,
+) -> Finding:
+    """The order in which errors fall with a strength, by a straight line through the logarithms of the four smallest
+    that stand clear of the noise, and its standard error.
+
+    Errors that are all below the resolution have no order, and are compared with zero; those that stay as strengths
+    fall have the order 0.
+
+    Args:
+        noise: of the errors, where it is known; else what falls with 1/strength, and no more than the least of them.
+
+    Raises NotApplicableError where the arithmetic is too coarse to tell.
+    """
+    betas, values = np.asarray(strengths), np.asarray(errors)
+    if np.max(values) <= case.resolution:
+        none = f"{compared}: no bias at any strength"
+        return Finding(none, values, 0 * values, float(np.max(values)), case.resolution)
+    around = np.maximum(np.min(values * betas) / betas, np.min(values)) if noise is None else noise
+    noisy = np.flatnonzero(~(values > CLEAR * around))
+    count = int(noisy[0]) if len(noisy) else len(values)
+    stays = np.min(values) > case.resolution and np.max(values[-4:]) < 1.1 * np.min(values[-4:])
+    if count < 3 and not stays:
+        refuse(case.substrate, f"{compared}: the arithmetic is too coarse to tell bias from noise; use float64")
+    clear = slice(-4, None) if stays else slice(max(0, count - 4), count)
+    fit, covariance = np.polyfit(np.log2(betas[clear]), np.log2(values[clear]), 1, cov="unscaled")
+    left = np.log2(values[clear]) - np.polyval(fit, np.log2(betas[clear]))
+    spread = float(np.sqrt(covariance[0, 0] * np.sum(left**2) / (len(left) - 2)))
+    told = f"{compared}: order {fit[0]:.3f} +- {spread:.3f}"
+    return Finding(told, float(fit[0]), float(order), abs(float(fit[0]) - order), 0.1)
+
+
+def on_vectors(function: Callable[..., Any], *trees: PyTree) -> PyTree:
+    """A function of numpy arrays, leaf by leaf."""
+    return jax.tree.map(lambda *leaves: function(*map(np.asarray, leaves)), *trees)

@@ -19,8 +19,8 @@ def test_example_runs(number, capsys):
     assert capsys.readouterr().out
 
 
-def test_there_are_two_examples_and_two_commands():
-    assert len(EXAMPLES) == 2
+def test_there_are_three_examples_and_two_commands():
+    assert len(EXAMPLES) == 3
     assert len(COMMANDS) == 2
 
 

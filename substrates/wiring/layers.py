@@ -123,7 +123,7 @@ class Convolution(eqx.Module):
         sides = [(size + 2) // 2 for size in (height, width)]
         spare = [2 * side - size for side, size in zip(sides, (height, width), strict=True)]
         shifted = lambda i, j: jnp.pad(self.weight, ((i, spare[0] - i), (j, spare[1] - j), (0, 0), (0, 0)))
-        mean = sum(shifted(i, j) for i in (0, 1) for j in (0, 1)) / 4
+        mean = functools.reduce(jnp.add, [shifted(i, j) for i in (0, 1) for j in (0, 1)]) / 4
         kernel = mean.reshape(sides[0], 2, sides[1], 2, before, after).transpose(0, 2, 1, 3, 4, 5)
         # an even kernel has a row and a column of zeros at its end, for which the maps have one more too
         zeros = [(self.padding, self.padding + more - 1) for more in spare]

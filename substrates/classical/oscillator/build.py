@@ -193,7 +193,7 @@ def checked_readout(readout: Readout) -> Readout:
     return readout
 
 
-def checked_starts(random: bool, spectral: bool) -> dict[str, bool]:
+def checked_starts(random: bool, spectral: bool) -> dict[str, Any]:
     """Where free phases start, as fields; raises ValueError for two places at once."""
     if random and spectral:
         raise ValueError("spectral_starts: wanted one kind of start, got random_starts too: leave one of them out")

@@ -295,7 +295,7 @@ FLOORED = eqx.tree_at(lambda net: net.conductance, CIRCUIT, CIRCUIT.conductance.
     [
         *(
             (name, WITHOUT["units"], {}, "Units: the theorem speaks of systems with an energy")
-            for name in (t.name for t in ALL)
+            for name in (t.name for t in ALL if t.universal)
             if name not in (*FORCES, *ENSEMBLES, "homeostatic-loss", "holomorphic")
         ),
         *((name, WITH_ENERGY["circuit"], {}, "systems without an energy, and this one has one") for name in FORCES),

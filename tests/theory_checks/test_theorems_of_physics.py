@@ -32,10 +32,10 @@ from substrates.classical.predictive_coding.projected_gradient import ProjectedG
 from substrates.classical.trajectory import InitialValueTrajectory, MeanSquare, Samples
 from substrates.nudge import SquaredError
 from substrates.solvers.generic import Newton
-from theory_checks.theorems import circuits, dynamics, predictive, quantum, stationary, symmetries, thermal
+from theory_checks.theorems import circuits, dynamics, predictive, quantum_systems, stationary, symmetries, thermal
 from theory_checks.theorems.theorem import NotApplicableError
 
-MODULES = circuits, quantum, thermal, dynamics, stationary, symmetries, predictive
+MODULES = circuits, quantum_systems, thermal, dynamics, stationary, symmetries, predictive
 THEOREMS = {theorem.name: theorem for module in MODULES for theorem in module.THEOREMS}
 TRIANGLE = [(0, 1), (1, 2), (0, 2)]
 
@@ -202,11 +202,11 @@ def spins(kind=TransverseFieldIsing, **options):
 def test_quantum():
     x, y, z = (np.array(m) for m in ([[0, 1], [1, 0]], [[0, -1j], [1j, 0]], [[1, 0], [0, -1]]))
     levels = HamiltonianSubstrate.from_operators([x, y], [0.7, 0.4], drives=[z], outputs=[y])
-    hold(quantum.quantum(levels, np.array([0.5]), np.array([0.2])))
-    fail(quantum.quantum(spins(MeasuredBackwards), np.array([0.2]), np.array([0.5, 0.1])), "centred contrast")
+    hold(quantum_systems.quantum(levels, np.array([0.5]), np.array([0.2])))
+    fail(quantum_systems.quantum(spins(MeasuredBackwards), np.array([0.2]), np.array([0.5, 0.1])), "centred contrast")
     flat = spins(transverse_field=0.0, longitudinal_field=0.0, coupling=1.0, inputs=[])
     with pytest.raises(NotApplicableError, match=r"degenerate|does not come to rest"):
-        quantum.quantum(flat, np.zeros(0), np.zeros(2))
+        quantum_systems.quantum(flat, np.zeros(0), np.zeros(2))
 
 
 class Twisted(FreeFermionChain):
@@ -217,11 +217,15 @@ class Twisted(FreeFermionChain):
 
 
 def test_free_fermions():
-    hold(quantum.free_fermions(FreeFermionChain.chain(3, coupling=0.8, transverse_field=[1.1, 0.4, 0.9]), np.zeros(0)))
+    hold(
+        quantum_systems.free_fermions(
+            FreeFermionChain.chain(3, coupling=0.8, transverse_field=[1.1, 0.4, 0.9]), np.zeros(0)
+        )
+    )
     twisted = Twisted.chain(3, coupling=0.8, transverse_field=[1.1, 0.4, 0.9])
-    assert fail(quantum.free_fermions(twisted, np.zeros(0))) == ["<X_i> and <Z_i Z_(i+1)>, entries of U V'"]
+    assert fail(quantum_systems.free_fermions(twisted, np.zeros(0))) == ["<X_i> and <Z_i Z_(i+1)>, entries of U V'"]
     with pytest.raises(NotApplicableError, match="11 spins are too many"):
-        quantum.free_fermions(FreeFermionChain.chain(11), np.zeros(0))
+        quantum_systems.free_fermions(FreeFermionChain.chain(11), np.zeros(0))
 
 
 class HalfAQuantum(QuantumOscillatorNetwork):
@@ -237,10 +241,10 @@ def oscillators(kind=QuantumOscillatorNetwork, **options):
 
 def test_gaussian():
     x, y = np.array([0.6]), np.array([0.3])
-    hold(quantum.gaussian(oscillators(temperature=0.6, drive="anchor"), x, y))
-    fail(quantum.gaussian(oscillators(HalfAQuantum), x, y), "Cov(x) against", "Cov(p) against", "virial")
+    hold(quantum_systems.gaussian(oscillators(temperature=0.6, drive="anchor"), x, y))
+    fail(quantum_systems.gaussian(oscillators(HalfAQuantum), x, y), "Cov(x) against", "Cov(p) against", "virial")
     with pytest.raises(NotApplicableError, match="no zero-point motion"):
-        quantum.gaussian(oscillators(hbar=0.0), x, y)
+        quantum_systems.gaussian(oscillators(hbar=0.0), x, y)
 
 
 # temperature and limits

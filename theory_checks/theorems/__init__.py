@@ -9,6 +9,7 @@ from theory_checks.theorems import (
     objectives,
     predictive,
     propagation,
+    quantum_systems,
     stationary,
     symmetries,
     thermal,
@@ -32,8 +33,7 @@ from theory_checks.theorems.propagation import (
     finite_beta_surrogate,
     sandwich_bounds,
 )
-from theory_checks.theorems.quantum import THEOREMS as QUANTUM
-from theory_checks.theorems.quantum import free_fermions, gaussian, quantum
+from theory_checks.theorems.quantum_systems import free_fermions, gaussian, quantum
 from theory_checks.theorems.stationary import driven, force_matching, natural_frequencies, skew_gradient
 from theory_checks.theorems.symmetries import gauge_symmetries, onsager_reciprocity
 from theory_checks.theorems.theorem import Finding, NotApplicableError, Theorem
@@ -95,7 +95,7 @@ ALL: tuple[Theorem, ...] = (
     *agnostic.THEOREMS,
     *objectives.THEOREMS,
     *circuits.THEOREMS,
-    *QUANTUM,
+    *quantum_systems.THEOREMS,
     *thermal.THEOREMS,
     *dynamics.THEOREMS,
     *stationary.THEOREMS,

@@ -282,7 +282,7 @@ def _compare(options: argparse.Namespace) -> int:
     print(found)
     print(f"{found.done} runs were done now.")
     print(found.folder)
-    return 0
+    return 0 if found.rows else 1
 
 
 def _add_options(group: Any, rule: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import json
 import os
 import re
@@ -231,6 +232,9 @@ def _claim(folder: Path, settings: ComparisonSettings) -> FolderLock:
     try:
         wanted = {"groundstate": version(), **asdict(settings)}
         wanted = {name: list(value) if isinstance(value, tuple) else value for name, value in wanted.items()}
+        path = Path(settings.substrate.rpartition(":")[0])
+        if path.is_file():  # a system of the user's own, whose runs are those of this text
+            wanted["source"] = hashlib.sha256(path.read_bytes()).hexdigest()[:16]
         if CONFIG in held:
             there = _read(folder / CONFIG)
             for name, value in wanted.items():

@@ -333,6 +333,11 @@ def relative(found: PyTree, wanted: PyTree) -> float:
     return float(np.linalg.norm(flat(found) - flat(wanted)) / (size if size > 0 else 1.0))
 
 
+def larger(first: float, second: Any) -> float:
+    """The larger of two numbers, NaN if one of them is: `max` may pass over it."""
+    return float(np.maximum(first, second))
+
+
 def worst_leaf(found: PyTree, wanted: PyTree) -> float:
     """The largest max-norm of found - wanted over that of wanted, array by array."""
     largest = lambda leaf: float(np.max(np.abs(np.asarray(leaf)), initial=0.0))
@@ -340,7 +345,5 @@ def worst_leaf(found: PyTree, wanted: PyTree) -> float:
     worst = 0.0
     for f, w in zip(jax.tree.leaves(found), jax.tree.leaves(wanted), strict=True):
         size, gap = max(largest(w), 1e-3 * top), largest(np.asarray(f) - np.asarray(w))
-        worst = max(worst, gap / size if size > 0 else gap)
-        if gap != gap:
-            return gap
+        worst = larger(worst, gap / size if size > 0 else gap)
     return worst

@@ -16,6 +16,7 @@ from theory_checks.case import (
     contrast,
     flat,
     inner_product,
+    larger,
     limits,
     measure,
     on_host,
@@ -137,7 +138,7 @@ def energy(case: Case) -> list[Law]:
     for phase, acting in ((case.free, case.nudge(0.0)), (nudged, nudge)):
         fresh = total_energies(case.substrate, phase.state, case.xs, acting)
         size = 1 + np.max(np.abs(fresh))
-        worst = max(worst, float(np.max(np.abs(phase.energy - fresh)) / size))  # type: ignore[operator]
+        worst = larger(worst, float(np.max(np.abs(phase.energy - fresh)) / size))  # type: ignore[operator]
     return [at_most(name, "reported against E + beta C, free and nudged", worst, 1e3 * case.epsilon)]
 
 
@@ -161,7 +162,7 @@ def force(case: Case) -> list[Law]:
         return [does_not_apply(name, DISCRETE if case.discrete else NO_ENERGY) for name in names]
     states = case.nearby(2)
     pairs = _forces(case.substrate, states, case.xs, case.nudge(case.beta))
-    gap = max(worst_leaf(own, derived) for own, derived in pairs)
+    gap = float(np.max([worst_leaf(own, derived) for own, derived in pairs]))
     derived = at_most(names[0], "force and total force against the derivative of F", gap, 1e3 * case.epsilon)
     own = pairs[0][0]
     step = case.epsilon ** (1 / 3)
@@ -174,8 +175,8 @@ def force(case: Case) -> list[Law]:
         wanted = -np.sum(forces * ways, axis=1)
         size = np.linalg.norm(forces, axis=1) * np.linalg.norm(ways, axis=1)
         size = np.maximum(size, np.finfo(case.dtype).tiny)
-        worst = max(worst, float(np.max(np.abs((high - low) / (2 * step) - wanted) / size)))
-        rounding = max(rounding, float(np.max(case.epsilon * np.abs(high) / (step * size))))
+        worst = larger(worst, float(np.max(np.abs((high - low) / (2 * step) - wanted) / size)))
+        rounding = larger(rounding, float(np.max(case.epsilon * np.abs(high) / (step * size))))
     bound = 100 * (step**2 + rounding)
     return [derived, at_most(names[1], "work along random displacements against differences of E", worst, bound)]
 
@@ -201,7 +202,7 @@ def measurement(case: Case) -> list[Law]:
     gap, found = 0.0, None
     for acting in (case.nudge(0.0), nudge):
         found = measure(case.substrate, states, case.xs, acting)
-        gap = max(gap, worst_leaf(found, _derived_measure(case.substrate, states, case.xs, acting)))
+        gap = larger(gap, worst_leaf(found, _derived_measure(case.substrate, states, case.xs, acting)))
     derived = at_most(names[0], "mean over the batch, free and nudged, array by array", gap, 1e3 * case.epsilon)
     step = case.epsilon ** (1 / 3)
     worst, rounding = 0.0, 0.0
@@ -211,8 +212,8 @@ def measurement(case: Case) -> list[Law]:
         size = float(np.linalg.norm(flat(found)) * np.linalg.norm(flat(towards)))
         size = max(size, float(np.finfo(case.dtype).tiny))
         slope = float(np.mean(high - low)) / (2 * step)
-        worst = max(worst, abs(slope - float(inner_product(found, towards))) / size)
-        rounding = max(rounding, case.epsilon * float(np.max(np.abs(high))) / (step * size))
+        worst = larger(worst, abs(slope - float(inner_product(found, towards))) / size)
+        rounding = larger(rounding, case.epsilon * float(np.max(np.abs(high))) / (step * size))
     bound = 100 * (step**2 + rounding)
     return [derived, at_most(names[1], "random directions of theta against differences of F", worst, bound)]
 

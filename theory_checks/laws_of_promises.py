@@ -5,9 +5,8 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.flatten_util import ravel_pytree
 
-from theory_checks.case import Case, compiled, flat, measure, total_energies
+from theory_checks.case import Case, compiled, flat, larger, measure, total_energies
 from theory_checks.laws_of_capabilities import OWN
 from theory_checks.laws_of_equilibrium import DISCRETE, NO_ENERGY, fresh_residuals, worst_of
 from theory_checks.laws_of_response import at_minimum
@@ -55,7 +54,7 @@ def _acted_upon(substrate, states, xs, discrete):
 
     def one(state, x):
         felt = substrate.energy(state, x) if discrete else substrate.force(state, x)
-        return ravel_pytree((felt, substrate.read(state, x), substrate.bounds(x)))[0]
+        return felt, substrate.read(state, x), substrate.bounds(x)
 
     return jax.vmap(one)(states, xs)
 
@@ -73,10 +72,13 @@ def inputs(case: Case) -> list[Law]:
     here, there = (
         _acted_upon(case.substrate, states, xs, case.discrete) for xs in (case.xs, jax.tree.map(moved, case.xs))
     )
-    finite = np.isfinite(here) & np.isfinite(there)  # bounds may be infinite
-    change = float(np.max(np.abs(there[finite] - here[finite]), initial=0.0))
-    size = float(np.max(np.abs(here[finite]), initial=0.0)) or 1.0
-    return [at_least(name, "change of forces, outputs and bounds with the input", change / size, case.epsilon)]
+    changes = [0.0]
+    for before, after in zip(jax.tree.leaves(here), jax.tree.leaves(there), strict=True):
+        finite = np.isfinite(before) & np.isfinite(after)  # bounds may be infinite
+        size = float(np.max(np.abs(before[finite]), initial=0.0))
+        changes.append(float(np.max(np.abs(after[finite] - before[finite]), initial=0.0)) / (size or 1.0))
+    compared = "change of forces, outputs or bounds with the input, as a part of them"
+    return [at_least(name, compared, max(changes), case.epsilon)]
 
 
 @compiled
@@ -101,7 +103,7 @@ def descent(case: Case) -> list[Law]:
         if not beta:
             starts, ends = _starts(case.substrate, case.xs, case.keys), case.free.state
         before, after = (total_energies(case.substrate, states, case.xs, nudge) for states in (starts, ends))
-        worst = max(worst, float(np.max((after - before) / (1 + np.abs(before)))))
+        worst = larger(worst, float(np.max((after - before) / (1 + np.abs(before)))))
     return [at_most(name, "rise of F in a relaxation, free and nudged, relative to it", worst, 1e3 * case.epsilon)]
 
 

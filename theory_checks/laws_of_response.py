@@ -9,7 +9,17 @@ import jax
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
-from theory_checks.case import Case, compiled, exact_gradient, flat, inner_product, outputs, relative, total_energies
+from theory_checks.case import (
+    Case,
+    compiled,
+    exact_gradient,
+    flat,
+    inner_product,
+    larger,
+    outputs,
+    relative,
+    total_energies,
+)
 from theory_checks.laws_of_equilibrium import DISCRETE, NO_ENERGY
 from theory_checks.orders import order_law
 from theory_checks.report import Law, at_most, broken, does_not_apply
@@ -74,8 +84,8 @@ def envelope(case: Case) -> list[Law]:
         high, low = (least_energy(case, beta + sign * step) for sign in (1.0, -1.0))
         cost = case.costs(case.settle(case.nudge(beta)).state)
         size = float(np.max(np.abs(cost))) + 1e-3
-        worst = max(worst, float(np.max(np.abs((high - low) / (2 * step) - cost))) / size)
-        rounding = max(rounding, case.epsilon * float(np.max(np.abs(high))) / (step * size))
+        worst = larger(worst, float(np.max(np.abs((high - low) / (2 * step) - cost))) / size)
+        rounding = larger(rounding, case.epsilon * float(np.max(np.abs(high))) / (step * size))
     bound = 100 * ((step / case.beta) ** 2 + rounding)
     return [at_most(name, f"differences of Fm in beta, at 0 and {case.beta:.3g}", worst, bound)]
 
@@ -172,8 +182,8 @@ def slope_of_cost(case: Case) -> list[Law]:
         high, low = (case.mean_cost(case.shifted(towards, sign * step)) for sign in (1.0, -1.0))
         size = float(np.linalg.norm(flat(found)) * np.linalg.norm(flat(towards)))
         size = max(size, float(np.finfo(case.dtype).tiny))
-        worst = max(worst, abs((high - low) / (2 * step) - inner_product(found, towards)) / size)
-        rounding = max(rounding, (case.epsilon * abs(high) + case.epsilon**0.75 * case.pull) / (step * size))
+        worst = larger(worst, abs((high - low) / (2 * step) - inner_product(found, towards)) / size)
+        rounding = larger(rounding, (case.epsilon * abs(high) + case.epsilon**0.75 * case.pull) / (step * size))
     bound = 100 * (step**2 + rounding) + _response_bound(case, small)
     return [at_most(name, "centred, less the bias of a vector field, against differences of C in theta", worst, bound)]
 
@@ -194,7 +204,7 @@ def surrogate(case: Case) -> list[Law]:
             moved = case.shifted(towards, sign * step)
             high, low = least_energy(case, case.beta, moved), least_energy(case, 0.0, moved)
             lowered.append(float(np.mean(high - low)) / case.beta)
-            largest = max(largest, float(np.max(np.abs(high))))
+            largest = larger(largest, float(np.max(np.abs(high))))
         return (lowered[0] - lowered[1]) / (2 * step), largest
 
     for seed in (30, 31):
@@ -203,10 +213,10 @@ def surrogate(case: Case) -> list[Law]:
         size = max(size, float(np.finfo(case.dtype).tiny))
         wanted = float(inner_product(found, towards))
         there, largest = slope(towards, step)
-        rounding = max(rounding, case.epsilon * largest / (case.beta * step * size))
+        rounding = larger(rounding, case.epsilon * largest / (case.beta * step * size))
         if abs(there - wanted) > 100 * (step**2 + rounding) * size:  # where L bends so much, two steps tell its slope
             there = (4 * slope(towards, step / 2)[0] - there) / 3
-        worst = max(worst, abs(there - wanted) / size)
+        worst = larger(worst, abs(there - wanted) / size)
     bound = 100 * (step**2 + rounding)
     compared = f"one-sided at beta = {case.beta:.3g} against differences of L(0,beta) in theta"
     return [at_most(name, compared, worst, bound)]

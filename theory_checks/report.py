@@ -44,9 +44,9 @@ class Law:
 
 
 def at_most(name: str, compared: str, number: object, bound: object) -> Law:
-    """The law that a number is at most a bound; NaN fails it."""
+    """The law that a number is at most a bound; NaN fails it, and so does a bound that is not finite."""
     value, limit = float(number), float(bound)  # type: ignore[arg-type]
-    return Law(name, compared, "holds" if value <= limit else "fails", value, f"<= {limit:.2g}")
+    return Law(name, compared, "holds" if value <= limit < math.inf else "fails", value, f"<= {limit:.2g}")
 
 
 def at_least(name: str, compared: str, number: object, bound: object) -> Law:

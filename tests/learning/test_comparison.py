@@ -184,6 +184,17 @@ def test_settings_and_folders_are_looked_at_first(tmp_path):
     lock.release()
 
 
+def test_runs_of_another_text_of_the_users_file_are_not_taken_for_those_of_this(tmp_path):
+    file = tmp_path / "own.py"
+    file.write_text(Path(PLUGIN.rpartition(":")[0]).read_text())
+    settings = replace(TINY, substrate=f"{file}:LinearResponse")
+    compare(RULES[1:2], settings, seeds=(0,), out=tmp_path / "out")
+    assert compare(RULES[1:2], settings, seeds=(0,), out=tmp_path / "out").done == 0
+    file.write_text(file.read_text().replace("0.5 * jnp.sum", "0.7 * jnp.sum"))
+    with pytest.raises(ValueError, match="source"):
+        compare(RULES[1:2], settings, seeds=(0,), out=tmp_path / "out")
+
+
 def test_a_step_beyond_the_budget_is_refused(tmp_path):
     found = compare(
         ("finite-differences",), ComparisonSettings(PLUGIN, "iris", None, budget=240), seeds=(0,), out=tmp_path
@@ -224,6 +235,8 @@ def test_the_command_compares(tmp_path, capsys):
         assert out.splitlines()[-2:] == [f"{done} runs were done now.", str(tmp_path)]
     assert main([*arguments, "--rules", "nothing", "--out", str(tmp_path)]) == 2
     assert "rule: wanted one of" in capsys.readouterr().err
+    alone = [*arguments[:4], "--rules", "feedback-alignment", "--seeds", "0", "--out", str(tmp_path / "none")]
+    assert main(alone) == 1  # nothing was trained
 
 
 # what is not ideal

@@ -32,7 +32,7 @@ from learning.training import prepare
 from substrates import Nudge, Pin, ResistorNetwork, Status
 from substrates.laboratory.plant import Plant
 from substrates.substrate import fit_target, relax_batch
-from theory_checks import SealedSubstrate, check_substrate, check_system, conformance
+from theory_checks import SealedSubstrate, check_substrate, check_system, entrance
 
 EDGES = [(i, j) for i in (0, 1) for j in (2, 3, 4)] + [(2, 3), (3, 4)]
 
@@ -324,7 +324,7 @@ def test_the_kit_takes_labels_and_refuses_other_targets(monkeypatch):
     def case(substrate, xs, ys, *_):
         raise SeenError(xs, ys)
 
-    monkeypatch.setattr(conformance, "Case", case)
+    monkeypatch.setattr(entrance, "Case", case)
     for x, y, wanted in ((X, LABELS, one_hot(LABELS)), (X[0], np.array([0, 1, 0]), np.array([[0, 1, 0]]))):
         with pytest.raises(SeenError) as seen:
             check_substrate(NET, x, y)

@@ -5,14 +5,17 @@ import re
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from learning import SquaredError
 from substrates import Equilibrium, Status, Substrate, fixed
 from substrates.substrate import parameter_dtype
-from theory_checks import BrokenLawError, check_substrate
+from theory_checks import BrokenLawError, check_substrate, laws_of_equilibrium, laws_of_promises
 from theory_checks.case import Case
+from theory_checks.entrance import case_for
 from theory_checks.laws_of_equilibrium import contrasts
+from theory_checks.report import at_most
 
 
 class Springs(Substrate):
@@ -293,3 +296,38 @@ def test_who_forgets_to_say_that_states_have_no_continuation_is_told(kind, said)
     broken = [law for law in report.laws if law.verdict == "fails"]
     assert [law.name for law in broken] == ["holomorphic = said"]
     assert re.search(said, broken[0].compared)
+
+
+class NoMeasure(Springs):
+    """Its meters show no number."""
+
+    def measure(self, states, xs, nudges=None):
+        return jax.tree.map(lambda leaf: leaf * jnp.nan, super().measure(states, xs, nudges))
+
+
+class Faint(Springs):
+    """Right, of energies as small as those of molecules in joules."""
+
+    def energy(self, state, x):
+        return 1e-21 * super().energy(state, x)
+
+
+def test_what_is_no_number_breaks_its_law():
+    net = NoMeasure(jnp.array([1.0, 2.0, 0.5, 1.5]), jnp.ones(4))
+    laws = laws_of_equilibrium.measurement(
+        case_for(net, jnp.array([[0.3], [-0.4]]), jnp.array([[0.5, 0.2], [0.1, -0.1]]))
+    )
+    assert [law.verdict for law in laws] == ["fails", "fails"]
+    assert all(np.isnan(law.number) for law in laws)
+
+
+def test_a_bound_that_is_not_finite_bounds_nothing():
+    assert at_most("a law", "a length", 0.0, np.inf).verdict == "fails"
+    assert at_most("a law", "a length", 0.0, np.nan).verdict == "fails"
+    assert at_most("a law", "a length", 0.0, 0.0).verdict == "holds"
+
+
+def test_the_input_of_a_faint_system_acts():
+    net = Faint(jnp.array([1.0, 2.0, 0.5, 1.5]), jnp.ones(4))
+    case = case_for(net, jnp.array([[0.3], [-0.4]]), jnp.array([[0.5, 0.2], [0.1, -0.1]]), beta=1e-22)
+    assert laws_of_promises.inputs(case)[0].verdict == "holds"

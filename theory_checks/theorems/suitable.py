@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import PRNGKeyArray, PyTree
 
 from substrates.substrate import Cost, Substrate, reads_parameters, split_parameters
-from theory_checks.case import Case, flat, inner_product, relative
+from theory_checks.case import Case, flat, inner_product, larger, relative
 from theory_checks.entrance import case_for
 from theory_checks.laws_of_response import HALVINGS
 from theory_checks.theorems.theorem import Finding, NotApplicableError
@@ -118,7 +118,7 @@ def by_differences(
         size = float(np.linalg.norm(flat(gradient)) * np.linalg.norm(flat(towards)))
         size = max(size, float(np.finfo(case.dtype).tiny))
         errors.append(abs(measured[-1] - predicted[-1]) / size)
-        largest = max(largest, float(np.max(np.abs(values))) / size)
+        largest = larger(largest, np.max(np.abs(values)) / size)
     allowed = (1e4 * case.epsilon**0.75 if bound is None else bound) + 100 * case.epsilon * largest / step
     return Finding(compared, np.asarray(measured), np.asarray(predicted), float(np.max(errors)), allowed)
 

@@ -136,6 +136,11 @@ def costs(cost: Cost, shown: Array, ys: PyTree) -> Array:
 
 
 @compiled
+def _slopes_of_cost(cost: Cost, shown: Array, ys: PyTree) -> Array:
+    return jax.vmap(jax.grad(cost))(shown, ys)
+
+
+@compiled
 def limits(substrate: Substrate, states: PyTree, xs: PyTree, nudges: Nudge | None) -> Array:
     """The residual at which the contract counts each example as converged, shape (batch,)."""
     one = lambda s, x, n: tolerance(substrate, s, x, n)
@@ -270,8 +275,7 @@ class Case:
     @functools.cached_property
     def pull(self) -> float:
         """The largest slope of the cost in an output, at the free states."""
-        slopes = compiled(jax.vmap(jax.grad(self.cost)))(self.shown, self.ys)
-        return float(np.max(np.abs(slopes), initial=0.0))
+        return float(np.max(np.abs(_slopes_of_cost(self.cost, self.shown, self.ys)), initial=0.0))
 
     def costs(self, states: PyTree) -> Array:
         """The cost of each example at given states."""

@@ -66,7 +66,7 @@ def test_updates_are_gradients_step_by_step(name, solver):
 @pytest.mark.slow
 @pytest.mark.parametrize("pooling", ["average", "max"])
 def test_updates_are_gradients_in_a_network_of_the_published_width(pooling):
-    """32 and 64 maps by kernels of 5x5, on images of 16x16, in 64 bits: off by beta, and by rounding, 2e-13 over beta."""
+    """32 and 64 maps by kernels of 5x5, on images of 16x16, in 64 bits: off by beta, and by rounding over beta."""
     net = HopfieldNetwork.convolutional((16, 16, 1), (32, 64), 10, key=KEY, pooling=pooling, kernel=5, padding=0)
     x, y = jax.random.uniform(jax.random.key(1), (2, 16, 16, 1)), jnp.eye(10)[:2]
     found = updates_in_time(net, x, y, 3e-7, 10, free_steps=200)

@@ -1,6 +1,6 @@
 import pytest
 
-LONG = ("03-ising", "05-hopfield", "10-recurrent", "11-trajectories")
+LONG = ("03-ising", "04-oscillators", "05-hopfield", "06-predictive-coding", "10-recurrent", "11-trajectories")
 """Notebooks that take over half a minute: slow tests."""
 
 

@@ -64,15 +64,15 @@ def test_updates_are_gradients_step_by_step(name, solver):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("pooling", ["average", "max"])
-def test_updates_are_gradients_in_a_network_of_the_published_width(pooling):
-    """32 and 64 maps by kernels of 5x5, on images of 16x16, in 64 bits: off by beta, and by rounding over beta."""
+@pytest.mark.parametrize(("pooling", "beta", "most"), [("average", 1e-7, 1e-6), ("max", 1e-6, 1.1e-6)])
+def test_updates_are_gradients_in_a_network_of_the_published_width(pooling, beta, most):
+    """32 and 64 maps by kernels of 5x5, on images of 16x16: off by beta, and by rounding, 3e-13 over beta at most."""
     net = HopfieldNetwork.convolutional((16, 16, 1), (32, 64), 10, key=KEY, pooling=pooling, kernel=5, padding=0)
     x, y = jax.random.uniform(jax.random.key(1), (2, 16, 16, 1)), jnp.eye(10)[:2]
-    found = updates_in_time(net, x, y, 3e-7, 10, free_steps=200)
+    found = updates_in_time(net, x, y, beta, 10, free_steps=200)
     assert jax.tree.leaves(found.update)[0].dtype == jnp.float64
     for where, error in found.errors_in_time().items():
-        assert np.max(error) < 1e-6, where
+        assert np.max(error) < most, where
     sizes = [np.max(np.abs(leaf), axis=tuple(range(1, leaf.ndim))) for leaf in jax.tree.leaves(found.gradient)]
     assert np.all(np.max(sizes, axis=0)[:6] > 1e-5)
 

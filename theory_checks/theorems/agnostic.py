@@ -19,8 +19,9 @@ from substrates.laboratory.plant import Plant
 from substrates.solvers.joint import Control, PotentialControl, SpringControl
 from substrates.substrate import Cost, Nudge, Substrate, batch_axes, split_parameters
 from theory_checks.case import compiled, flat, measure, on_host, relative
+from theory_checks.theorems.measured import agreement, smaller
 from theory_checks.theorems.propagation import surrogate
-from theory_checks.theorems.suitable import equal, halved, not_above, order_of, refuse, suitable, with_room
+from theory_checks.theorems.suitable import halved, order_of, refuse, suitable, with_room
 from theory_checks.theorems.theorem import Finding, NotApplicableError, Theorem
 
 VARIANTS = ("optimistic", "pessimistic", "centered")
@@ -69,7 +70,7 @@ def agnostic_step(
     for variant in VARIANTS:
         found = bench.extrapolated(variant, case.beta, SpringControl)
         compared = f"{variant} step over -epsilon (b2 - b1), epsilon -> 0, and the gradient of its surrogate"
-        findings.append(equal(compared, found, bench.gradient(variant, case.beta), case.resolution))
+        findings.append(agreement(compared, found, bench.gradient(variant, case.beta), case.resolution))
     epsilons = halved(bench.epsilon, count=6)
     wanted = bench.gradient("optimistic", case.beta)
     steps = [relative(bench.step("optimistic", case.beta, SpringControl(e))[0], wanted) for e in epsilons]
@@ -83,7 +84,7 @@ def agnostic_step(
     nudge = case.nudge(-case.beta)
     force = flat(measure(case.substrate, case.settle(nudge).state, case.xs, nudge))
     moved = (knobs - theta) / bench.epsilon
-    findings.append(equal("knobs less theta, over epsilon, and dE/dtheta", moved, force, case.resolution))
+    findings.append(agreement("knobs less theta, over epsilon, and dE/dtheta", moved, force, case.resolution))
     return tuple(findings)
 
 
@@ -129,7 +130,7 @@ def agnostic_lyapunov(
             after.append(surrogate(case, first, second, moved))
         compared = f"{variant}: the surrogate after a step and before, epsilon = {wanted:.2g}"
         slack = 1e3 * case.epsilon**0.75 / min(1.0, case.beta)
-        findings.append(not_above(compared, np.asarray(after), np.full(len(shares), before), size, slack))
+        findings.append(smaller(compared, np.asarray(after), np.full(len(shares), before), size, slack))
     return tuple(findings)
 
 
@@ -167,7 +168,7 @@ def agnostic_metric(
         found = bench.extrapolated(variant, case.beta, control, at_rest)
         wanted = np.linalg.solve(metric, bench.gradient(variant, case.beta))
         compared = f"{variant} step over -epsilon (b2 - b1), epsilon -> 0, and M^-1 times the gradient"
-        findings.append(equal(compared, found, wanted, case.resolution))
+        findings.append(agreement(compared, found, wanted, case.resolution))
     return tuple(findings)
 
 

@@ -14,7 +14,8 @@ from substrates.substrate import Cost, DiscreteTime, Substrate
 from substrates.wrapper import Wrapper
 from theory_checks.case import Case, on_host, relative
 from theory_checks.theorems.in_time import steady_rate
-from theory_checks.theorems.suitable import equal, halved, no_bounds, order_of, suitable
+from theory_checks.theorems.measured import agreement
+from theory_checks.theorems.suitable import halved, no_bounds, order_of, suitable
 from theory_checks.theorems.theorem import Finding, Theorem
 
 ANALYTIC = "energy (or force), reading and cost are holomorphic, and the equilibrium is in the disc of the nudges"
@@ -84,7 +85,7 @@ def lock_in(
     at_once = _locked_in(case, substrate, period, None)
     late = [relative(_locked_in(case, slow, count, 1).inner, case.reference) for count in periods]
     return (
-        equal(
+        agreement(
             f"lock-in over a period of {period} and {period} points on the circle",
             at_once,
             _cauchy(case, case.beta, period),

@@ -15,7 +15,8 @@ from learning.unrolled import RecurrentBackprop
 from substrates.substrate import Cost, DiscreteTime, Substrate, split_parameters
 from theory_checks.case import Case, flat, on_host, relative
 from theory_checks.laws_of_response import at_minimum, jacobians
-from theory_checks.theorems.suitable import equal, halved, on_vectors, order_of, refuse, suitable, with_room
+from theory_checks.theorems.measured import agreement
+from theory_checks.theorems.suitable import halved, on_vectors, order_of, refuse, suitable, with_room
 from theory_checks.theorems.theorem import Finding, Theorem
 
 AT_REST = "the free phase has come to rest, where its flow is stable"
@@ -55,13 +56,13 @@ def temporal_identity(
     course = on_host(rule.course(substrate, case.xs, case.ys, key=case.key))
     so_far = on_vectors(lambda u: -np.cumsum(u, axis=0), found.update)
     return (
-        equal(
+        agreement(
             "speed of the nudged state, over -beta, and the error that flows back",
             on_vectors(lambda u: -u / rate, found.state_update),
             on_vectors(lambda e: e[:steps], course.error),
             case.resolution,
         ),
-        equal(
+        agreement(
             "change of dF/dtheta so far, over beta, and the gradient that has come back",
             so_far,
             on_vectors(lambda g: g[1:], course.gradient),
@@ -99,13 +100,13 @@ def gradient_descending_updates(
     found = _centred(case, steps, DiscreteTime(steady_rate(case), "energy-based") if solver is None else solver)
     minus = lambda tree: on_vectors(np.negative, tree)
     return (
-        equal(
+        agreement(
             f"updates of the state and minus its gradients, {steps} steps",
             found.state_update,
             minus(found.state_gradient),
             case.resolution,
         ),
-        equal(
+        agreement(
             f"updates of the parameters and minus their gradients, {steps} steps",
             found.update,
             minus(found.gradient),
@@ -160,10 +161,10 @@ def continual(
     of_beta = [error(each, 1e-6 * unit) for each in betas]
     told = f"eta/beta = {unit * ratio:.1e}, {ratio:.1g} of what errs by 1"
     return (
-        equal(f"updates at {told}, and minus the gradients", moved(small, unit * ratio), wanted, 1e-2),
+        agreement(f"updates at {told}, and minus the gradients", moved(small, unit * ratio), wanted, 1e-2),
         order_of(case, "error in beta at a very small eta/beta", betas, of_beta, 1, 1e-5),
         order_of(case, "error in eta/beta at a small beta", ratios, of_ratio, 1, 1e-5),
-        equal(
+        agreement(
             "updates at a tenth of that eta/beta for two small beta: the error stays as both go to 0",
             moved(small, 0.1 * unit),
             moved(small / 10, 0.1 * unit),

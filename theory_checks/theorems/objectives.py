@@ -17,14 +17,13 @@ from learning.rule import check_positive
 from substrates.substrate import Cost, Nudge, Pin, Substrate, relax_batch, takes_own_targets
 from theory_checks.case import Case, compiled, on_host, relative
 from theory_checks.laws_of_response import at_minimum
+from theory_checks.theorems.measured import agreement, smaller
 from theory_checks.theorems.propagation import surrogate
 from theory_checks.theorems.suitable import (
     by_differences,
     centred_estimates,
-    equal,
     halved,
     nearest,
-    not_above,
     order_of,
     refuse,
     suitable,
@@ -77,7 +76,7 @@ def contrastive_objective(
         high, low = _energies(substrate, case.xs, case.ys, case.keys)
         size = float(np.max(np.abs(high - low))) + 1e-3
         slack = 1e3 * case.epsilon * (1 + float(np.max(np.abs(low))) / size)
-        found.append(not_above("the energy of the free state and with held outputs", low, high, size, slack))
+        found.append(smaller("the energy of the free state and with held outputs", low, high, size, slack))
     return tuple(found)
 
 
@@ -117,7 +116,7 @@ def coupled_objective(
     errors = {variant: [relative(each, wanted) for each in found] for variant, found in estimates.items()}
     best = nearest(estimates["centered"], errors["centered"])
     return (
-        equal("centred contrast, at its best eta, and (do/dtheta)' chi^-1 dC/do", best, wanted, case.resolution),
+        agreement("centred contrast, at its best eta, and (do/dtheta)' chi^-1 dC/do", best, wanted, case.resolution),
         order_of(case, "one-sided error in eta", etas, errors["positive"], 1),
         order_of(case, "centred error in eta", etas, errors["centered"], 2),
     )
@@ -163,7 +162,7 @@ def stochastic(
             lambda moved: surrogate(case, 0.0, case.beta, moved),
         ),
         by_differences(case, "covariance over -T and differences of <C>", exact, mean),
-        equal(
+        agreement(
             "centred contrast, at its best beta, and covariance over -T",
             nearest(*centred_estimates(case, exact)),
             exact,

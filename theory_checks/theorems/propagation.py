@@ -11,13 +11,12 @@ from learning.contrastive import Variant
 from substrates.substrate import Cost, Substrate
 from theory_checks.case import Case, relative
 from theory_checks.laws_of_response import at_minimum, least_energy
+from theory_checks.theorems.measured import agreement, smaller
 from theory_checks.theorems.suitable import (
     by_differences,
     centred_estimates,
-    equal,
     halved,
     nearest,
-    not_above,
     order_of,
     refuse,
     suitable,
@@ -52,7 +51,7 @@ def equilibrium_propagation(
     case = suitable(substrate, x, y, cost, key, beta)
     found = nearest(*centred_estimates(case))
     return (
-        equal("centred contrast, at its best beta, and implicit gradient", found, case.reference, case.resolution),
+        agreement("centred contrast, at its best beta, and implicit gradient", found, case.reference, case.resolution),
         by_differences(
             case,
             "implicit gradient and differences of the cost",
@@ -164,9 +163,9 @@ def sandwich_bounds(
     grid = [beta * k / 4 for k in range(-4, 5)]
     along = np.stack([case.costs(case.settle(case.nudge(strength)).state) for strength in grid])
     return (
-        not_above(f"L(0, b) below the cost, b = {beta:.3g}", (above - middle) / beta, free, size, slack),
-        not_above(f"the cost below L(-b, 0), b = {beta:.3g}", free, (middle - below) / beta, size, slack),
-        not_above("the cost at nine strengths below that at the one before", along[1:], along[:-1], size, slack),
+        smaller(f"L(0, b) below the cost, b = {beta:.3g}", (above - middle) / beta, free, size, slack),
+        smaller(f"the cost below L(-b, 0), b = {beta:.3g}", free, (middle - below) / beta, size, slack),
+        smaller("the cost at nine strengths below that at the one before", along[1:], along[:-1], size, slack),
     )
 
 

@@ -123,19 +123,6 @@ def by_differences(
     return Finding(compared, np.asarray(measured), np.asarray(predicted), float(np.max(errors)), allowed)
 
 
-def equal(compared: str, measured: PyTree, predicted: PyTree, bound: float) -> Finding:
-    """Two trees of numbers, and their distance over the size of what is predicted."""
-    return Finding(compared, flat(measured), flat(predicted), relative(measured, predicted), bound)
-
-
-def not_above(compared: str, measured: Any, most: Any, size: float, slack: float) -> Finding:
-    """An inequality, number by number: how far the worst is above what it must not exceed, over a size."""
-    excess = float(np.max(np.asarray(measured) - np.asarray(most))) / size
-    return Finding(
-        compared, np.asarray(measured), np.asarray(most), max(excess, 0.0) if excess == excess else excess, slack
-    )
-
-
 def halved(strength: float, ratio: float = 2.0, count: int = HALVINGS) -> list[float]:
     """A strength, and ever smaller ones."""
     return [strength / ratio**k for k in range(count)]

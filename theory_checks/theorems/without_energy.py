@@ -17,13 +17,12 @@ from substrates.adjoint import AdjointResponse
 from substrates.substrate import Cost, Substrate, split_parameters
 from theory_checks.case import Case, Probe, compiled, exact_gradient, flat, on_host, relative
 from theory_checks.laws_of_response import jacobians
+from theory_checks.theorems.measured import agreement, smaller
 from theory_checks.theorems.suitable import (
     centred_estimates,
-    equal,
     halved,
     nearest,
     no_bounds,
-    not_above,
     on_vectors,
     suitable,
 )
@@ -70,13 +69,13 @@ def vector_field_bias(
     scale = float(np.linalg.norm(flat(exact)))
     off = float(np.linalg.norm(flat(missing) - flat(bias))) / scale
     return (
-        equal(
+        agreement(
             "centred contrast, at its best beta, and -(dmu/dtheta)' J^-1 dC/ds", found, case.reference, case.resolution
         ),
         Finding(
             "what is missing, over the true gradient, and its formula", flat(missing), flat(bias), off, case.resolution
         ),
-        not_above("what is missing, and its bound", size, most, scale, case.resolution),
+        smaller("what is missing, and its bound", size, most, scale, case.resolution),
     )
 
 
@@ -108,7 +107,7 @@ def adjoint_repair(
 
     found = [estimate(beta) for beta in halved(case.beta)]
     best = nearest(found, [relative(each, exact) for each in found])
-    return (equal("centred contrast of the repaired system and the exact gradient", best, exact, case.resolution),)
+    return (agreement("centred contrast of the repaired system and the exact gradient", best, exact, case.resolution),)
 
 
 def homeostatic(

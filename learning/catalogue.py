@@ -40,6 +40,12 @@ def names(group: str) -> dict[str, str]:
     return {point.name: point.value for point in sorted(entry_points(group=group), key=lambda point: point.name)}
 
 
+def file_of(name: str) -> Path | None:
+    """The file of `path/to/file.py:ClassName`, None for a name of an entry-point group."""
+    path, colon, _ = name.rpartition(":")
+    return Path(path) if colon and path.endswith(".py") else None
+
+
 def find(group: str, name: str, kind: type = type) -> Any:
     """The class that a name of an entry-point group, or `path/to/file.py:ClassName`, leads to.
 
@@ -51,9 +57,9 @@ def find(group: str, name: str, kind: type = type) -> Any:
     Raises CatalogueError if there is none, or if its module cannot be imported.
     """
     what = group.rpartition(".")[2].removesuffix("s")
-    path, colon, attribute = name.rpartition(":")
-    if colon and path.endswith(".py"):
-        return _from_file(what, Path(path), attribute, kind)
+    file = file_of(name)
+    if file is not None:
+        return _from_file(what, file, name.rpartition(":")[2], kind)
     found = list(entry_points(group=group, name=name))
     if not found:
         known = names(group)

@@ -61,6 +61,7 @@ class ComparisonSettings:
         checkpoints: how often, after the start, accuracy and gradients are looked at.
         beta: how strongly rules nudge that are not told otherwise; None for the substrate's own strength. Rules on the
             bench have their own.
+        annealed: whether learning rates fall to zero along half a cosine, those of rules on the bench excepted.
     """
 
     substrate: str = "hopfield"
@@ -232,9 +233,9 @@ def _claim(folder: Path, settings: ComparisonSettings) -> FolderLock:
     try:
         wanted = {"groundstate": version(), **asdict(settings)}
         wanted = {name: list(value) if isinstance(value, tuple) else value for name, value in wanted.items()}
-        path = Path(settings.substrate.rpartition(":")[0])
-        if path.is_file():  # a system of the user's own, whose runs are those of this text
-            wanted["source"] = hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+        file = catalogue.file_of(settings.substrate)
+        if file is not None:  # a system of the user's own, whose runs are those of this text
+            wanted["source"] = hashlib.sha256(file.read_bytes()).hexdigest()[:16]
         if CONFIG in held:
             there = _read(folder / CONFIG)
             for name, value in wanted.items():

@@ -30,7 +30,7 @@ from substrates.substrate import match_paths, split_parameters
 HIDDEN, EPOCHS, BATCH, BETA, DECAY = 64, 6, 32, 0.5, 0.9
 LEARNING = ("frequency", "coupling")
 RATES = {"frequency": (0.003, 0.01, 0.03), "coupling": (0.003, 0.01, 0.03)}
-CHOSEN = {"frequency": 0.01, "coupling": 0.01}
+CHOSEN = {"frequency": 0.003, "coupling": 0.01}
 CHOICE_EPOCHS = 2
 STARTS = {"spread": {}, "random": {"random_starts": True}, "spectral": {"spectral_starts": True}}
 

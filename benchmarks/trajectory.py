@@ -2,8 +2,8 @@
 
     python benchmarks/trajectory.py
 
-Float64, four coupled pendulums, compiled; both in the same run, taking turns; the shortest times, for a
-step is microseconds and any other work on the machine shows. Beside them back-propagation
+Float64, four coupled pendulums, compiled; both in the same run, taking turns; the shortest processor times, of all
+threads, for a pass is milliseconds and any other work on the machine shows. Beside them back-propagation
 through all steps, which stores them, with how far the gradients are apart and what memory each needs.
 """
 
@@ -55,14 +55,14 @@ def main() -> None:
     times: dict[str, list[float]] = {name: [] for name in ready}
     for _ in range(options.rounds):
         for name, program in ready.items():
-            began = time.perf_counter()
+            began = time.process_time()
             jax.block_until_ready(program(law, x))
-            times[name].append(time.perf_counter() - began)
+            times[name].append(time.process_time() - began)
     one = min(times["integrate"])
     wanted = found["through time"]
     parts = [(found["echo"].weight, wanted.weight), (found["echo"].coupling, wanted.coupling)]
     gap = max(float(jnp.max(jnp.abs(a - b)) / jnp.max(jnp.abs(b))) for a, b in parts)
-    print(f"{steps:,} steps of {law.mass.size} pendulums, {options.rounds} rounds; shortest")
+    print(f"{steps:,} steps of {law.mass.size} pendulums, {options.rounds} rounds; shortest processor times")
     for name, program in ready.items():
         shortest, memory = min(times[name]), program.memory_analysis().temp_size_in_bytes
         print(f"  {name:14} {1e3 * shortest:8.2f} ms, {shortest / one:5.2f} integrations, {memory:10,} bytes")

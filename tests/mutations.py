@@ -380,6 +380,13 @@ MUTATIONS = (
         "tests/substrates/test_trajectory.py::test_a_linear_path_is_found_in_one_step_however_it_is_nudged",
     ),
     Mutation(
+        "count the look at the start of a path as a step",
+        "substrates/classical/trajectory/newton.py",
+        "jnp.full((), -1, jnp.int32)",
+        "jnp.zeros((), jnp.int32)",
+        "tests/substrates/test_trajectory.py::test_a_linear_path_is_found_in_one_step_however_it_is_nudged",
+    ),
+    Mutation(
         "take a path that nothing decides for decided",
         "substrates/classical/trajectory/newton.py",
         "LOST = 1e-2",
@@ -389,15 +396,15 @@ MUTATIONS = (
     Mutation(
         "nudge an echo the other way",
         "substrates/classical/trajectory/initial_value.py",
-        "(pulls, -pulls)",
-        "(-pulls, pulls)",
+        "total + (more - less)",
+        "total + (less - more)",
         "tests/learning/test_echo.py::test_the_echo_is_the_gradient_of_leapfrog_to_eight_digits",
     ),
     Mutation(
         "nudge an echo by half a kick",
         "substrates/classical/trajectory/initial_value.py",
-        "motion.momentum - jax.vjp(",
-        "motion.momentum - 0.5 * jax.vjp(",
+        "motion.momentum - jax.vmap(nudge)(",
+        "motion.momentum - 0.5 * jax.vmap(nudge)(",
         "tests/learning/test_echo.py::test_the_echo_is_the_gradient_of_leapfrog_to_eight_digits",
     ),
     Mutation(
@@ -408,10 +415,10 @@ MUTATIONS = (
         "tests/learning/test_echo.py::test_the_echo_is_the_gradient_of_leapfrog_to_eight_digits",
     ),
     Mutation(
-        "look beyond the launch of an echo",
+        "show the velocity of an echo before its kick",
         "substrates/classical/trajectory/initial_value.py",
-        "jnp.where(k < 0, 0, step)",
-        "step",
+        "jax.grad(kinetic)(parameters, half)",
+        "jax.grad(kinetic)(parameters, motion.momentum)",
         "tests/learning/test_echo.py::test_the_echo_is_the_gradient_of_leapfrog_to_eight_digits",
     ),
     Mutation(
@@ -424,8 +431,8 @@ MUTATIONS = (
     Mutation(
         "run back under the drive of the step before",
         "substrates/classical/trajectory/initial_value.py",
-        "system._time(k - 1), x)\n        return _Motion",
-        "system._time(k), x)\n        return _Motion",
+        "jax.grad(potential, (0, 1))(parameters, there, k)",
+        "jax.grad(potential, (0, 1))(parameters, there, k + 1)",
         "tests/substrates/test_launched.py::test_ten_thousand_steps_are_retraced",
     ),
     Mutation(

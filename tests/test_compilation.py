@@ -11,7 +11,7 @@ from learning import EquilibriumPropagation, SquaredError
 from learning.contrastive import estimate_by_contrast
 from substrates import Nudge, PredictiveCodingNetwork
 
-MOST_EQUATIONS = dict.fromkeys(SYSTEMS, 600) | {"resistors": 1000, "recurrent": 1000, "paths": 1250, "loops": 1250}
+MOST_EQUATIONS = dict.fromkeys(SYSTEMS, 600) | dict.fromkeys(("resistors", "recurrent", "paths", "loops"), 1000)
 """Of one relaxation: circuits with ideal diodes between free nodes may have more, what looks whether it is stable, and
 paths, whose energy is differentiated twice in one way for any Lagrangian."""
 

@@ -72,7 +72,7 @@ def gap(found, wanted):
 @pytest.mark.parametrize("cost", [SquaredError(), CrossEntropy()])
 @pytest.mark.parametrize("meter", [None, MeanSquare([0, 2], 5, 250)])
 def test_the_echo_is_the_gradient_of_leapfrog_to_eight_digits(meter, cost):
-    net = chain(steps=300, meter=meter)  # more than a block, and no whole number of them
+    net = chain(steps=300, meter=meter)
     y = jnp.abs(Y[:, : 4 if meter is None else 2])
     estimate = HamiltonianEcho(1e-4, cost)(net, X, y)
     assert estimate.relaxations == 3

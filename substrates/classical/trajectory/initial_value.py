@@ -27,9 +27,6 @@ BOUNDARY = (
     "or fix both ends (Trajectory.between) or make a loop (Trajectory.loop)"
 )
 
-BLOCK = 256
-"""So many steps of an echo are looked at together, which is quicker than one by one."""
-
 LIMIT = 4.0
 """(w h)^2 from which on leapfrog is unstable."""
 
@@ -269,6 +266,10 @@ def _energies(system: InitialValueTrajectory, x: PyTree) -> Array:
     return jax.vmap(lambda q, p, t: law.kinetic(p / law.mass) + law.potential(q, t, x))(positions, momenta, times)
 
 
+def _larger(size: Array, seen: Array) -> Array:
+    return jnp.maximum(size, jnp.abs(seen))
+
+
 class _Motion(NamedTuple):
     """Where the echoes of a batch with one sign are, momenta reversed, with the forces there."""
 
@@ -282,55 +283,43 @@ def _echoed(system: InitialValueTrajectory, states: State, xs: PyTree, nudges: N
     """See `InitialValueTrajectory.echo`.
 
     Momenta are reversed, so that the way back is the way out with time reversed; where leapfrog has half a kick by the
-    potential on either side of a node, a nudge has its whole. Both echoes go step by step, and so many steps together
-    show dS/dtheta: no large sums cancel, and programs for two are quicker than one for pairs.
+    potential on either side of a node, a nudge has its whole. The potential is differentiated once a step, in the
+    position for the force and in the parameters for dS/dtheta, which is the sum over the nodes of T - w V with the
+    weights w of the trapezoidal rule. Both echoes go side by side, so that no large sums cancel.
     """
     parameters, rest = split_parameters(system)
     pull = lambda nudge, shown: nudge.pull(shown)
     pulls = jax.vmap(pull, in_axes=(batch_axes(nudges), 0))(nudges, states[2])
 
-    def shown(parameters: PyTree, way: Array, k: Array) -> Array:
-        """The sum over the steps of a way and all examples of T(v) - w V(q, t), q and t where a step back leads, with
-        the weights w of the trapezoidal rule."""
+    def potential(parameters: PyTree, position: Array, k: Array) -> Array:
         law = eqx.combine(parameters, rest).lagrangian
-        weight = jnp.where(k == 0, 0.5, 1.0).astype(way.dtype)
+        return jnp.sum(jax.vmap(lambda q, x: law.potential(q, system._time(k), x))(position, xs))
 
-        def one(q: Array, before: Array, x: PyTree, k: Array, weight: Array) -> Array:
-            step = law.kinetic((before - q) / system.step) - weight * law.potential(q, system._time(k), x)
-            return jnp.where(k < 0, 0, step)  # what is left of a block at the launch
+    def kinetic(parameters: PyTree, momentum: Array) -> Array:
+        law = eqx.combine(parameters, rest).lagrangian
+        return jnp.sum(jax.vmap(lambda p: law.kinetic(p / system.lagrangian.mass))(momentum))
 
-        over = jax.vmap(jax.vmap(one, (0, 0, 0, None, None)), (0, 0, None, 0, 0))
-        return jnp.sum(over(way[1:], way[:-1], xs, k, weight))
+    def step(motion: _Motion, pull: Array, k: Array) -> tuple[_Motion, Array, PyTree]:
+        """One node back, to k: the motion there, the momentum on the way, and what it adds to dS/dtheta / h."""
+        nudge = lambda q, pull: jax.vjp(lambda q: system.meter(q, k + 1), q)[1](pull)[0]
+        kicked = motion.momentum - jax.vmap(nudge)(motion.position, pull)
+        half, there = jax.vmap(system._glide)(motion.position, kicked, motion.push)
+        felt, slope = jax.grad(potential, (0, 1))(parameters, there, k)
+        moved = jax.grad(kinetic)(parameters, half)
+        weight = jnp.where(k == 0, 0.5, 1.0)
+        shown = jax.tree.map(lambda moved, felt: moved - weight.astype(felt.dtype) * felt, moved, felt)
+        return _Motion(there, half - system.step / 2 * slope, -slope), half, shown
 
-    def step(motion: _Motion, pull: Array, x: PyTree, k: Array) -> _Motion:
-        kicked = motion.momentum - jax.vjp(lambda q: system.meter(q, k), motion.position)[1](pull)[0]
-        half, there = system._glide(motion.position, kicked, motion.push)
-        push = system._push(there, system._time(k - 1), x)
-        return _Motion(there, half + system.step / 2 * push, push)
+    def back(i: Array, carry: tuple[Any, PyTree, tuple[Array, Array]]) -> tuple[Any, PyTree, tuple[Array, Array]]:
+        (plus, minus), total, (farthest, fastest) = carry
+        k = system.steps - 1 - i
+        plus, half, more = step(plus, pulls, k)
+        minus, _, less = step(minus, -pulls, k)
+        total = jax.tree.map(lambda total, more, less: total + (more - less), total, more, less)
+        return (plus, minus), total, (_larger(farthest, plus.position), _larger(fastest, half))
 
-    def stretch(j: Array, carry: tuple[Any, PyTree, tuple[Array, Array]]) -> tuple[Any, PyTree, tuple[Array, Array]]:
-        motions, total, sizes = carry
-        last = system.steps - BLOCK * j
-
-        def back(i: Array, carry: tuple[tuple[_Motion, ...], tuple[Array, ...]]) -> Any:
-            motions, ways = carry
-            pairs = zip(motions, (pulls, -pulls), strict=True)
-            motions = tuple(jax.vmap(step, (0, 0, 0, None))(motion, pull, xs, last - i) for motion, pull in pairs)
-            return motions, tuple(way.at[i + 1].set(m.position) for way, m in zip(ways, motions, strict=True))
-
-        begin = tuple(jnp.broadcast_to(m.position[None], (BLOCK + 1, *m.position.shape)) for m in motions)
-        motions, ways = jax.lax.fori_loop(0, jnp.minimum(last, BLOCK), back, (motions, begin))
-        k = last - 1 - jnp.arange(BLOCK)
-        apart = lambda parameters: shown(parameters, ways[0], k) - shown(parameters, ways[1], k)
-        total = jax.tree.map(jnp.add, total, jax.grad(apart)(parameters))
-        farthest = jnp.max(jnp.abs(ways[0]), axis=0)
-        moved = jnp.where(k[:, None, None] >= 0, jnp.diff(ways[0], axis=0), 0)
-        fastest = system.lagrangian.mass[None] * jnp.max(jnp.abs(moved), axis=0) / system.step
-        return motions, total, (jnp.maximum(sizes[0], farthest), jnp.maximum(sizes[1], fastest))
-
-    pushed = lambda q, x: system._push(q, system._time(system.steps), x)
-    start = _Motion(states[0], -states[1], jax.vmap(pushed)(states[0], xs))
+    start = _Motion(states[0], -states[1], -jax.grad(potential, 1)(parameters, states[0], jnp.asarray(system.steps)))
     begin = (start, start), jax.tree.map(jnp.zeros_like, parameters), (jnp.abs(states[0]), jnp.abs(states[1]))
-    (plus, minus), total, sizes = jax.lax.fori_loop(0, -(-system.steps // BLOCK), stretch, begin)
+    (plus, minus), total, sizes = jax.lax.fori_loop(0, system.steps, back, begin)
     contrast = jax.tree.map(lambda leaf: (system.step / len(states[0])).astype(leaf.dtype) * leaf, total)
     return contrast, jax.vmap(system._returned)(plus, minus, sizes)

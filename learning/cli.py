@@ -14,7 +14,7 @@ from typing import Any
 
 import jax
 
-from learning import catalogue
+from learning import catalogue, new_command, notebook_command, show_command
 from learning.comparison import ComparisonSettings, compare
 from learning.data import DATA_SETS, load_data
 from learning.options import (
@@ -182,6 +182,8 @@ def _parser(rule: Any, first: Sequence[str] = ()) -> argparse.ArgumentParser:
     )
     where.add_argument("--quiet", action="store_true", help="print the run's folder only")
     _add_compare(commands)
+    for command in (show_command, notebook_command, new_command):
+        command.add(commands)
     listing = commands.add_parser("list", help="show the substrates, rules and data sets")
     listing.set_defaults(run=_list)
     if not set(first) <= set(commands.choices):  # others come from other packages, and cost their import

@@ -1,4 +1,4 @@
-"""Runs notebooks and keeps what they show: `python notebooks/execute.py` those whose code has changed, or the ones named.
+"""Runs notebooks and keeps what they show: `python notebooks/execute.py` those whose code has changed, or those named.
 
 What varies from run to run without meaning (times of execution, versions of the kernel) is left out, figures are kept
 with 256 colours, and the notebook records which code its outputs are of. A test compares that record with the code.
@@ -43,7 +43,9 @@ def named(name: str) -> list[Path]:
     """The notebooks whose file name starts so. Raises SystemExit if there is none."""
     found = [path for path in notebooks() if path.stem.startswith(name.removesuffix(".ipynb"))]
     if not found:
-        raise SystemExit(f"names: wanted the start of one of {', '.join(path.stem for path in notebooks())}; got {name}")
+        raise SystemExit(
+            f"names: wanted the start of one of {', '.join(path.stem for path in notebooks())}; got {name}"
+        )
     return found
 
 

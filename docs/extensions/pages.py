@@ -52,7 +52,7 @@ def api_page(package: str, about: str) -> str:
     """All public names of a package, in the order of the modules that they come from."""
     module = importlib.import_module(package)
     lines = [package, "=" * len(package), "", about, "", f".. module:: {package}", ""]
-    for name in getattr(module, "__all__", None) or _public(module):
+    for name in public_names(package):
         thing = getattr(module, name)
         kind = "class" if inspect.isclass(thing) else "function" if inspect.isroutine(thing) else "data"
         lines += [f".. auto{kind}:: {package}.{name}"]
@@ -61,8 +61,11 @@ def api_page(package: str, about: str) -> str:
     return "\n".join(lines)
 
 
-def _public(module: Any) -> list[str]:
-    return [name for name, thing in vars(module).items() if inspect.isfunction(thing) and thing.__module__ == module.__name__ and name[0] != "_"]
+def public_names(package: str) -> list[str]:
+    """What a package offers: `__all__`, or the functions that a module defines."""
+    module = importlib.import_module(package)
+    defined = [name for name, thing in vars(module).items() if getattr(thing, "__module__", None) == package]
+    return getattr(module, "__all__", None) or [name for name in defined if not name.startswith("_")]
 
 
 def theorem_pages(folder: Path) -> dict[str, str]:
@@ -79,14 +82,14 @@ def theorem_pages(folder: Path) -> dict[str, str]:
         recorded = json.loads(kept.read_text())
         if recorded["made_of"] == made_of:
             return recorded["pages"]
-    pages = {f"theorems/{theorem.name}.md": _theorem_page(theorem) for theorem in ALL} | {
-        "theorems/index.md": _theorem_list()
+    pages = {f"theorems/{theorem.name}.md": theorem_page(theorem) for theorem in ALL} | {
+        "theorems/index.md": theorem_list()
     }
     _write(kept, json.dumps({"made_of": made_of, "pages": pages}).encode())
     return pages
 
 
-def _theorem_page(theorem: Theorem) -> str:
+def theorem_page(theorem: Theorem) -> str:
     lines = [
         f"# {_titled(theorem.name)}",
         theorem.statement,
@@ -108,7 +111,7 @@ def _theorem_page(theorem: Theorem) -> str:
     return "\n\n".join([*lines, "\n".join(f"- {fault}: {words}." for fault, words in faults.items())])
 
 
-def _theorem_list() -> str:
+def theorem_list() -> str:
     rows = [
         f"| [{_titled(theorem.name)}]({theorem.name}.md) | {theorem.applies_to} | "
         f"{'proved and measured' if theorem.name in PROOFS else 'measured'} |"
@@ -138,10 +141,8 @@ def gallery(folder: Path) -> str:
                 name = f"{path.stem}-{cell.id}-{hashlib.sha256(encoded.encode()).hexdigest()[:8]}.png"
                 drawn.add(name)
                 _write(folder / name, base64.b64decode(encoded))
-                lines += [
-                    f"```{{figure}} figures/{name}\n:alt: {heading}\n:width: 100%\n:target: notebooks/{path.stem}.html\n"
-                    f"\n{heading}\n```"
-                ]
+                options = f":alt: {heading}\n:width: 100%\n:target: notebooks/{path.stem}.html"
+                lines += [f"```{{figure}} figures/{name}\n{options}\n\n{heading}\n```"]
     for path in folder.glob("*.png"):
         if path.name not in drawn:
             path.unlink()

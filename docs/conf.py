@@ -18,6 +18,8 @@ extensions = [
 ]
 exclude_patterns = ["_build"]
 
+suppress_warnings = ["ref.python"]  # axes in the shapes of annotations look like names of attributes
+
 html_theme = "furo"
 html_title = "Groundstate"
 

@@ -1,5 +1,7 @@
 """The documentation: its examples run, what makes its pages is right, and it builds without a warning."""
 
+import html
+import inspect
 import logging
 import re
 import subprocess
@@ -7,7 +9,9 @@ import sys
 from pathlib import Path
 
 import jax
+import numpy as np
 import pytest
+from jaxtyping import Array, Float, PRNGKeyArray
 
 pytest.importorskip("sphinx")
 pytest.importorskip("myst_nb")
@@ -23,6 +27,7 @@ EXAMPLES = [
 sys.path.insert(0, str(DOCS / "extensions"))
 import docstrings  # noqa: E402
 import pages  # noqa: E402
+from sphinx.util.inspect import stringify_signature  # noqa: E402
 
 
 @pytest.mark.parametrize("code", EXAMPLES)
@@ -72,6 +77,41 @@ def test_formulas_stay_as_they_are_inside_sections_too():
         "Args:",
         "    x: such as",
         r"        \|x\|.",
+        "",
+    ]
+
+
+def test_signatures_have_the_names_that_one_would_import():
+    def of(x: Float[Array, "batch outputs"], key: PRNGKeyArray | None = None) -> Float[np.ndarray, "n"]: ...
+
+    shown = docstrings.readable(stringify_signature(inspect.signature(of), unqualified_typehints=True))
+    assert "Float[Array, 'batch outputs']" in shown
+    assert "key: PRNGKeyArray | None = None" in shown
+    assert "jaxlib" not in shown
+    assert docstrings.readable(None) is None
+
+
+def test_options_under_a_sentence_are_a_list():
+    lines = [
+        "Inputs act:",
+        '    "force": on',
+        "        all.",
+        '    "anchor": f_a.',
+        "",
+        "Args:",
+        "    x: on",
+        "        one.",
+    ]
+    assert docstrings.restructured(lines) == [
+        "Inputs act:",
+        "",
+        '    - "force": on',
+        "      all.",
+        '    - "anchor": f_a.',
+        "",
+        "Args:",
+        "    x: on",
+        "        one.",
         "",
     ]
 
@@ -141,7 +181,9 @@ def test_it_builds_without_a_warning(tmp_path):
     assert done.returncode == 0, done.stdout + done.stderr
     text = lambda page: re.sub(r"<[^>]+>", "", (tmp_path / page).read_text())
     assert "Plug in a substrate" in text("index.html")
-    assert "Float[Array, " in text("generated/api/learning.html")
+    reference = html.unescape(text("generated/api/learning.html"))
+    assert "Float[Array, 'batch outputs']" in reference
+    assert "jaxlib" not in reference
     assert r"\[" in text("generated/theorems/bias-orders.html")
     for path in pages.NOTEBOOKS:
         page = (tmp_path / "generated" / "notebooks" / f"{path.stem}.html").read_text()

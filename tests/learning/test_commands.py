@@ -14,7 +14,7 @@ import numpy as np
 import optax
 import pytest
 
-from learning import EquilibriumPropagation, cli, fit, notebook_command
+from learning import EquilibriumPropagation, cli, fit, list_command, notebook_command
 from learning.options import UsageError
 from learning.show_command import draw_run
 from substrates import HopfieldNetwork
@@ -102,6 +102,31 @@ def test_a_system_that_draws_itself_is_drawn(hopfield_run):
 def test_show_knows_how_many_examples_there_are(hopfield_run):
     with pytest.raises(UsageError, match="a number below 6"):
         draw_run(hopfield_run, 6)
+
+
+def test_list_says_how_large_a_substrate_is_and_how_it_learns(command, monkeypatch):
+    weights, biases = 64 * 256 + 256 * 10, 256 + 10
+    monkeypatch.setitem(KINDS, "broken", NotBuilt)
+    monkeypatch.setattr(list_command.catalogue, "names", lambda group: KINDS if group.endswith("substrates") else {})
+    monkeypatch.setattr(list_command.catalogue, "find", lambda group, name: KINDS[name])
+    code, out, _ = command("list")
+    assert code == 0
+    _, hopfield, broken, *_ = out.splitlines()
+    assert "layers of units that settle together" in hopfield
+    assert f"{weights + biases:,} parameters for the digits" in hopfield
+    assert "learns by nudges of 0.5, sgd, 40 epochs in 32 bits" in hopfield
+    assert broken.endswith("A kind; cannot be built for the digits: no springs")
+
+
+class NotBuilt:
+    """A kind."""
+
+    @classmethod
+    def for_task(cls, n_inputs, n_outputs, *, sizes=None, key):
+        raise ValueError("no springs")
+
+
+KINDS = {"hopfield": HopfieldNetwork}
 
 
 @pytest.fixture

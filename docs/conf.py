@@ -16,7 +16,7 @@ extensions = [
     "docstrings",
     "pages",
 ]
-exclude_patterns = ["_build"]
+exclude_patterns = ["_build", "jupyter_execute"]  # the latter is what myst-nb writes
 
 suppress_warnings = ["ref.python"]  # axes in the shapes of annotations look like names of attributes
 

@@ -176,15 +176,15 @@ def test_all_public_names_are_in_the_reference():
 @pytest.mark.slow
 def test_it_builds_without_a_warning(tmp_path):
     """And shapes, proofs and figures are in it."""
-    words = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", str(DOCS), str(tmp_path)]
+    words = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", str(DOCS), str(tmp_path / "html")]
     done = subprocess.run(words, capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 0, done.stdout + done.stderr
-    text = lambda page: re.sub(r"<[^>]+>", "", (tmp_path / page).read_text())
+    text = lambda page: re.sub(r"<[^>]+>", "", (tmp_path / "html" / page).read_text())
     assert "Plug in a substrate" in text("index.html")
     reference = html.unescape(text("generated/api/learning.html"))
     assert "Float[Array, 'batch outputs']" in reference
     assert "jaxlib" not in reference
     assert r"\[" in text("generated/theorems/bias-orders.html")
     for path in pages.NOTEBOOKS:
-        page = (tmp_path / "generated" / "notebooks" / f"{path.stem}.html").read_text()
+        page = (tmp_path / "html" / "generated" / "notebooks" / f"{path.stem}.html").read_text()
         assert page.count("<img") >= path.read_text().count('"image/png": "')

@@ -32,7 +32,15 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("names", nargs="*", help="such as 03-ising, or 03 (default: those whose code has changed)")
     names = parser.parse_args(arguments).names
     paths = [path for name in names for path in named(name)] or [path for path in notebooks() if not is_current(path)]
-    return max([execute(path) for path in paths], default=0)
+    return max([_executed(path) for path in paths], default=0)
+
+
+def _executed(path: Path) -> int:
+    try:
+        return execute(path)
+    except Exception as error:  # of this notebook: the others are executed all the same
+        print(f"{path.name}: {type(error).__name__}: {error}", flush=True)
+        return 1
 
 
 def notebooks() -> list[Path]:

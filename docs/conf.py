@@ -20,6 +20,8 @@ exclude_patterns = ["_build", "jupyter_execute"]  # the latter is what myst-nb w
 
 suppress_warnings = ["ref.python"]  # axes in the shapes of annotations look like names of attributes
 
+highlight_language = "none"  # indented blocks are formulas
+
 html_theme = "furo"
 html_title = "Groundstate"
 

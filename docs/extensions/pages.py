@@ -141,7 +141,7 @@ def gallery(folder: Path) -> str:
                 name = f"{path.stem}-{cell.id}-{hashlib.sha256(encoded.encode()).hexdigest()[:8]}.png"
                 drawn.add(name)
                 _write(folder / name, base64.b64decode(encoded))
-                options = f":alt: {heading}\n:width: 100%\n:target: notebooks/{path.stem}.html"
+                options = f":alt: {heading}\n:target: notebooks/{path.stem}.html"
                 lines += [f"```{{figure}} figures/{name}\n{options}\n\n{heading}\n```"]
     for path in folder.glob("*.png"):
         if path.name not in drawn:

@@ -14,9 +14,10 @@ from typing import Any
 
 import jax
 
-from learning import catalogue
+from learning import catalogue, list_command, new_command, notebook_command, show_command
 from learning.comparison import ComparisonSettings, compare
 from learning.data import DATA_SETS, load_data
+from learning.list_command import count_parameters, first_line
 from learning.options import (
     UsageError,
     by_parameter,
@@ -36,7 +37,6 @@ from learning.run_folder import claim, read_config
 from learning.training import Run, fit
 from substrates.laboratory.plant import Plant
 from substrates.session import keep_compiled
-from substrates.substrate import split_parameters
 
 _EXAMPLES = """\
 examples:
@@ -182,8 +182,8 @@ def _parser(rule: Any, first: Sequence[str] = ()) -> argparse.ArgumentParser:
     )
     where.add_argument("--quiet", action="store_true", help="print the run's folder only")
     _add_compare(commands)
-    listing = commands.add_parser("list", help="show the substrates, rules and data sets")
-    listing.set_defaults(run=_list)
+    for command in (list_command, show_command, notebook_command, new_command):
+        command.add(commands)
     if not set(first) <= set(commands.choices):  # others come from other packages, and cost their import
         for name in catalogue.names(catalogue.COMMANDS):
             catalogue.find(catalogue.COMMANDS, name)(commands)
@@ -307,29 +307,6 @@ def _add_options(group: Any, rule: Any) -> None:
         )
 
 
-def _list(options: argparse.Namespace) -> int:
-    sections = {
-        "substrates": catalogue.names(catalogue.SUBSTRATES),
-        "rules": {name: _in_short(name) for name in catalogue.names(catalogue.RULES)},
-        "data sets": DATA_SETS,
-        "costs": {name: _first_line(cost) for name, cost in catalogue.COSTS.items()},
-    }
-    for title, entries in sections.items():
-        print(title)
-        for name, about in entries.items():
-            print(f"  {name:<26} {about}")
-    return 0
-
-
-def _in_short(name: str) -> str:
-    """What a rule says of itself in one line."""
-    try:
-        rule = catalogue.find(catalogue.RULES, name)
-    except catalogue.CatalogueError as error:  # of a package that is there no more
-        return str(error)
-    return getattr(rule, "in_short", "") or _first_line(rule)
-
-
 _RULE = "equilibrium-propagation"
 
 _RECORDED = (
@@ -421,7 +398,7 @@ def _train_in(
     batches = math.ceil(len(data.train[1]) / settings["batch_size"])
     epochs = settings.pop("epochs")
     say(data)
-    say(f"{_first_line(type(substrate))} {_count_parameters(substrate):,} parameters.")
+    say(f"{first_line(type(substrate))} {count_parameters(substrate):,} parameters.")
     say(f"{rule}; {_describe(settings)}; {epochs} epochs of {batches} batches.")
     optimiser = None
     if not issubclass(rule_class, Mover):
@@ -474,16 +451,6 @@ def _describe(settings: dict[str, Any]) -> str:
 
 def _listed(value: float | dict[str, float]) -> str:
     return f"{value:g}" if isinstance(value, float | int) else ", ".join(f"{k} {v:g}" for k, v in value.items())
-
-
-def _count_parameters(substrate: Any) -> int:
-    return sum(leaf.size for leaf in jax.tree.leaves(split_parameters(substrate)[0]))
-
-
-def _first_line(thing: type) -> str:
-    lines = (thing.__doc__ or "").strip().split("\n")
-    written = lines[0] and not lines[0].startswith(f"{thing.__name__}(")  # a dataclass without one gets its signature
-    return lines[0] if written else f"{thing.__name__}."
 
 
 if __name__ == "__main__":

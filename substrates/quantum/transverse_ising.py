@@ -86,7 +86,7 @@ class SpinHamiltonian(eqx.Module):
 
 
 class TransverseFieldIsing(QuantumSubstrate):
-    """Spins in a transverse field that settle to the ground state of
+    """Spins in a transverse field that settle to their quantum ground state:
 
         H = -sum_(ij) J_ij Z_i Z_j - sum_i b_i Z_i - sum_i h_i X_i,     each pair once.
 

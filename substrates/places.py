@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -40,7 +41,13 @@ def places_of(n: int, edges: Any, what: str, positions: Any = None) -> np.ndarra
         if places.shape != (n, 2) or not np.all(np.isfinite(places)):
             raise ValueError(f"positions: wanted shape ({n}, 2), one finite place per {what}, got {places.shape}")
         return places
-    edges = np.asarray(edges, int).reshape(-1, 2)
+    return _found(n, np.asarray(edges, int).tobytes())
+
+
+@lru_cache(maxsize=32)
+def _found(n: int, pairs: bytes) -> np.ndarray:
+    """Kept, for pictures are drawn again and again while their graph stays."""
+    edges = np.frombuffer(pairs, int).reshape(-1, 2)
     columns = _columns(n, edges)
     if columns:
         return grid_positions(n // columns, columns)

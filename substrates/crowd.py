@@ -43,8 +43,11 @@ def nodes_as_image(
     """
     ax = style.axes(ax, (6.0, 4.6))
     low, extent = places.min(axis=0), np.ptp(places, axis=0)
-    cell = float(max(extent.max() / CELLS, (np.prod(np.maximum(extent, 1e-9)) / len(places)) ** 0.5))
-    column, row = np.round((places - low) / (cell or 1.0)).astype(int).T
+    around, area = float(extent.sum()), float(extent.prod())
+    # (width + cell) (height + cell) = n cell^2: a lattice falls into cells of one node each
+    even = (around + (around**2 + 4 * (len(places) - 1) * area) ** 0.5) / (2 * max(len(places) - 1, 1))
+    cell = max(float(extent.max()) / CELLS, even) or 1.0
+    column, row = np.round((places - low) / cell).astype(int).T
     shape = int(row.max()) + 1, int(column.max()) + 1
     flat = row * shape[1] + column
     total = lambda weights: np.bincount(flat, weights, minlength=shape[0] * shape[1]).reshape(shape)

@@ -22,7 +22,8 @@ def imports(path, within=None):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: relative import"
-            yield node.module
+            files = (f"{node.module}.{alias.name}" for alias in node.names)
+            yield from dict.fromkeys(file if found_at(file) else node.module for file in files)
 
 
 def found_at(module):

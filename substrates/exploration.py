@@ -178,7 +178,7 @@ def explore_beforehand(
     substrate: Substrate | Sequence[Substrate],
     x: Any = None,
     *,
-    grid: Mapping[str, Sequence[float]],
+    grid: Mapping[str, Any],
     cost: Cost | None = None,
     target: Any = None,
     milliseconds: int = 120,
@@ -208,7 +208,9 @@ def explore_beforehand(
     draw = lambda *values: canvas.page(seen.settle(dict(zip(settings, values, strict=True))))
     for side in (-1, 0):  # the colours of the ends hold for what lies between
         draw(*(values[side] for values in settings.values()))
-    return Flipbook.drawn(settings, draw, milliseconds)
+    frame, book = canvas.frame, Flipbook.drawn(settings, draw, milliseconds)
+    # where axes grew on the way, all pages get those of the last
+    return book if canvas.frame == frame else Flipbook.drawn(settings, draw, milliseconds)
 
 
 def animate(
@@ -245,7 +247,7 @@ def animate(
         settled = seen.settle({"beta": beta}).shown if beta else seen.whole
         last, name = max(int(settled.steps), 1), "step"
     times = np.unique(np.linspace(0, last, min(frames, last + 1)).round())
-    grid = {name: times} | ({"beta": [beta]} if beta else {})
+    grid: dict[str, Any] = {name: times} | ({"beta": [beta]} if beta else {})
     found = explore_beforehand(systems, x, grid=grid, cost=cost, target=target, milliseconds=milliseconds, dpi=dpi)
     return dataclasses.replace(found, settings={name: found.settings[name]})
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
@@ -56,7 +55,7 @@ def axes(ax: Axes | None, size: tuple[float, float] = CURVE, **options: Any) -> 
     return plt.figure(figsize=size, layout="constrained").add_subplot(**options)
 
 
-def line(number: int) -> dict[str, str]:
+def line(number: int) -> dict[str, Any]:
     """The colour and the dashes of the curve of that number, from 0: 24 that look different."""
     turn, colour = divmod(number, len(COLOURS))
     return {"color": COLOURS[colour], "linestyle": ("-", "--", ":", "-.")[turn % 4]}
@@ -89,7 +88,9 @@ def plane(ax: Axes, margin: float = 0.12) -> Axes:
     return ax
 
 
-def colour_bar(ax: Axes, artist: Any, label: str, *, place: Sequence[float] | None = None, **options: Any) -> Colorbar:
+def colour_bar(
+    ax: Axes, artist: Any, label: str, *, place: tuple[float, float, float, float] | None = None, **options: Any
+) -> Colorbar:
     """A colour bar beside the axes; where they have one of that label, that one goes on with the new artist.
 
     Colours of pictures that are drawn one after the other into the same axes thus mean the same: they span what any
@@ -116,7 +117,7 @@ def colour_bar(ax: Axes, artist: Any, label: str, *, place: Sequence[float] | No
         options = {"shrink": 0.75, "pad": 0.02} | options
         bar = ax.figure.colorbar(artist, ax=ax, label=label, **options)
     else:
-        bar = ax.figure.colorbar(artist, cax=ax.inset_axes(tuple(place)), label=label, **options)
+        bar = ax.figure.colorbar(artist, cax=ax.inset_axes(place), label=label, **options)
     bars[label] = bar
     return bar
 

@@ -134,7 +134,7 @@ def plotting_functions():
                 yield pytest.param(found, id=f"{module.__name__}.{name}")
 
 
-@pytest.mark.parametrize("function", plotting_functions())
+@pytest.mark.parametrize("function", list(plotting_functions()))
 def test_every_plotting_function_takes_axes(function):
     assert "ax" in inspect.signature(function).parameters
 

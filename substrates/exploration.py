@@ -178,7 +178,7 @@ def explore_beforehand(
     substrate: Substrate | Sequence[Substrate],
     x: Any = None,
     *,
-    grid: Mapping[str, Any],
+    grid: Mapping[str, Sequence[float] | np.ndarray],
     cost: Cost | None = None,
     target: Any = None,
     milliseconds: int = 120,

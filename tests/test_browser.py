@@ -32,7 +32,8 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="chromium, chromium-driver are missing (Debian packages)"),
 ]
-PATIENCE = 300
+PATIENCE = 900
+"""Seconds: a crowded machine takes minutes to start a kernel."""
 SEEN = os.environ.get("GROUNDSTATE_SCREENSHOTS")
 """A folder for screenshots, for those who want to look at them."""
 
@@ -47,6 +48,14 @@ def until(what, found, patience=PATIENCE):
     raise AssertionError(f"{what}: not within {patience} s")
 
 
+def look(browser, name):
+    """What is on the screen, as pixels."""
+    shot = browser.get_screenshot_as_png()
+    if SEEN:
+        (Path(SEEN) / f"{name}.png").write_bytes(shot)
+    return np.asarray(Image.open(io.BytesIO(shot)).convert("RGB")).astype(int)
+
+
 @pytest.fixture
 def browser(tmp_path):
     options = webdriver.ChromeOptions()
@@ -55,15 +64,8 @@ def browser(tmp_path):
         options.add_argument(option)
     driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
     yield driver
+    look(driver, "at the end")
     driver.quit()
-
-
-def look(browser, name):
-    """What is on the screen, as pixels."""
-    shot = browser.get_screenshot_as_png()
-    if SEEN:
-        (Path(SEEN) / f"{name}.png").write_bytes(shot)
-    return np.asarray(Image.open(io.BytesIO(shot)).convert("RGB")).astype(int)
 
 
 def first_cells():
@@ -92,8 +94,8 @@ def laboratory(tmp_path):
     path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
     command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", f"--port={port}", "--ip=127.0.0.1"]
     command += ["--IdentityProvider.token=", "--expose-app-in-browser", f"--ServerApp.root_dir={folder}"]
-    log = (tmp_path / "log").open("w")
-    server = subprocess.Popen(command, env={**os.environ, **places, "PYTHONPATH": path}, stdout=log, stderr=log)
+    with (tmp_path / "log").open("w") as log:
+        server = subprocess.Popen(command, env={**os.environ, **places, "PYTHONPATH": path}, stdout=log, stderr=log)
     address = f"http://127.0.0.1:{port}"
 
     def answers():

@@ -220,7 +220,13 @@ def test_runs_equilibria_and_reports_show_themselves():
     assert "data:image/png" in shown
     data = jnp.stack([x, -x]), jnp.array([[0.3], [-0.3]])
     run = fit(
-        net, EquilibriumPropagation(), data, optimiser=optax.sgd(0.1), epochs=2, key=jax.random.key(0), progress=False
+        net,
+        EquilibriumPropagation(0.1),
+        data,
+        optimiser=optax.sgd(0.1),
+        epochs=2,
+        key=jax.random.key(0),
+        progress=False,
     )
     assert '<td style="text-align:left">cost</td>' in run._repr_html_()
     assert "data:image/png" in run._repr_html_()

@@ -115,8 +115,9 @@ def laboratory(tmp_path):
 
 def test_the_explorer_of_the_quickstart_moves_in_jupyterlab(browser, laboratory):
     browser.get(f"{laboratory}/lab/tree/first.ipynb")
-    run = "return window.jupyterapp && document.querySelector('.jp-Notebook') && window.jupyterapp.commands"
-    until("the notebook", lambda: browser.execute_script(f"{run}.isEnabled('notebook:run-all-cells')"))
+    # run before its kernel is idle, a notebook forgets the command
+    kernel = "window.jupyterapp?.shell.currentWidget?.sessionContext?.session?.kernel?.status"
+    until("the kernel", lambda: browser.execute_script(f"return {kernel}") == "idle")
     browser.execute_script("window.jupyterapp.commands.execute('notebook:run-all-cells')")
 
     def picture():

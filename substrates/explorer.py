@@ -126,6 +126,7 @@ class Explorer:
     ) -> Any:
         low, high = span
         slider = getattr(self._widgets, kind)(value=value, min=low, max=high, description=name, **more)
+        slider.style.description_width = "initial"
         slider.readout_format = "d" if kind == "IntSlider" else ".3g"
         slider.observe(lambda change: self._turn(name, change["new"]), "value")
         self.sliders[name] = slider
@@ -205,6 +206,6 @@ class Explorer:
         if last < 1:
             return []
         slider = self._slider(name, last, (0, last), "IntSlider")
-        play = self._widgets.Play(min=0, max=last, interval=150)
+        play = self._widgets.Play(value=last, min=0, max=last, interval=150)  # a browser moves the slider to it
         self._widgets.jslink((play, "value"), (slider, "value"))
         return [self._widgets.HBox([play, slider, self._widgets.Label(note)])]

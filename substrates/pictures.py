@@ -59,6 +59,6 @@ def outputs(free: Any, nudged: Any = None, target: Any = None, ax: Axes | None =
     ax.set(xlabel="output", ylabel="reading", xlim=(-0.6, np.size(free) - 0.4))
     style.curves(ax, legend=False)
     ax.set_xticks(np.unique(np.linspace(0, np.size(free) - 1, min(np.size(free), 6)).round().astype(int)))
-    close = {"ncols": 3, "handletextpad": 0.2, "columnspacing": 0.8}
-    ax.legend(frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1.0), **close)
+    close = {"ncols": 3, "handletextpad": 0.1, "columnspacing": 0.6, "fontsize": "small", "borderaxespad": 0.0}
+    ax.legend(frameon=False, loc="lower right", bbox_to_anchor=(1.0, 1.02), **close)
     return ax

@@ -68,14 +68,14 @@ class Stepped(Wrapper):
 class Settings:
     """What is chosen on validation images."""
 
-    free: int = 15
+    free: int = 30
     nudged: int = 8
-    dt: float = 0.5
+    dt: float = 1.0
     beta: float = 0.4
-    rates: tuple[float, float, float] = (0.001, 0.001, 0.0005)
+    rates: tuple[float, float, float] = (0.2, 0.05, 0.02)
     gain: tuple[float, float, float] = (1.0, 1.0, 1.0)
     batch: int = 20
-    decay: float = 0.9
+    decay: float = 0.7
 
 
 CHOSEN = Settings()
@@ -101,7 +101,7 @@ def rule(settings: Settings) -> EquilibriumPropagation:
 
 def method(settings: Settings, net: Substrate, steps: int) -> optax.GradientTransformation:
     rates = {f"inner.{name}[{k}]": rate for k, rate in enumerate(settings.rates) for name in ("coupling", "bias")}
-    return optimiser("adam", rates, settings.decay, steps, net)
+    return optimiser("sgd", rates, settings.decay, steps, net)
 
 
 def trained(settings: Settings, examples, epochs: int, seed: int, **parts):

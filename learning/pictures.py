@@ -9,11 +9,10 @@ import jax
 import numpy as np
 
 from learning.rule import Estimate
+from substrates import style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")  # Okabe and Ito's
 
 
 def learning_curve(history: Mapping[str, Any], ax: Axes | None = None) -> Axes:
@@ -27,21 +26,17 @@ def learning_curve(history: Mapping[str, Any], ax: Axes | None = None) -> Axes:
         history: one value per epoch for each quantity, as `fit` returns it.
         ax: where to draw; None opens a new figure.
     """
-    import matplotlib.pyplot as plt
-    from matplotlib.ticker import MaxNLocator
-
     curves = {
         name: np.asarray(values, dtype=float)
         for name, values in history.items()
         if name.split("_")[-1] in ("cost", "error") and np.any(np.isfinite(np.asarray(values, dtype=float)))
     }
-    if ax is None:
-        ax = plt.subplots(figsize=(5.0, 3.4), layout="constrained")[1]
+    ax = style.axes(ax)
     kinds = sorted({name.split("_")[-1] for name in curves})
     sets = list(dict.fromkeys(name.rpartition("_")[0] for name in history))
     for name, values in curves.items():
         prefix, _, kind = name.rpartition("_")
-        colour = COLOURS[sets.index(prefix) % len(COLOURS)]
+        colour = style.COLOURS[sets.index(prefix) % len(style.COLOURS)]
         ax.plot(
             np.arange(1, values.size + 1),
             values,
@@ -61,12 +56,7 @@ def learning_curve(history: Mapping[str, Any], ax: Axes | None = None) -> Axes:
             ax.set_yscale("symlog", linthresh=positive.min(), linscale=0.5)
             ax.set_ylim(bottom=0.0)
     ax.set(xlabel="epoch", ylabel=" and ".join({"cost": "mean cost", "error": "error rate"}[kind] for kind in kinds))
-    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-    ax.spines[["top", "right"]].set_visible(False)
-    ax.grid(axis="y", color="0.9", linewidth=0.6)
-    if curves:
-        ax.legend(frameon=False)
-    return ax
+    return style.curves(ax, whole=True)
 
 
 def contrast(estimate: Any, ax: Axes | None = None, *, name: str | None = None) -> Axes:
@@ -82,31 +72,27 @@ def contrast(estimate: Any, ax: Axes | None = None, *, name: str | None = None) 
 
     Raises ValueError for a name that is not there, and for a tree without arrays.
     """
-    import matplotlib.pyplot as plt
     from matplotlib.ticker import MaxNLocator
 
     values, name = _leaf(estimate.gradient if isinstance(estimate, Estimate) else estimate, name)
-    if ax is None:
-        ax = plt.subplots(figsize=(5.0, 3.4), layout="constrained")[1]
+    ax = style.axes(ax)
     title = name.replace("_", " ")
     label = f"d cost / d {title}" if isinstance(estimate, Estimate) else title
     if values.ndim < 2:
         values = values.reshape(-1)
         places = np.arange(values.size)
-        colours = np.where(values >= 0, "#B2182B", "#2166AC").tolist()
+        colours = np.where(values >= 0, style.ABOVE, style.BELOW).tolist()
         ax.axhline(0.0, color="0.6", linewidth=0.8, zorder=0)
         ax.vlines(places, 0.0, values, colors=colours, linewidth=1.2 if values.size <= 100 else 0.6)
         ax.scatter(places, values, s=14 if values.size <= 100 else 3, c=colours, zorder=3)
         ax.set(xlabel=f"index of {title}", ylabel=label)
-        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-        ax.spines[["top", "right"]].set_visible(False)
-        return ax
+        return style.curves(ax, whole=True)
     matrix = values.reshape(values.shape[0], -1)
-    largest = float(np.abs(matrix[np.isfinite(matrix)]).max(initial=0.0)) or 1.0
+    largest = style.largest(matrix)
     rows, columns = matrix.shape
     image = ax.imshow(
         matrix,
-        cmap="RdBu_r",
+        cmap=style.SIGNED,
         vmin=-largest,
         vmax=largest,
         interpolation="nearest",
@@ -115,7 +101,7 @@ def contrast(estimate: Any, ax: Axes | None = None, *, name: str | None = None) 
     ax.set(xlabel="to node", ylabel="from node") if values.ndim == 2 else ax.set(ylabel="first index")
     for axis in (ax.xaxis, ax.yaxis):
         axis.set_major_locator(MaxNLocator(integer=True))
-    ax.figure.colorbar(image, ax=ax, label=label, shrink=0.85)
+    style.colour_bar(ax, image, label)
     return ax
 
 
@@ -130,20 +116,15 @@ def compared(
         ax: where to draw; None opens a new figure.
         xlabel, ylabel: what the axes show.
     """
-    import matplotlib.pyplot as plt
-
-    if ax is None:
-        ax = plt.subplots(figsize=(5.0, 3.4), layout="constrained")[1]
+    ax = style.axes(ax)
     for number, (name, (places, values)) in enumerate(curves.items()):
         values = np.asarray(values, dtype=float)
-        colour, style = COLOURS[number % len(COLOURS)], ("-", "--", ":", "-.")[number // len(COLOURS) % 4]
+        look = style.line(number)
         mean, spread = values.mean(axis=0), values.std(axis=0)
-        ax.plot(places, mean, color=colour, linestyle=style, linewidth=1.5, label=name)
-        ax.fill_between(places, mean - spread, mean + spread, color=colour, alpha=0.15, linewidth=0)
+        ax.plot(places, mean, **look, linewidth=1.5, label=name)
+        ax.fill_between(places, mean - spread, mean + spread, color=look["color"], alpha=0.15, linewidth=0)
     ax.set(xlabel=xlabel, ylabel=ylabel)
-    ax.spines[["top", "right"]].set_visible(False)
-    ax.grid(axis="y", color="0.9", linewidth=0.6)
-    return ax
+    return style.curves(ax, legend=False)
 
 
 def draw_in_time(updates: Any, targets: Any, name: str = "", entries: int = 5, ax: Axes | None = None) -> Axes:
@@ -155,26 +136,18 @@ def draw_in_time(updates: Any, targets: Any, name: str = "", entries: int = 5, a
         entries: the most entries that are drawn, those whose targets are largest.
         ax: where to draw; None opens a new figure.
     """
-    import matplotlib.pyplot as plt
-    from matplotlib.ticker import MaxNLocator
-
-    if ax is None:
-        ax = plt.subplots(figsize=(5.0, 3.4), layout="constrained")[1]
+    ax = style.axes(ax)
     updates, targets = (np.asarray(values, dtype=float).reshape(len(values), -1) for values in (updates, targets))
     largest = np.argsort(-np.abs(targets).max(axis=0), kind="stable")[:entries]
     times = np.arange(len(updates))
     for number, entry in enumerate(largest):
-        colour = COLOURS[number % len(COLOURS)]
+        colour = style.COLOURS[number % len(style.COLOURS)]
         ax.plot(times, updates[:, entry], color=colour, linewidth=1.5, label="EP update" if number == 0 else None)
         label = "minus the gradient" if number == 0 else None
         ax.plot(times, targets[:, entry], color=colour, linestyle="", marker="o", markersize=3, label=label)
     ax.axhline(0, color="0.8", linewidth=0.6, zorder=0)
     ax.set(xlabel="step t", ylabel="per step", title=name)
-    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-    ax.spines[["top", "right"]].set_visible(False)
-    if len(largest):
-        ax.legend(frameon=False)
-    return ax
+    return style.curves(ax, whole=True)
 
 
 def bias_split(radii: Any, errors: Mapping[str, Any], asymmetry: float | None = None, ax: Axes | None = None) -> Axes:
@@ -191,18 +164,13 @@ def bias_split(radii: Any, errors: Mapping[str, Any], asymmetry: float | None = 
 
     Source: Laborieux and Zenke 2024, arXiv 2309.02214, figure 2.
     """
-    import matplotlib.pyplot as plt
-
-    if ax is None:
-        ax = plt.subplots(figsize=(5.0, 3.4), layout="constrained")[1]
+    ax = style.axes(ax)
     for k, (label, values) in enumerate(errors.items()):
-        ax.loglog(radii, np.asarray(values, float), "o-", ms=3, color=COLOURS[k % len(COLOURS)], label=label)
+        ax.loglog(radii, np.asarray(values, float), marker="o", markersize=3, **style.line(k), label=label)
     if asymmetry is not None:
         ax.axhline(asymmetry, color="0.3", linestyle="--", linewidth=1, label="asymmetry alone")
     ax.set(xlabel=r"nudging strength $|\beta|$", ylabel="relative error of the gradient")
-    ax.spines[["top", "right"]].set_visible(False)
-    ax.legend(frameon=False)
-    return ax
+    return style.curves(ax)
 
 
 def along_training(histories: Mapping[str, Mapping[str, Any]], quantity: str, ax: Axes | None = None) -> Axes:
@@ -218,27 +186,19 @@ def along_training(histories: Mapping[str, Mapping[str, Any]], quantity: str, ax
 
     Source: Laborieux and Zenke 2024, arXiv 2309.02214, figures 3 to 5.
     """
-    import matplotlib.pyplot as plt
-    from matplotlib.ticker import MaxNLocator
-
     for label, history in histories.items():
         if quantity not in history:
             raise ValueError(
                 f"quantity: wanted one of {', '.join(history)}, which {label!r} has, got {quantity!r}; "
                 "fit(observe=Tracking(...)) records more"
             )
-    if ax is None:
-        ax = plt.subplots(figsize=(4.0, 3.0), layout="constrained")[1]
+    ax = style.axes(ax, (4.0, 3.0))
     for k, (label, history) in enumerate(histories.items()):
         values = np.asarray(history[quantity], dtype=float)
-        ax.plot(np.arange(1, values.size + 1), values, color=COLOURS[k % len(COLOURS)], linewidth=1.5, label=label)
+        ax.plot(np.arange(1, values.size + 1), values, **style.line(k), linewidth=1.5, label=label)
     units = {"angle": "angle to the true gradient (degrees)", "symmetry": "|S| / (|S| + |A|)"}
     ax.set(xlabel="epoch", ylabel=units.get(quantity, quantity.replace("_", " ")))
-    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-    ax.spines[["top", "right"]].set_visible(False)
-    ax.grid(axis="y", color="0.9", linewidth=0.6)
-    ax.legend(frameon=False)
-    return ax
+    return style.curves(ax, whole=True)
 
 
 def _leaf(tree: Any, name: str | None) -> tuple[np.ndarray, str]:

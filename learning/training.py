@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import threading
 import time
@@ -26,6 +27,7 @@ from learning.data import Data, Split, number_names
 from learning.evaluation import Evaluation
 from learning.examples import Examples, prepare
 from learning.homeostat import Homeostat
+from learning.pictures import learning_curve
 from learning.prediction import Prediction, predict
 from learning.rule import ConvergenceError, Estimator, Mover
 from learning.run_folder import (
@@ -40,6 +42,7 @@ from learning.run_folder import (
 )
 from learning.steps import BenchTrainer, Epochs, Trainer
 from learning.structure import name_of
+from substrates import display
 from substrates.laboratory.system import PhysicalSystem
 from substrates.substrate import FAILURES, Status, Substrate, check_key, split_parameters
 
@@ -113,6 +116,12 @@ class Run:
         return predict(
             self.substrate, x, classes=self.classes, batch_size=batch_size, homeostat=self.homeostat, key=key
         )
+
+    def _repr_html_(self) -> str:
+        """The learning curve beside the words of `print`, for notebooks."""
+        title, *lines = repr(self).splitlines()
+        rows = [tuple(re.split(r"  +", line.strip(), maxsplit=1)) for line in lines]
+        return display.beside(title, display.picture(lambda ax: learning_curve(self.history, ax)), rows)
 
     def __repr__(self) -> str:
         ended = ", interrupted" if self.interrupted else ""

@@ -23,6 +23,8 @@ if TYPE_CHECKING:  # the same names for those who read without running
         MechanicalLagrangian,
         Trajectory,
     )
+    from substrates.exploration import animate, explore_beforehand
+    from substrates.explorer import explore
     from substrates.force_probe import ForceProbe
     from substrates.laboratory.annealer import AnnealedIsing
     from substrates.laboratory.noisy import Noisy
@@ -51,6 +53,8 @@ _HOMES = {
     "substrates.classical.recurrent": "PredictiveCodingCircuit RecurrentNetwork SameUpdates",
     "substrates.classical.resistor": "GROUND ResistorNetwork Shockley",
     "substrates.classical.trajectory": "InitialValueTrajectory Lagrangian MechanicalLagrangian Trajectory",
+    "substrates.exploration": "animate explore_beforehand",
+    "substrates.explorer": "explore",
     "substrates.force_probe": "ForceProbe",
     "substrates.laboratory.annealer": "AnnealedIsing",
     "substrates.laboratory.noisy": "Noisy",

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from substrates import style
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
@@ -22,7 +24,7 @@ def activities(
     captions: Sequence[str] | None = None,
     quantity: str = "activity",
     limits: tuple[float, float] = (-1.0, 1.0),
-    colours: str = "RdBu_r",
+    colours: str = style.SIGNED,
     strongest: str = "strongest couplings",
 ) -> Axes:
     """Draws layers as columns, small ones node by node, large ones as strips with one cell per node.
@@ -38,12 +40,9 @@ def activities(
         colours: the name of a colour map; a cyclic one for phases.
         strongest: what the lines are, their label.
     """
-    import matplotlib.pyplot as plt
-
     values = [None if np.ndim(layer) == 0 else np.asarray(layer, dtype=float).ravel() for layer in layers]
     sizes = [int(layer) if v is None else v.size for layer, v in zip(layers, values, strict=True)]
-    if ax is None:
-        ax = plt.subplots(figsize=(1.2 + 1.9 * len(sizes), 4.4), layout="constrained")[1]
+    ax = style.axes(ax, (1.2 + 1.9 * len(sizes), 4.4))
     for layer, matrix in enumerate(weights or ()):
         if matrix is not None:
             _lines(ax, layer, np.asarray(matrix, dtype=float), f"{strongest} {layer}")
@@ -56,7 +55,7 @@ def activities(
         picture = picture if column is None else drawn
         ax.text(layer, -0.1, caption, ha="center", va="top")
     if picture is not None:
-        ax.figure.colorbar(picture, ax=ax, label=quantity, shrink=0.7, pad=0.02, aspect=30)
+        style.colour_bar(ax, picture, quantity, shrink=0.7, aspect=30)
     ax.set(xlim=(-0.45, len(sizes) - 0.55), ylim=(-0.36, 1.1), xticks=[], yticks=[])
     ax.spines[:].set_visible(False)
     return ax
@@ -81,7 +80,7 @@ def _lines(ax: Axes, layer: int, matrix: np.ndarray, label: str) -> None:
     ends = np.stack([np.full(before.size, near), _heights(matrix.shape[0])[before]], axis=1)
     others = np.stack([np.full(after.size, far), _heights(matrix.shape[1])[after]], axis=1)
     strength = size[before, after] / size.max()
-    signs = ["0.35" if weight > 0 else "#D55E00" for weight in matrix[before, after]]
+    signs = ["0.35" if weight > 0 else style.VERMILION for weight in matrix[before, after]]
     lines = LineCollection(np.stack([ends, others], axis=1).tolist(), linewidths=1.5 * strength, colors=signs)
     lines.set(alpha=0.2 + 0.4 * strength**2, zorder=1, label=label)
     ax.add_collection(lines)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ MOST_BY_STRESS = 150
 """Up to so many nodes every distance on the page is fitted to one in the graph."""
 
 PIVOTS = 50
-"""So many nodes to which distances are taken in larger graphs."""
+"""So many nodes to which distances are taken in larger graphs; fewer where that would take longer than a second."""
 
 
 def grid_positions(rows: int, columns: int) -> np.ndarray:
@@ -40,7 +41,13 @@ def places_of(n: int, edges: Any, what: str, positions: Any = None) -> np.ndarra
         if places.shape != (n, 2) or not np.all(np.isfinite(places)):
             raise ValueError(f"positions: wanted shape ({n}, 2), one finite place per {what}, got {places.shape}")
         return places
-    edges = np.asarray(edges, int).reshape(-1, 2)
+    return _found(n, np.asarray(edges, int).tobytes())
+
+
+@lru_cache(maxsize=32)
+def _found(n: int, pairs: bytes) -> np.ndarray:
+    """Kept, for pictures are drawn again and again while their graph stays."""
+    edges = np.frombuffer(pairs, int).reshape(-1, 2)
     columns = _columns(n, edges)
     if columns:
         return grid_positions(n // columns, columns)
@@ -49,9 +56,9 @@ def places_of(n: int, edges: Any, what: str, positions: Any = None) -> np.ndarra
 
 def _columns(n: int, edges: np.ndarray) -> int:
     """How many columns the grid has of which these are the edges, periodic or not; 0 where there is none."""
-    known = lambda pairs: np.unique(np.sort(pairs, axis=1), axis=0)
+    known = lambda pairs: np.unique(np.sort(pairs, axis=1) @ np.array([n, 1]))  # one number a pair sorts fast
     wanted = known(edges)
-    neighbours = np.unique(wanted[wanted[:, 0] == 0][:, 1])
+    neighbours = wanted[wanted < n]
     for columns in neighbours[(neighbours > 1) & (neighbours < n)].tolist():
         if n % columns == 0:
             for periodic in (False, True):
@@ -77,9 +84,10 @@ def _by_pivots(n: int, edges: np.ndarray) -> np.ndarray:
     steps = lambda nodes: scipy.sparse.csgraph.shortest_path(graph, directed=False, unweighted=True, indices=nodes)
     part = connected_parts(n, edges)
     places, right = np.zeros((n, 2)), 0.0
+    most = int(np.clip(PIVOTS * 20_000 / n, 8, PIVOTS))
     for members in (np.flatnonzero(part == number) for number in np.unique(part)):
         distances, pivots = np.empty((0, len(members))), [int(members[0])]
-        while len(pivots) <= min(PIVOTS, len(members)):
+        while len(pivots) <= min(most, len(members)):
             distances = np.vstack([distances, steps(pivots[-1])[members]])
             pivots.append(int(members[np.argmax(distances.min(axis=0))]))
         squares = distances.T**2

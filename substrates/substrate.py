@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import abc
 import dataclasses
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import equinox as eqx
 import jax
@@ -17,7 +17,7 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Inexact, PRNGKeyArray, PyTree
 
-from substrates import arguments
+from substrates import arguments, display, pictures
 from substrates.arguments import check_key
 from substrates.entrance import admit_words, check_batch, ready_inputs, ready_nudge, refuse_shape
 from substrates.nudge import (
@@ -58,6 +58,9 @@ from substrates.solvers.solver import (
     left_by_bounds,
     left_over,
 )
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 __all__ = [
     "FAILURES",
@@ -472,6 +475,36 @@ class Substrate(eqx.Module):
             f"echo: wanted a system that runs back the way it came when momenta are reversed, got "
             f"{type(self).__name__}, which does not; train it by EquilibriumPropagation"
         )
+
+    def draw(self, state: PyTree = None, x: PyTree = None, ax: Axes | None = None) -> Axes:
+        """Draws a state; here its numbers, one after the other, and without a state the parameters. Override it where
+        physics has a picture.
+
+        Args:
+            state: a state; None with an x settles the system.
+            x: the input that belongs to the state.
+            ax: where to draw, in space for a system that is `in_space`; None opens a new figure.
+        """
+        if state is None and x is not None:
+            state = self.relax(x).state
+        shown, prefix = (split_parameters(self)[0], "") if state is None else (state, "state")
+        leaves = jax.tree_util.tree_leaves_with_path(shown)
+        named = {(prefix + jax.tree_util.keystr(path)).lstrip("."): leaf for path, leaf in leaves}
+        return pictures.numbers(named, ax)
+
+    @property
+    def in_space(self) -> bool:
+        """Whether `draw` wants axes in three dimensions."""
+        return False
+
+    def _repr_html_(self) -> str:
+        """A small picture and the parameters, for notebooks; nothing relaxes."""
+        none = jnp.zeros(0, parameter_dtype(self))
+        bare = (self.initial_state(none), none) if self.x_shape == (0,) else (None, None)
+        leaves = jax.tree_util.tree_leaves_with_path(split_parameters(self)[0])
+        rows = [(jax.tree_util.keystr(path).lstrip("."), *display.in_short(leaf)) for path, leaf in leaves]
+        picture = display.picture(lambda ax: self.draw(*bare, ax), flat=not self.in_space)
+        return display.beside(type(self).__name__, picture, [("parameter", "shape", "values"), *rows])
 
     def constrained(self) -> Self:
         """The nearest substrate whose parameters are physical (conductances at or above their floor, ...)."""

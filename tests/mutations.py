@@ -49,7 +49,51 @@ PROBE = "tests/substrates/test_force_probe.py"
 WARM_STARTS = "tests/substrates/test_warm_starts.py"
 LEARNING = "tests/theory_checks/test_theorems_of_learning.py"
 PHYSICS = "tests/theory_checks/test_theorems_of_physics.py"
+EXPLORER = "tests/test_explorer.py"
+PICTURES = "tests/test_style.py"
 MUTATIONS = (
+    Mutation(
+        "draw the free state where the nudged one is looked at",
+        "substrates/exploration.py",
+        "if held is None or not nudged else (held, free.state)",
+        "if True else (held, free.state)",
+        EXPLORER + "::test_a_nudge_draws_the_output_towards_its_target",
+    ),
+    Mutation(
+        "scale the entry that was set",
+        "substrates/exploration.py",
+        "each[1] is not None):",
+        "each[1] is None):",
+        EXPLORER + "::test_factors_and_single_entries_of_parameters",
+    ),
+    Mutation(
+        "explore parameters that are not physical",
+        "substrates/exploration.py",
+        "eqx.combine(turned, rest).constrained()",
+        "eqx.combine(turned, rest)",
+        EXPLORER + "::test_parameters_stay_physical",
+    ),
+    Mutation(
+        "scrub from the last equilibrium instead of the start",
+        "substrates/exploration.py",
+        "looked_at, start = (free, None)",
+        "looked_at, start = (free, free.state)",
+        EXPLORER + "::test_a_relaxation_is_scrubbed_from_its_start",
+    ),
+    Mutation(
+        "sum the nodes of a cell",
+        "substrates/crowd.py",
+        "/ np.maximum(count, 1), np.nan)",
+        "/ 1, np.nan)",
+        PICTURES + "::test_cells_show_the_mean_of_their_nodes",
+    ),
+    Mutation(
+        "narrow the colours of pictures redrawn",
+        "substrates/style.py",
+        "artist.set_clim(min(ends), max(ends))",
+        "artist.set_clim(max(ends[::2]), min(ends[1::2]))",
+        PICTURES + "::test_redrawn_pictures_keep_one_colour_bar_and_widen_its_range",
+    ),
     Mutation(
         "expect order one of centred nudges",
         "theory_checks/theorems/propagation.py",

@@ -8,6 +8,9 @@ import math
 import textwrap
 from typing import Literal
 
+from substrates import display
+from theory_checks.pictures import margins
+
 Verdict = Literal["holds", "fails", "does not apply"]
 WIDTHS = (34, 58, 10, 12, 14)
 HEADS = ("law", "what was compared", "number", "bound", "verdict")
@@ -36,6 +39,16 @@ class Law:
     number: float | None = None
     bound: str = ""
     hint: str = ""
+
+    @property
+    def decades(self) -> float | None:
+        """How many decades the number lies inside its bound, negative outside; None where there is no such pair."""
+        side, _, limit = self.bound.partition(" ")
+        if self.number is None or side not in ("<=", ">="):
+            return None
+        ratio = float(limit) / self.number if self.number else math.inf
+        decades = math.log10(ratio) if ratio > 0 else -math.inf
+        return decades if side == "<=" else -decades
 
     @property
     def cells(self) -> tuple[str, ...]:
@@ -133,8 +146,11 @@ class Report:
             return f"<tr>{cells}<td style='color:{colours[law.verdict]}'>{law.verdict}</td></tr>"
 
         heads = "".join(f"<th style='text-align:left'>{head}</th>" for head in HEADS)
+        measured = [law for law in self.laws if law.decades is not None]
+        sides = [law.name for law in measured], [law.decades or 0.0 for law in measured]
+        picture = display.picture(lambda ax: margins(*sides, ax), size=(4.6, 0.7 + 0.16 * len(measured)))
         return (
-            f"<p>{html.escape(self.system)}</p><table><tr>{heads}</tr>"
+            f"<p>{html.escape(self.system)}</p>{picture}<table><tr>{heads}</tr>"
             f"{''.join(row(law) for law in self.laws)}</table><p>{self.summary}</p>"
             f"{''.join(f'<p>{html.escape(line)}</p>' for law in self.failures for line in _hint_lines(law))}"
         )

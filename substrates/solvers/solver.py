@@ -9,8 +9,10 @@ from typing import Any, ClassVar, Protocol, Self
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Inexact, Int, PRNGKeyArray, PyTree
 
+from substrates import display, pictures
 from substrates.nudge import Nudge, Pin
 
 
@@ -78,6 +80,18 @@ class Equilibrium(eqx.Module):
     def converged(self) -> Bool[Array, "..."]:
         """Whether the residual is below the tolerance."""
         return self.status == Status.converged
+
+    def _repr_html_(self) -> str:
+        """A small picture of the state and what was found, for notebooks."""
+        leaves = jax.tree_util.tree_leaves_with_path(self.state)
+        named = {("state" + jax.tree_util.keystr(path)): np.asarray(leaf) for path, leaf in leaves}
+        rows = [(name, *display.in_short(array)) for name, array in named.items()]
+        batch = jnp.ndim(self.residual) > 0
+        energy = [] if self.energy is None else [("energy", *display.in_short(self.energy))]
+        found = [*energy, ("residual", *display.in_short(self.residual)), ("steps", *display.in_short(self.steps))]
+        ended = f"{int(jnp.sum(self.converged))} of {self.residual.size} converged" if batch else Status[self.status]
+        picture = display.picture(lambda ax: pictures.numbers(named, ax))
+        return display.beside(f"Equilibrium: {ended}", picture, [("", "shape", "values"), *rows, *found])
 
     @property
     def usable(self) -> Bool[Array, "..."]:

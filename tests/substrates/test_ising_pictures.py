@@ -95,7 +95,6 @@ def test_layers_show_their_spins():
             lambda: pictures.lattice(np.ones(4), np.zeros((0, 2), int), np.zeros(0), (4,)),
             "model: wanted a lattice of two dimensions",
         ),
-        (lambda: IsingModel.lattice((2, 2), inputs=[0]).draw(), "x: wanted the 1 held spins, got None"),
         (
             lambda: IsingModel.lattice((2, 2)).draw(jnp.ones(3)),
             r"state: wanted shape \(4,\), a state of this system, got \(3,\)",

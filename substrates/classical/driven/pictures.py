@@ -7,11 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from substrates import style
+from substrates.crowd import MOST_DRAWN_ONE_BY_ONE, nodes_as_image
 from substrates.places import places_of
 from substrates.terminals import mark_terminals
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
+PHASE = "phase of $X$ (rad)"
 
 
 def network(
@@ -24,12 +28,14 @@ def network(
     positions: Any,
 ) -> Axes:
     """Draws n nodes, their springs, and their complex amplitudes, shape (n,); `DrivenNetwork.draw` tells."""
-    import matplotlib.pyplot as plt
     from matplotlib.collections import LineCollection
 
     edges = np.asarray(edges)
     places = places_of(n, edges, "node", positions)
-    ax = plt.subplots(figsize=(6.0, 4.6), layout="constrained")[1] if ax is None else ax
+    if n > MOST_DRAWN_ONE_BY_ONE:
+        phases = None if amplitudes is None else np.angle(np.asarray(amplitudes))
+        return nodes_as_image(ax, places, phases, roles, PHASE, (-np.pi, np.pi), style.ANGLE)
+    ax = style.axes(ax, (6.0, 4.6))
     strength = np.asarray(stiffness, float)
     widths = 0.3 + 3.2 * strength / (strength.max(initial=0) or 1.0)
     ax.add_collection(LineCollection(places[edges].tolist(), color="0.6", linewidths=widths, label="springs"))
@@ -38,10 +44,9 @@ def network(
     if amplitudes is not None:
         motion = np.asarray(amplitudes)
         largest = float(np.abs(motion).max()) or 1.0
-        nodes.set(array=np.angle(motion), facecolors=None, cmap="twilight", clim=(-np.pi, np.pi))
+        nodes.set(array=np.angle(motion), facecolors=None, cmap=style.ANGLE, clim=(-np.pi, np.pi))
         nodes.set_sizes(size * np.maximum(np.abs(motion) / largest, 0.1) ** 2)
-        bar = ax.figure.colorbar(nodes, ax=ax, label="phase", shrink=0.75, pad=0.02)
-        bar.set_ticks([-np.pi, 0, np.pi], labels=[r"$-\pi$", "0", r"$\pi$"])
+        style.phase_bar(ax, nodes, PHASE)
     mark_terminals(ax, places, roles, 1.4 * size**0.5)
     return ax
 
@@ -55,12 +60,11 @@ def resonance(frequencies: Any, amplitudes: Any, labels: Sequence[Any] | None = 
         labels: of the nodes, for the legend; None for none.
         ax: where to draw; None opens a new figure.
     """
-    import matplotlib.pyplot as plt
-
-    ax = plt.subplots(figsize=(4.6, 3.2), layout="constrained")[1] if ax is None else ax
+    ax = style.axes(ax, (4.6, 3.2))
     order = np.argsort(np.asarray(frequencies))
+    ax.set_prop_cycle(color=style.COLOURS)
     lines = ax.semilogy(np.asarray(frequencies)[order], np.abs(np.asarray(amplitudes))[order])
     ax.set(xlabel=r"frequency $\omega$ (rad/s)", ylabel=r"amplitude $|X|$")
     if labels is not None:
         ax.legend(lines, [str(label) for label in labels], frameon=False)
-    return ax
+    return style.curves(ax, legend=False)

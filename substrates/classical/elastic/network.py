@@ -247,6 +247,10 @@ class ElasticNetwork(Substrate):
         acting = self._stretch(positions).stiffness
         return analyse(self.topology, acting, positions, self.hessian(state, x), self.rest_length)
 
+    @property
+    def in_space(self) -> bool:
+        return self.reference.shape[1] == 3
+
     def draw(
         self,
         state: State | None = None,

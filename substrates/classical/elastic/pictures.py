@@ -8,18 +8,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from substrates import style
+from substrates.crowd import MOST_DRAWN_ONE_BY_ONE, nodes_as_image
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-# Okabe and Ito's colours, apart to every kind of eye
-ROLES = {"inputs": ("s", "#0072B2"), "clamped": ("D", "#009E73"), "outputs": ("o", "#D55E00")}
-"""How nodes with a part are drawn: (marker, colour)."""
-
 QUANTITIES = {
-    "strain": ("strain $(r - \\ell)/\\ell$", "RdBu_r"),
-    "tension": ("tension $k (r - \\ell)$ (N)", "RdBu_r"),
-    "extension": ("extension $r - \\ell$ (m)", "RdBu_r"),
-    "energy": ("stored energy $k (r - \\ell)^2/2$ (J)", "magma_r"),
+    "strain": ("strain $(r - \\ell)/\\ell$", style.SIGNED),
+    "tension": ("tension $k (r - \\ell)$ (N)", style.SIGNED),
+    "extension": ("extension $r - \\ell$ (m)", style.SIGNED),
+    "energy": ("stored energy $k (r - \\ell)^2/2$ (J)", style.POSITIVE),
 }
 """What springs may be coloured by: (label, colour map). Extension is what learning contrasts."""
 
@@ -42,45 +41,46 @@ def network(
     Args:
         edges: the two nodes of each spring, shape (m, 2).
         stiffness, rest_length: of each spring, shape (m,).
-        roles: the nodes of each of `ROLES`.
+        roles: the nodes that are "inputs", "clamped" and "outputs".
         behind: where the nodes of the other network stand; None for none.
 
     The others, and what is refused: see `ElasticNetwork.draw`.
     """
-    import matplotlib.pyplot as plt
-
     if colour not in QUANTITIES:
         raise ValueError(f"colour: wanted one of {', '.join(QUANTITIES)}, got {colour!r}")
     if values is not None and np.shape(values) != stiffness.shape:
         raise ValueError(f"values: wanted shape {stiffness.shape}, one per spring, got {np.shape(values)}")
-    if ax is None:
-        projection = {"projection": "3d"} if places.shape[1] == 3 else {}
-        ax = plt.figure(figsize=(6.4, 4.8), layout="constrained").add_subplot(**projection)
     if values is None:
         shown, (label, colours) = _quantity(edges, places, stiffness, rest_length)[colour], QUANTITIES[colour]
     else:
         shown = np.asarray(values, dtype=float)
-        colours = "RdBu_r" if shown.min(initial=0.0) < 0 else "magma_r"
+        colours = style.SIGNED if shown.min(initial=0.0) < 0 else style.POSITIVE
+    if len(places) > MOST_DRAWN_ONE_BY_ONE and places.shape[1] == 2:
+        ends = edges.ravel()
+        count = np.maximum(np.bincount(ends, minlength=len(places)), 1)
+        meeting = np.bincount(ends, np.repeat(shown, 2), minlength=len(places)) / count
+        limits = (0.0, style.largest(meeting)) if colours == style.POSITIVE else None
+        return nodes_as_image(ax, places, meeting, roles, f"{label}, mean of the springs", limits, colours)
+    ax = style.axes(ax, (6.4, 4.8), **({"projection": "3d"} if places.shape[1] == 3 else {}))
     if behind is not None:
         _springs(ax, behind[edges], label="reference").set(color="0.85", linewidths=0.6, zorder=0)
     springs = _springs(ax, places[edges], label="springs")
     springs.set(linewidths=0.4 + 2.8 * stiffness / stiffness.max(), array=shown, cmap=colours, zorder=1)
-    largest = float(np.abs(shown).max()) or 1.0
-    springs.set_clim(-largest if colours == "RdBu_r" else 0.0, largest)
+    largest = style.largest(shown)
+    springs.set_clim(-largest if colours == style.SIGNED else 0.0, largest)
     size = float(np.clip(6000 / len(places), 3, 60))
     ax.scatter(*places.T, s=0.4 * size, c="0.2", linewidths=0, zorder=2, label="nodes")
-    for name, (marker, edge) in ROLES.items():
-        if roles[name].size:
-            style: dict[str, Any] = {"marker": marker, "edgecolors": edge, "facecolors": "none", "linewidths": 1.3}
-            ax.scatter(*places[roles[name]].T, s=1.6 * size, zorder=3, label=name, **style)
-    ax.figure.colorbar(springs, ax=ax, label=label, shrink=0.75, pad=0.02)
-    handles = [h for h in ax.get_legend_handles_labels()[0] if h.get_label() in ROLES]
+    for name, members in roles.items():
+        if members.size:
+            marker, edge = style.ROLES[name]
+            look: dict[str, Any] = {"marker": marker, "edgecolors": edge, "facecolors": "none", "linewidths": 1.3}
+            ax.scatter(*places[members].T, s=1.6 * size, zorder=3, label=name, **look)
+    style.colour_bar(ax, springs, label)
+    handles = [h for h in ax.get_legend_handles_labels()[0] if h.get_label() in style.ROLES]
     if handles:
         ax.legend(handles=handles, loc="upper center", bbox_to_anchor=(0.5, 0.0), ncols=3, frameon=False)
     if places.shape[1] == 2:
-        ax.set(aspect="equal", xticks=[], yticks=[])
-        ax.margins(0.05)
-        ax.spines[:].set_visible(False)
+        style.plane(ax, 0.05)
     return ax
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from substrates import style
 from substrates.columns import activities, by_largest
 
 if TYPE_CHECKING:
@@ -60,8 +61,6 @@ def maps(net: Layered, state: Any, layer: int = 0, ax: Axes | None = None) -> Ax
     Raises:
         ValueError: for a layer that is not one of feature maps.
     """
-    import matplotlib.pyplot as plt
-
     kinds = [k for k, shape in enumerate(net.shapes[1:]) if len(shape) == 3]
     if layer not in kinds:
         raise ValueError(f"layer: wanted one of the layers of feature maps, {kinds}, got {layer}")
@@ -73,12 +72,11 @@ def maps(net: Layered, state: Any, layer: int = 0, ax: Axes | None = None) -> Ax
     for k in range(count):
         top, left = (k // columns) * (height + 1), (k % columns) * (width + 1)
         sheet[top : top + height, left : left + width] = values[..., k]
-    if ax is None:
-        ax = plt.subplots(figsize=(1.3 * columns + 1.0, 1.3 * rows), layout="constrained")[1]
-    largest = float(np.abs(values).max(initial=0)) or 1.0
-    picture = ax.imshow(sheet, cmap="RdBu_r", vmin=-largest, vmax=largest)
+    ax = style.axes(ax, (1.3 * columns + 1.0, 1.3 * rows))
+    largest = style.largest(values)
+    picture = ax.imshow(sheet, cmap=style.SIGNED, vmin=-largest, vmax=largest)
     picture.set_label(f"layer {layer}")
-    ax.figure.colorbar(picture, ax=ax, label="activity", shrink=0.8)
+    style.colour_bar(ax, picture, "activity")
     ax.set(
         xticks=[], yticks=[], title=f"{_name(layer + 1, len(net.shapes))}: {count} of {net.shapes[layer + 1][2]} maps"
     )

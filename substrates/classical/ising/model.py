@@ -301,16 +301,17 @@ class IsingModel(Spins):
         """Draws the spins and their couplings: lattices of two dimensions as cells, other graphs as discs and lines.
 
         Args:
-            state: spins; None with an x (or without inputs) settles the model.
+            state: spins; None with an x (or without inputs) settles the model, else its spins are drawn undecided.
             x: the held input, shape (inputs,).
             ax: where to draw; None opens a new figure.
             positions: (n, 2) places of the spins, to draw them as a graph; None chooses.
         """
         if x is None and self.input_size:
-            raise ValueError(f"x: wanted the {self.input_size} held spins, got None")
-        x = jnp.zeros(0, self.field.dtype) if x is None else jnp.asarray(x)
-        state = self.relax(x).state if state is None else jnp.asarray(state)
-        spins, edges = self.configuration(state, x), self.coupling.graph.edges
+            spins = np.zeros(self.n)
+        else:
+            x = jnp.zeros(0, self.field.dtype) if x is None else jnp.asarray(x)
+            spins = self.configuration(self.relax(x).state if state is None else jnp.asarray(state), x)
+        edges = self.coupling.graph.edges
         drawn = np.asarray(spins, float), np.asarray(edges), self.coupling.weight
         if len(self.shape) == 2 and positions is None:
             return pictures.lattice(*drawn, self.shape, ax)

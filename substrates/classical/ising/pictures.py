@@ -7,15 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from substrates import style
 from substrates.columns import activities
+from substrates.crowd import MOST_DRAWN_ONE_BY_ONE, nodes_as_image
 from substrates.places import grid_positions, places_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-DOWN, UP = "#2166ac", "#fddbc7"
-BROKEN = "#d55e00"
-ROLES = {"inputs": "#009e73", "outputs": "#000000"}
+DOWN, UP = style.BELOW, "#FDDBC7"
+BROKEN = style.VERMILION
 
 
 def graph(
@@ -40,15 +41,15 @@ def graph(
         shape: of the lattice that the spins number in C order; () if they form none.
         ax: where to draw; None opens a new figure.
     """
-    import matplotlib.pyplot as plt
     from matplotlib.collections import LineCollection
 
     n, coupling = len(spins), np.asarray(coupling, float)
     if positions is None and 1 <= len(shape) <= 2:
         positions = grid_positions(n // shape[-1], shape[-1])
     places = places_of(n, edges, "spin", positions)
-    if ax is None:
-        ax = plt.subplots(figsize=(4.6, 4.0), layout="constrained")[1]
+    if n > MOST_DRAWN_ONE_BY_ONE:
+        return nodes_as_image(ax, places, spins, roles, "spin", (-1.0, 1.0))
+    ax = style.axes(ax, (4.6, 4.0))
     broken = _broken(spins, edges, coupling)
     widths = 0.6 + 3.0 * np.abs(coupling) / max(np.abs(coupling).max(initial=0), 1e-300)
     for part, label, colour in ((~broken, "satisfied", "0.6"), (broken, "unsatisfied", BROKEN)):
@@ -59,13 +60,11 @@ def graph(
     size = float(np.clip(2400 / n, 20, 240))
     discs = ax.scatter(*places.T, s=size, c=spins, cmap=_colours(), vmin=-1, vmax=1, edgecolors="0.2", zorder=3)
     discs.set_label("spins")
-    for label, colour in ROLES.items():
-        if len(roles[label]):
-            ring = {"facecolors": "none", "edgecolors": colour, "linewidths": 2.0}
-            ax.scatter(*places[np.asarray(roles[label], int)].T, s=2.2 * size, zorder=4, label=label, **ring)
-    ax.set(aspect="equal", xticks=[], yticks=[])
-    ax.margins(0.12)
-    ax.spines[:].set_visible(False)
+    for label, members in roles.items():
+        if len(members):
+            ring = {"facecolors": "none", "edgecolors": style.ROLES[label][1], "linewidths": 2.0}
+            ax.scatter(*places[np.asarray(members, int)].T, s=2.2 * size, zorder=4, label=label, **ring)
+    style.plane(ax)
     named = [part for part in ax.collections if part.get_label() != "spins" and part.get_paths()]
     ax.legend(handles=named, loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False, markerscale=0.6)
     return ax
@@ -82,14 +81,12 @@ def lattice(spins: Any, edges: np.ndarray, coupling: Any, shape: tuple[int, ...]
         shape: the rows and columns of the lattice.
         ax: where to draw; None opens a new figure.
     """
-    import matplotlib.pyplot as plt
     from matplotlib.collections import LineCollection
 
     if len(shape) != 2:
         raise ValueError(f"model: wanted a lattice of two dimensions, got the shape {shape}; use graph")
     rows, columns = shape
-    if ax is None:
-        ax = plt.subplots(figsize=(4.4, 4.4 * rows / columns + 0.3), layout="constrained")[1]
+    ax = style.axes(ax, (4.4, 4.4 * rows / columns + 0.3))
     image = ax.imshow(spins.reshape(rows, columns), cmap=_colours(), vmin=-1, vmax=1, interpolation="nearest")
     image.set_label("spins")
     row, column = np.divmod(edges[_broken(spins, edges, np.asarray(coupling, float))], columns)

@@ -7,16 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from substrates import style
 from substrates.columns import MOST_NODES_DRAWN_ONE_BY_ONE, activities
+from substrates.crowd import MOST_DRAWN_ONE_BY_ONE, nodes_as_image
 from substrates.places import places_of
+from substrates.terminals import mark_terminals
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-PHASES = "twilight_shifted"
-ROLES = {"inputs": ("s", "#0072B2"), "references": ("D", "#009E73"), "outputs": ("o", "#D55E00")}
-"""The marker of each, and one of Okabe and Ito's colours, apart to every kind of eye."""
 MOST_ARROWS = 400
+PHASE = r"phase $\phi$ (rad)"
 
 
 def draw_graph(
@@ -44,11 +45,12 @@ def draw_graph(
     Raises:
         ValueError: for positions of another shape.
     """
-    import matplotlib.pyplot as plt
     from matplotlib.collections import LineCollection
 
     places = places_of(n, edges, "oscillator", positions)
-    ax = plt.subplots(figsize=(6.0, 4.6), layout="constrained")[1] if ax is None else ax
+    if n > MOST_DRAWN_ONE_BY_ONE:
+        return nodes_as_image(ax, places, phases, roles, PHASE, (-np.pi, np.pi), style.ANGLE)
+    ax = style.axes(ax, (6.0, 4.6))
     weight = np.asarray(weight, dtype=float)
     strongest = np.abs(weight).max(initial=0) or 1.0
     lines = LineCollection(places[edges].tolist(), zorder=1, label="couplings")
@@ -61,17 +63,13 @@ def draw_graph(
     else:
         phases = np.asarray(phases)
         lines.set(array=np.cos(phases[edges[:, 0]] - phases[edges[:, 1]]), cmap="PiYG", clim=(-1.0, 1.0))
-        nodes.set(array=_principal(phases), cmap=PHASES, clim=(-np.pi, np.pi))
+        nodes.set(array=_principal(phases), cmap=style.ANGLE, clim=(-np.pi, np.pi))
         if n <= MOST_ARROWS:
             _arrows(ax, places, phases, size)
-        bar = ax.figure.colorbar(nodes, ax=ax, label=r"phase $\phi$ (rad)", shrink=0.75, pad=0.02)
-        bar.set_ticks([-np.pi, 0, np.pi], labels=[r"$-\pi$", "0", r"$\pi$"])
+        style.phase_bar(ax, nodes, PHASE)
         if len(edges):
-            ax.figure.colorbar(lines, ax=ax, label=r"$\cos(\phi_i - \phi_j)$", shrink=0.75, pad=0.02)
-    _mark_roles(ax, roles, places, size)
-    ax.set(aspect="equal", xticks=[], yticks=[])
-    ax.margins(0.12)
-    ax.spines[:].set_visible(False)
+            style.colour_bar(ax, lines, r"$\cos(\phi_i - \phi_j)$")
+    mark_terminals(ax, places, roles, 1.5 * size**0.5)
     return ax
 
 
@@ -85,9 +83,7 @@ def draw_layers(sizes: Sequence[int], weights: Sequence[Any], phases: Sequence[A
         ax: where to draw; None opens a new figure.
     """
     columns = list(sizes) if phases is None else [_principal(layer) for layer in phases]
-    ax = activities(
-        columns, ax, weights=weights, quantity=r"phase $\phi$ (rad)", limits=(-np.pi, np.pi), colours=PHASES
-    )
+    ax = activities(columns, ax, weights=weights, quantity=PHASE, limits=(-np.pi, np.pi), colours=style.ANGLE)
     for layer, angles in enumerate(phases or ()):
         if len(angles) <= MOST_NODES_DRAWN_ONE_BY_ONE:
             heights = 1 - (np.arange(len(angles)) + 0.5) / len(angles)
@@ -118,17 +114,3 @@ def _arrows(ax: Axes, places: np.ndarray, phases: Any, area: float) -> None:
         zorder=4,
         label="arrows",
     )
-
-
-def _mark_roles(ax: Axes, roles: Mapping[str, Any], places: np.ndarray, size: float) -> None:
-    handles = []
-    for label, members in roles.items():
-        if len(members):
-            marker, colour = ROLES[label]
-            style: dict[str, Any] = {"marker": marker, "fillstyle": "none", "linestyle": "none", "color": colour}
-            style |= {"markersize": 1.5 * size**0.5, "markeredgewidth": 1.8, "zorder": 2}
-            handles += ax.plot(*places[np.asarray(members)].T, label=label, **style)
-    if handles:
-        legend = ax.legend(handles=handles, loc="upper center", bbox_to_anchor=(0.5, 0.0), ncols=3, frameon=False)
-        for handle in legend.legend_handles:
-            handle.set_markersize(9)  # type: ignore[union-attr]

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from substrates import style
 from substrates.columns import activities, by_largest
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ def draw_connections(
         if source == target:
             ends, bend = ((source - 0.06, -0.02), (source + 0.06, -0.02)), 2.0
         arrow = FancyArrowPatch(*ends, connectionstyle=f"arc3,rad={bend}", arrowstyle="-|>", mutation_scale=10)
-        arrow.set(linewidth=0.6 + 1.6 * size / widest, color="0.35" if onwards else "#D55E00")
+        arrow.set(linewidth=0.6 + 1.6 * size / widest, color="0.35" if onwards else style.VERMILION)
         arrow.set(label=f"{source} to {target}", clip_on=False)
         ax.add_patch(arrow)
     ax.set_ylim(-0.45, 1.3)
@@ -70,18 +71,15 @@ def draw_jacobian(jacobian: Any, sizes: Sequence[int] = (), ax: Axes | None = No
     Raises:
         ValueError: for what is no square matrix.
     """
-    import matplotlib.pyplot as plt
-
     matrix = np.asarray(jacobian, dtype=float)
     if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1]:
         raise ValueError(f"jacobian: wanted a square matrix, got shape {matrix.shape}")
-    if ax is None:
-        ax = plt.subplots(figsize=(4.0, 3.6), layout="constrained")[1]
+    ax = style.axes(ax, (4.0, 3.6))
     off = matrix - np.diag(np.diag(matrix))
-    largest = float(np.abs(off).max(initial=0)) or 1.0
-    picture = ax.imshow(matrix, cmap="RdBu_r", vmin=-largest, vmax=largest)
+    largest = style.largest(off)
+    picture = ax.imshow(matrix, cmap=style.SIGNED, vmin=-largest, vmax=largest)
     picture.set_label("jacobian")
-    ax.figure.colorbar(picture, ax=ax, label=r"$\partial f_i / \partial s_j$", shrink=0.8)
+    style.colour_bar(ax, picture, r"$\partial f_i / \partial s_j$")
     for edge in np.cumsum(sizes)[:-1]:
         ax.axhline(edge - 0.5, color="0.6", linewidth=0.6)
         ax.axvline(edge - 0.5, color="0.6", linewidth=0.6)

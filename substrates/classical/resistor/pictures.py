@@ -8,8 +8,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from substrates import style
 from substrates.classical.resistor.schematic import Schematic, draw_symbols
 from substrates.columns import activities
+from substrates.crowd import MOST_DRAWN_ONE_BY_ONE, nodes_as_image
 from substrates.places import grid_positions, places_of
 from substrates.spice.netlist import Elements
 
@@ -17,8 +19,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 __all__ = ["circuit", "grid_positions", "layers", "network", "voltages"]
-
-INPUT, OUTPUT, RAIL = "#0072B2", "#D55E00", "#009E73"  # Okabe and Ito's colours, apart to every kind of eye
 
 
 class Settled(Protocol):
@@ -64,7 +64,6 @@ def circuit(
         ax: where to draw; None opens a new figure.
         positions: (n, 2) places of the nodes; None finds some, see `places_of`.
     """
-    import matplotlib.pyplot as plt
     from matplotlib.collections import LineCollection, PolyCollection
     from matplotlib.lines import Line2D
 
@@ -72,11 +71,17 @@ def circuit(
     elements = (net.edges, net.diodes, net.voltage_sources, net.current_sources, net.controlled_sources)
     pairs = np.concatenate([np.asarray(kind)[:, :2] for kind in elements]).astype(int)
     places = places_of(net.n, pairs[np.all(pairs >= 0, axis=1)], "node", positions)
+    if net.n > MOST_DRAWN_ONE_BY_ONE:
+        volts = None if state is None else np.asarray(net.voltages(state, x), dtype=float)
+        colours = {} if volts is None else _voltage_colours(volts)
+        shown = {"limits": colours.get("clim"), "colours": colours.get("cmap", style.SIGNED)}
+        roles = {label: members for label, members, *_ in _terminals(net)}
+        return nodes_as_image(ax, places, volts, roles, "voltage (V)", **shown)
     schematic = Schematic(net, places)
     width, height = np.ptp(schematic.corners, axis=0)
     if ax is None:
         inches = float(np.clip(1.7 + 0.45 * net.n**0.5, 3.0, 9.0)) / schematic.span
-        ax = plt.subplots(figsize=(width * inches + 1.2, height * inches + 0.4), layout="constrained")[1]
+        ax = style.axes(None, (width * inches + 1.2, height * inches + 0.4))
     frame = ax.get_window_extent()
     spacing = 72 / ax.figure.dpi * min(frame.width / width, frame.height / height)
     diameter = float(np.clip(min(0.32, 0.95 * schematic.closest) * spacing, 2.5, 17.0))
@@ -104,22 +109,21 @@ def circuit(
     handles = []
     for label, members, marker, colour in _terminals(net):
         if members:
-            style: dict[str, Any] = {
+            look: dict[str, Any] = {
                 "marker": marker,
                 "markeredgecolor": colour,
                 "fillstyle": "none",
                 "linestyle": "none",
             }
             place = schematic.places[list(members)].T
-            ax.plot(*place, markersize=1.45 * diameter, markeredgewidth=1.5, zorder=4, label=label, **style)
-            handles.append(Line2D([], [], markersize=9, markeredgewidth=1.5, label=label, **style))
+            ax.plot(*place, markersize=1.45 * diameter, markeredgewidth=1.5, zorder=4, label=label, **look)
+            handles.append(Line2D([], [], markersize=9, markeredgewidth=1.5, label=label, **look))
     if diameter >= 12:
         _number_nodes(ax, net, schematic, nodes, diameter)
     if state is not None:
         bars = [(nodes, "voltage (V)"), *([(wires, "|current| (A)")] if len(conductance) else [])]
         for row, (artist, label) in enumerate(bars):
-            frame = ax.inset_axes((1.02, 0.56 - 0.5 * row, 0.022, 0.38))
-            ax.figure.colorbar(artist, cax=frame, label=label)
+            style.colour_bar(ax, artist, label, place=(1.02, 0.56 - 0.5 * row, 0.022, 0.38))
     low, high = schematic.corners
     ax.set(aspect="equal", xticks=[], yticks=[], xlim=(low[0], high[0]), ylim=(low[1], high[1]))
     ax.spines[:].set_visible(False)
@@ -172,11 +176,7 @@ def voltages(net: Settled | Circuit, state: Any, x: Any, ax: Axes | None = None)
         x: the input, shape (inputs,), volts.
         ax: where to draw; None opens a new figure.
     """
-    import matplotlib.pyplot as plt
-    from matplotlib.ticker import MaxNLocator
-
-    if ax is None:
-        ax = plt.subplots(figsize=(6.0, 3.4), layout="constrained")[1]
+    ax = style.axes(ax, (6.0, 3.4))
     ax.axhline(0.0, color="0.8", linewidth=0.8, zorder=0)
     ax.set_ylabel("voltage (V)")
     shown = net.voltages(state, _as_input(net, x))
@@ -190,7 +190,7 @@ def voltages(net: Settled | Circuit, state: Any, x: Any, ax: Axes | None = None)
             ax.set_yscale("symlog", linthresh=min(largest), linscale=1.5)
         ax.set_xticks(range(len(columns)), [_layer_name(layer, len(columns)) for layer in range(len(columns))])
         ax.set_xlabel("nodes, sorted by voltage within each layer")
-        return ax
+        return style.curves(ax)
     volts = np.asarray(shown, dtype=float)
     ax.vlines(np.arange(volts.size), 0.0, volts, color="0.75", linewidth=0.8 if volts.size <= 60 else 0.3, zorder=1)
     ax.plot(
@@ -208,9 +208,8 @@ def voltages(net: Settled | Circuit, state: Any, x: Any, ax: Axes | None = None)
                 list(members), volts[list(members)], marker, color=colour, fillstyle="none", markersize=9, label=label
             )
     ax.set_xlabel("node")
-    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.legend(frameon=False, loc="upper left", bbox_to_anchor=(1.0, 1.0))
-    return ax
+    return style.curves(ax, whole=True, legend=False)
 
 
 def _settled(net: Settled, state: Any, x: Any) -> Any:
@@ -224,11 +223,8 @@ def _as_input(net: Settled, x: Any) -> Any:
 
 
 def _terminals(net: Elements) -> list[tuple[str, tuple[int, ...], str, str]]:
-    return [
-        ("inputs", tuple(net.inputs), "s", INPUT),
-        ("outputs", tuple(net.outputs), "o", OUTPUT),
-        ("rails", tuple(net.rails), "D", RAIL),
-    ]
+    parts = {"inputs": net.inputs, "outputs": net.outputs, "rails": net.rails}
+    return [(label, tuple(members), *style.ROLES[label]) for label, members in parts.items()]
 
 
 def _number_nodes(ax: Axes, net: Elements, schematic: Schematic, nodes: Any, diameter: float) -> None:
@@ -255,7 +251,7 @@ def _voltage_colours(volts: np.ndarray) -> dict[str, Any]:
     """A diverging map with white at 0 V where both signs occur, a sequential one elsewhere."""
     low, high = float(volts.min()), float(volts.max())
     if low < 0 < high:
-        return {"cmap": "RdBu_r", "clim": (-max(-low, high), max(-low, high))}
+        return {"cmap": style.SIGNED, "clim": (-max(-low, high), max(-low, high))}
     return {"cmap": "viridis", "clim": (low, high if high > low else low + 1.0)}
 
 

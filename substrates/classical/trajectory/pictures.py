@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Float
 
+from substrates import style
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
@@ -29,22 +31,18 @@ def draw_path(
         ax: where to draw; None opens a new figure.
         names: of the coordinates; by default q_0, q_1, ...
     """
-    import matplotlib.pyplot as plt
-
-    if ax is None:
-        ax = plt.subplots(figsize=(6.0, 3.2), layout="constrained")[1]
+    ax = style.axes(ax, (6.0, 3.2))
     count = path.shape[1]
     if count <= MOST_LINES:
         for k, name in enumerate([f"$q_{{{k}}}$" for k in range(count)] if names is None else names):
-            ax.plot(times, path[:, k], label=name)
+            ax.plot(times, path[:, k], **style.line(k), label=name)
         ax.set(xlabel="time t (s)", ylabel="position q")
-        ax.legend(frameon=False)
-        return ax
-    largest = float(np.abs(path).max(initial=0)) or 1.0
+        return style.curves(ax)
+    largest = style.largest(path)
     places = np.arange(count)
-    picture = ax.pcolormesh(times, places, path.T, cmap="RdBu_r", vmin=-largest, vmax=largest, shading="nearest")
+    picture = ax.pcolormesh(times, places, path.T, cmap=style.SIGNED, vmin=-largest, vmax=largest, shading="nearest")
     picture.set_label("path")
-    ax.figure.colorbar(picture, ax=ax, label="position q")
+    style.colour_bar(ax, picture, "position q")
     ax.set(xlabel="time t (s)", ylabel="coordinate")
     if names is not None:
         ax.set_yticks(places, names)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from substrates import arguments
+from substrates import arguments, style
 from substrates.places import places_of
 from substrates.quantum.oscillator.modes import GaussianState
 from substrates.terminals import mark_terminals
@@ -26,11 +26,10 @@ def network(
     positions: Any,
 ) -> Axes:
     """Draws n oscillators and their springs, and their spread, (<x>, Var x); `QuantumOscillatorNetwork.draw` tells."""
-    import matplotlib.pyplot as plt
     from matplotlib.collections import LineCollection
 
     places = places_of(n, edges, "oscillator", positions)
-    ax = plt.subplots(figsize=(6.0, 4.6), layout="constrained")[1] if ax is None else ax
+    ax = style.axes(ax, (6.0, 4.6))
     stiffness = np.asarray(stiffness, dtype=float)
     strongest = np.abs(stiffness).max(initial=0) or 1.0
     springs = LineCollection(places[edges].tolist(), color="0.6", zorder=1, label="springs")
@@ -42,10 +41,10 @@ def network(
     if spread is not None:
         mean, variance = (np.asarray(values, dtype=float) for values in spread)
         largest = float(np.abs(mean).max()) or 1.0
-        nodes.set(array=mean, facecolors=None, cmap="RdBu_r", clim=(-largest, largest))
+        nodes.set(array=mean, facecolors=None, cmap=style.SIGNED, clim=(-largest, largest))
         if variance.max() > 0:
             nodes.set_sizes(size * variance / variance.max())
-        ax.figure.colorbar(nodes, ax=ax, label=r"$\langle x \rangle$", shrink=0.75, pad=0.02)
+        style.colour_bar(ax, nodes, r"$\langle x \rangle$")
     mark_terminals(ax, places, roles, 1.4 * size**0.5)
     return ax
 
@@ -58,14 +57,12 @@ def normal_modes(net: Any, x: Any = None, ax: Axes | None = None) -> Axes:
         x: the input; None means x = 0.
         ax: where to draw; None opens a new figure.
     """
-    import matplotlib.pyplot as plt
-
     modes = net.normal_modes(None if x is None else np.asarray(x, net.stiffness.dtype))
     shape = np.asarray(modes.shape, dtype=float) * np.sqrt(np.asarray(net.mass, dtype=float))[:, None]
-    ax = plt.subplots(figsize=(6.0, 4.2), layout="constrained")[1] if ax is None else ax
+    ax = style.axes(ax, (6.0, 4.2))
     largest = float(np.abs(shape).max())
-    shown = ax.imshow(shape, cmap="RdBu_r", vmin=-largest, vmax=largest, aspect="auto", interpolation="nearest")
-    ax.figure.colorbar(shown, ax=ax, label=r"amplitude $\sqrt{m}\, x$ of the mode")
+    shown = ax.imshow(shape, cmap=style.SIGNED, vmin=-largest, vmax=largest, aspect="auto", interpolation="nearest")
+    style.colour_bar(ax, shown, r"amplitude $\sqrt{m}\, x$ of the mode")
     frequency = np.asarray(modes.frequency, dtype=float)
     ticks = np.unique(np.linspace(0, net.n - 1, min(net.n, 8)).round().astype(int))
     ax.set_xticks(ticks, [f"{frequency[k]:.3g}" for k in ticks])
@@ -97,7 +94,6 @@ def wigner(
     Raises:
         ValueError: for an oscillator that is none, and where nothing fluctuates.
     """
-    import matplotlib.pyplot as plt
     from matplotlib.patches import Ellipse
 
     k = arguments.number_of_node("oscillator", oscillator, net.n, net.labels)
@@ -106,10 +102,10 @@ def wigner(
     width, height = (float(c[k, k]) ** 0.5 for c in (net.covariance(state), net.momentum_covariance(state)))
     along, up = (extent * size * np.linspace(-1, 1, points) for size in (width, height))
     density = np.exp(-((along / width) ** 2) / 2 - (up[:, None] / height) ** 2 / 2) / (2 * np.pi * width * height)
-    ax = plt.subplots(figsize=(4.6, 3.8), layout="constrained")[1] if ax is None else ax
-    shown = ax.pcolormesh(mean + along, up, density, cmap="magma_r", shading="nearest")
+    ax = style.axes(ax, (4.6, 3.8))
+    shown = ax.pcolormesh(mean + along, up, density, cmap=style.POSITIVE, shading="nearest")
     ax.add_patch(Ellipse((mean, 0.0), 2 * width, 2 * height, fill=False, color="white", linewidth=1.0))
-    ax.figure.colorbar(shown, ax=ax, label="$W(x, p)$")
+    style.colour_bar(ax, shown, "$W(x, p)$")
     ax.set(xlabel=f"$x_{{{oscillator}}}$", ylabel=f"$p_{{{oscillator}}}$")
     return ax
 
@@ -126,17 +122,15 @@ def densities(net: Any, state: GaussianState, ax: Axes | None = None, *, points:
     Raises:
         ValueError: where nothing fluctuates.
     """
-    import matplotlib.pyplot as plt
-
     _require_fluctuations(net)
     mean = np.asarray(state.mean, dtype=float)
     deviation = np.sqrt(np.diagonal(np.asarray(net.covariance(state), dtype=float)))
     x = np.linspace((mean - 3.5 * deviation).min(), (mean + 3.5 * deviation).max(), points)
     density = np.exp(-(((x[:, None] - mean) / deviation) ** 2) / 2) / (np.sqrt(2 * np.pi) * deviation)
-    ax = plt.subplots(figsize=(6.0, 3.6), layout="constrained")[1] if ax is None else ax
-    shown = ax.pcolormesh(np.arange(net.n), x, density, cmap="magma_r", shading="nearest")
+    ax = style.axes(ax, (6.0, 3.6))
+    shown = ax.pcolormesh(np.arange(net.n), x, density, cmap=style.POSITIVE, shading="nearest")
     ax.plot(np.arange(net.n), mean, ".", color="white", markersize=4, label="means")
-    ax.figure.colorbar(shown, ax=ax, label=r"$|\psi(x)|^2$" if net.temperature == 0 else "probability density")
+    style.colour_bar(ax, shown, r"$|\psi(x)|^2$" if net.temperature == 0 else "probability density")
     ax.set(xlabel="oscillator", ylabel="position $x$")
     return ax
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import difflib
+import hashlib
 import importlib.util
 import sys
+import traceback
 from collections.abc import Mapping
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -30,6 +32,9 @@ OPTIMISERS = {
 }
 """From names to functions of the learning rate; the momentum is 0.9."""
 
+_FROM_FILE = "_groundstate_"
+"""What the names of modules begin with that are files of a user's own."""
+
 
 class CatalogueError(ValueError):
     """A name or a file leads to nothing."""
@@ -44,6 +49,24 @@ def file_of(name: str) -> Path | None:
     """The file of `path/to/file.py:ClassName`, None for a name of an entry-point group."""
     path, colon, _ = name.rpartition(":")
     return Path(path) if colon and path.endswith(".py") else None
+
+
+def place_of(error: BaseException) -> str:
+    """Where in a file of a user's own an error arose, in words that a message can begin with; "" where in none."""
+    own = [
+        f"{frame.f_code.co_filename}, line {line}, in {frame.f_code.co_name}: "
+        for frame, line in traceback.walk_tb(error.__traceback__)
+        if str(frame.f_globals.get("__name__", "")).startswith(_FROM_FILE)
+    ]
+    return own[-1] if own else ""
+
+
+def text_of(file: Path) -> str:
+    """A checksum of a file and of those beside it that it imported."""
+    here, folder = file.resolve(), file.resolve().parent
+    loaded = [Path(found) for module in [*sys.modules.values()] if (found := getattr(module, "__file__", None))]
+    beside = sorted({path for path in loaded if path.parent == folder and path != here})
+    return hashlib.sha256(b"".join(path.read_bytes() for path in [here, *beside])).hexdigest()[:16]
 
 
 def find(group: str, name: str, kind: type = type) -> Any:
@@ -131,16 +154,20 @@ def accepted(rule: Any, options: Mapping[str, Any]) -> dict[str, Any]:
 def _from_file(what: str, path: Path, attribute: str, kind: type) -> Any:
     if not path.is_file():
         raise CatalogueError(f"{what}: there is no file {path}")
-    name = f"_groundstate_{path.stem}"
+    name, folder = f"{_FROM_FILE}{path.stem}", str(path.resolve().parent)
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
+    if folder not in sys.path:  # last, so that what lies beside the file hides no package
+        sys.path.append(folder)
     try:
         spec.loader.exec_module(module)
     except Exception as error:
-        raise CatalogueError(f"{what}: {path} cannot be imported ({type(error).__name__}: {error})") from error
+        raise CatalogueError(
+            f"{what}: {path} cannot be imported ({place_of(error)}{type(error).__name__}: {error})"
+        ) from error
     if not isinstance(getattr(module, attribute, None), kind) or not hasattr(module, attribute):
         raise CatalogueError(f"{what}: {path} defines no {'class ' if kind is type else ''}{attribute}")
     return getattr(module, attribute)

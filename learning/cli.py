@@ -80,8 +80,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ConvergenceError as error:
         print(f"groundstate: training stopped. {error}", file=sys.stderr)
         return 1
-    except (ValueError, NotImplementedError) as error:
-        print(f"groundstate: error: {error}", file=sys.stderr)
+    except Exception as error:
+        place = catalogue.place_of(error)
+        if not place and not isinstance(error, ValueError | TypeError | NotImplementedError):
+            raise
+        print(f"groundstate: error: {place}{f'{type(error).__name__}: ' * bool(place)}{error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("groundstate: interrupted", file=sys.stderr)

@@ -134,6 +134,24 @@ def rule_and_options(words: str) -> tuple[type, dict[str, Any]]:
     return rule, asked
 
 
+def in_words(words: str) -> str:
+    """A rule in one word as `rule_and_options` reads it: the same for all words that mean the same.
+
+    Raises as `rule_and_options`.
+    """
+    rule, asked = rule_and_options(words)
+
+    def said(value: Any) -> str:
+        if isinstance(value, Mapping):
+            return ",".join(f"{path}={said(number)}" for path, number in value.items())
+        if isinstance(value, bool):
+            return str(value).lower()
+        return f"{value:g}" if isinstance(value, float) and float(f"{value:g}") == value else str(value)
+
+    name = words.partition(",")[0]
+    return ",".join([name, *(f"{option}={said(asked[option])}" for option in options_of(rule) if option in asked)])
+
+
 def _how_to_read(kind: Any) -> tuple[Callable[[str], Any] | None, str] | None:
     """How to read a word as a value of a type, and what to call it."""
     kinds = {float: (_number, "X"), int: (_whole, "N"), bool: (None, "")}

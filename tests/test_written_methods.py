@@ -115,7 +115,7 @@ def test_states_in_trees_and_arguments_of_other_names_are_taken():
 
 def test_a_force_of_another_tree_is_refused_under_other_names_too():
     half = type("Half", (OtherWords,), {"force": lambda self, s, u: {"a": -s["a"]}})
-    with pytest.raises(ValueError, match=r"force: wanted floats of shape \(2,\) and \(\), like the state, .* a dict of"):
+    with pytest.raises(ValueError, match=r"force: wanted floats of shape \(2,\) and \(\), like .* a dict of"):
         half(jnp.array([1.0, 2.0])).relax(X[0])
 
 

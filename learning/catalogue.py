@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import importlib.util
+import inspect
 import sys
 import traceback
 from collections.abc import Mapping
@@ -15,11 +16,15 @@ from typing import Any
 import equinox as eqx
 import jax
 import optax
+from jaxtyping import PRNGKeyArray
 
 from learning.costs import CrossEntropy, SquaredError
-from substrates.substrate import match_paths, split_parameters
+from learning.rule import Estimator, Mover
+from substrates.substrate import Substrate, match_paths, split_parameters
 
 SUBSTRATES, RULES, COMMANDS = "groundstate.substrates", "groundstate.rules", "groundstate.commands"
+
+_KINDS: dict[str, tuple[type, ...]] = {SUBSTRATES: (Substrate,), RULES: (Estimator, Mover)}
 
 COSTS = {"squared-error": SquaredError, "cross-entropy": CrossEntropy}
 
@@ -77,12 +82,16 @@ def find(group: str, name: str, kind: type = type) -> Any:
         name: in the group, or of a file and what it defines.
         kind: of what a file may define under that name, `object` for anything.
 
-    Raises CatalogueError if there is none, or if its module cannot be imported.
+    Raises CatalogueError if there is none, if its module cannot be imported, or if it is no class of the group's kind.
     """
-    what = group.rpartition(".")[2].removesuffix("s")
+    what, wanted = group.rpartition(".")[2].removesuffix("s"), _KINDS.get(group, (object,))
     file = file_of(name)
     if file is not None:
-        return _from_file(what, file, name.rpartition(":")[2], kind)
+        found = _from_file(what, file, name.rpartition(":")[2], kind)
+        if kind is type and not issubclass(found, wanted):
+            known = " or ".join(each.__name__ for each in wanted)
+            raise CatalogueError(f"{what}: wanted a class derived from {known}, got {name}, which is not")
+        return found
     found = list(entry_points(group=group, name=name))
     if not found:
         known = names(group)
@@ -96,6 +105,24 @@ def find(group: str, name: str, kind: type = type) -> Any:
         return found[0].load()
     except (ImportError, AttributeError) as error:
         raise CatalogueError(f"{what} {name}: {found[0].value} cannot be imported ({error})") from error
+
+
+def build(
+    kind: type[Substrate], n_inputs: int, n_outputs: int, *, sizes: tuple[int, ...] | None, key: PRNGKeyArray
+) -> Substrate:
+    """What `for_task` of a class builds; the arguments are those of `for_task`.
+
+    Raises CatalogueError for one that is no class method, or that builds no substrate.
+    """
+    if not inspect.ismethod(kind.for_task):
+        raise CatalogueError(f"for_task: wanted a class method of {kind.__name__}; write @classmethod above it")
+    found = kind.for_task(n_inputs, n_outputs, sizes=sizes, key=key)
+    if not isinstance(found, Substrate):
+        raise CatalogueError(
+            f"for_task: wanted a Substrate from {kind.__name__}.for_task, got {type(found).__name__}; return what it "
+            "builds"
+        )
+    return found
 
 
 def optimiser(
@@ -117,8 +144,11 @@ def optimiser(
         substrate: whose parameters they are.
         weight_decay: so many times each parameter is added to its gradient.
 
-    Raises CatalogueError for a path that leads to no parameter, and for a parameter without a learning rate.
+    Raises CatalogueError for an unknown name, a path that leads to no parameter, and a parameter without a learning
+    rate.
     """
+    if name not in OPTIMISERS:
+        raise CatalogueError(f"optimiser: wanted one of {', '.join(OPTIMISERS)}, got {name!r}")
 
     def build(rate: float) -> optax.GradientTransformation:
         schedule = rate if decay == 1 else optax.exponential_decay(rate, batches, decay, staircase=True)

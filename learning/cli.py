@@ -412,7 +412,7 @@ def _train_in(
     data = load_data(asked["data"] or "digits", seed=seed, validation=part)
     build_key, train_key = jax.random.split(jax.random.key(seed))
     sizes = None if asked["sizes"] is None else tuple(asked["sizes"])
-    substrate = substrate_class.for_task(data.n_inputs, data.n_outputs, sizes=sizes, key=build_key)
+    substrate = catalogue.build(substrate_class, data.n_inputs, data.n_outputs, sizes=sizes, key=build_key)
     ruled, settings = settings_of(substrate, rule_class, asked)
     settings["epochs"] = options.epochs or settings["epochs"]
     settings["batch_size"] = min(settings["batch_size"], len(data.train[1]))

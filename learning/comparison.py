@@ -321,7 +321,7 @@ def _precision(settings: ComparisonSettings, bench: bool) -> Any:
 def _start(settings: ComparisonSettings, data: Data, key: PRNGKeyArray) -> Substrate:
     """The substrate that all rules begin with."""
     kind = catalogue.find(catalogue.SUBSTRATES, settings.substrate)
-    return kind.for_task(data.n_inputs, data.n_outputs, sizes=settings.sizes, key=key)
+    return catalogue.build(kind, data.n_inputs, data.n_outputs, sizes=settings.sizes, key=key)
 
 
 def _ruled(start: Substrate, settings: ComparisonSettings, words: str, condition: Condition) -> tuple[Any, Any]:

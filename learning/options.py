@@ -194,7 +194,13 @@ def settings_of(substrate: Any, rule: type, asked: Mapping[str, Any]) -> tuple[d
 
     Raises UsageError for what the rule has no use for, and for what it needs and nobody says.
     """
-    own = dict(substrate.training_defaults())
+    said = substrate.training_defaults()
+    if not isinstance(said, Mapping):
+        raise UsageError(
+            f"training_defaults: wanted a dict from {type(substrate).__name__}.training_defaults, got "
+            f"{type(said).__name__}; return {{}} where nothing is to be said"
+        )
+    own = dict(said)
     for_bench = own.pop("bench", {})
     if on_bench(rule):
         given = {"epochs": 10, "batch_size": 1, **for_bench}
@@ -261,6 +267,8 @@ def rule_of(rule: type, ruled: Mapping[str, Any], *, lenient: bool = False, read
     """A rule as `settings_of` has it; raises UsageError for a value that it refuses."""
     names = {field.name for field in dataclasses.fields(rule)}
     given = dict(ruled)
+    if ruled["cost"] is not None and ruled["cost"] not in catalogue.COSTS:
+        raise UsageError(f"--cost: wanted one of {', '.join(catalogue.COSTS)}, got {ruled['cost']!r}")
     given["cost"] = None if ruled["cost"] is None else catalogue.COSTS[ruled["cost"]]()
     given["strict"] = False if lenient else None
     if given["cost"] is not None and "cost" not in names and "rule" in names:

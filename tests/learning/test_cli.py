@@ -233,7 +233,28 @@ class Misshapen(LinearResponse):
     def energy(self, state, x):
         return state @ (self.weight @ x + state[:2])
 
-class Fine(LinearResponse):
+class Unbuilt(LinearResponse):
+    @classmethod
+    def for_task(cls, n_inputs, n_outputs, *, sizes=None, key):
+        pass
+
+class Bound(LinearResponse):
+    def for_task(self, n_inputs, n_outputs, *, sizes=None, key):
+        return self
+
+class Silent(LinearResponse):
+    def training_defaults(self):
+        pass
+
+class Optimised(LinearResponse):
+    def training_defaults(self):
+        return {"beta": 0.5, "optimiser": "adamw"}
+
+class Priced(LinearResponse):
+    def training_defaults(self):
+        return {"beta": 0.5, "cost": "hinge"}
+
+class Stranger:
     pass
 """
 
@@ -243,14 +264,27 @@ class Fine(LinearResponse):
     [
         ("Misspelt", "line 6, in energy: AttributeError: 'Misspelt' object has no attribute 'wait'"),
         ("Misshapen", "line 10, in energy: TypeError: "),
+        ("Unbuilt", "for_task: wanted a Substrate from Unbuilt.for_task, got NoneType; return what it builds"),
+        ("Bound", "for_task: wanted a class method of Bound; write @classmethod above it"),
+        ("Silent", "training_defaults: wanted a dict from Silent.training_defaults, got NoneType"),
+        ("Optimised", "optimiser: wanted one of sgd, "),
+        ("Priced", "--cost: wanted one of squared-error, cross-entropy, got 'hinge'"),
+        ("Stranger", "substrate: wanted a class derived from Substrate, got own.py:Stranger, which is not"),
     ],
 )
 def test_a_mistake_in_a_users_file_is_told_with_its_line(command, tmp_path, name, words):
     (tmp_path / "own.py").write_text(BROKEN)
     code, _, err = command("train", f"own.py:{name}", "--data", "iris", "--out", "run")
     assert code == 2
-    assert f"groundstate: error: {tmp_path / 'own.py'}, {words}" in err or f"groundstate: error: own.py, {words}" in err
+    place = f"{tmp_path / 'own.py'}, " * words.startswith("line")
+    assert err.startswith(f"groundstate: error: {place}{words}")
     assert not Path("run").exists()
+
+
+def test_a_class_that_is_no_rule_is_refused(command):
+    code, _, err = train(command, "--rule", PLUGIN)
+    assert code == 2
+    assert f"rule: wanted a class derived from Estimator or Mover, got {PLUGIN}, which is not" in err
 
 
 def test_an_error_that_is_no_mistake_of_the_user_keeps_its_traceback(monkeypatch):

@@ -11,6 +11,7 @@ from substrates import Equilibrium, Nudge, Pin, Status, Substrate, fixed
 from theory_checks.conformance import CHECKS, hold
 from theory_checks.entrance import case_for
 from theory_checks.hints import HINTS
+from theory_checks.laws_of_capabilities import pinning
 
 X, Y = jnp.array([[0.3], [-0.4]]), jnp.array([[0.5], [0.1]])
 
@@ -233,6 +234,14 @@ def test_sound_systems_obey_the_laws_that_name_faults(kind):
     assert said.verdict == "does not apply"  # they say nothing
     assert {law.verdict for law in verdicts.values()} == {"holds"}, verdicts
     assert not any(law.hint for law in verdicts.values())
+
+
+def test_outputs_held_at_zero_are_compared_with_nothing_to_divide_by():
+    """An even energy without a pull rests at 0, where its output is held and found."""
+    silent = type("Silent", (Cells,), {"relax": Substrate.relax})(jnp.zeros(2))
+    case = case_for(silent, jnp.zeros((2, 1)), jnp.zeros((2, 1)), beta=0.1)
+    (law,) = pinning(case)
+    assert (law.verdict, law.number) == ("holds", 0.0)
 
 
 def test_an_array_without_a_number_is_named():

@@ -55,8 +55,6 @@ class Entered(Protocol):
     """What is asked of a substrate here."""
 
     @property
-    def discrete(self) -> bool: ...
-    @property
     def x_shape(self) -> tuple[int, ...] | None: ...
     @property
     def initial_state(self) -> Callable[..., PyTree]: ...
@@ -188,25 +186,26 @@ def _entered(name: str, bare: Callable[..., Any], asked: Any, method: bool) -> C
                     found[word] = _state(system, word, found[word], found.get("x"), of_one)
             if name in CONTINUED and any(map(jnp.iscomplexobj, jax.tree.leaves([found.get(w) for w in STATES]))):
                 found |= {word: as_complex(value) for word, value in found.items() if word not in STATES}
-        state = found.get(words[1]) if name == "force" and len(words) > 1 else None
+        whole = dict(found)
         placed = [found.pop(word) for word in words[: len(given)]]
         returned = bare(*placed, **found)
         if method and name in WRITTEN:
-            _refuse_returned(placed[0] if placed else found[words[0]], name, returned, state)
+            system, asked_at, *_ = (*map(whole.get, words), None)
+            _refuse_returned(system, name, returned, asked_at)
         return returned
 
     entered.enters = True  # type: ignore[attr-defined]
     return entered
 
 
-def _refuse_returned(system: Entered, name: str, returned: PyTree, state: PyTree) -> None:
+def _refuse_returned(system: Any, name: str, returned: PyTree, state: PyTree) -> None:
     """Raises ValueError for what a method of `WRITTEN` must not return: it looks at shapes and dtypes alone.
 
     Args:
         system: whose method it is.
         name: of the method.
         returned: what it returned.
-        state: what a force was asked at.
+        state: what it was asked at, which a force is like.
     """
     leaves, structure = jax.tree.flatten(returned)
     shapes = [jnp.shape(leaf) if eqx.is_array_like(leaf) else None for leaf in leaves]

@@ -80,8 +80,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ConvergenceError as error:
         print(f"groundstate: training stopped. {error}", file=sys.stderr)
         return 1
-    except (ValueError, NotImplementedError) as error:
-        print(f"groundstate: error: {error}", file=sys.stderr)
+    except Exception as error:
+        place = catalogue.place_of(error)
+        if not place and not isinstance(error, ValueError | TypeError | NotImplementedError):
+            raise
+        print(f"groundstate: error: {place}{f'{type(error).__name__}: ' * bool(place)}{error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("groundstate: interrupted", file=sys.stderr)
@@ -386,7 +389,7 @@ def _train_in(
     data = load_data(asked["data"] or "digits", seed=seed, validation=part)
     build_key, train_key = jax.random.split(jax.random.key(seed))
     sizes = None if asked["sizes"] is None else tuple(asked["sizes"])
-    substrate = substrate_class.for_task(data.n_inputs, data.n_outputs, sizes=sizes, key=build_key)
+    substrate = catalogue.build(substrate_class, data.n_inputs, data.n_outputs, sizes=sizes, key=build_key)
     ruled, settings = settings_of(substrate, rule_class, asked)
     settings["epochs"] = options.epochs or settings["epochs"]
     settings["batch_size"] = min(settings["batch_size"], len(data.train[1]))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 import json
 import os
 import re
@@ -19,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jax.flatten_util import ravel_pytree
-from jaxtyping import Array
+from jaxtyping import Array, PRNGKeyArray
 
 from learning import catalogue
 from learning.checkpoint import remove_unfinished, require_writable, write_atomically, write_json
@@ -27,7 +26,7 @@ from learning.data import Data, load_data
 from learning.evaluation import default_batch, evaluate_examples
 from learning.examples import Examples, prepare
 from learning.lock import FolderLock
-from learning.options import on_bench, options_of, rule_and_options, rule_of, settings_of
+from learning.options import UsageError, in_words, on_bench, options_of, rule_and_options, rule_of, settings_of
 from learning.pictures import compared
 from learning.reference import ImplicitGradient
 from learning.rule import ConvergenceError, Estimator, Mover
@@ -163,7 +162,7 @@ def compare(
 
     Runs go through joblib. `with joblib.parallel_config(backend="dask")` around the call takes them to a cluster; by
     itself it starts processes on this machine. A finished run is one file, written atomically, and is not repeated when
-    the same call comes again.
+    the same call comes again, unless the file is damaged.
 
     Args:
         rules: names of the command's list, each alone or with options, as in "coupled,variant=positive"; None for all
@@ -178,14 +177,14 @@ def compare(
 
     Raises:
         CatalogueError: a name leads to nothing.
-        UsageError: a rule has no such option.
+        UsageError: a rule has no such option, or refuses its value.
+        DataError: the data cannot be had.
         RunFolderError: the folder holds other files, or a comparison with other settings.
         ValueError: an argument makes no sense.
     """
     settings = ComparisonSettings() if settings is None else settings
-    names = list(catalogue.names(catalogue.RULES)) if rules is None else list(dict.fromkeys(rules))
+    names = list(catalogue.names(catalogue.RULES)) if rules is None else list(dict.fromkeys(map(in_words, rules)))
     options = {name: options_of(rule_and_options(name)[0]) for name in names}
-    catalogue.find(catalogue.SUBSTRATES, settings.substrate)
     if not names or not seeds:
         raise ValueError(f"rules, seeds: wanted at least one of each, got {names} and {list(seeds)}")
     for seed in seeds:
@@ -204,10 +203,11 @@ def compare(
         if condition.twin_mismatch is None or "twin" in options[name]
         for seed in dict.fromkeys(seeds)
     ]
+    _refuse_senseless(names, settings, seeds[0])
     folder = Path(out)
     lock = _claim(folder, settings)
     try:
-        missing = [task for task in tasks if not (folder / RUNS / task.file).exists()]
+        missing = [task for task in tasks if _done(folder / RUNS / task.file) is None]
         _run_all(missing, folder / RUNS, jobs, len(dict.fromkeys(seeds)))
         runs = [(task, _read(folder / RUNS / task.file)) for task in tasks]
         rows, refused = _summarise(runs)
@@ -218,6 +218,21 @@ def compare(
         return found
     finally:
         lock.release()
+
+
+def _refuse_senseless(names: Sequence[str], settings: ComparisonSettings, seed: int) -> None:
+    """Raises ValueError for what no rule could be compared on, and for an option whose value its rule refuses."""
+    with _precision(settings, bench=False):
+        data = _data(settings.data, seed)
+        start = _start(settings, data, jax.random.key(seed))
+        for name in names:
+            asked = rule_and_options(name)[1]
+            try:
+                _ruled(start, settings, name, Condition())
+            except UsageError as error:
+                refused = str(error).partition(":")[0].lstrip("-").replace("-", "_")
+                if refused in asked:
+                    raise UsageError(f"{name}: {error}") from error
 
 
 def _claim(folder: Path, settings: ComparisonSettings) -> FolderLock:
@@ -235,7 +250,7 @@ def _claim(folder: Path, settings: ComparisonSettings) -> FolderLock:
         wanted = {name: list(value) if isinstance(value, tuple) else value for name, value in wanted.items()}
         file = catalogue.file_of(settings.substrate)
         if file is not None:  # a system of the user's own, whose runs are those of this text
-            wanted["source"] = hashlib.sha256(file.read_bytes()).hexdigest()[:16]
+            wanted["source"] = catalogue.text_of(file)
         if CONFIG in held:
             there = _read(folder / CONFIG)
             for name, value in wanted.items():
@@ -259,6 +274,15 @@ def _read(path: Path) -> dict[str, Any]:
         raise RunFolderError(f"{path}: cannot be read ({error}); remove this file and call again") from error
 
 
+def _done(path: Path) -> dict[str, Any] | None:
+    """The run that a file holds, None where it must be done: where there is no file, or a damaged one."""
+    try:
+        run = _read(path)
+    except RunFolderError:
+        return None
+    return run if isinstance(run, dict) and (run.keys() >= {"refused"} or run.keys() >= _OF_A_RUN) else None
+
+
 def _run_all(tasks: list[Task], folder: Path, jobs: int, together: int) -> None:
     """All runs, those of one rule in one process as long as others are busy too: it compiles its programs once."""
     import joblib
@@ -280,13 +304,36 @@ def _write(task: Task, folder: Path) -> None:
 def _run(task: Task) -> dict[str, Any]:
     """What a run came to; where its rule cannot train the substrate, why."""
     bench = on_bench(rule_and_options(task.rule)[0])
-    kind = catalogue.find(catalogue.SUBSTRATES, task.settings.substrate)
-    with jax.enable_x64(bench or getattr(kind, "training_precision", 32) == 64):
+    with _precision(task.settings, bench):
         try:
             subject = _Subject(task)
         except (ValueError, TypeError, NotImplementedError) as error:
             return {**_shown(task), "refused": " ".join(str(error).split())}
         return _trained(subject)
+
+
+def _precision(settings: ComparisonSettings, bench: bool) -> Any:
+    """The precision that rules run in, on the bench or not."""
+    kind = catalogue.find(catalogue.SUBSTRATES, settings.substrate)
+    return jax.enable_x64(bench or getattr(kind, "training_precision", 32) == 64)
+
+
+def _start(settings: ComparisonSettings, data: Data, key: PRNGKeyArray) -> Substrate:
+    """The substrate that all rules begin with."""
+    kind = catalogue.find(catalogue.SUBSTRATES, settings.substrate)
+    return catalogue.build(kind, data.n_inputs, data.n_outputs, sizes=settings.sizes, key=key)
+
+
+def _ruled(start: Substrate, settings: ComparisonSettings, words: str, condition: Condition) -> tuple[Any, Any]:
+    """A rule, and what the start is trained with by it."""
+    rule_class, asked = rule_and_options(words)
+    if condition.twin_mismatch is not None:
+        asked = {"twin": condition.twin_mismatch, **asked}
+    if not on_bench(rule_class):
+        strengths = [name for name in options_of(rule_class) if "beta" in (name, rule_class.usual.get(name))]
+        asked = dict.fromkeys(strengths, settings.beta) | asked
+    ruled, trained = settings_of(start, rule_class, asked)
+    return lenient(rule_of(rule_class, ruled)), trained
 
 
 def _shown(task: Task) -> dict[str, Any]:
@@ -312,21 +359,11 @@ class _Subject:
 
     def __init__(self, task: Task):
         self.task, settings = task, task.settings
-        rule_class, asked = rule_and_options(task.rule)
-        self.bench = on_bench(rule_class)
+        self.bench = on_bench(rule_and_options(task.rule)[0])
         self.data = _data(settings.data, task.seed)
         build_key, self.key = jax.random.split(jax.random.key(task.seed))
-        kind = catalogue.find(catalogue.SUBSTRATES, settings.substrate)
-        self.start: Substrate = kind.for_task(
-            self.data.n_inputs, self.data.n_outputs, sizes=settings.sizes, key=build_key
-        )
-        if task.condition.twin_mismatch is not None:
-            asked = {"twin": task.condition.twin_mismatch, **asked}
-        if not self.bench:
-            strengths = [name for name in options_of(rule_class) if "beta" in (name, rule_class.usual.get(name))]
-            asked = dict.fromkeys(strengths, settings.beta) | asked
-        ruled, self.trained = settings_of(self.start, rule_class, asked)
-        self.rule: Any = lenient(rule_of(rule_class, ruled))
+        self.start = _start(settings, self.data, build_key)
+        self.rule, self.trained = _ruled(self.start, settings, task.rule, task.condition)
         prepared = lambda part, name: prepare(self.start, part, name, self.rule.cost)
         self.examples = prepared(self.data.train, "data")
         self.validation, self.test = (
@@ -554,6 +591,11 @@ def _table(rows: Sequence[Mapping[str, Any]], refused: Sequence[Mapping[str, str
 
 
 _COUNTS = ("relaxations_per_example", "steps", "relaxations")
+
+_OF_A_RUN = frozenset(
+    {*_COUNTS, "learning_rate", "unconverged", "test_accuracy", "at", "validation_accuracy", "cosine"}
+)
+"""What the file of a run that was not refused says."""
 
 
 def _draw(runs: list[tuple[Task, dict[str, Any]]], path: Path) -> None:

@@ -184,10 +184,11 @@ def _validation_size(validation: float | int, n: int) -> int:
     whole = isinstance(validation, (int, np.integer)) and not isinstance(validation, bool)
     if whole and 0 <= validation < n:
         return int(validation)
-    if isinstance(validation, float) and 0 <= validation < 1:
+    if isinstance(validation, float) and 0 <= validation < 1 and round(validation * n) < n:
         return round(validation * n)
     raise DataError(
-        f"validation: wanted a fraction from 0 to below 1, or a whole number of examples below {n}, got {validation!r}"
+        f"validation: wanted a fraction from 0 to below 1, or a whole number of examples below {n}, which leaves "
+        f"some to learn from, got {validation!r}"
     )
 
 

@@ -129,7 +129,8 @@ def encode_labels(labels: np.ndarray, shape: tuple[int, ...], dtype: Any, name: 
     if labels.min() < 0 or labels.max() >= outputs:
         raise ValueError(
             f"{name}: wanted labels from 0 to {outputs - 1}, one output for each, got labels from "
-            f"{labels.min()} to {labels.max()}; give real targets of shape (n, outputs) instead, or more outputs"
+            f"{labels.min()} to {labels.max()}; number classes from 0, as numpy.unique(labels, return_inverse=True)[1] "
+            "does, or give real targets of shape (n, outputs), or more outputs"
         )
     return np.eye(outputs, dtype=dtype)[labels.astype(int)]
 

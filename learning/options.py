@@ -134,6 +134,24 @@ def rule_and_options(words: str) -> tuple[type, dict[str, Any]]:
     return rule, asked
 
 
+def in_words(words: str) -> str:
+    """A rule in one word as `rule_and_options` reads it: the same for all words that mean the same.
+
+    Raises as `rule_and_options`.
+    """
+    rule, asked = rule_and_options(words)
+
+    def said(value: Any) -> str:
+        if isinstance(value, Mapping):
+            return ",".join(f"{path}={said(number)}" for path, number in value.items())
+        if isinstance(value, bool):
+            return str(value).lower()
+        return f"{value:g}" if isinstance(value, float) and float(f"{value:g}") == value else str(value)
+
+    name = words.partition(",")[0]
+    return ",".join([name, *(f"{option}={said(asked[option])}" for option in options_of(rule) if option in asked)])
+
+
 def _how_to_read(kind: Any) -> tuple[Callable[[str], Any] | None, str] | None:
     """How to read a word as a value of a type, and what to call it."""
     kinds = {float: (_number, "X"), int: (_whole, "N"), bool: (None, "")}
@@ -176,7 +194,13 @@ def settings_of(substrate: Any, rule: type, asked: Mapping[str, Any]) -> tuple[d
 
     Raises UsageError for what the rule has no use for, and for what it needs and nobody says.
     """
-    own = dict(substrate.training_defaults())
+    said = substrate.training_defaults()
+    if not isinstance(said, Mapping):
+        raise UsageError(
+            f"training_defaults: wanted a dict from {type(substrate).__name__}.training_defaults, got "
+            f"{type(said).__name__}; return {{}} where nothing is to be said"
+        )
+    own = dict(said)
     for_bench = own.pop("bench", {})
     if on_bench(rule):
         given = {"epochs": 10, "batch_size": 1, **for_bench}
@@ -243,6 +267,8 @@ def rule_of(rule: type, ruled: Mapping[str, Any], *, lenient: bool = False, read
     """A rule as `settings_of` has it; raises UsageError for a value that it refuses."""
     names = {field.name for field in dataclasses.fields(rule)}
     given = dict(ruled)
+    if ruled["cost"] is not None and ruled["cost"] not in catalogue.COSTS:
+        raise UsageError(f"--cost: wanted one of {', '.join(catalogue.COSTS)}, got {ruled['cost']!r}")
     given["cost"] = None if ruled["cost"] is None else catalogue.COSTS[ruled["cost"]]()
     given["strict"] = False if lenient else None
     if given["cost"] is not None and "cost" not in names and "rule" in names:

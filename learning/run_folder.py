@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import math
@@ -79,7 +80,7 @@ class RunFolder:
         Raises RunFolderError, with nothing changed, if the folder cannot be written, holds other files or a run that
         is not to be resumed, was started with another config, or is being written by another run.
         """
-        self.path, self.config = Path(path), config
+        self.path, self.config, self._new = Path(path), config, False
         claim(self.path, resume=resume)
         try:
             self._lock = FolderLock(self.path)
@@ -89,6 +90,7 @@ class RunFolder:
             claim(self.path, resume=resume)  # another run may have ended before the lock was had
             remove_unfinished(self.path)
             recorded = read_config(self.path)
+            self._new = recorded is None
             if recorded is not None:
                 _require_same(self.path, recorded, config)
         except BaseException:
@@ -102,8 +104,18 @@ class RunFolder:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *problem: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *problem: object) -> None:
+        if kind is not None and issubclass(kind, Exception) and self._new and not self._holds_anything:
+            for name in (CONFIG, METRICS, SYSTEM, DATA):  # nothing came of the run, and nothing of it is worth a folder
+                (self.path / name).unlink(missing_ok=True)
         self.close()
+        with contextlib.suppress(OSError):
+            self.path.rmdir()  # only if it is empty
+
+    @property
+    def _holds_anything(self) -> bool:
+        metrics = self.path / METRICS
+        return self.has_checkpoint or (metrics.exists() and metrics.stat().st_size > 0)
 
     @property
     def has_checkpoint(self) -> bool:

@@ -1,4 +1,5 @@
-"""What users give to the methods of a substrate, made ready before anything is computed: inputs, states and keys.
+"""What users give to the methods of a substrate, made ready before anything is computed: inputs, states and keys; and
+what the methods that a plug-in writes return, looked at before it is used.
 
 Every public method of a substrate passes here, those of plug-ins too: `admit_words` goes over a class when it is made.
 What compiled code traces costs nothing: only its shape is looked at.
@@ -46,6 +47,9 @@ CONTINUED = ("read", "measure", "contrast")
 
 STATES = ("state", "start", "states", "starts", "plus", "minus")
 
+WRITTEN = ("energy", "force", "initial_state", "read")
+"""Methods that a plug-in writes, whose results are looked at."""
+
 
 class Entered(Protocol):
     """What is asked of a substrate here."""
@@ -62,8 +66,9 @@ def admit_words(kind: type) -> None:
     """Lets the public methods that a class defines take what users have at hand.
 
     Inputs may be lists and whole numbers, None where there is nothing to clamp; states may be an `Equilibrium`, whose
-    state is meant. What fits no input, no state or no key of the system is refused by name. A class that `forwards`
-    what it is given leaves that to the system inside.
+    state is meant. What fits no input, no state or no key of the system is refused by name, and so is what `WRITTEN`
+    methods return where it is no energy, force, state or reading. A class that `forwards` what it is given leaves that
+    to the system inside.
     """
     if getattr(kind, "forwards", False):
         return
@@ -72,7 +77,7 @@ def admit_words(kind: type) -> None:
         if name.startswith("_") or not inspect.isfunction(bare) or getattr(bare, "enters", False):
             continue
         asked = inspect.signature(bare).parameters
-        if any(word in asked for word in ("key", "x", "xs", "graph", *SEQUENCES, *STATES)):
+        if name in WRITTEN or any(word in asked for word in ("key", "x", "xs", "graph", *SEQUENCES, *STATES)):
             entered = _entered(name, bare, asked, method=found is bare)
             setattr(kind, name, entered if found is bare else type(found)(entered))
 
@@ -181,11 +186,61 @@ def _entered(name: str, bare: Callable[..., Any], asked: Any, method: bool) -> C
                     found[word] = _state(system, word, found[word], found.get("x"), of_one)
             if name in CONTINUED and any(map(jnp.iscomplexobj, jax.tree.leaves([found.get(w) for w in STATES]))):
                 found |= {word: as_complex(value) for word, value in found.items() if word not in STATES}
+        whole = dict(found)
         placed = [found.pop(word) for word in words[: len(given)]]
-        return bare(*placed, **found)
+        returned = bare(*placed, **found)
+        if method and name in WRITTEN:
+            system, asked_at, *_ = (*map(whole.get, words), None)
+            _refuse_returned(system, name, returned, asked_at)
+        return returned
 
     entered.enters = True  # type: ignore[attr-defined]
     return entered
+
+
+def _refuse_returned(system: Any, name: str, returned: PyTree, state: PyTree) -> None:
+    """Raises ValueError for what a method of `WRITTEN` must not return: it looks at shapes and dtypes alone.
+
+    Args:
+        system: whose method it is.
+        name: of the method.
+        returned: what it returned.
+        state: what it was asked at, which a force is like.
+    """
+    leaves, structure = jax.tree.flatten(returned)
+    shapes = [jnp.shape(leaf) if eqx.is_array_like(leaf) else None for leaf in leaves]
+    floats = None not in shapes and all(jnp.issubdtype(jnp.result_type(leaf), jnp.inexact) for leaf in leaves)
+    alone, advice = structure == jax.tree.structure(0), "give an array of floats, as jnp.asarray(value, float)"
+    if name == "energy":
+        wanted, fits = "one number, of shape ()", shapes == [()] and alone
+        advice = advice if not floats else "add up the energies of all parts, as jnp.sum does"
+    elif name == "read":
+        wanted, fits = "an array of shape (outputs,)", shapes != [()] and alone
+        advice = advice if shapes != [()] else "a single output has shape (1,), as of jnp.atleast_1d(value)"
+    elif name == "force":
+        like = [jnp.shape(leaf) for leaf in jax.tree.leaves(state)]
+        wanted = f"floats of shape {' and '.join(map(str, like))}, like the state,"
+        fits = structure == jax.tree.structure(state) and shapes == like
+        advice = advice if not floats else "give a force for each variable, in the containers of the state"
+    else:
+        wanted, fits = "an array of floats, or a tree of them,", bool(leaves) and all(map(_is_array, leaves))
+        floats = floats or system.discrete
+    if fits and floats:
+        return
+    got = " and ".join(map(_said, leaves[:5])) or repr(returned)
+    raise ValueError(
+        f"{name}: wanted {wanted} from {type(system).__name__}.{name}, got "
+        f"{'' if alone or not leaves else f'a {type(returned).__name__} of '}{got}; "
+        f"{'does it return anything?' if returned is None else advice}"
+    )
+
+
+def _is_array(leaf: Any) -> bool:
+    return isinstance(leaf, jax.Array | np.ndarray | np.generic)
+
+
+def _said(leaf: Any) -> str:
+    return f"{jnp.result_type(leaf)} of shape {jnp.shape(leaf)}" if _is_array(leaf) else repr(leaf)
 
 
 def _input(system: Entered, x: PyTree, of_one: bool) -> PyTree:

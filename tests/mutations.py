@@ -1270,6 +1270,48 @@ MUTATIONS = (
         "sizes = jnp.abs(flat)",
         "tests/substrates/test_generic_solver.py::test_pins_hold_outputs_and_leave_the_rest_free",
     ),
+    Mutation(
+        "balance forces and outputs in their own units",
+        "substrates/solvers/generic.py",
+        "[balance / stiffness, output - pin.target",
+        "[balance, output - pin.target",
+        f"{SOLVER}::test_pins_hold_in_any_unit_of_energy",
+    ),
+    Mutation(
+        "take a vector for an energy",
+        "substrates/entrance.py",
+        "shapes == [()] and alone",
+        "alone",
+        "tests/test_written_methods.py::test_what_a_method_must_not_return_is_refused_by_its_name",
+    ),
+    Mutation(
+        "take a force of any shape",
+        "substrates/entrance.py",
+        "fits = structure == jax.tree.structure(state) and shapes == like",
+        "fits = structure == jax.tree.structure(state)",
+        "tests/test_written_methods.py::test_what_a_method_must_not_return_is_refused_by_its_name",
+    ),
+    Mutation(
+        "let NaN pass where nothing uses it",
+        "theory_checks/laws_of_promises.py",
+        "int(np.sum(wrong(leaf)))",
+        "0 * int(np.sum(wrong(leaf)))",
+        "tests/theory_checks/test_faults.py::test_the_law_that_names_a_fault_finds_it_and_says_where_to_look",
+    ),
+    Mutation(
+        "refuse constants at infinity",
+        "theory_checks/laws_of_promises.py",
+        "(lambda leaf: ~np.isfinite(leaf), np.isnan)",
+        "(lambda leaf: ~np.isfinite(leaf),) * 2",
+        "tests/theory_checks/test_faults.py::test_a_constant_may_be_infinite_and_a_parameter_may_not",
+    ),
+    Mutation(
+        "see the state where nothing shows it",
+        "theory_checks/laws_of_promises.py",
+        "np.max(changes), case.epsilon)]",
+        "1 + np.max(changes), case.epsilon)]",
+        "tests/theory_checks/test_faults.py::test_the_law_that_names_a_fault_finds_it_and_says_where_to_look",
+    ),
 )
 
 

@@ -137,6 +137,14 @@ HINTS = {
     "the input acts": (
         "Nothing changes with x: `energy`, `force`, `read` and `bounds` ignore it. Use x where the clamped nodes stand."
     ),
+    "parameters are numbers": (
+        "An array holds NaN, or a trainable one infinity: give it numbers, or leave the field out if nothing uses it. "
+        "A constant may be infinite, in a field marked fixed()."
+    ),
+    "the state shows": (
+        "Nothing that is read changes with the state, so that nudges move nothing and nothing is learned: read the "
+        "variables of the output terminals, `state[-1:]`, say."
+    ),
     "energy not above its start": (
         "A relaxation went uphill and ended there: Newton steps to a saddle or another basin, or steps that are "
         "too long. Descend first."

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
+from jaxtyping import PyTree
 
 from substrates.parameters import as_complex
 from substrates.substrate import Nudge, NudgeRefusedError, Pin, relax_batch
@@ -108,8 +109,7 @@ def pinning(case: Case) -> list[Law]:
     if not np.all(nudged.usable):
         return [does_not_apply(name, "No weak nudge settles, which would show what is within reach.")]
     held = relax_in_turn(case.substrate, case.xs, Pin(within), case.free.state, case.keys)
-    gap = np.max(np.abs(outputs(case.substrate, held.state, case.xs) - within)) / np.max(np.abs(within))
-    worst = float(gap) if np.all(held.usable) else float("inf")
+    worst = _off(case, held.state, within) if np.all(held.usable) else float("inf")
     return [at_most(name, "outputs held at what a weak nudge made them show", worst, case.resolution)]
 
 
@@ -125,9 +125,14 @@ def _own_pins(case: Case, name: str) -> Law:
         return does_not_apply(name, f"{OWN} It takes no pin: {str(error).splitlines()[0]}")
     if not np.all(held.usable):
         return does_not_apply(name, f"{OWN} Under a pin it says that it did not settle.")
-    gap = np.max(np.abs(outputs(case.substrate, held.state, case.xs) - within)) / np.max(np.abs(within))
     compared = "outputs held at what a weak nudge made them show"
-    return at_most(name, compared, float(gap), case.resolution)
+    return at_most(name, compared, _off(case, held.state, within), case.resolution)
+
+
+def _off(case: Case, states: PyTree, within: np.ndarray) -> float:
+    """How far outputs are from where they should be held, as a part of that, or as it is where that is 0."""
+    gap = np.max(np.abs(outputs(case.substrate, states, case.xs) - within), initial=0.0)
+    return float(gap) / (float(np.max(np.abs(within), initial=0.0)) or 1.0)
 
 
 def linearity(case: Case) -> list[Law]:

@@ -1,12 +1,16 @@
-"""Laws of what every relaxation promises: the same again, in the same precision, at its own input, never uphill."""
+"""Laws of what every system and every relaxation promises: finite parameters, an input and a state that show; the same
+again, in the same precision, at its own input, never uphill.
+"""
 
 from __future__ import annotations
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from theory_checks.case import Case, compiled, flat, larger, measure, total_energies
+from substrates.substrate import split_parameters
+from theory_checks.case import Case, compiled, flat, larger, measure, on_host, outputs, total_energies
 from theory_checks.laws_of_capabilities import OWN
 from theory_checks.laws_of_equilibrium import DISCRETE, NO_ENERGY, fresh_residuals, worst_of
 from theory_checks.laws_of_response import at_minimum
@@ -79,6 +83,33 @@ def inputs(case: Case) -> list[Law]:
         changes.append(float(np.max(np.abs(after[finite] - before[finite]), initial=0.0)) / (size or 1.0))
     compared = "change of forces, outputs or bounds with the input, as a part of them"
     return [at_least(name, compared, max(changes), case.epsilon)]
+
+
+def numbers(case: Case) -> list[Law]:
+    """No array of the system holds NaN, and no trainable one infinity, even where nothing uses it: it would be learned,
+    saved and measured.
+    """
+    parts = [eqx.filter(part, eqx.is_inexact_array) for part in split_parameters(on_host(case.substrate))]
+    strange = {}
+    for part, wrong in zip(parts, (lambda leaf: ~np.isfinite(leaf), np.isnan), strict=True):
+        for path, leaf in jax.tree_util.tree_flatten_with_path(part)[0]:
+            strange[jax.tree_util.keystr(path).lstrip(".")] = int(np.sum(wrong(leaf)))
+    named = ", ".join(name for name, count in strange.items() if count)
+    compared = "NaN in arrays, and infinity in trainable ones" + (f": {named}" if named else "")
+    return [at_most("parameters are numbers", compared, sum(strange.values()), 0)]
+
+
+def readings(case: Case) -> list[Law]:
+    """Outputs show the state: another state of the same input reads otherwise."""
+    name = "the state shows"
+    if not case.variables:
+        return [does_not_apply(name, "The state holds no numbers.")]
+    draws = [case.draw(seed) for seed in range(53, 57)]
+    flipped = lambda draw: jax.tree.map(lambda s: s * draw.choice((-1, 1), s.shape).astype(s.dtype), case.free.state)
+    others = map(flipped, draws) if case.discrete else (case.nearby(seed, 0.5) for seed in range(53, 57))
+    size = float(np.max(np.abs(case.shown), initial=0.0)) or 1.0
+    changes = [np.max(np.abs(outputs(case.substrate, s, case.xs) - case.shown), initial=0.0) / size for s in others]
+    return [at_least(name, "change of outputs with the state, as a part of them", np.max(changes), case.epsilon)]
 
 
 @compiled

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from learning.catalogue import build
 from learning.costs import CrossEntropy
 from substrates.substrate import Cost, Equilibrium, Substrate, parameter_dtype, relax_batch
 from theory_checks.ranges import ranges
@@ -34,14 +35,14 @@ def small_system(
         TypeError: the class has no `for_task` and wants arguments.
         ValueError: as `for_task`.
     """
-    if kind.for_task.__func__ is Substrate.for_task.__func__:
+    if getattr(kind.for_task, "__func__", None) is Substrate.for_task.__func__:
         return kind()
     try:
-        return kind.for_task(n_inputs, n_outputs, sizes=sizes or HIDDEN, key=key)
+        return build(kind, n_inputs, n_outputs, sizes=sizes or HIDDEN, key=key)
     except ValueError:
         if sizes is not None:
             raise
-        return kind.for_task(n_inputs, n_outputs, key=key)
+        return build(kind, n_inputs, n_outputs, sizes=None, key=key)
 
 
 def small_batch(

@@ -468,14 +468,14 @@ def _pinned(
     stiffness = jnp.where(stiffness > 0, stiffness, 1.0).astype(unknowns.dtype)
     unknowns = unknowns.at[n:].divide(stiffness)
 
-    def root(unknowns):
+    def root(unknowns):  # in units of a displacement, for forces and outputs are balanced together
         state, multiplier = unravel(unknowns[:n]), stiffness * unknowns[n:]
         output, transpose = jax.vjp(lambda s: substrate.read(s, x), state)
         balance = ravel_pytree(jax.tree.map(jnp.add, substrate.total_force(state, x), transpose(multiplier)[0]))[0]
         if lower is not None:
             wall = ravel_pytree(substrate.bound_stiffness(state, x))[0]
             balance = unbalanced(example, unknowns[:n], balance, wall)
-        return jnp.concatenate([balance, output - pin.target + redundant @ unknowns[n:]])
+        return jnp.concatenate([balance / stiffness, output - pin.target + redundant @ unknowns[n:]])
 
     def within(unknowns):
         found = unknowns[:n]
@@ -485,7 +485,8 @@ def _pinned(
         found = jnp.where(found - lower <= near, lower, found)
         return unravel(jnp.where(upper - found <= near, upper, found))
 
-    scale = lambda unknowns: ravel_pytree(substrate.meeting(unravel(unknowns[:n]), x, pin))[0]
+    unit = jnp.ones(unknowns.shape, limit.dtype).at[:n].set(stiffness.real)
+    scale = lambda unknowns: ravel_pytree(substrate.meeting(unravel(unknowns[:n]), x, pin))[0] / unit
     left = lambda more: most(steps + more)
     if unknowns.size > solver.dense_size:
         symmetric = substrate.conservative and lower is None and not jnp.iscomplexobj(unknowns)

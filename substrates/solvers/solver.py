@@ -154,7 +154,10 @@ class Solver(eqx.Module):
         Raises TypeError for a solver that does not settle step by step.
         """
         if self._most is None:
-            raise TypeError(f"limited: wanted a solver that counts steps, got {type(self).__name__}, which does not")
+            raise TypeError(
+                f"limited: wanted a solver that counts steps, got {type(self).__name__}, which does not; settle by "
+                "another solver, or train by a rule that waits until the system rests, such as EquilibriumPropagation"
+            )
         return Limited(self, jnp.asarray(count, jnp.int32))
 
     def stopped_after(self, count: Int[Array, ""]) -> Self:

@@ -211,6 +211,102 @@ def test_wrong_usage_is_one_clear_line_and_code_2(command, arguments, words):
     assert not list(Path().iterdir()) or not list(Path("runs").iterdir())
 
 
+@pytest.mark.parametrize("rule", ["feedback-alignment", "hamiltonian-echo"])
+def test_a_rule_that_cannot_train_the_substrate_says_so_and_leaves_no_folder(command, rule):
+    code, _, err = train(command, "--rule", rule, "--out", "run")
+    assert code == 2
+    assert err.startswith("groundstate: error: ")
+    assert "LinearResponse" in err
+    assert "train it by EquilibriumPropagation" in err
+    assert err.count("\n") == 1
+    assert not Path("run").exists()
+
+
+BROKEN = """
+from linear_response import LinearResponse
+
+class Misspelt(LinearResponse):
+    def energy(self, state, x):
+        return self.wait @ x
+
+class Misshapen(LinearResponse):
+    def energy(self, state, x):
+        return state @ (self.weight @ x + state[:2])
+
+class Unbuilt(LinearResponse):
+    @classmethod
+    def for_task(cls, n_inputs, n_outputs, *, sizes=None, key):
+        pass
+
+class Bound(LinearResponse):
+    def for_task(self, n_inputs, n_outputs, *, sizes=None, key):
+        return self
+
+class Silent(LinearResponse):
+    def training_defaults(self):
+        pass
+
+class Optimised(LinearResponse):
+    def training_defaults(self):
+        return {"beta": 0.5, "optimiser": "adamw"}
+
+class Priced(LinearResponse):
+    def training_defaults(self):
+        return {"beta": 0.5, "cost": "hinge"}
+
+class Stranger:
+    pass
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("Misspelt", "line 6, in energy: AttributeError: 'Misspelt' object has no attribute 'wait'"),
+        ("Misshapen", "line 10, in energy: TypeError: "),
+        ("Unbuilt", "for_task: wanted a Substrate from Unbuilt.for_task, got NoneType; return what it builds"),
+        ("Bound", "for_task: wanted a class method of Bound; write @classmethod above it"),
+        ("Silent", "training_defaults: wanted a dict from Silent.training_defaults, got NoneType"),
+        ("Optimised", "optimiser: wanted one of sgd, "),
+        ("Priced", "--cost: wanted one of squared-error, cross-entropy, got 'hinge'"),
+        ("Stranger", "substrate: wanted a class derived from Substrate, got own.py:Stranger, which is not"),
+    ],
+)
+def test_a_mistake_in_a_users_file_is_told_with_its_line(command, tmp_path, name, words):
+    (tmp_path / "own.py").write_text(BROKEN)
+    code, _, err = command("train", f"own.py:{name}", "--data", "iris", "--out", "run")
+    assert code == 2
+    place = f"{tmp_path / 'own.py'}, " * words.startswith("line")
+    assert err.startswith(f"groundstate: error: {place}{words}")
+    assert not Path("run").exists()
+
+
+def test_a_class_that_is_no_rule_is_refused(command):
+    code, _, err = train(command, "--rule", PLUGIN)
+    assert code == 2
+    assert f"rule: wanted a class derived from Estimator or Mover, got {PLUGIN}, which is not" in err
+
+
+def test_an_error_that_is_no_mistake_of_the_user_keeps_its_traceback(monkeypatch):
+    def broken(options):
+        raise ZeroDivisionError("a defect")
+
+    monkeypatch.setattr(cli, "_list", broken)
+    with pytest.raises(ZeroDivisionError, match="a defect"):
+        cli.main(["list"])
+
+
+def test_a_users_file_imports_what_lies_beside_it(command, tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    (folder / "neighbour_of_mine.py").write_text(Path(PLUGIN.rpartition(":")[0]).read_text())
+    (folder / "own.py").write_text("from neighbour_of_mine import LinearResponse\n")
+    (folder / "numpy.py").write_text("raise ImportError('not this one')")  # which hides no package
+    code, _, err = command("train", "mine/own.py:LinearResponse", "--data", "iris", "--epochs", "1", "--quiet")
+    assert (code, err) == (0, "")
+
+
 def test_a_failed_training_is_code_1(command):
     code, _, err = train(command, "--learning-rate", "1e6", "--out", "run", "--epochs", 20)
     assert code == 1

@@ -1,6 +1,7 @@
 """Comparisons of rules: equal means, nothing done twice, a table that says what the runs say."""
 
 import json
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from learning import EquilibriumPropagation, comparison
 from learning.cli import main
 from learning.comparison import ComparisonSettings, compare
 from learning.lock import FolderLock
+from learning.options import in_words, rule_and_options
 from learning.pictures import compared
 from substrates import IsingModel
 from substrates.laboratory.imperfect import QuantisedKnobs, ReadNoise
@@ -159,6 +161,13 @@ def test_what_is_not_ideal_is_a_further_set_of_runs(tmp_path):
         ({"rules": ("coupled,gamma=2",)}, r"wanted coupled,option=value with an option of eta, variant, got 'gamma=2'"),
         ({"rules": ("implicit,beta",)}, r"with an option of none, got 'beta'"),
         ({"rules": ("coupled,variant=upward",)}, "coupled,variant=upward: variant: wanted one of positive"),
+        (
+            {"rules": ("equilibrium-propagation,beta=nan",)},
+            "equilibrium-propagation,beta=nan: --beta: wanted a positive",
+        ),
+        ({"rules": (*RULES, "coupled,eta=2")}, "coupled,eta=2: --eta: wanted"),
+        ({"settings": replace(SMALL, data="irises")}, "data: wanted one of .*, got 'irises'; did you mean 'iris'"),
+        ({"settings": replace(SMALL, sizes=(3,))}, "sizes: LinearResponse has no hidden layers"),
         ({"seeds": (-1,)}, "seeds: wanted whole numbers from 0"),
         ({"settings": ComparisonSettings(PLUGIN, "iris", None, budget=961)}, "with budget 960, got 961"),
     ],
@@ -224,6 +233,47 @@ def test_variants_of_a_rule_are_compared_by_their_options(tmp_path):
     )
     assert [strength(words, TINY) for words in (*rules, f"{rules[0]},beta=0.3")] == [0.1, 0.1, 0.3]
     assert strength(rules[0], replace(TINY, beta=None)) == 0.5
+
+
+@given(st.floats(1e-6, 1e6), st.sampled_from(["positive", "centered"]))
+def test_words_that_mean_the_same_rule_are_one(beta, variant):
+    """Numbers that are written otherwise, blanks and another order change no rule, and no number is lost."""
+    words = f"equilibrium-propagation,variant={variant},beta={beta!r}"
+    others = f"equilibrium-propagation, beta = {beta:.25e} ,variant={variant}"
+    assert in_words(words) == in_words(others) == in_words(in_words(words))
+    assert rule_and_options(in_words(words)) == (EquilibriumPropagation, {"beta": beta, "variant": variant})
+    assert in_words("implicit") == "implicit"
+
+
+def test_a_rule_in_other_words_is_not_run_again(tmp_path):
+    rules = ("equilibrium-propagation,beta=.30", "equilibrium-propagation,beta=0.3")
+    found = compare(rules, TINY, seeds=(0,), out=tmp_path)
+    assert (found.done, [row["rule"] for row in found.rows]) == (1, ["equilibrium-propagation,beta=0.3"])
+
+
+@pytest.mark.parametrize("left", ['{"rule": "impl', "", "[]", '{"rule": "implicit", "seed": 0}'])
+def test_a_damaged_run_is_done_again(tmp_path, left):
+    done = lambda: compare(("implicit",), TINY, seeds=(0,), out=tmp_path)
+    (row,) = done().rows
+    (path,) = (tmp_path / "runs").iterdir()
+    whole = path.read_text()
+    path.write_text(left)
+    again = done()
+    assert (again.done, again.rows) == (1, [row])
+    assert path.read_text() == whole
+
+
+def test_runs_of_another_text_beside_the_users_file_are_not_taken_for_those_of_this(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    own, beside = tmp_path / "own_system.py", tmp_path / "beside_own_system.py"
+    beside.write_text(Path(PLUGIN.rpartition(":")[0]).read_text())
+    own.write_text("from beside_own_system import LinearResponse\n")
+    settings = replace(TINY, substrate=f"{own}:LinearResponse")
+    for done in (1, 0):
+        assert compare(RULES[1:2], settings, seeds=(0,), out=tmp_path / "out").done == done
+    beside.write_text(beside.read_text().replace("0.5 * jnp.sum", "0.7 * jnp.sum"))
+    with pytest.raises(ValueError, match="source"):
+        compare(RULES[1:2], settings, seeds=(0,), out=tmp_path / "out")
 
 
 def test_the_command_compares(tmp_path, capsys):

@@ -251,7 +251,7 @@ def test_size_of_the_validation_part(validation, size):
     assert len(data.train[1]) == 120 - size
 
 
-@pytest.mark.parametrize("validation", [1.0, -0.1, 120, -1, True, "all", float("nan")])
+@pytest.mark.parametrize("validation", [1.0, -0.1, 120, -1, True, "all", float("nan"), 0.9999])
 def test_senseless_validation(validation):
     with pytest.raises(DataError, match="validation: wanted"):
         load_data("iris", validation=validation)

@@ -259,6 +259,17 @@ def test_pins_hold_outputs_and_leave_the_rest_free(target):
     assert float(jnp.max(jnp.abs(system.force(found.state, x)[2:]))) < 1e-10
 
 
+@pytest.mark.parametrize("unit", [1e-30, 1e-12, 1e12, 1e30])
+def test_pins_hold_in_any_unit_of_energy(unit):
+    """What is held and what is free has no unit of energy: the state is that of energies near 1."""
+    system, x = random_wells(Quartic, 1)
+    scaled = type("Scaled", (Quartic,), {"energy": lambda self, state, x: unit * Quartic.energy(self, state, x)})
+    pin = Pin(jnp.array((0.7, -0.4)))
+    found = settle(scaled(system.stiffness), x, pin)
+    assert found.converged, str(found)
+    np.testing.assert_allclose(found.state, settle(system, x, pin).state, atol=1e-9)
+
+
 def test_a_tolerance_that_was_asked_for_is_used():
     system, x = random_wells(Quartic, 2)
     loose = system.relax(x, solver=DescendThenPolish(absolute_tolerance=1e-2, relative_tolerance=0.0))

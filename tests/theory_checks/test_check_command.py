@@ -59,6 +59,19 @@ class Ready(Cell):
 class Sized(Cell):
     input_size = 1
 
+class Unbuilt(Cell):
+    @classmethod
+    def for_task(cls, n_inputs, n_outputs, *, sizes=None, key):
+        pass
+
+class Bound(Cell):
+    def for_task(self, n_inputs, n_outputs, *, sizes=None, key):
+        return self
+
+class Crooked(Ready):
+    def energy(self, state, x):
+        return self.stiffness * state**2
+
 sized = Sized(jnp.asarray([2.0]))
 wrong = Cell(jnp.asarray([2.0]), -1.0)
 number = 3
@@ -116,6 +129,13 @@ def exit_code(run):
         ("Missing", [], "defines no Missing"),
         ("Ready", ["--examples", "0"], "wanted a positive whole number"),
         ("", [], "wanted one of activator-inhibitor"),
+        ("Unbuilt", [], "for_task: wanted a Substrate from Unbuilt.for_task, got NoneType"),
+        ("Bound", [], "for_task: wanted a class method of Bound"),
+        (
+            "Crooked",
+            ["--inputs", "1"],
+            "energy: wanted one number, of shape () from Crooked.energy, got float64 of shape",
+        ),
     ],
 )
 def test_what_cannot_be_checked_exits_with_2(command, capsys, name, words, said):

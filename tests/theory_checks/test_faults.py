@@ -7,10 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from substrates import Equilibrium, Nudge, Pin, Status, Substrate
+from substrates import Equilibrium, Nudge, Pin, Status, Substrate, fixed
 from theory_checks.conformance import CHECKS, hold
 from theory_checks.entrance import case_for
 from theory_checks.hints import HINTS
+from theory_checks.laws_of_capabilities import pinning
 
 X, Y = jnp.array([[0.3], [-0.4]]), jnp.array([[0.5], [0.1]])
 
@@ -159,6 +160,19 @@ def uphill(kind):
     return faulty(kind, relax=relax)
 
 
+def blind(kind):
+    """Shows its input, whatever the state."""
+    return faulty(kind, read=lambda self, state, x: 2 * x)
+
+
+def nothing_in_a_spare_field(kind):
+    """An array of NaN that no method uses."""
+    like = SOUND[kind]
+    spared = type("Spared", (type(like),), {"__annotations__": {"spare": jax.Array}})
+    given = {field.name: getattr(like, field.name) for field in dataclasses.fields(like)}
+    return spared(**given, spare=jnp.asarray(jnp.nan))
+
+
 class Remembering:
     """A counter outside the system, as a random generator of its own would be."""
 
@@ -193,6 +207,8 @@ FAULTS = {
     "hidden randomness": (hidden_randomness, "one key, the same again"),
     "not linear in parameters": (not_linear, "linear in parameters = said"),
     "uphill": (uphill, "energy not above its start"),
+    "outputs of the input alone": (blind, "the state shows"),
+    "NaN in a spare field": (nothing_in_a_spare_field, "parameters are numbers"),
 }
 
 
@@ -218,6 +234,26 @@ def test_sound_systems_obey_the_laws_that_name_faults(kind):
     assert said.verdict == "does not apply"  # they say nothing
     assert {law.verdict for law in verdicts.values()} == {"holds"}, verdicts
     assert not any(law.hint for law in verdicts.values())
+
+
+def test_outputs_held_at_zero_are_compared_with_nothing_to_divide_by():
+    """An even energy without a pull rests at 0, where its output is held and found."""
+    silent = type("Silent", (Cells,), {"relax": Substrate.relax})(jnp.zeros(2))
+    case = case_for(silent, jnp.zeros((2, 1)), jnp.zeros((2, 1)), beta=0.1)
+    (law,) = pinning(case)
+    assert (law.verdict, law.number) == ("holds", 0.0)
+
+
+def test_an_array_without_a_number_is_named():
+    assert law_of(nothing_in_a_spare_field("chain"), "parameters are numbers").compared.endswith(": spare")
+
+
+def test_a_constant_may_be_infinite_and_a_parameter_may_not():
+    """A rail that never clips is a constant at infinity."""
+    like = {"stiffness": jnp.array([1.0, 2.0]), "rail": jnp.asarray(jnp.inf)}
+    for field, verdict in ((fixed(), "holds"), (dataclasses.field(), "fails")):
+        railed = type("Railed", (Chain,), {"__annotations__": {"rail": jax.Array}, "rail": field})
+        assert law_of(railed(**like), "parameters are numbers").verdict == verdict
 
 
 def test_an_energy_that_is_linear_in_its_parameters_may_say_so():

@@ -46,7 +46,8 @@ def on_host(tree: PyTree) -> PyTree:
 @functools.cache
 def _in_a_hurry() -> dict[str, Any]:
     """The options with which the compiler is soonest done."""
-    plain, sooner = {"xla_backend_optimization_level": 0}, {"xla_cpu_use_fusion_emitters": False}
+    plain: dict[str, Any] = {"xla_backend_optimization_level": 0}
+    sooner: dict[str, Any] = {"xla_cpu_use_fusion_emitters": False}
     try:
         jax.jit(lambda: 0).lower().compile(compiler_options=sooner)
     except jax.errors.JaxRuntimeError:  # not every version of the compiler has it

@@ -63,10 +63,9 @@ def _bend(case: Case) -> float:
 @compiled
 def _missed(substrate, states, xs, along, aside):
     state, x = jax.tree.map(lambda leaf: leaf[0], (states, xs))
-    system, (position, unravel) = as_complex(substrate), ravel_pytree(as_complex(state))
+    system, (position, unravel), way = as_complex(substrate), ravel_pytree(as_complex(state)), as_complex(along)
     size = or_largest(jnp.max(jnp.abs(position), initial=0.0))
-    beside = position + (1e-3j * size * aside).astype(position.dtype)
-    way, worst = along.astype(position.dtype), jnp.zeros((), size.dtype)
+    beside, worst = position + 1e-3j * as_complex(size * aside), jnp.zeros((), size.dtype)
     for function in [system.force, system.read] + ([system.energy] if system.conservative else []):
         shown = lambda s, f=function: ravel_pytree(f(unravel(s), as_complex(x)))[0]
         straight, turned = (jax.jvp(shown, (beside,), (factor * way,))[1] for factor in (1, 1j))

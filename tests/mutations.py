@@ -49,7 +49,29 @@ PROBE = "tests/substrates/test_force_probe.py"
 WARM_STARTS = "tests/substrates/test_warm_starts.py"
 LEARNING = "tests/theory_checks/test_theorems_of_learning.py"
 PHYSICS = "tests/theory_checks/test_theorems_of_physics.py"
+CONFORMANCE = "tests/theory_checks/test_conformance.py"
 MUTATIONS = (
+    Mutation(
+        "nudge both phases of a centred estimate one way",
+        "theory_checks/case.py",
+        '"centered": (beta, -beta)}[variant]',
+        '"centered": (beta, beta)}[variant]',
+        CONFORMANCE + "::test_three_methods_are_enough_to_pass_every_law",
+    ),
+    Mutation(
+        "turn the wrong way in the equations of Cauchy and Riemann",
+        "theory_checks/laws_of_capabilities.py",
+        "turned - 1j * straight",
+        "turned + 1j * straight",
+        CONFORMANCE + "::test_three_methods_are_enough_to_pass_every_law",
+    ),
+    Mutation(
+        "hold a batch against the sum of its examples",
+        "theory_checks/laws_of_agreement.py",
+        "sum(leaves) / case.size",
+        "sum(leaves)",
+        CONFORMANCE + "::test_three_methods_are_enough_to_pass_every_law",
+    ),
     Mutation(
         "expect order one of centred nudges",
         "theory_checks/theorems/propagation.py",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import ClassVar, Literal, get_args
 
 import equinox as eqx
@@ -12,7 +13,7 @@ from jaxtyping import PRNGKeyArray, PyTree
 from learning.costs import SquaredError
 from learning.examples import outputs_at_start, ready_batch
 from learning.rule import Estimate, Estimator, check_positive, require_usable
-from substrates.substrate import Cost, Nudge, Substrate, as_tree, fit_target, relax_phases
+from substrates.substrate import Cost, Equilibrium, Nudge, Substrate, as_tree, fit_target, relax_phases
 
 Variant = Literal["positive", "negative", "centered", "random"]
 
@@ -77,9 +78,14 @@ class EquilibriumPropagation(Estimator):
 
 
 def estimate_by_contrast(
-    rule: EquilibriumPropagation, substrate: Substrate, x: PyTree, y: PyTree, key: PRNGKeyArray | None
+    rule: EquilibriumPropagation,
+    substrate: Substrate,
+    x: PyTree,
+    y: PyTree,
+    key: PRNGKeyArray | None,
+    settle: Callable[..., Equilibrium] = relax_phases,
 ) -> Estimate:
-    """The estimate of the rule, lenient and not compiled as a whole."""
+    """The estimate of the rule, lenient and not compiled as a whole; `settle` finds its phases."""
     size = jax.tree.leaves(x)[0].shape[0]
     keys = None if key is None else jax.random.split(key, size)
     shown = eqx.filter_eval_shape(outputs_at_start, substrate, x, keys)
@@ -93,7 +99,7 @@ def estimate_by_contrast(
         beta = jnp.broadcast_to(beta, (size,))
     nudged = {"positive": (beta,), "negative": (-beta,), "centered": (beta, -beta)}
     strengths = (0 * beta, *(nudged[rule.variant] if up is None else (jnp.where(up, beta, -beta),)))
-    found = relax_phases(substrate, x, Nudge(rule.cost, y, jnp.stack(strengths)), keys, rule.linearised)
+    found = settle(substrate, x, Nudge(rule.cost, y, jnp.stack(strengths)), keys, rule.linearised)
     equilibria = tuple(jax.tree.map(lambda leaf, k=k: leaf[k], found) for k in range(len(strengths)))
     output = jax.vmap(substrate.read)(equilibria[0].state, x)
     cost = jnp.mean(jax.vmap(rule.cost)(output, y))

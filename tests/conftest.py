@@ -2,9 +2,10 @@ import os
 import warnings
 from pathlib import Path
 
-# The tests compile thousands of small programs and run each a few times: less optimisation halves their time. What
-# depends on full optimisation (tests/test_jax_is_right.py) runs in processes of its own.
-os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
+from hurried import xla_flags
+
+# What depends on full optimisation (tests/test_jax_is_right.py) runs in processes of its own.
+os.environ.setdefault("XLA_FLAGS", xla_flags())
 
 import jax
 import pytest

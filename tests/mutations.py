@@ -51,6 +51,7 @@ LEARNING = "tests/theory_checks/test_theorems_of_learning.py"
 PHYSICS = "tests/theory_checks/test_theorems_of_physics.py"
 EXPLORER = "tests/test_explorer.py"
 PICTURES = "tests/test_style.py"
+CONFORMANCE = "tests/theory_checks/test_conformance.py"
 MUTATIONS = (
     Mutation(
         "draw the free state where the nudged one is looked at",
@@ -93,6 +94,27 @@ MUTATIONS = (
         "artist.set_clim(min(ends), max(ends))",
         "artist.set_clim(max(ends[::2]), min(ends[1::2]))",
         PICTURES + "::test_redrawn_pictures_keep_one_colour_bar_and_widen_its_range",
+    ),
+    Mutation(
+        "nudge both phases of a centred estimate one way",
+        "theory_checks/case.py",
+        '"centered": (beta, -beta)}[variant]',
+        '"centered": (beta, beta)}[variant]',
+        CONFORMANCE + "::test_three_methods_are_enough_to_pass_every_law",
+    ),
+    Mutation(
+        "turn the wrong way in the equations of Cauchy and Riemann",
+        "theory_checks/laws_of_capabilities.py",
+        "turned - 1j * straight",
+        "turned + 1j * straight",
+        CONFORMANCE + "::test_three_methods_are_enough_to_pass_every_law",
+    ),
+    Mutation(
+        "hold a batch against the sum of its examples",
+        "theory_checks/laws_of_agreement.py",
+        "sum(leaves) / case.size",
+        "sum(leaves)",
+        CONFORMANCE + "::test_three_methods_are_enough_to_pass_every_law",
     ),
     Mutation(
         "expect order one of centred nudges",

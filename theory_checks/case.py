@@ -27,12 +27,11 @@ from substrates.substrate import (
     as_tree,
     fit_target,
     parameter_dtype,
-    relax_batch,
     relax_phases,
     split_parameters,
     takes_own_targets,
 )
-from substrates.wrapper import Wrapper, overrides
+from substrates.wrapper import overrides
 
 MOST_STATE_VARIABLES = 2000
 MOST_STEPS = 10_000
@@ -44,11 +43,22 @@ def on_host(tree: PyTree) -> PyTree:
     return jax.tree.map(lambda leaf: np.asarray(leaf) if plain(leaf) else leaf, tree)
 
 
+@functools.cache
+def _in_a_hurry() -> dict[str, Any]:
+    """The options with which the compiler is soonest done."""
+    plain: dict[str, Any] = {"xla_backend_optimization_level": 0}
+    sooner: dict[str, Any] = {"xla_cpu_use_fusion_emitters": False}
+    try:
+        jax.jit(lambda: 0).lower().compile(compiler_options=sooner)
+    except jax.errors.JaxRuntimeError:  # not every version of the compiler has it
+        return plain
+    return plain | sooner
+
+
 def compiled(function: Callable) -> Callable:
     """The function compiled in a hurry, for it runs a few times only; its results on the host."""
-    hurried = {"xla_backend_optimization_level": 0}
-    quick = eqx.filter_jit(function, compiler_options=hurried)  # type: ignore[call-overload]
-    return functools.wraps(function)(lambda *arguments: on_host(quick(*arguments)))
+    quick = functools.cache(lambda: eqx.filter_jit(function, compiler_options=_in_a_hurry()))  # type: ignore[call-overload]
+    return functools.wraps(function)(lambda *arguments: on_host(quick()(*arguments)))
 
 
 class Probe(eqx.Module):
@@ -66,22 +76,34 @@ class Probe(eqx.Module):
         return self.weight * self.cost(output, target) + jnp.sum(self.direction * output)
 
 
-class _Compiled(Wrapper):
-    """A substrate whose relaxations and contrasts are compiled once, so that a rule can be run on it many times."""
-
-    inner: Substrate
-
-    def relax(self, x, nudge=None, start=None, *, key=None, solver=None):
-        return relax(self.inner, x, nudge, start, key)
-
-    def contrast(self, plus, minus, xs, nudges_plus=None, nudges_minus=None):
-        return self.outside(_contrast(self.inner, plus, minus, xs, nudges_plus, nudges_minus))
-
-
 @eqx.filter_jit
 def relax(substrate: Substrate, x: PyTree, nudge: Any, start: PyTree | None, key: PRNGKeyArray | None) -> Equilibrium:
     """The substrate's relaxation of one example, compiled."""
     return substrate.relax(x, nudge, start, key=key)
+
+
+_relax_phases = compiled(relax_phases)
+
+
+@compiled
+def _relax_free(substrate: Substrate, xs: PyTree, keys: PRNGKeyArray) -> Equilibrium:
+    return jax.vmap(lambda x, key: substrate.relax(x, key=key))(xs, keys)
+
+
+@compiled
+def _relax_one(substrate: Substrate, x: PyTree, start: PyTree | None, key: PRNGKeyArray) -> Equilibrium:
+    return substrate.relax(x, None, start, key=key)
+
+
+@compiled
+def _estimate(rule: EquilibriumPropagation, substrate: Substrate, xs: PyTree, ys: PyTree, found: Equilibrium) -> PyTree:
+    return estimate_by_contrast(rule, substrate, xs, ys, None, lambda *_: found).gradient
+
+
+@compiled
+def starts(substrate: Substrate, xs: PyTree, keys: PRNGKeyArray) -> PyTree:
+    """Where the free phase of each example starts."""
+    return jax.vmap(substrate.start)(xs, keys)
 
 
 @compiled
@@ -107,13 +129,10 @@ def measure(substrate: Substrate, states: PyTree, xs: PyTree, nudges: Nudge | No
     return substrate.measure(states, xs, nudges)
 
 
-@eqx.filter_jit
-def _contrast(substrate: Substrate, plus: PyTree, minus: PyTree, xs: PyTree, nudges_plus=None, nudges_minus=None):
+@compiled
+def contrast(substrate: Substrate, plus: PyTree, minus: PyTree, xs: PyTree, nudges_plus=None, nudges_minus=None):
+    """The substrate's contrast, compiled."""
     return substrate.contrast(plus, minus, xs, nudges_plus, nudges_minus)
-
-
-contrast = compiled(_contrast)
-"""The substrate's contrast, compiled."""
 
 
 @compiled
@@ -232,19 +251,22 @@ class Case:
         By the program that the centred rule compiles: three phases, the first free. Where the class relaxes in a way of
         its own, it is left alone with its free phase.
         """
-        system = _Compiled(self.substrate if substrate is None else substrate)
+        system = self.substrate if substrate is None else substrate
         if nudge is None and self.own_relaxation:
-            return on_host(relax_batch(system, self.xs, keys=self.keys))
+            return _relax_free(system, self.xs, self.keys)
         nudge = self.nudge(0.0) if nudge is None else nudge
-        strengths = jnp.asarray(np.asarray([0.0, nudge.beta, nudge.beta]), self.dtype)
-        found = on_host(relax_phases(system, self.xs, dataclasses.replace(nudge, beta=strengths), self.keys, False))
-        return jax.tree.map(lambda leaf: leaf[1], found)
+        return jax.tree.map(lambda leaf: leaf[1], self._phases(system, nudge, nudge.beta, nudge.beta))
+
+    def _phases(self, system: Substrate, nudge: Nudge, *strengths: Any) -> Equilibrium:
+        beta = jnp.asarray(np.asarray([0.0, *strengths]), self.dtype)
+        return _relax_phases(system, self.xs, dataclasses.replace(nudge, beta=beta), self.keys)
 
     def propagate(self, beta: float, variant: Variant = "centered", *, weight: float = 1.0) -> PyTree:
         """The gradient that equilibrium propagation itself estimates, with a cost multiplied by `weight`."""
-        cost = Probe(self.cost, jnp.asarray(weight, self.dtype), self.bare.direction)
-        rule = EquilibriumPropagation(jnp.asarray(beta, self.dtype), variant, cost, strict=False)  # type: ignore[arg-type]
-        return on_host(estimate_by_contrast(rule, _Compiled(self.substrate), self.xs, self.ys, self.key).gradient.inner)
+        nudge = self.nudge(beta, weight=weight)
+        rule = EquilibriumPropagation(nudge.beta, variant, nudge.cost, strict=False)  # type: ignore[arg-type]
+        pair = {"positive": (beta, beta), "negative": (-beta, -beta), "centered": (beta, -beta)}[variant]
+        return _estimate(rule, self.substrate, self.xs, self.ys, self._phases(self.substrate, nudge, *pair))
 
     def propagate_one_sided(self, beta: float) -> PyTree:
         """The one-sided estimate, the contrast with the free states over beta, by programs that other laws compile."""
@@ -257,11 +279,12 @@ class Case:
 
         Raises TypeError where a number of steps is asked of a solver that counts none.
         """
-        x, key = self.example(self.xs, index), self.keys[index]
+        x, key = jax.tree.map(jnp.asarray, self.example(self.xs, index)), self.keys[index]
         if self.own_relaxation:
             start = None if start is None else jax.tree.map(jnp.asarray, start)
-            return on_host(relax(self.substrate, x, None, start, key))
-        start = self.substrate.start(x, key) if start is None else jax.tree.map(jnp.asarray, start)
+            return _relax_one(self.substrate, x, start, key)
+        start = self.example(starts(self.substrate, self.xs, self.keys), index) if start is None else start
+        start = jax.tree.map(jnp.asarray, start)
         return on_host(self.substrate.relax(x, start=start, key=key, solver=self._limited(count)))
 
     def _limited(self, count: int | None) -> Any:
@@ -286,9 +309,9 @@ class Case:
         shown = outputs(substrate, self.settle(None, substrate).state, self.xs)
         return float(np.mean(costs(self.cost, shown, self.ys)))
 
-    def example(self, tree: PyTree, index: int) -> PyTree:
-        """One example of a batched tree."""
-        return jax.tree.map(lambda leaf: leaf[index], tree)
+    def example(self, tree: PyTree, index: int | slice) -> PyTree:
+        """One example of a batched tree, or several; on the host."""
+        return jax.tree.map(lambda leaf: leaf[index], on_host(tree))
 
     def draw(self, seed: int) -> np.random.Generator:
         """A generator of its own for each seed."""

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PyTree
 
@@ -36,21 +39,24 @@ def batches(case: Case) -> list[Law]:
 
 
 def _measure_slice(case: Case, part: slice) -> PyTree:
-    pick = lambda tree: jax.tree.map(lambda leaf: leaf[part], tree)
     # off equilibrium, for some systems show nothing at rest
     states = case.free.state if case.discrete else case.nearby(40)
-    return measure(case.substrate, pick(states), pick(case.xs))
+    nudge = case.nudge(0.0)
+    states, xs, target = case.example((states, case.xs, nudge.target), part)
+    return measure(case.substrate, states, xs, dataclasses.replace(nudge, target=target))
 
 
 def _contrast_slice(case: Case, part: slice) -> PyTree:
-    pick = lambda tree: jax.tree.map(lambda leaf: leaf[part], tree)
-    return contrast(case.substrate, pick(case.nearby(40)), pick(case.free.state), pick(case.xs))
+    nudge = case.nudge(0.0)
+    plus, minus, xs, target = case.example((case.nearby(40), case.free.state, case.xs, nudge.target), part)
+    nudge = dataclasses.replace(nudge, target=target)
+    return contrast(case.substrate, plus, minus, xs, nudge, nudge)
 
 
 def compilation(case: Case) -> list[Law]:
     """Compiled and eager code say the same."""
     last = case.size - 1
-    x, state = case.example(case.xs, last), case.example(case.free.state, last)
+    x, state = jax.tree.map(jnp.asarray, case.example((case.xs, case.free.state), last))
     eager = case.substrate.relax(x, key=case.keys[last]) if case.own_relaxation else case.relax_alone(last)
     whole = case.relax_alone(last).state if case.own_relaxation else state
     gap = _state_gap(whole, eager.state)

@@ -10,6 +10,7 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import PyTree
 
 from substrates.parameters import as_complex
+from substrates.solvers.meeting import or_largest
 from substrates.substrate import Nudge, NudgeRefusedError, Pin, relax_batch
 from theory_checks.case import Case, compiled, flat, measure, outputs, relative, relax_in_turn
 from theory_checks.orders import order_law
@@ -56,34 +57,35 @@ def _unsaid(name: str, why: str) -> Law:
 
 def _bend(case: Case) -> float:
     """How far the equations of Cauchy and Riemann are missed, as a part of the derivatives."""
-    system, x = as_complex(case.substrate), as_complex(jax.tree.map(lambda leaf: leaf[0], case.xs))
-    state, unravel = ravel_pytree(jax.tree.map(lambda leaf: leaf[0], case.free.state))
-    along, aside = np.random.default_rng(0).standard_normal((2, state.size))
-    size = np.max(np.abs(state), initial=0.0) or 1.0
-    beside = as_complex(jnp.asarray(state)) + jnp.asarray(1e-3j * size * aside, as_complex(state).dtype)
-    way = jnp.asarray(along, beside.dtype)
+    along, aside = np.random.default_rng(0).standard_normal((2, case.variables)).astype(case.dtype)
+    return float(_missed(case.substrate, case.free.state, case.xs, along, aside))
 
-    @eqx.filter_jit
-    def missed(system, x):
-        functions = [system.force, system.read] + ([system.energy] if system.conservative else [])
-        worst = jnp.zeros((), case.dtype)
-        for function in functions:
-            flat = lambda s, f=function: ravel_pytree(f(unravel_as(s), x))[0]
-            straight, turned = (jax.jvp(flat, (beside,), (factor * way,))[1] for factor in (1, 1j))
-            largest = jnp.max(jnp.abs(straight), initial=0.0)
-            miss = jnp.max(jnp.abs(turned - 1j * straight), initial=0.0)
-            worst = jnp.maximum(worst, miss / jnp.where(largest > 0, largest, 1.0))
-        return worst
 
-    unravel_as = ravel_pytree(as_complex(unravel(jnp.asarray(state))))[1]
-    return float(missed(system, x))
+@compiled
+def _missed(substrate, states, xs, along, aside):
+    state, x = jax.tree.map(lambda leaf: leaf[0], (states, xs))
+    system, (position, unravel), way = as_complex(substrate), ravel_pytree(as_complex(state)), as_complex(along)
+    size = or_largest(jnp.max(jnp.abs(position), initial=0.0))
+    beside, worst = position + 1e-3j * as_complex(size * aside), jnp.zeros((), size.dtype)
+    for function in [system.force, system.read] + ([system.energy] if system.conservative else []):
+        shown = lambda s, f=function: ravel_pytree(f(unravel(s), as_complex(x)))[0]
+        straight, turned = (jax.jvp(shown, (beside,), (factor * way,))[1] for factor in (1, 1j))
+        largest = jnp.max(jnp.abs(straight), initial=0.0)
+        miss = jnp.max(jnp.abs(turned - 1j * straight), initial=0.0)
+        worst = jnp.maximum(worst, miss / jnp.where(largest > 0, largest, 1.0))
+    return worst
+
+
+@compiled
+def _shown_beside(substrate, states, xs):
+    return jax.vmap(as_complex(substrate).read)(states, as_complex(xs))
 
 
 def _shown(case: Case, nudge: Nudge, beta: complex):
     wide = jnp.asarray(beta, np.result_type(case.dtype, np.complex64))
     nudge = eqx.tree_at(lambda n: n.beta, nudge, wide)
     found = relax_in_turn(case.substrate, case.xs, nudge, case.free.state, case.keys)
-    return outputs(as_complex(case.substrate), found.state, as_complex(case.xs))
+    return _shown_beside(case.substrate, found.state, case.xs)
 
 
 def _refused(case: Case, name: str, nudge: Nudge | Pin, beta: complex | None = None) -> Law:
@@ -141,8 +143,8 @@ def linearity(case: Case) -> list[Law]:
     if not case.substrate.linear_in_parameters:
         return [does_not_apply(name, "The class does not say that its energy is linear in every parameter.")]
     states = case.free.state if case.discrete else case.nearby(42)
-    here = measure(case.substrate, states, case.xs)
-    there = measure(case.shifted(case.direction(43), 0.5), states, case.xs)
+    here = measure(case.substrate, states, case.xs, case.nudge(0.0))
+    there = measure(case.shifted(case.direction(43), 0.5), states, case.xs, case.nudge(0.0))
     return [
         at_most(
             name, "measurements with other parameters, at the same states", relative(there, here), 1e3 * case.epsilon
@@ -152,7 +154,7 @@ def linearity(case: Case) -> list[Law]:
 
 @compiled
 def _measured_from(substrate, free, states, xs, nudges):
-    return substrate.measure_from(free, states, xs, nudges)
+    return substrate.measure_from(free, states, xs, as_complex(nudges))
 
 
 def analytic_order(case: Case) -> list[Law]:
@@ -176,7 +178,7 @@ def _on_circle(case: Case, radius: float):
         wide = jnp.asarray(radius * turn, np.result_type(case.dtype, np.complex64))
         nudge = eqx.tree_at(lambda n: n.beta, case.nudge(1.0), wide)
         found = relax_in_turn(case.substrate, case.xs, nudge, case.free.state, case.keys)
-        shown = _measured_from(case.substrate, case.free.state, found.state, case.xs, as_complex(nudge))
+        shown = _measured_from(case.substrate, case.free.state, found.state, case.xs, nudge)
         part = jax.tree.map(lambda leaf, t=turn: np.real(leaf * np.conj(t)) / (PHASES * radius), shown)
         total = part if total is None else jax.tree.map(np.add, total, part)
     return total

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from substrates.substrate import split_parameters
-from theory_checks.case import Case, compiled, flat, larger, measure, on_host, outputs, total_energies
+from theory_checks.case import Case, compiled, flat, larger, measure, on_host, outputs, starts, total_energies
 from theory_checks.laws_of_capabilities import OWN
 from theory_checks.laws_of_equilibrium import DISCRETE, NO_ENERGY, fresh_residuals, worst_of
 from theory_checks.laws_of_response import at_minimum
@@ -39,10 +39,10 @@ def precision(case: Case) -> list[Law]:
 def warm_starts(case: Case) -> list[Law]:
     """From another input's equilibrium a relaxation that says it converged is at that of its own input."""
     name = "warm starts end at their own input"
-    starts = jax.tree.map(lambda leaf: np.roll(leaf, 1, axis=0), case.free.state)
+    others = jax.tree.map(lambda leaf: np.roll(leaf, 1, axis=0), case.free.state)
     if case.size == 1:
-        starts = case.nearby(50, 0.5)
-    found = [case.relax_alone(index, case.example(starts, index)) for index in range(case.size)]
+        others = case.nearby(50, 0.5)
+    found = [case.relax_alone(index, case.example(others, index)) for index in range(case.size)]
     states = jax.tree.map(lambda *leaves: np.stack(leaves), *[each.state for each in found])
     converged = np.asarray([bool(each.converged) for each in found])
     if not np.any(converged):
@@ -71,7 +71,8 @@ def inputs(case: Case) -> list[Law]:
         return [does_not_apply(name, "x holds no numbers.")]
     draw = case.draw(51)
     real = lambda leaf: jnp.issubdtype(jnp.asarray(leaf).dtype, jnp.inexact)
-    moved = lambda leaf: leaf + jnp.asarray(draw.uniform(0.1, 0.5, leaf.shape), leaf.dtype) if real(leaf) else leaf
+    other = lambda leaf: np.asarray(leaf) + draw.uniform(0.1, 0.5, leaf.shape).astype(leaf.dtype)
+    moved = lambda leaf: other(leaf) if real(leaf) else leaf
     states = case.free.state if case.discrete else case.nearby(52)
     here, there = (
         _acted_upon(case.substrate, states, xs, case.discrete) for xs in (case.xs, jax.tree.map(moved, case.xs))
@@ -112,11 +113,6 @@ def readings(case: Case) -> list[Law]:
     return [at_least(name, "change of outputs with the state, as a part of them", np.max(changes), case.epsilon)]
 
 
-@compiled
-def _starts(substrate, xs, keys):
-    return jax.vmap(substrate.start)(xs, keys)
-
-
 def descent(case: Case) -> list[Law]:
     """A minimum that a relaxation finds lies no higher than where it started, free and nudged."""
     name = "energy not above its start"
@@ -130,10 +126,10 @@ def descent(case: Case) -> list[Law]:
     worst = 0.0
     for beta in (0.0, case.beta):
         nudge = case.nudge(beta)
-        starts, ends = case.free.state, case.settle(nudge).state
+        first, last = case.free.state, case.settle(nudge).state
         if not beta:
-            starts, ends = _starts(case.substrate, case.xs, case.keys), case.free.state
-        before, after = (total_energies(case.substrate, states, case.xs, nudge) for states in (starts, ends))
+            first, last = starts(case.substrate, case.xs, case.keys), case.free.state
+        before, after = (total_energies(case.substrate, states, case.xs, nudge) for states in (first, last))
         worst = larger(worst, float(np.max((after - before) / (1 + np.abs(before)))))
     return [at_most(name, "rise of F in a relaxation, free and nudged, relative to it", worst, 1e3 * case.epsilon)]
 

@@ -13,8 +13,12 @@ QUICK = (
     "spins",
     "layered spins",
     "spins at a temperature",
+    "continuous Hopfield",
     "predictive coding",
+    "recurrent",
     "excited quantum spins",
+    "matrices",
+    "complex matrices",
 )
 """Those of which the kit is compiled in seconds."""
 

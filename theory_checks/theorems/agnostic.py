@@ -281,7 +281,7 @@ THEOREMS = (
     ),
     Theorem(
         name="agnostic-lyapunov",
-        statement=r"$L_{\beta_1, \beta_2}(\theta_t) \le L_{\beta_1, \beta_2}(\theta_{t-1})$ at any finite $\epsilon$ "
+        statement=r"$L_{\beta_1, \beta_2}(\theta_t) \leq L_{\beta_1, \beta_2}(\theta_{t-1})$ at any finite $\epsilon$ "
         r"and $\beta_1 < \beta_2$.",
         assumptions=("states at a minimum", HELD),
         source="Scellier, Mishra, Bengio and Ollivier 2022, arXiv 2205.15021",

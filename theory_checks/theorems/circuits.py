@@ -256,7 +256,7 @@ THEOREMS = (
         r"At the operating point of a circuit the co-content $P(v) = \sum_b \int_0^{v_b} i_b(z)\,dz$ is stationary in "
         r"the voltages of the free nodes, $\partial P/\partial v_k = \sum_b i_b = 0$: Kirchhoff's current law. The "
         r"content $Q(i) = \int_0^i v\,di$ is its Legendre transform, $P + Q = v i$ in each branch.",
-        ("two-terminal elements with a branch law i(v)", "voltage sources to ground"),
+        ("two-terminal elements whose branch laws i(v) increase", "voltage sources to ground"),
         "Millar 1951; Kendall et al. 2020, arXiv 2006.01981",
         "circuits of resistors, sources and real diodes",
         co_content,
@@ -264,8 +264,8 @@ THEOREMS = (
     ),
     Theorem(
         "diode-complementarity",
-        r"A circuit with ideal diodes minimises its co-content subject to $v_a \le v_c$ at every diode; the "
-        r"multipliers are the diodes' currents: $i \ge 0$, $v_a - v_c \le 0$, $i\,(v_a - v_c) = 0$.",
+        r"A circuit with ideal diodes minimises its co-content subject to $v_a \leq v_c$ at every diode; the "
+        r"multipliers are the diodes' currents: $i \geq 0$, $v_a - v_c \leq 0$, $i\,(v_a - v_c) = 0$.",
         ("ideal diodes", "conductances that are not negative"),
         "Scellier 2024, arXiv 2402.11674",
         "circuits with ideal diodes",
@@ -275,7 +275,7 @@ THEOREMS = (
     Theorem(
         "coordinate-descent",
         r"A sweep that puts block after block of variables at its exact minimum given the others never raises the "
-        r"total energy: $F(s^{t+1}) \le F(s^t)$.",
+        r"total energy: $F(s^{t+1}) \leq F(s^t)$.",
         ("variables of a block do not feel one another", "each step is the minimum of its block"),
         "Scellier 2024, arXiv 2402.11674; Scellier et al. 2023, arXiv 2312.15103",
         "systems with an energy that sweeps settle",

@@ -212,7 +212,7 @@ THEOREMS = (
         r"by $\pm\beta$ on the way back, $[\partial_\theta S(+) - \partial_\theta S(-)]/2\beta "
         r"= dC/d\theta + O(\beta^2)$.",
         ("a law that time reversal leaves alone", "no friction"),
-        "Pourcel and Ernoult 2025, arXiv 2506.05259; Lopez-Pastor and Marquardt 2021, arXiv 2103.04992",
+        "Pourcel and Ernoult 2025, arXiv 2506.05259; Lopez-Pastor and Marquardt 2023, arXiv 2103.04992",
         "launches",
         hamiltonian_echo,
         universal=False,

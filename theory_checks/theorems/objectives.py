@@ -226,7 +226,7 @@ def _coupled(case: Case, eta: float, variant: Any) -> PyTree:
 THEOREMS = (
     Theorem(
         name="contrastive-objective",
-        statement=r"Contrastive learning descends $L = E(o = y) - E(\mathrm{free}) \ge 0$ by its exact gradient.",
+        statement=r"Contrastive learning descends $L = E(o = y) - E(\mathrm{free}) \geq 0$ by its exact gradient.",
         assumptions=("an energy, and a free state that is a minimum of it", HOLDABLE),
         source="Movellan 1991; Scellier, Ernoult, Kendall and Kumar 2023, arXiv 2312.15103",
         applies_to="systems with an energy whose outputs can be held, discrete states included",

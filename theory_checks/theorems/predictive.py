@@ -242,7 +242,7 @@ THEOREMS = (
     Theorem(
         "predictive-coding-kernel",
         r"From the free state, $K$ sweeps over even and then odd layers give the gradient to first order in $\beta$ "
-        r"for $K \ge L$, the number of layers, and for no smaller $K$.",
+        r"for $K \geq L$, the number of layers, and for no smaller $K$.",
         ("even and odd layers in turn", "at least two layers"),
         "Kerjan, Hoier and Scellier 2026, arXiv 2606.03584",
         "predictive coding networks",

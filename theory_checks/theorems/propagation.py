@@ -174,7 +174,7 @@ THEOREMS = (
         name="equilibrium-propagation",
         statement=r"The gradient of the cost at the free equilibrium is the derivative in the nudge of what is "
         r"measured: $\frac{dL}{d\theta} = "
-        r"\frac{d}{d\beta}\big|_0 \frac{\partial F}{\partial\theta}(\theta, \beta, s_\beta)$.",
+        r"\frac{d}{d\beta}|_0 \frac{\partial F}{\partial\theta}(\theta, \beta, s_\beta)$.",
         assumptions=(ENERGY, SMOOTH),
         source="Scellier and Bengio 2017, arXiv 1602.05179",
         applies_to="systems with an energy and smooth equilibria, minima or saddles",
@@ -183,7 +183,9 @@ THEOREMS = (
     ),
     Theorem(
         name="bias-orders",
-        statement=r"At a finite nudge one-sided estimates err by $O(\beta)$ and centred ones by $O(\beta^2)$.",
+        statement=r"At a finite nudge one-sided estimates err by $O(\beta)$ and centred ones by $O(\beta^2)$: by "
+        r"$\frac{\beta}{2} \frac{dm_2}{d\theta}$ and $\frac{\beta^2}{6} \frac{dm_3}{d\theta}$ to leading order, with "
+        r"$m_k$ the $k$-th derivative of the total energy at equilibrium in $\beta$, at 0.",
         assumptions=(ENERGY, SMOOTH),
         source="Scellier and Bengio 2017, arXiv 1602.05179; Laborieux et al. 2021, arXiv 2006.03824",
         applies_to="systems with an energy and smooth equilibria, minima or saddles",
@@ -204,9 +206,9 @@ THEOREMS = (
     ),
     Theorem(
         name="sandwich-bounds",
-        statement=r"At minima $C(s_\beta)$ never rises with $\beta$, so that "
-        r"$L_{0, \beta} \le L \le L_{-\beta, 0}$.",
-        assumptions=("an energy, and an equilibrium that is a minimum of it",),
+        statement=r"At minima the total energy is concave in $\beta$ and $C(s_\beta)$ never rises with it, so that "
+        r"$L_{0, \beta} \leq L \leq L_{-\beta, 0}$.",
+        assumptions=("an energy, and an equilibrium that is the least of it; nothing need be differentiable",),
         source="Scellier, Ernoult, Kendall and Kumar 2023, arXiv 2312.15103",
         applies_to="systems that minimise an energy, discrete states included",
         check=sandwich_bounds,

@@ -265,10 +265,12 @@ THEOREMS = (
     Theorem(
         "gaussian",
         r"Coupled oscillators rest in a Gaussian state with $\langle x\rangle = K^{-1}f$ and $\mathrm{Cov}(x) = "
-        r"\frac{\hbar}{2} M^{-1/2}\Omega^{-1}M^{-1/2}$, $\Omega^2 = M^{-1/2}KM^{-1/2}$. Zero-point motion teaches: "
+        r"\frac{\hbar}{2} M^{-1/2}\Omega^{-1}M^{-1/2}$, $\Omega^2 = M^{-1/2}KM^{-1/2}$, at the energy "
+        r"$\frac{\hbar}{2}\mathrm{tr}\,\Omega - \frac{1}{2} f'K^{-1}f$. Zero-point motion teaches: "
         r"$dL/dk_{ij} = \frac{d}{d\beta}\langle (x_i - x_j)^2\rangle/2$, means and variances both.",
         ("K positive definite", "hbar above 0"),
-        "Audenaert, Eisert, Plenio and Werner 2002, quant-ph/0205025; Scellier 2024, arXiv 2406.00879",
+        "Simon, Sudarshan and Mukunda 1987; Audenaert, Eisert, Plenio and Werner 2002, quant-ph/0205025; Scellier 2024, "
+        "arXiv 2406.00879",
         "quantum oscillators",
         gaussian,
         universal=False,

@@ -236,8 +236,8 @@ def gaussian(fault: Planted) -> Iterator[Step]:
 
 @provable(
     "homogeneous-limits",
-    scope=r"a closed chain of many equal spins, of the bands $\sqrt{J^2 + h^2 - 2Jh\cos k}$: its gap $2|J - h|$ closes at "
-    r"$J = h$, with $-4/\pi$ a spin; as $h \to 0$ it is an Ising chain, as $J \to 0$ spins of their own",
+    scope=r"a closed chain of many equal spins, of the bands $\sqrt{J^2 + h^2 - 2Jh\cos k}$: its gap $2|J - h|$ closes "
+    r"at $J = h$, with $-4/\pi$ a spin; as $h \to 0$ it is an Ising chain, as $J \to 0$ spins of their own",
     faults={
         "opposite end": "the band with its minimum at the other end of the zone",
         "two fermions a spin": "the band summed over twice the zone",

@@ -269,8 +269,8 @@ THEOREMS = (
         r"$\frac{\hbar}{2}\mathrm{tr}\,\Omega - \frac{1}{2} f'K^{-1}f$. Zero-point motion teaches: "
         r"$dL/dk_{ij} = \frac{d}{d\beta}\langle (x_i - x_j)^2\rangle/2$, means and variances both.",
         ("K positive definite", "hbar above 0"),
-        "Simon, Sudarshan and Mukunda 1987; Audenaert, Eisert, Plenio and Werner 2002, quant-ph/0205025; Scellier 2024, "
-        "arXiv 2406.00879",
+        "Simon, Sudarshan and Mukunda 1987; Audenaert, Eisert, Plenio and Werner 2002, quant-ph/0205025; Scellier "
+        "2024, arXiv 2406.00879",
         "quantum oscillators",
         gaussian,
         universal=False,

@@ -292,8 +292,8 @@ THEOREMS = (
     Theorem(
         "driven",
         r"For $Z(\theta, \omega) X = f$ with $Z$ symmetric, nudged by the drive $-\beta\bar e$, "
-        r"$dL/d\theta = \mathrm{Re}\,\frac{d}{d\beta}\,\frac{1}{2} X'(\partial_\theta Z)X$, transposes without conjugates. "
-        r"The centred contrast is exact at any $\beta$.",
+        r"$dL/d\theta = \mathrm{Re}\,\frac{d}{d\beta}\,\frac{1}{2} X'(\partial_\theta Z)X$, transposes without "
+        r"conjugates. The centred contrast is exact at any $\beta$.",
         ("reciprocal elements", "linear ones", "amplitudes are read", "no undamped resonance"),
         "derived for this project; cf. Berneman and Hexner 2025, arXiv 2506.20402",
         "driven linear networks",

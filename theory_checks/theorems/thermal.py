@@ -218,8 +218,8 @@ def _energy(system: Substrate, x: Any) -> float:
 THEOREMS = (
     Theorem(
         "gibbs",
-        r"At temperature $T$ the gradient of $L = \langle C\rangle$ is $-\frac{1}{T}\mathrm{Cov}(C, \partial_\theta E) = "
-        r"\frac{d}{d\beta}\langle\partial_\theta E\rangle_\beta|_0$, and at any $\beta$ "
+        r"At temperature $T$ the gradient of $L = \langle C\rangle$ is $-\frac{1}{T}\mathrm{Cov}(C, \partial_\theta E) "
+        r"= \frac{d}{d\beta}\langle\partial_\theta E\rangle_\beta|_0$, and at any $\beta$ "
         r"$\langle\partial_\theta E\rangle_\beta - \langle\partial_\theta E\rangle_0$ is the gradient of "
         r"$A(\beta) - A(0)$, $A = -T \log Z$.",
         ("the Gibbs state of E + beta C", "T above 0"),
@@ -235,8 +235,8 @@ THEOREMS = (
         r"($f_i$ the local field); as $\hbar \to 0$ quantum oscillators rest, learn and spread as springs do, up to "
         r"$O(\hbar)$; as $T \to 0$ a free energy is the ground energy up to $T e^{-\Delta/T}$.",
         ("a classical ground state that is not degenerate",),
-        "Scellier 2024, arXiv 2406.00879, for the networks; Pfeuty 1970 for chains; textbook perturbation theory for the "
-        "orders",
+        "Scellier 2024, arXiv 2406.00879, for the networks; Pfeuty 1970 for chains; textbook perturbation theory for "
+        "the orders",
         "spins in a transverse field, quantum oscillators, ensembles of spins",
         homogeneous_limits,
         universal=False,

@@ -24,6 +24,7 @@ from theory_checks.proofs.in_time import (
     temporal_identity,
 )
 from theory_checks.proofs.layers import feed_forward_residual, predictive_coding
+from theory_checks.proofs.locality import parameter_locality
 from theory_checks.proofs.proof import Checked, Proof, Provable, Step, Verification
 from theory_checks.proofs.quantum_systems import free_fermions, gaussian, homogeneous_limits, quantum
 from theory_checks.proofs.responses import driven, lock_in, natural_frequencies, onsager_reciprocity
@@ -38,6 +39,7 @@ PROOFS: dict[str, Provable] = {
         bias_orders,
         finite_beta_surrogate,
         sandwich_bounds,
+        parameter_locality,
         temporal_identity,
         gradient_descending_updates,
         continual,

@@ -278,6 +278,7 @@ THEOREMS = (
         applies_to="systems with an energy whose parameters settle too",
         check=agnostic_step,
         universal=True,
+        rules=("agnostic",),
     ),
     Theorem(
         name="agnostic-lyapunov",
@@ -288,6 +289,7 @@ THEOREMS = (
         applies_to="systems with an energy whose parameters settle too",
         check=agnostic_lyapunov,
         universal=True,
+        rules=("agnostic",),
     ),
     Theorem(
         name="agnostic-metric",
@@ -298,5 +300,6 @@ THEOREMS = (
         applies_to="systems with an energy whose parameters settle too",
         check=agnostic_metric,
         universal=True,
+        rules=("agnostic",),
     ),
 )

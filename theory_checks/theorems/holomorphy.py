@@ -139,6 +139,7 @@ THEOREMS = (
         applies_to="systems whose equilibria continue analytically to complex nudges",
         check=holomorphic,
         universal=True,
+        rules=("holomorphic",),
     ),
     Theorem(
         name="lock-in",
@@ -150,5 +151,6 @@ THEOREMS = (
         applies_to="systems with an energy whose equilibria continue analytically to complex nudges",
         check=lock_in,
         universal=True,
+        rules=("oscillating",),
     ),
 )

@@ -227,6 +227,7 @@ THEOREMS = (
         applies_to="systems at a minimum of an energy, whose states move continuously",
         check=temporal_identity,
         universal=True,
+        rules=("equilibrium-propagation", "recurrent-backprop"),
     ),
     Theorem(
         name="gradient-descending-updates",
@@ -238,6 +239,7 @@ THEOREMS = (
         applies_to="systems at a minimum of an energy, whose states move continuously",
         check=gradient_descending_updates,
         universal=True,
+        rules=("equilibrium-propagation", "backprop-through-time"),
     ),
     Theorem(
         name="continual",
@@ -249,5 +251,6 @@ THEOREMS = (
         applies_to="systems at a minimum of an energy, whose states move continuously",
         check=continual,
         universal=True,
+        rules=("continual",),
     ),
 )

@@ -232,6 +232,7 @@ THEOREMS = (
         applies_to="systems with an energy whose outputs can be held, discrete states included",
         check=contrastive_objective,
         universal=True,
+        rules=("contrastive",),
     ),
     Theorem(
         name="coupled-objective",
@@ -244,6 +245,7 @@ THEOREMS = (
         applies_to="systems with an energy and smooth equilibria, whose outputs can be held",
         check=coupled_objective,
         universal=True,
+        rules=("coupled",),
     ),
     Theorem(
         name="stochastic",
@@ -255,5 +257,6 @@ THEOREMS = (
         applies_to="systems whose state is the whole distribution at a temperature",
         check=stochastic,
         universal=True,
+        rules=("equilibrium-propagation", "fluctuation-response"),
     ),
 )

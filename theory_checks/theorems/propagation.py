@@ -180,6 +180,7 @@ THEOREMS = (
         applies_to="systems with an energy and smooth equilibria, minima or saddles",
         check=equilibrium_propagation,
         universal=True,
+        rules=("equilibrium-propagation",),
     ),
     Theorem(
         name="bias-orders",
@@ -191,6 +192,7 @@ THEOREMS = (
         applies_to="systems with an energy and smooth equilibria, minima or saddles",
         check=bias_orders,
         universal=True,
+        rules=("equilibrium-propagation",),
     ),
     Theorem(
         name="finite-beta-surrogate",
@@ -203,6 +205,7 @@ THEOREMS = (
         applies_to="systems with an energy and smooth equilibria, minima or saddles",
         check=finite_beta_surrogate,
         universal=True,
+        rules=("equilibrium-propagation",),
     ),
     Theorem(
         name="sandwich-bounds",
@@ -213,5 +216,6 @@ THEOREMS = (
         applies_to="systems that minimise an energy, discrete states included",
         check=sandwich_bounds,
         universal=True,
+        rules=("equilibrium-propagation",),
     ),
 )

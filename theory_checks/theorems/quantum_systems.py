@@ -17,7 +17,7 @@ from substrates.quantum.oscillator import QuantumOscillatorNetwork
 from substrates.quantum.transverse_ising import TransverseFieldIsing
 from substrates.substrate import Cost
 from theory_checks.case import compiled, flat, measure
-from theory_checks.theorems.measured import agreement, centred_gradient, require, require_kind, settled
+from theory_checks.theorems.measured import agreement, centred_gradient, of_examples, require, require_kind, settled
 from theory_checks.theorems.theorem import Finding, Theorem
 
 MOST_DENSE = 1024
@@ -26,6 +26,7 @@ MOST_DENSE = 1024
 MOST_SPINS = 10
 
 
+@of_examples
 def quantum(
     net: TransverseFieldIsing | HamiltonianSubstrate | None = None,
     x: Any = None,
@@ -109,6 +110,7 @@ def _operators(net: Any, x: Any) -> tuple[Any, Any, Any]:
     return plain, terms, jnp.stack(read)
 
 
+@of_examples
 def free_fermions(chain: FreeFermionChain | None = None, x: Any = None) -> tuple[Finding, ...]:
     """The polar factor of a bidiagonal matrix against dense diagonalisation of the chain of spins that it stands for.
 
@@ -142,6 +144,7 @@ def free_fermions(chain: FreeFermionChain | None = None, x: Any = None) -> tuple
     )
 
 
+@of_examples
 def gaussian(
     net: QuantumOscillatorNetwork | None = None, x: Any = None, y: Any = None, *, beta: float = 1e-2
 ) -> tuple[Finding, ...]:
@@ -250,6 +253,7 @@ THEOREMS = (
         "systems of finitely many quantum levels",
         quantum,
         universal=False,
+        rules=("equilibrium-propagation",),
     ),
     Theorem(
         "free-fermions",
@@ -274,5 +278,6 @@ THEOREMS = (
         "quantum oscillators",
         gaussian,
         universal=False,
+        rules=("equilibrium-propagation",),
     ),
 )

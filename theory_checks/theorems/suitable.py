@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import jax
 import numpy as np
@@ -13,13 +13,12 @@ from substrates.substrate import Cost, Substrate, reads_parameters, split_parame
 from theory_checks.case import Case, flat, inner_product, larger, relative
 from theory_checks.entrance import case_for
 from theory_checks.laws_of_response import HALVINGS
+from theory_checks.orders import fit_order
+from theory_checks.theorems.measured import ORDER_BOUND, fitted
 from theory_checks.theorems.theorem import Finding, NotApplicableError
 
-CLEAR = 50
-"""A bias so many times the noise tells its order."""
 
-
-def refuse(substrate: Any, reason: str) -> None:
+def refuse(substrate: Any, reason: str) -> NoReturn:
     """Raises NotApplicableError, in the name of a system."""
     raise NotApplicableError(f"{type(substrate).__name__}: {reason}")
 
@@ -148,33 +147,30 @@ def order_of(
     order: int,
     noise: float | None = None,
 ) -> Finding:
-    """The order in which errors fall with a strength, by a straight line through the logarithms of the four smallest
-    that stand clear of the noise, and its standard error.
+    """The order in which errors fall with a strength, by `fit_order`.
 
-    Errors that are all below the resolution have no order, and are compared with zero; those that stay as strengths
-    fall have the order 0.
+    Errors that are all below the resolution have no order, and are compared with zero. Those that stay as strengths
+    fall, or fall and rise again without an order and above the resolution, have the order 0: no gradient is approached.
 
     Args:
-        noise: of the errors, where it is known; else what falls with 1/strength, and no more than the least of them.
+        noise: of the errors, where it is known; else what grows as 1/strength, as of `fit_order`.
 
     Raises NotApplicableError where the arithmetic is too coarse to tell.
     """
-    betas, values = np.asarray(strengths), np.asarray(errors)
+    values = np.asarray(errors)
     if np.max(values) <= case.resolution:
         none = f"{compared}: no bias at any strength"
         return Finding(none, values, 0 * values, float(np.max(values)), case.resolution)
-    around = np.maximum(np.min(values * betas) / betas, np.min(values)) if noise is None else noise
-    noisy = np.flatnonzero(~(values > CLEAR * around))
-    count = int(noisy[0]) if len(noisy) else len(values)
-    stays = np.min(values) > case.resolution and np.max(values[-4:]) < 1.1 * np.min(values[-4:])
-    if count < 3 and not stays:
-        refuse(case.substrate, f"{compared}: the arithmetic is too coarse to tell bias from noise; use float64")
-    clear = slice(-4, None) if stays else slice(max(0, count - 4), count)
-    fit, covariance = np.polyfit(np.log2(betas[clear]), np.log2(values[clear]), 1, cov="unscaled")
-    left = np.log2(values[clear]) - np.polyval(fit, np.log2(betas[clear]))
-    spread = float(np.sqrt(covariance[0, 0] * np.sum(left**2) / (len(left) - 2)))
-    told = f"{compared}: order {fit[0]:.3f} +- {spread:.3f}"
-    return Finding(told, float(fit[0]), float(order), abs(float(fit[0]) - order), 0.1)
+    best = int(np.argmin(np.where(np.isnan(values), np.inf, values)))
+    off = values[best] > case.resolution
+    found = fit_order(strengths, errors, order, noise)
+    if off and (np.max(values[-4:]) < 1.1 * np.min(values[-4:]) or (found is None and best > 0)):
+        stays = f"{compared}: it goes to no zero, {values[best]:.1e} at best: what is estimated is not the gradient"
+        return Finding(stays, 0.0, float(order), float(order), ORDER_BOUND)
+    if found is None:
+        finer = "let relaxations be more exact, or give a larger beta" if case.dtype == np.float64 else "use float64"
+        refuse(case.substrate, f"{compared}: the arithmetic is too coarse to tell bias from noise; {finer}")
+    return fitted(compared, found, order)
 
 
 def on_vectors(function: Callable[..., Any], *trees: PyTree) -> PyTree:

@@ -14,7 +14,7 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
-from learning.contrastive import EquilibriumPropagation, Variant, estimate_by_contrast
+from learning.contrastive import EquilibriumPropagation, estimate_by_contrast
 from learning.examples import outputs_at_start
 from learning.reference import response_gradient
 from substrates.nudge import batch_axes
@@ -240,14 +240,15 @@ class Case:
         found = on_host(relax_phases(system, self.xs, dataclasses.replace(nudge, beta=strengths), self.keys, False))
         return jax.tree.map(lambda leaf: leaf[1], found)
 
-    def propagate(self, beta: float, variant: Variant = "centered", *, weight: float = 1.0) -> PyTree:
-        """The gradient that equilibrium propagation itself estimates, with a cost multiplied by `weight`."""
+    def propagate(self, beta: float, *, weight: float = 1.0) -> PyTree:
+        """The centred estimate of equilibrium propagation itself, with a cost multiplied by `weight`."""
         cost = Probe(self.cost, jnp.asarray(weight, self.dtype), self.bare.direction)
-        rule = EquilibriumPropagation(jnp.asarray(beta, self.dtype), variant, cost, strict=False)  # type: ignore[arg-type]
+        rule = EquilibriumPropagation(jnp.asarray(beta, self.dtype), "centered", cost, strict=False)  # type: ignore[arg-type]
         return on_host(estimate_by_contrast(rule, _Compiled(self.substrate), self.xs, self.ys, self.key).gradient.inner)
 
     def propagate_one_sided(self, beta: float) -> PyTree:
-        """The one-sided estimate, the contrast with the free states over beta, by programs that other laws compile."""
+        """The one-sided estimate, the contrast with the free states over beta, of either sign: by programs that other
+        laws compile."""
         nudge = self.nudge(beta)
         found = contrast(self.substrate, self.settle(nudge).state, self.free.state, self.xs, nudge, self.nudge(0.0))
         return jax.tree.map(lambda leaf: leaf / np.asarray(beta, leaf.dtype), found)

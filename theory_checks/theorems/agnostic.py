@@ -240,7 +240,7 @@ class _Bench:
         """That of L_(b1,b2), which equilibrium propagation measures at any beta."""
         if variant == "centered":
             return flat(self.case.propagate(beta / 2))
-        return flat(self.case.propagate(beta, "positive" if variant == "optimistic" else "negative"))
+        return flat(self.case.propagate_one_sided(beta if variant == "optimistic" else -beta))
 
     def softest(self, beta: float) -> float:
         """The least curvature in the parameters of the total energy at equilibrium."""

@@ -14,9 +14,9 @@ from learning.rule import check_count, check_positive
 from learning.unrolled import RecurrentBackprop
 from substrates.substrate import Cost, DiscreteTime, Substrate, split_parameters
 from theory_checks.case import Case, flat, on_host, relative
-from theory_checks.laws_of_response import at_minimum, jacobians
+from theory_checks.laws_of_response import jacobians
 from theory_checks.theorems.measured import agreement
-from theory_checks.theorems.suitable import halved, on_vectors, order_of, refuse, suitable, with_room
+from theory_checks.theorems.suitable import halved, no_saddle, on_vectors, order_of, suitable, with_room
 from theory_checks.theorems.theorem import Finding, Theorem
 
 AT_REST = "the free phase has come to rest, where its flow is stable"
@@ -186,8 +186,7 @@ def _flowing(
     substrate: Substrate, x: PyTree, y: PyTree, cost: Cost | None, key: PRNGKeyArray | None, beta: float | None
 ) -> Case:
     case = suitable(substrate, x, y, cost, key, beta)
-    if not at_minimum(case):
-        refuse(substrate, "its free equilibrium is a saddle, from which a flow down the energy runs away")
+    no_saddle(case)
     return case
 
 

@@ -13,7 +13,7 @@ from jaxtyping import PRNGKeyArray, PyTree
 
 from substrates.substrate import Cost, Substrate, split_parameters
 from theory_checks.case import Case, compiled, flat, on_host
-from theory_checks.theorems.measured import smaller
+from theory_checks.theorems.measured import agreement, smaller
 from theory_checks.theorems.suitable import refuse, suitable
 from theory_checks.theorems.theorem import Finding, Theorem
 
@@ -47,15 +47,18 @@ def parameter_locality(
     acts = np.abs(work) > 1e3 * case.epsilon * np.max(np.abs(work))
     if acts.all():
         refuse(substrate, "every parameter acts on every variable: nothing is far from anything")
-    size, most = float(np.max(np.abs(read))), int(np.max(acts.sum(axis=0)))
-    far = f"(a parameter acts on {most} of {len(acts)} at most)"
-    bound = 1e4 * case.epsilon
-    found = [smaller(f"contrasts as other variables move {far}", np.abs(read[~acts]), 0.0, size, bound)]
+    size, most, bound = float(np.max(np.abs(read))), int(np.max(acts.sum(axis=0))), 1e4 * case.epsilon
+    elsewhere = np.abs(read[~acts])
+    moving = f"contrasts as other variables move (a parameter acts on {most} of {len(acts)} at most)"
+    found = [
+        agreement("contrasts as a variable moves, and its work's slope in parameters", read, work, case.epsilon**0.5),
+        smaller(moving, elsewhere, np.zeros_like(elsewhere), size, bound),
+    ]
     apart = ~(acts.T.astype(int) @ acts).astype(bool)
     if apart.any():
         parameters = np.abs(flat(on_host(split_parameters(substrate)[0]))) + 0.1
         change = np.abs(slopes * parameters)[apart]
-        found.append(smaller("contrasts as parameters of parts apart change", change, 0.0, size, bound))
+        found.append(smaller("contrasts as parameters of parts apart change", change, 0 * change, size, bound))
     return tuple(found)
 
 

@@ -158,7 +158,7 @@ def stochastic(
         by_differences(
             case,
             f"contrast at beta = {case.beta:.3g} and differences of the free energies",
-            case.propagate(case.beta, "positive"),
+            case.propagate_one_sided(case.beta),
             lambda moved: surrogate(case, 0.0, case.beta, moved),
         ),
         by_differences(case, "covariance over -T and differences of <C>", exact, mean),

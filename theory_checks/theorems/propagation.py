@@ -7,7 +7,6 @@ import functools
 import numpy as np
 from jaxtyping import PRNGKeyArray, PyTree
 
-from learning.contrastive import Variant
 from substrates.substrate import Cost, Substrate
 from theory_checks.case import Case, relative
 from theory_checks.laws_of_response import at_minimum, least_energy
@@ -82,7 +81,7 @@ def bias_orders(
     """
     case = suitable(substrate, x, y, cost, key, beta)
     betas = halved(case.beta)
-    one_sided = [relative(case.propagate(beta, "positive"), case.reference) for beta in betas]
+    one_sided = [relative(case.propagate_one_sided(beta), case.reference) for beta in betas]
     return (
         order_of(case, "one-sided error in beta", betas, one_sided, 1),
         order_of(case, "centred error in beta", betas, centred_estimates(case)[1], 2),
@@ -110,19 +109,20 @@ def finite_beta_surrogate(
     Source: Scellier, Ernoult, Kendall and Kumar 2023, arXiv 2312.15103.
     """
     case = suitable(substrate, x, y, cost, key, beta)
-    pairs: dict[Variant, tuple[float, float]] = {
-        "positive": (0.0, case.beta),
-        "negative": (-case.beta, 0.0),
-        "centered": (-case.beta, case.beta),
+    beta = case.beta
+    pairs = {
+        "positive": (0.0, beta, case.propagate_one_sided(beta)),
+        "negative": (-beta, 0.0, case.propagate_one_sided(-beta)),
+        "centered": (-beta, beta, case.propagate(beta)),
     }
     return tuple(
         by_differences(
             case,
-            f"{variant} contrast at beta = {case.beta:.3g} and differences of its surrogate",
-            case.propagate(case.beta, variant),
+            f"{variant} contrast at beta = {beta:.3g} and differences of its surrogate",
+            contrast,
             functools.partial(surrogate, case, first, second),
         )
-        for variant, (first, second) in pairs.items()
+        for variant, (first, second, contrast) in pairs.items()
     )
 
 

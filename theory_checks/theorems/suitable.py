@@ -10,9 +10,10 @@ import numpy as np
 from jaxtyping import PRNGKeyArray, PyTree
 
 from substrates.substrate import Cost, Substrate, reads_parameters, split_parameters
-from theory_checks.case import Case, flat, inner_product, larger, relative
+from theory_checks.case import Case, flat, relative
+from theory_checks.differences import along_directions
 from theory_checks.entrance import case_for
-from theory_checks.laws_of_response import HALVINGS
+from theory_checks.laws_of_response import HALVINGS, at_minimum
 from theory_checks.orders import fit_order
 from theory_checks.theorems.measured import ORDER_BOUND, fitted
 from theory_checks.theorems.theorem import Finding, NotApplicableError
@@ -85,6 +86,12 @@ def no_bounds(case: Case) -> None:
         refuse(case.substrate, "its states have bounds: a variable that is held by one has no response")
 
 
+def no_saddle(case: Case) -> None:
+    """Raises NotApplicableError where a flow down the energy does not stay at the free states."""
+    if not at_minimum(case):
+        refuse(case.substrate, "its free equilibrium is a saddle, from which a flow down the energy runs away")
+
+
 def with_room(case: Case) -> None:
     """Raises NotApplicableError where a physical limit stops a parameter that goes down, or up, the gradient."""
     size = np.linalg.norm(flat(case.reference)) / (np.linalg.norm(flat(split_parameters(case.substrate)[0])) + 1e-3)
@@ -102,24 +109,18 @@ def trained_reading(case: Case) -> bool:
 def by_differences(
     case: Case, compared: str, gradient: PyTree, function: Callable[[Substrate], float], bound: float | None = None
 ) -> Finding:
-    """A gradient along two random directions of the parameters against differences of a function of the system.
-
-    Differences are of fourth order; the error is relative to |gradient| |direction|.
-    """
+    """A gradient along two random directions of the parameters against differences of a function of the system; the
+    error is relative to |gradient| |direction|."""
     step = case.epsilon**0.25
-    measured, predicted, errors, largest = [], [], [], 0.0
-    for seed in (30, 31):
-        towards = case.direction(seed)
-        values = [[function(case.shifted(towards, sign * h)) for sign in (1.0, -1.0)] for h in (step, step / 2)]
-        coarse, fine = ((up - down) / (2 * h) for (up, down), h in zip(values, (step, step / 2), strict=True))
-        measured.append(inner_product(gradient, towards))
-        predicted.append((4 * fine - coarse) / 3)
-        size = float(np.linalg.norm(flat(gradient)) * np.linalg.norm(flat(towards)))
-        size = max(size, float(np.finfo(case.dtype).tiny))
-        errors.append(abs(measured[-1] - predicted[-1]) / size)
-        largest = larger(largest, np.max(np.abs(values)) / size)
-    allowed = (1e4 * case.epsilon**0.75 if bound is None else bound) + 100 * case.epsilon * largest / step
-    return Finding(compared, np.asarray(measured), np.asarray(predicted), float(np.max(errors)), allowed)
+    found = along_directions(case, gradient, function, step)
+    rounding = float(np.max([100 * case.epsilon * one.largest / (one.size * step) for one in found]))
+    return Finding(
+        compared,
+        np.asarray([one.gradient for one in found]),
+        np.asarray([one.slope for one in found]),
+        float(np.max([one.error for one in found])),
+        (1e4 * case.epsilon**0.75 if bound is None else bound) + rounding,
+    )
 
 
 def halved(strength: float, ratio: float = 2.0, count: int = HALVINGS) -> list[float]:

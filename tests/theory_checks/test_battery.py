@@ -31,7 +31,7 @@ def refuses(*arguments, **options):
 
 
 THEOREM = dataclasses.replace(
-    find("bias-orders"), name="length", universal=False, check=lambda *given: (told(1e-9, 1e-6),)
+    find("bias-orders"), name="length", universal=False, rules=(), check=lambda *given: (told(1e-9, 1e-6),)
 )
 FALSE = dataclasses.replace(THEOREM, name="breadth", check=lambda *given: (told(1e-9, 1e-6), told(1e-3, 1e-6)))
 UNKNOWN = dataclasses.replace(THEOREM, name="height", check=lambda *given: (told(float("nan"), 1e-6),))

@@ -123,10 +123,10 @@ class Rationed(Wrapper):
 
 
 class OnePart(Springs):
-    """The first stiffness scales the whole energy."""
+    """Every parameter scales the whole energy."""
 
     def energy(self, state, x):
-        return self.stiffness[0] * jnp.sum((state - x) ** 2 + jnp.sum(state) ** 2)
+        return jnp.sum(self.stiffness + self.hardness) * jnp.sum((state - x) ** 2)
 
 
 class Restless(Springs):

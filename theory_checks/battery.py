@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 import jax
@@ -211,29 +211,30 @@ def battery(
     kinds: Mapping[str, type[Substrate]],
     theorems: Sequence[Theorem] = ALL,
     *,
+    own: bool = True,
     seed: int = 0,
-    seen: Callable[[Cell], object] = lambda cell: None,
 ) -> Battery:
-    """Measures theorems on small systems of several kinds, in 64 bits, and those of one kind on their own system too.
+    """Measures theorems on small systems of several kinds, in 64 bits.
 
     Args:
         kinds: classes of substrates by name.
         theorems: by default all.
+        own: whether theorems of one kind are measured on a system of their own too.
         seed: draws systems, inputs and targets.
-        seen: called with every cell when it is done.
     """
-    cells = []
     with jax.enable_x64(True):
-        for cell in _cells(kinds, theorems, seed):
-            seen(cell)
-            cells.append(cell)
+        return gathered(_cells(kinds, theorems, own, seed), theorems)
+
+
+def gathered(cells: Iterable[Cell], theorems: Sequence[Theorem]) -> Battery:
+    """Cells in the order of their theorems."""
     order = [theorem.name for theorem in theorems]
     return Battery(tuple(sorted(cells, key=lambda cell: order.index(cell.theorem))))
 
 
-def _cells(kinds: Mapping[str, type[Substrate]], theorems: Sequence[Theorem], seed: int) -> Iterator[Cell]:
+def _cells(kinds: Mapping[str, type[Substrate]], theorems: Sequence[Theorem], own: bool, seed: int) -> Iterator[Cell]:
     for theorem in theorems:
-        if not theorem.universal:
+        if own and not theorem.universal:
             yield measure(theorem, OWN)
     for name, kind in kinds.items():
         build, draw, relax = jax.random.split(jax.random.key(seed), 3)

@@ -52,6 +52,8 @@ PHYSICS = "tests/theory_checks/test_theorems_of_physics.py"
 EXPLORER = "tests/test_explorer.py"
 PICTURES = "tests/test_style.py"
 CONFORMANCE = "tests/theory_checks/test_conformance.py"
+STRATEGIES = "tests/theory_checks/test_strategies.py"
+FAULTS = "tests/theory_checks/test_faults.py::test_the_law_that_names_a_fault_finds_it_and_says_where_to_look"
 MUTATIONS = (
     Mutation(
         "draw the free state where the nudged one is looked at",
@@ -98,8 +100,8 @@ MUTATIONS = (
     Mutation(
         "nudge both phases of a centred estimate one way",
         "theory_checks/case.py",
-        '"centered": (beta, -beta)}[variant]',
-        '"centered": (beta, beta)}[variant]',
+        "nudge, beta, -beta))",
+        "nudge, beta, beta))",
         CONFORMANCE + "::test_three_methods_are_enough_to_pass_every_law",
     ),
     Mutation(
@@ -115,6 +117,167 @@ MUTATIONS = (
         "sum(leaves) / case.size",
         "sum(leaves)",
         CONFORMANCE + "::test_three_methods_are_enough_to_pass_every_law",
+    ),
+    Mutation(
+        "tell nothing of a hidden generator",
+        "theory_checks/laws_of_promises.py",
+        "    again = case.settle()\n",
+        "    again = case.free\n",
+        FAULTS + "[hidden randomness-chain]",
+    ),
+    Mutation(
+        "take outputs for energies in the law of precision",
+        "theory_checks/laws_of_promises.py",
+        'shown["energy"] = case.free.energy',
+        'shown["energy"] = case.shown',
+        FAULTS + "[swallowed precision-chain]",
+    ),
+    Mutation(
+        "start each example where it ends",
+        "theory_checks/laws_of_promises.py",
+        "np.roll(leaf, 1, axis=0)",
+        "np.roll(leaf, 0, axis=0)",
+        FAULTS + "[stale warm start-chain]",
+    ),
+    Mutation(
+        "let inputs act by nothing",
+        "theory_checks/laws_of_promises.py",
+        "max(changes), case.epsilon)]",
+        "max(changes), 0.0)]",
+        FAULTS + "[ignored clamp-cells]",
+    ),
+    Mutation(
+        "praise a relaxation that goes uphill",
+        "theory_checks/laws_of_promises.py",
+        "np.max((after - before)",
+        "np.max((before - after)",
+        FAULTS + "[uphill-chain]",
+    ),
+    Mutation(
+        "draw magnitudes beyond their ranges",
+        "theory_checks/strategies/draws.py",
+        "return middle * factor **",
+        "return middle + factor **",
+        STRATEGIES + "::test_what_is_drawn_lies_where_it_should",
+    ),
+    Mutation(
+        "draw numbers larger than asked for",
+        "theory_checks/strategies/draws.py",
+        "self._generator.uniform(-1.0, 1.0, shape) - 1)",
+        "self._generator.uniform(-1.0, 1.0, shape) + 1)",
+        STRATEGIES + "::test_what_is_drawn_lies_where_it_should",
+    ),
+    Mutation(
+        "draw numbers above their interval",
+        "theory_checks/strategies/draws.py",
+        "(0.75 + self.spread",
+        "(1.75 + self.spread",
+        STRATEGIES + "::test_what_is_drawn_lies_where_it_should",
+    ),
+    Mutation(
+        "nudge twice as strongly as asked for",
+        "theory_checks/strategies/batches.py",
+        "largest * part / 4",
+        "largest * part / 2",
+        STRATEGIES + "::test_nudges_have_both_signs_within_their_strength_and_shrink_to_none",
+    ),
+    Mutation(
+        "measure a batch by its first example",
+        "theory_checks/theorems/measured.py",
+        "{n: v[k] for",
+        "{n: v[0] for",
+        PHYSICS + "::test_batches_are_taken_example_by_example",
+    ),
+    Mutation(
+        "turn an inequality round",
+        "theory_checks/theorems/measured.py",
+        "excess = one - other",
+        "excess = other - one",
+        PHYSICS + "::test_diode_complementarity",
+    ),
+    Mutation(
+        "extrapolate to the wrong nudge",
+        "theory_checks/theorems/measured.py",
+        "(4 * found[1] - found[0]) / 3",
+        "2 * found[1] - found[0]",
+        PHYSICS + "::test_quantum",
+    ),
+    Mutation(
+        "expect twice the order",
+        "theory_checks/theorems/measured.py",
+        "abs(found.power - order)",
+        "abs(found.power - 2 * order)",
+        LEARNING + "::test_orders_are_fitted_where_they_are_clear_of_the_noise",
+    ),
+    Mutation(
+        "speak of systems of the other kind",
+        "theory_checks/theorems/suitable.py",
+        "substrate.conservative != energy",
+        "substrate.conservative == energy",
+        LEARNING + "::test_it_holds[bias-orders-circuit]",
+    ),
+    Mutation(
+        "take the worst estimate for the nearest",
+        "theory_checks/theorems/suitable.py",
+        "np.argmin(np.where(np.isnan(errors)",
+        "np.argmax(np.where(np.isnan(errors)",
+        LEARNING + "::test_it_holds[equilibrium-propagation-circuit]",
+    ),
+    Mutation(
+        "let an error stay for good",
+        "theory_checks/theorems/suitable.py",
+        "off = values[best] > case.resolution",
+        "off = values[best] > 10",
+        LEARNING + "::test_orders_are_fitted_where_they_are_clear_of_the_noise",
+    ),
+    Mutation(
+        "halve no strength",
+        "theory_checks/theorems/suitable.py",
+        "[strength / ratio**k for",
+        "[strength / ratio for",
+        LEARNING + "::test_it_holds[bias-orders-circuit]",
+    ),
+    Mutation(
+        "divide differences by half their step",
+        "theory_checks/differences.py",
+        "(up - down) / (2 * h)",
+        "(up - down) / h",
+        LEARNING + "::test_it_holds[equilibrium-propagation-circuit]",
+    ),
+    Mutation(
+        "add two differences without their weights",
+        "theory_checks/differences.py",
+        "(4 * fine - coarse) / 3",
+        "(4 * fine + coarse) / 3",
+        LEARNING + "::test_it_holds[equilibrium-propagation-circuit]",
+    ),
+    Mutation(
+        "take a direction twice as long for its size",
+        "theory_checks/differences.py",
+        "inner_product(gradient, towards),",
+        "2 * inner_product(gradient, towards),",
+        LEARNING + "::test_it_holds[equilibrium-propagation-circuit]",
+    ),
+    Mutation(
+        "look at a part for what is elsewhere",
+        "theory_checks/theorems/locality.py",
+        "np.abs(read[~acts])",
+        "np.abs(read[acts])",
+        LEARNING + "::test_it_holds[parameter-locality-circuit]",
+    ),
+    Mutation(
+        "let parameters elsewhere count for nothing",
+        "theory_checks/theorems/locality.py",
+        "np.abs(slopes * parameters)[apart]",
+        "np.abs(0 * slopes * parameters)[apart]",
+        LEARNING + "::test_a_meter_that_reads_elsewhere_is_no_local_one",
+    ),
+    Mutation(
+        "measure work from nowhere",
+        "theory_checks/theorems/locality.py",
+        "slope(theta, end) - slope(theta, here)",
+        "slope(theta, end) + slope(theta, here)",
+        LEARNING + "::test_it_holds[parameter-locality-circuit]",
     ),
     Mutation(
         "expect order one of centred nudges",
@@ -350,8 +513,8 @@ MUTATIONS = (
     Mutation(
         "take the least error for the noise",
         "theory_checks/orders.py",
-        "np.sqrt(np.mean((strengths * sizes)[-4:] ** 2))",
-        "np.min(strengths * sizes)",
+        "np.sqrt(np.mean((betas * sizes)[-4:] ** 2))",
+        "np.min(betas * sizes)",
         "tests/theory_checks/test_orders.py::test_a_sound_order_is_never_broken_by_noise",
     ),
     Mutation(

@@ -1,22 +1,25 @@
-"""Every theorem on every kind of system, from one table: proved, measured, or refused with the reason."""
+"""Every theorem of every rule on every kind of system, from one table: proved, measured, or refused with the reason."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 import jax
 import numpy as np
 
 from substrates.substrate import Substrate
+from theory_checks.proofs import PROOFS
 from theory_checks.small_systems import small_batch, small_system
 from theory_checks.theorems import ALL, Finding, NotApplicableError, Theorem
 
 Verdict = Literal["holds", "fails", "refused"]
-MARKS: dict[Verdict, str] = {"holds": "+", "fails": "FAILS", "refused": "."}
 OWN = "its own"
-"""The column of theorems that bring a system of their own."""
+"""The column of the systems that theorems of one kind bring."""
+
+NO_RULE = "no rule"
+"""Theorems of systems alone."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,6 +73,7 @@ PROPERTIES = (
     ),
     Property("P7", "no slope, no update", ("no slope, no update",)),
     Property("P8", "symmetries of the energy change nothing", (), ("gauge-symmetries",)),
+    Property("P9", "a part learns from what is measured at it", (), ("parameter-locality",)),
     Property(
         "P10", "a batch is the mean of its examples", ("batch = singles: equilibria", "batch = singles: measurements")
     ),
@@ -101,7 +105,9 @@ class Cell:
         system: a name, or `OWN`.
         verdict: "holds", "fails", or "refused".
         findings: what was measured; none where it was refused.
-        reason: why it was refused, or what went wrong.
+        reason: why it was refused, or what was raised.
+        rules: that the theorem is about.
+        proved: whether the theorem has a proof.
     """
 
     theorem: str
@@ -109,24 +115,39 @@ class Cell:
     verdict: Verdict
     findings: tuple[Finding, ...] = ()
     reason: str = ""
+    rules: tuple[str, ...] = ()
+    proved: bool = False
 
     @property
     def worst(self) -> Finding | None:
         """The finding nearest to its bound, or farthest beyond it."""
         return max(self.findings, key=lambda one: one.error / one.bound if one.bound else np.inf, default=None)
 
+    @property
+    def orders(self) -> tuple[Finding, ...]:
+        """The findings that are fitted orders."""
+        return tuple(one for one in self.findings if one.error_bar is not None)
+
+    @property
+    def mark(self) -> str:
+        """For a table: the error nearest to its bound, or beyond it; a dot where the theorem was refused."""
+        if self.verdict == "refused":
+            return "."
+        error = "" if self.worst is None else f"{self.worst.error:.0e}"
+        return error if self.verdict == "holds" else f"FAILS {error}".rstrip()
+
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
         found = [
-            {"compared": one.compared, "error": float(one.error), "bound": float(one.bound)} for one in self.findings
+            {
+                "compared": one.compared,
+                "error": float(one.error),
+                "bound": float(one.bound),
+                **({} if one.error_bar is None else {"order": float(one.measured), "error_bar": one.error_bar}),
+            }
+            for one in self.findings
         ]
-        return {
-            "theorem": self.theorem,
-            "system": self.system,
-            "verdict": self.verdict,
-            "findings": found,
-            "reason": self.reason,
-        }
+        return {**{f.name: getattr(self, f.name) for f in dataclasses.fields(self)}, "findings": found}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -144,65 +165,80 @@ class Battery:
         """The cell of a theorem and a system, None where there is none."""
         return next((cell for cell in self.cells if (cell.theorem, cell.system) == (theorem, system)), None)
 
+    @property
+    def systems(self) -> tuple[str, ...]:
+        """The columns."""
+        return tuple(dict.fromkeys(cell.system for cell in self.cells))
+
+    @property
+    def rows(self) -> tuple[tuple[str, str], ...]:
+        """Rules and theorems, rule by rule: a theorem of several rules stands under each of them."""
+        pairs = dict.fromkeys((rule, cell.theorem) for cell in self.cells for rule in cell.rules or (NO_RULE,))
+        rules = list(dict.fromkeys(rule for rule, _ in pairs))
+        return tuple(sorted(pairs, key=lambda pair: (pair[0] == NO_RULE, rules.index(pair[0]))))
+
     def __str__(self) -> str:
-        systems = list(dict.fromkeys(cell.system for cell in self.cells))
-        names = list(dict.fromkeys(cell.theorem for cell in self.cells))
-        width = max(map(len, names)) + 2
-        lines = [f"{number}: {system}" for number, system in enumerate(systems, 1)]
-        lines += ["", " " * width + "".join(f"{number:>7}" for number in range(1, len(systems) + 1))]
-        for name in names:
-            found = [self.at(name, system) for system in systems]
-            shown = ["" if cell is None else MARKS[cell.verdict] for cell in found]
-            lines.append(name.ljust(width) + "".join(f"{mark:>7}" for mark in shown))
-        return "\n".join(
-            [*lines, "", f"{MARKS['holds']} measured, it holds; {MARKS['refused']} refused: it does not apply"]
-        )
+        proved = {cell.theorem for cell in self.cells if cell.proved}
+        width = max((len(theorem) for _, theorem in self.rows), default=0) + 11
+        lines = [f"{number}: {system}" for number, system in enumerate(self.systems, 1)]
+        lines += ["", " " * width + "".join(f"{number:>7}" for number in range(1, len(self.systems) + 1))]
+        above = None
+        for rule, theorem in self.rows:
+            lines += [] if rule == above else [f"{rule}:"]
+            above = rule
+            found = [self.at(theorem, system) for system in self.systems]
+            marks = "".join(f"{'' if cell is None else cell.mark:>7}" for cell in found)
+            lines.append(f"  {theorem}{', proved' if theorem in proved else ''}".ljust(width) + marks)
+        told = "A number: measured, the error nearest to its bound. A dot: refused, it does not apply."
+        return "\n".join([*lines, "", told])
 
 
 def measure(theorem: Theorem, system: str, *arguments: Any, **options: Any) -> Cell:
-    """The cell of a theorem on a system, by what `check` is given."""
+    """The cell of a theorem on a system, by what `check` is given; one that raises fails, with what it raised."""
+    verdict: Verdict
+    findings, reason = (), ""
     try:
         findings = theorem.check(*arguments, **options)
+        verdict = "holds" if all(one.holds for one in findings) else "fails"
     except NotApplicableError as refusal:
-        return Cell(theorem.name, system, "refused", reason=str(refusal))
-    return Cell(theorem.name, system, "holds" if all(one.holds for one in findings) else "fails", findings)
+        verdict, reason = "refused", str(refusal)
+    except Exception as error:
+        verdict, reason = "fails", f"{type(error).__name__}: {error}"
+    return Cell(theorem.name, system, verdict, findings, reason, theorem.rules, theorem.name in PROOFS)
 
 
 def battery(
     kinds: Mapping[str, type[Substrate]],
     theorems: Sequence[Theorem] = ALL,
     *,
+    own: bool = True,
     seed: int = 0,
-    seen: Callable[[Cell], object] = lambda cell: None,
 ) -> Battery:
     """Measures theorems on small systems of several kinds, in 64 bits.
-
-    A theorem that speaks of any system is measured on one of each kind; one that speaks of a single kind on the system
-    that it brings.
 
     Args:
         kinds: classes of substrates by name.
         theorems: by default all.
+        own: whether theorems of one kind are measured on a system of their own too.
         seed: draws systems, inputs and targets.
-        seen: called with every cell when it is done.
     """
-    cells = []
     with jax.enable_x64(True):
-        for cell in _cells(kinds, theorems, seed):
-            seen(cell)
-            cells.append(cell)
+        return gathered(_cells(kinds, theorems, own, seed), theorems)
+
+
+def gathered(cells: Iterable[Cell], theorems: Sequence[Theorem]) -> Battery:
+    """Cells in the order of their theorems."""
     order = [theorem.name for theorem in theorems]
     return Battery(tuple(sorted(cells, key=lambda cell: order.index(cell.theorem))))
 
 
-def _cells(kinds: Mapping[str, type[Substrate]], theorems: Sequence[Theorem], seed: int) -> Iterator[Cell]:
+def _cells(kinds: Mapping[str, type[Substrate]], theorems: Sequence[Theorem], own: bool, seed: int) -> Iterator[Cell]:
     for theorem in theorems:
-        if not theorem.universal:
+        if own and not theorem.universal:
             yield measure(theorem, OWN)
-    universal = [theorem for theorem in theorems if theorem.universal]
-    for name, kind in kinds.items() if universal else ():
+    for name, kind in kinds.items():
         build, draw, relax = jax.random.split(jax.random.key(seed), 3)
         system = small_system(kind, key=build)
         x, y = small_batch(system, key=draw)
-        for theorem in universal:
-            yield measure(theorem, name, system, x, y, key=relax)
+        for theorem in theorems:
+            yield measure(theorem, name, system, x, y, **({"key": relax} if theorem.universal else {}))

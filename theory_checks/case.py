@@ -14,7 +14,7 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
-from learning.contrastive import EquilibriumPropagation, Variant, estimate_by_contrast
+from learning.contrastive import EquilibriumPropagation, estimate_by_contrast
 from learning.examples import outputs_at_start
 from learning.reference import response_gradient
 from substrates.nudge import batch_axes
@@ -261,15 +261,15 @@ class Case:
         beta = jnp.asarray(np.asarray([0.0, *strengths]), self.dtype)
         return _relax_phases(system, self.xs, dataclasses.replace(nudge, beta=beta), self.keys)
 
-    def propagate(self, beta: float, variant: Variant = "centered", *, weight: float = 1.0) -> PyTree:
-        """The gradient that equilibrium propagation itself estimates, with a cost multiplied by `weight`."""
+    def propagate(self, beta: float, *, weight: float = 1.0) -> PyTree:
+        """The centred estimate of equilibrium propagation itself, with a cost multiplied by `weight`."""
         nudge = self.nudge(beta, weight=weight)
-        rule = EquilibriumPropagation(nudge.beta, variant, nudge.cost, strict=False)  # type: ignore[arg-type]
-        pair = {"positive": (beta, beta), "negative": (-beta, -beta), "centered": (beta, -beta)}[variant]
-        return _estimate(rule, self.substrate, self.xs, self.ys, self._phases(self.substrate, nudge, *pair))
+        rule = EquilibriumPropagation(nudge.beta, "centered", nudge.cost, strict=False)  # type: ignore[arg-type]
+        return _estimate(rule, self.substrate, self.xs, self.ys, self._phases(self.substrate, nudge, beta, -beta))
 
     def propagate_one_sided(self, beta: float) -> PyTree:
-        """The one-sided estimate, the contrast with the free states over beta, by programs that other laws compile."""
+        """The one-sided estimate, the contrast with the free states over beta, of either sign: by programs that other
+        laws compile."""
         nudge = self.nudge(beta)
         found = contrast(self.substrate, self.settle(nudge).state, self.free.state, self.xs, nudge, self.nudge(0.0))
         return jax.tree.map(lambda leaf: leaf / np.asarray(beta, leaf.dtype), found)

@@ -14,12 +14,12 @@ from theory_checks.case import (
     compiled,
     exact_gradient,
     flat,
-    inner_product,
     larger,
     outputs,
     relative,
     total_energies,
 )
+from theory_checks.differences import along_directions
 from theory_checks.laws_of_equilibrium import DISCRETE, NO_ENERGY
 from theory_checks.orders import order_law
 from theory_checks.report import Law, at_most, broken, does_not_apply
@@ -176,15 +176,10 @@ def slope_of_cost(case: Case) -> list[Law]:
         exact, _ = exact_gradient(case.substrate, case.free.state, case.xs, case.ys, case.cost)
         found = jax.tree.map(lambda ep, formula, true: ep - (formula - true), found, case.reference, exact)
     step = case.epsilon ** (1 / 3)
-    worst, rounding = 0.0, 0.0
-    for seed in (32, 33):
-        towards = case.direction(seed)
-        high, low = (case.mean_cost(case.shifted(towards, sign * step)) for sign in (1.0, -1.0))
-        size = float(np.linalg.norm(flat(found)) * np.linalg.norm(flat(towards)))
-        size = max(size, float(np.finfo(case.dtype).tiny))
-        worst = larger(worst, abs((high - low) / (2 * step) - inner_product(found, towards)) / size)
-        rounding = larger(rounding, (case.epsilon * abs(high) + case.epsilon**0.75 * case.pull) / (step * size))
-    bound = 100 * (step**2 + rounding) + _response_bound(case, small)
+    slopes = along_directions(case, found, case.mean_cost, step, (32, 33))
+    noise = lambda one: (case.epsilon * one.largest + case.epsilon**0.75 * case.pull) / (step * one.size)
+    bound = 100 * (step**2 + float(np.max([noise(one) for one in slopes]))) + _response_bound(case, small)
+    worst = float(np.max([one.error for one in slopes]))
     return [at_most(name, "centred, less the bias of a vector field, against differences of C in theta", worst, bound)]
 
 
@@ -193,33 +188,17 @@ def surrogate(case: Case) -> list[Law]:
     name = "EP = gradient of its surrogate"
     if not case.substrate.conservative:
         return [does_not_apply(name, NO_ENERGY)]
-    found = case.propagate_one_sided(case.beta)
     step = case.epsilon ** (1 / 3)
-    worst, rounding = 0.0, 0.0
 
-    def slope(towards: Any, step: float) -> tuple[float, float]:
-        """The difference along a direction, and the largest energy that it is made of."""
-        lowered, largest = [], 0.0
-        for sign in (1.0, -1.0):
-            moved = case.shifted(towards, sign * step)
-            high, low = least_energy(case, case.beta, moved), least_energy(case, 0.0, moved)
-            lowered.append(float(np.mean(high - low)) / case.beta)
-            largest = larger(largest, float(np.max(np.abs(high))))
-        return (lowered[0] - lowered[1]) / (2 * step), largest
+    def mean_of_costs(moved: Any) -> float:
+        return float(np.mean(least_energy(case, case.beta, moved) - least_energy(case, 0.0, moved))) / case.beta
 
-    for seed in (30, 31):
-        towards = case.direction(seed)
-        size = float(np.linalg.norm(flat(found)) * np.linalg.norm(flat(towards)))
-        size = max(size, float(np.finfo(case.dtype).tiny))
-        wanted = float(inner_product(found, towards))
-        there, largest = slope(towards, step)
-        rounding = larger(rounding, case.epsilon * largest / (case.beta * step * size))
-        if abs(there - wanted) > 100 * (step**2 + rounding) * size:  # where L bends so much, two steps tell its slope
-            there = (4 * slope(towards, step / 2)[0] - there) / 3
-        worst = larger(worst, abs(there - wanted) / size)
-    bound = 100 * (step**2 + rounding)
+    slopes = along_directions(case, case.propagate_one_sided(case.beta), mean_of_costs, step)
+    largest = float(np.max(np.abs(least_energy(case, case.beta))))
+    noise = lambda one: case.epsilon * largest / (case.beta * step * one.size)
+    bound = 100 * (step**2 + float(np.max([noise(one) for one in slopes])))
     compared = f"one-sided at beta = {case.beta:.3g} against differences of L(0,beta) in theta"
-    return [at_most(name, compared, worst, bound)]
+    return [at_most(name, compared, float(np.max([one.error for one in slopes])), bound)]
 
 
 def quiet(case: Case) -> list[Law]:

@@ -1,4 +1,4 @@
-"""The order in which an error falls with the nudging strength, fitted over many strengths, with its error bar."""
+"""The order in which an error falls with a strength or a step, fitted over several of them, with its error bar."""
 
 from __future__ import annotations
 
@@ -40,37 +40,41 @@ class Order:
         )
 
 
-def fit_order(betas: Sequence[float], errors: Sequence[float], order: int) -> Order | None:
+def fit_order(
+    strengths: Sequence[float], errors: Sequence[float], order: float, noise: float | None = None
+) -> Order | None:
     """The power of errors in beta by a weighted fit of their logarithms; None where too few rise above the noise.
 
-    An error is taken for a bias c beta^p with noise of size n/beta on it, and a next power of beta above it. Noise is
-    the root mean square of error times beta at the four smallest strengths, so that one error small by chance does not
-    count for little noise. An error weighs with the inverse square of what noise and next power, (beta/beta_max)^p
-    at most, leave uncertain of its logarithm. Where the scatter about the line is larger than that, it makes the error
-    bar.
+    An error is taken for a bias c beta^p with noise on it, and a next power of beta above it. Noise of unknown size
+    goes as n/beta, with n the root mean square of error times beta at the four smallest strengths, so that one error
+    small by chance does not count for little noise. An error weighs with the inverse square of what noise and next
+    power, (beta/beta_max)^p at most, leave uncertain of its logarithm. Where the scatter about the line is larger than
+    that, it makes the error bar.
 
     Args:
-        betas: strengths, falling.
-        errors: relative errors of the gradient at each.
+        strengths: nudges, or steps of another kind; at least four, or two where the noise is known.
+        errors: relative errors of the gradient, say, at each.
         order: the power p that is expected, which scales the next power.
+        noise: of the errors, where it is known: the same at all strengths.
     """
-    strengths, sizes = np.asarray(betas, float), np.asarray(errors, float)
+    betas, sizes = np.asarray(strengths, float), np.asarray(errors, float)
     usable = np.isfinite(sizes) & (sizes > 0)
-    if np.sum(usable) < 4:
+    if np.sum(usable) < (4 if noise is None else 2):
         return None
-    strengths, sizes = strengths[usable], sizes[usable]
-    noise = float(np.sqrt(np.mean((strengths * sizes)[-4:] ** 2)))
-    clean = sizes > CLEAN * noise / strengths
-    if np.sum(clean) < 3:
+    falling = np.argsort(-betas[usable])
+    betas, sizes = betas[usable][falling], sizes[usable][falling]
+    around = np.sqrt(np.mean((betas * sizes)[-4:] ** 2)) / betas if noise is None else np.full(betas.shape, noise)
+    clean = sizes > CLEAN * around
+    if np.sum(clean) < (3 if noise is None else 2):
         return None
-    beta, error = strengths[clean], sizes[clean]
-    doubt = np.hypot(noise / (beta * error), (beta / strengths[0]) ** order)
+    beta, error = betas[clean], sizes[clean]
+    doubt = np.hypot(around[clean] / error, (beta / betas[0]) ** order)
     weight = 1 / doubt**2
     x, y = np.log(beta), np.log(error)
     x_mean, y_mean = np.average(x, weights=weight), np.average(y, weights=weight)
     spread = float(np.sum(weight * (x - x_mean) ** 2))
     power = float(np.sum(weight * (x - x_mean) * (y - y_mean))) / spread
-    scatter = float(np.sum(weight * (y - y_mean - power * (x - x_mean)) ** 2)) / (len(x) - 2)
+    scatter = float(np.sum(weight * (y - y_mean - power * (x - x_mean)) ** 2)) / max(len(x) - 2, 1)
     return Order(power, math.sqrt(max(1.0, scatter) / spread), (float(beta[0]), float(beta[-1])), len(x))
 
 

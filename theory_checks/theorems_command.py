@@ -5,14 +5,15 @@ from __future__ import annotations
 import argparse
 import json
 import textwrap
+import warnings
 from typing import Any
 
 import jax
 
 from learning import catalogue
-from learning.options import UsageError
+from learning.options import UsageError, count
 from substrates.session import keep_compiled
-from theory_checks.battery import OWN, PROPERTIES, Cell, battery, measure
+from theory_checks.battery import OWN, PROPERTIES, Cell, battery, gathered, measure
 from theory_checks.proofs import PROOFS, prove
 from theory_checks.theorems import ALL, Theorem
 
@@ -35,6 +36,7 @@ def add(commands: Any) -> None:
     parser.add_argument(
         "--substrates", nargs="+", metavar="NAME", help="only these kinds, names or path/to/file.py:NAME (default: all)"
     )
+    parser.add_argument("--jobs", type=count, default=2, metavar="N", help="processes of the battery (default: 2)")
     parser.add_argument("--json", action="store_true", help="print the battery, or the list, as JSON")
 
 
@@ -97,11 +99,30 @@ def _show(cell: Cell) -> None:
 
 
 def _battery(options: argparse.Namespace, theorems: tuple[Theorem, ...]) -> int:
+    import joblib
+
     names = options.substrates or catalogue.names(catalogue.SUBSTRATES)
-    kinds = {name: catalogue.find(catalogue.SUBSTRATES, name) for name in names}
-    found = battery(kinds, theorems, seen=(lambda cell: None) if options.json else _show)
+    for name in names:  # a name that is wrong is told before anything is measured
+        catalogue.find(catalogue.SUBSTRATES, name)
+    cells = []
+    with warnings.catch_warnings():
+        # compiled programs stay in memory, for which loky starts a process anew and says so
+        warnings.filterwarnings("ignore", "A worker stopped while some jobs", UserWarning)
+        parts = joblib.Parallel(n_jobs=options.jobs, return_as="generator", batch_size=1)  # type: ignore[call-overload]
+        for measured in parts(joblib.delayed(_measured)(name, theorems) for name in (None, *names)):
+            for cell in () if options.json else measured:
+                _show(cell)
+            cells += measured
+    found = gathered(cells, theorems)
     if options.json:
         print(json.dumps({"passed": found.passed, "cells": [cell.as_dict() for cell in found.cells]}, indent=1))
     else:
         print(f"\n{found}")
     return 0 if found.passed else 1
+
+
+def _measured(name: str | None, theorems: tuple[Theorem, ...]) -> tuple[Cell, ...]:
+    """The battery on one kind, or on the theorems' own systems: what a process does at a time."""
+    keep_compiled()
+    kinds = {} if name is None else {name: catalogue.find(catalogue.SUBSTRATES, name)}
+    return battery(kinds, theorems, own=name is None).cells

@@ -1,5 +1,6 @@
 """Every proof verifies, every planted fault breaks a step, every line can be typeset."""
 
+import dataclasses
 import subprocess
 import sys
 
@@ -7,7 +8,7 @@ import pytest
 from matplotlib.mathtext import MathTextParser
 from sympy import Function, Matrix, Symbol, cos, diff, erf, exp, oo, sin, sqrt, symbols
 
-from theory_checks.proofs import PROOFS, Proof, Step, prove
+from theory_checks.proofs import PROOFS, Step, prove
 from theory_checks.proofs.algebra import (
     Branch,
     NudgedSystem,
@@ -18,6 +19,7 @@ from theory_checks.proofs.algebra import (
     vanishing,
 )
 from theory_checks.proofs.proof import provable
+from theory_checks.theorems import find
 
 TWINS = [(name, fault) for name, theorem in PROOFS.items() for fault in theorem.faults]
 x, y = symbols("x y", real=True)
@@ -41,26 +43,28 @@ def test_every_fault_breaks_a_step(name, fault):
 
 @pytest.mark.parametrize("name", PROOFS)
 def test_every_theorem_says_what_whence_and_how_it_breaks(name):
-    theorem = PROOFS[name]
-    assert theorem.name == name
-    assert theorem.faults
-    assert any(character.isdigit() for character in theorem.source)
-    assert theorem.statement.count("$") % 2 == 0
-    assert theorem.statement.endswith(".")
+    proof = PROOFS[name]
+    assert proof.theorem is find(name)
+    assert proof.faults
+    assert proof.scope.count("$") % 2 == 0
+    assert proof.theorem.statement.endswith(".")
 
 
 @pytest.mark.parametrize("name", PROOFS)
 def test_every_line_can_be_typeset(name):
     parser, proof = MathTextParser("path"), prove(name)
-    for formula in proof.statement.split("$")[1::2] + [step.name for step in proof.steps if step.name]:
+    said = (proof.theorem.statement + proof.scope + "".join(proof.theorem.assumptions)).split("$")[1::2]
+    for formula in said + [step.name for step in proof.steps if step.name]:
         parser.parse(f"${formula}$")
     for step in proof.steps:
         line = step.latex()
         assert line.count("{") == line.count("}")
         if "\\begin" not in line and len(line) < 400:  # matplotlib knows no matrices
             parser.parse(f"${line}$".replace("\\limits", ""))
-    shown = Proof(proof.name, proof.statement, proof.assumptions, proof.source, proof.steps[:1])._repr_markdown_()
-    assert proof.statement in shown
+    shown = dataclasses.replace(proof, steps=proof.steps[:1])._repr_markdown_()
+    assert proof.theorem.statement in shown
+    assert proof.theorem.source in shown
+    assert proof.scope in shown
     assert f"$$ {proof.steps[0].latex()} $$" in shown
     assert "✓" in shown
 
@@ -75,12 +79,14 @@ def test_a_broken_twin_says_so_where_it_is_shown():
 def test_unknown_names_and_faults_list_the_known_ones():
     with pytest.raises(ValueError, match="equilibrium-propagation, bias-orders"):
         prove("perpetual-motion")
+    with pytest.raises(ValueError, match="gauge-symmetries is measured only"):
+        prove("gauge-symmetries")
     with pytest.raises(ValueError, match="'no energy'"):
         prove("equilibrium-propagation", "no such fault")
 
 
 def test_a_derivation_may_commit_only_faults_that_it_declares():
-    @provable("careless", "Nothing.", source="2026", faults={"declared": "a fault"})
+    @provable("bias-orders", faults={"declared": "a fault"})
     def careless(fault):
         yield Step("one is one", y if fault("undeclared") else x, x)
 
@@ -89,7 +95,7 @@ def test_a_derivation_may_commit_only_faults_that_it_declares():
 
 
 def test_no_steps_prove_nothing():
-    @provable("empty", "Nothing.", source="2026", faults={})
+    @provable("bias-orders", faults={})
     def empty(fault):
         yield from ()
 

@@ -102,6 +102,33 @@ class Pushed(Wrapper):
         return self.inner.relax(x, nudge, start, key=key, solver=solver)
 
 
+class Leaking(Wrapper):
+    """Every meter reads a little of the last variable."""
+
+    inner: Substrate
+
+    def contrast(self, plus, minus, xs, nudges_plus=None, nudges_minus=None):
+        found = self.inner.contrast(*self.inside((plus, minus, xs, nudges_plus, nudges_minus)))
+        return self.outside(jax.tree.map(lambda leaf: leaf + 0.1 * jnp.mean(plus[:, 2] - minus[:, 2]), found))
+
+
+class Rationed(Wrapper):
+    """What is measured is divided by the sum of the stiffnesses."""
+
+    inner: Substrate
+
+    def contrast(self, plus, minus, xs, nudges_plus=None, nudges_minus=None):
+        found = self.inner.contrast(*self.inside((plus, minus, xs, nudges_plus, nudges_minus)))
+        return self.outside(jax.tree.map(lambda leaf: leaf / jnp.sum(self.inner.stiffness), found))
+
+
+class OnePart(Springs):
+    """Every parameter scales the whole energy."""
+
+    def energy(self, state, x):
+        return jnp.sum(self.stiffness + self.hardness) * jnp.sum((state - x) ** 2)
+
+
 class Restless(Springs):
     """Springs that never come to rest."""
 
@@ -181,6 +208,7 @@ def test_it_holds(name, where):
         ("equilibrium-propagation", (SADDLE, X[:, :2], Y), {}),
         ("sandwich-bounds", (spins(), SPINS, -SPINS), {}),
         ("contrastive-objective", (spins(), SPINS, -SPINS), {}),
+        ("parameter-locality", (spins(), SPINS, -SPINS), {}),
         ("holomorphic", WITH_ENERGY["springs"], {"points": (1, 2)}),
     ],
 )
@@ -212,6 +240,7 @@ BROKEN = [
             "agnostic-metric",
             "contrastive-objective",
             "coupled-objective",
+            "parameter-locality",
         )
     ),
     *((name, TURNED, {}) for name in ("equilibrium-propagation", "temporal-identity", "gradient-descending-updates")),
@@ -230,6 +259,13 @@ def test_it_fails_on_a_system_that_breaks_it(name, given, options):
     findings = find(name).check(*given, **options)
     assert not all(finding.holds for finding in findings), [str(finding) for finding in findings]
     assert any(str(finding).startswith("FAILS: ") for finding in findings)
+
+
+@pytest.mark.parametrize(("make", "words"), [(Leaking, "as other variables move"), (Rationed, "of parts apart")])
+def test_a_meter_that_reads_elsewhere_is_no_local_one(make, words):
+    (told,) = (one for one in find("parameter-locality").check(*twin(make)) if words in one.compared)
+    assert not told.holds
+    assert told.error > 1e-3
 
 
 def test_a_step_from_knobs_that_hold_nothing_may_go_up():
@@ -310,6 +346,8 @@ FLOORED = eqx.tree_at(lambda net: net.conductance, CIRCUIT, CIRCUIT.conductance.
             {},
             "ResistorNetwork: the theorem speaks of a state that is a distribution",
         ),
+        ("parameter-locality", (OnePart(*HARD), X[:, :1], Y), {}, "OnePart: every parameter acts on every variable"),
+        ("lock-in", (SADDLE, X[:, :2], Y), {}, "its free equilibrium is a saddle"),
         *((name, (HOPFIELD, X, Y), {}, "no analytic continuation: ") for name in ("holomorphic", "lock-in")),
         ("sandwich-bounds", (SADDLE, X[:, :2], Y), {}, "its free equilibrium is a saddle"),
         ("temporal-identity", (SADDLE, X[:, :2], Y), {}, "a saddle, from which a flow"),
@@ -373,7 +411,10 @@ def test_orders_are_fitted_where_they_are_clear_of_the_noise():
     for stays in (np.full(13, 0.5), bias(2) + 1e-4, bias(1) + 1.0):
         assert not order_of(case, "error", strengths, stays, 1).holds
     assert order_of(case, "error", strengths, np.full(13, 1e-9), 2).holds
-    with pytest.raises(NotApplicableError, match="too coarse to tell bias from noise"):
+    lost = order_of(case, "error", strengths, 1e-3 + 1e-2 * strengths + 1e-4 / strengths, 2)
+    assert "what is estimated is not the gradient" in str(lost)
+    assert not lost.holds
+    with pytest.raises(NotApplicableError, match="too coarse to tell bias from noise; let relaxations"):
         order_of(case, "error", strengths, 1e-3 / strengths, 1)
 
 

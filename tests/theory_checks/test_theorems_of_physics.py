@@ -38,6 +38,7 @@ from theory_checks.theorems.theorem import NotApplicableError
 MODULES = circuits, quantum_systems, thermal, dynamics, stationary, symmetries, predictive
 THEOREMS = {theorem.name: theorem for module in MODULES for theorem in module.THEOREMS}
 TRIANGLE = [(0, 1), (1, 2), (0, 2)]
+X = np.array([1.2])
 
 
 def like(system, kind):
@@ -99,6 +100,34 @@ def test_it_holds_on_its_own_example(name):
     hold(THEOREMS[name].check())
 
 
+def test_batches_are_taken_example_by_example():
+    """As theorems of any system take them, with a target that this one does not ask for."""
+    net, xs = lattice(diodes=[(1, -1), (3, -1), (-1, 2)]), np.array([[1.2], [-0.7]])
+    findings = hold(circuits.diode_complementarity(net, xs, np.zeros((2, 1))))
+    singles = [circuits.diode_complementarity(net, x) for x in xs]
+    assert [str(one) for one in findings] == [
+        str(dataclasses.replace(one, compared=f"example {k}: {one.compared}"))
+        for k, single in enumerate(singles, 1)
+        for one in single
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "error", "message"),
+    [
+        ("co-content", (None, X), TypeError, "substrate: wanted the system that x and y are for"),
+        ("co-content", ("resistor",), TypeError, "x: wanted that of one example or of a batch, got None; give none"),
+        ("gaussian", ("oscillators", X), TypeError, "y: wanted that of one example"),
+        ("gaussian", ("oscillators", np.zeros((2, 1)), np.zeros((3, 1))), ValueError, "the same leading batch axis"),
+    ],
+)
+def test_what_is_missing_is_told(name, given, error, message):
+    systems = {"resistor": lattice, "oscillators": oscillators}
+    given = [systems[one]() if isinstance(one, str) else one for one in given]
+    with pytest.raises(error, match=message):
+        THEOREMS[name].check(*given)
+
+
 def test_theorems_say_what_they_are():
     assert sorted(THEOREMS) == sorted(NAMES)
     for theorem in THEOREMS.values():
@@ -137,9 +166,6 @@ class Backwards(ResistorNetwork):
         return -ResistorNetwork.diode_currents(self, state, x)
 
 
-X = np.array([1.2])
-
-
 def test_co_content():
     hold(circuits.co_content(lattice(rails={1: 0.4}), X))
     fail(circuits.co_content(lattice(Backwards), X), "dP/dv")
@@ -162,7 +188,10 @@ def test_coordinate_descent():
     hold(circuits.coordinate_descent(net, np.array([0.5, -0.8, 0.3])))
     coding = predictive._network("bounded")
     nudge, sweep = Nudge(SquaredError(), jnp.asarray(predictive._Y), jnp.asarray(0.1)), ProjectedGradient(1)
-    fail(circuits.coordinate_descent(coding, predictive._X, nudge, sweep=sweep), "after each sweep against that before")
+    fail(
+        circuits.coordinate_descent(coding, predictive._X, nudge=nudge, sweep=sweep),
+        "after each sweep against that before",
+    )
     with pytest.raises(NotApplicableError, match="does not settle DrivenNetwork by sweeps"):
         circuits.coordinate_descent(chain(), jnp.zeros(()))
 
@@ -172,15 +201,21 @@ def test_universal_approximation():
     sizes = [(2, 4), (4, 3), (3, 1)]
     weights, biases = [draw.normal(size=s) / s[0] ** 0.5 for s in sizes], [draw.normal(size=s[1]) for s in sizes]
     biases[-1] -= 4.0  # outputs of both signs: the last layer is linear
-    hold(circuits.universal_approximation(weights, biases))
+    hold(circuits.universal_approximation(weights=weights, biases=biases))
 
     def without_amplifiers(weights, biases, gamma):
         net = ResistorNetwork.from_relu(weights, biases, gamma)
         return eqx.tree_at(lambda n: n.gain, net, jnp.ones_like(net.gain))
 
-    fail(circuits.universal_approximation(weights, biases, build=without_amplifiers), "order", "smallest gamma")
+    fail(
+        circuits.universal_approximation(weights=weights, biases=biases, build=without_amplifiers),
+        "order",
+        "smallest gamma",
+    )
     with pytest.raises(NotApplicableError, match="without error"):
-        circuits.universal_approximation(weights[:1], biases[:1])
+        circuits.universal_approximation(weights=weights[:1], biases=biases[:1])
+    with pytest.raises(NotApplicableError, match="circuits that are built of a perceptron"):
+        circuits.universal_approximation(lattice(), X)
 
 
 # quantum systems
@@ -277,12 +312,16 @@ class Leaking(TransverseFieldIsing):
 
 
 def test_homogeneous_limits():
-    hold(thermal.homogeneous_limits(spins(), np.array([0.4])))
-    fail(thermal.homogeneous_limits(spins(Leaking), np.array([0.4])), "the order of E - E_Ising", "extrapolated")
+    hold(thermal.homogeneous_limits(spins(), np.array([0.4]), np.zeros(2)))
+    fail(
+        thermal.homogeneous_limits(spins(Leaking), np.array([0.4]), np.zeros(2)),
+        "the order of E - E_Ising",
+        "extrapolated",
+    )
     with pytest.raises(NotApplicableError, match="classical ground state is degenerate"):
-        thermal.homogeneous_limits(spins(longitudinal_field=0.0, inputs=[]), np.zeros(0))
+        thermal.homogeneous_limits(spins(longitudinal_field=0.0, inputs=[]), np.zeros(0), np.zeros(2))
     with pytest.raises(NotApplicableError, match="quantum oscillators and ensembles, got HopfieldNetwork"):
-        thermal.homogeneous_limits(HopfieldNetwork.layered((2, 3, 1), key=jax.random.key(0)), np.zeros(2))
+        thermal.homogeneous_limits(HopfieldNetwork.layered((2, 3, 1), key=jax.random.key(0)), np.zeros(2), X)
 
 
 # motion
@@ -446,12 +485,14 @@ def landscape(kind=Landscape):
 
 def test_force_matching():
     points, wanted = np.random.default_rng(0).normal(size=(2, 3, 2))
-    hold(stationary.force_matching(landscape(), np.zeros(0), points, wanted))
-    soft = stationary.force_matching(landscape(), np.zeros(0), points, wanted, softening=0.5)
+    hold(stationary.force_matching(landscape(), np.zeros(0)))
+    chosen = {"points": points, "wanted": wanted, "stiffnesses": [1e2, 1e3, 1e4]}
+    hold(stationary.force_matching(landscape(), np.zeros(0), **chosen))
+    soft = stationary.force_matching(landscape(), np.zeros(0), softening=0.5, **chosen)
     assert len(fail(soft, "the error of the gradient at the largest k")) == 2
     clipped = HopfieldNetwork.layered((2, 3, 1), key=jax.random.key(0))
     with pytest.raises(NotApplicableError, match="without bounds, got HopfieldNetwork"):
-        stationary.force_matching(clipped, np.zeros(2), points, wanted)
+        stationary.force_matching(clipped, np.zeros(2))
 
 
 # symmetries

@@ -24,19 +24,22 @@ from theory_checks.proofs.in_time import (
     temporal_identity,
 )
 from theory_checks.proofs.layers import feed_forward_residual, predictive_coding
+from theory_checks.proofs.locality import parameter_locality
 from theory_checks.proofs.proof import Checked, Proof, Provable, Step, Verification
 from theory_checks.proofs.quantum_systems import free_fermions, gaussian, homogeneous_limits, quantum
 from theory_checks.proofs.responses import driven, lock_in, natural_frequencies, onsager_reciprocity
 from theory_checks.proofs.thermal import gibbs, stochastic
 from theory_checks.proofs.without_energy import adjoint_repair, homeostatic_loss, skew_gradient, vector_field_bias
+from theory_checks.theorems import ALL
 
 PROOFS: dict[str, Provable] = {
-    theorem.name: theorem
-    for theorem in (
+    proof.theorem.name: proof
+    for proof in (
         equilibrium_propagation,
         bias_orders,
         finite_beta_surrogate,
         sandwich_bounds,
+        parameter_locality,
         temporal_identity,
         gradient_descending_updates,
         continual,
@@ -82,8 +85,10 @@ def prove(name: str, fault: str | None = None) -> Proof:
         fault: one of `PROOFS[name].faults` plants it, so that the proof must fail; None for the honest proof.
 
     Raises:
-        ValueError: when the name or the fault is unknown.
+        ValueError: when the name or the fault is unknown, and for a theorem that is measured only.
     """
+    if name in {theorem.name for theorem in ALL} - set(PROOFS):
+        raise ValueError(f"name: {name} is measured only, it has no proof; see groundstate theorems {name}")
     if name not in PROOFS:
         raise ValueError(f"name: wanted one of {', '.join(PROOFS)}, got {name!r}; choose one of these")
     return PROOFS[name](fault)

@@ -12,10 +12,6 @@ from theory_checks.proofs.proof import Planted, Step, provable
 
 @provable(
     "co-content",
-    r"Kirchhoff's current law is stationarity of $\sum p(v_i - v_j)$, $p(v) = \int_0^v g(z)\,dz$; its Legendre dual in "
-    r"the currents completes it to the power, $p(v) + q(i) = v i$.",
-    source="Millar 1951; Kendall et al. 2020, arXiv 2006.01981",
-    assumptions=("two-terminal elements with increasing characteristics i = g(v)",),
     faults={
         "branch turned": "the current of one branch counted the same at both of its ends",
         "power": "the power v i taken for the content",
@@ -70,10 +66,7 @@ def co_content(fault: Planted) -> Iterator[Step]:
 
 @provable(
     "diode-complementarity",
-    r"Ideal diodes make the steady state the minimum of $\frac{1}{2}\sum g (v_j - v_k)^2 - \sum I_k v_k$ with $v_j "
-    r"\leq v_k$; the multipliers are the diodes' currents, and clipping minimises over one node exactly.",
-    source="Scellier 2024, arXiv 2402.11674",
-    assumptions=("linear resistors, ideal diodes and sources",),
+    scope="linear resistors, ideal diodes and sources",
     faults={
         "against the arrow": "the current of the diode counted in the other direction",
         "leaking": "a voltage across the diode that conducts",
@@ -136,10 +129,6 @@ def diode_complementarity(fault: Planted) -> Iterator[Step]:
 
 @provable(
     "universal-approximation",
-    r"A node that a leak brings to the total conductance $G$ sits at $\sum w v/G$; a gain $G$ undoes the division, and "
-    r"with later layers scaled by $\gamma$ the network is a ReLU network up to $O(\gamma)$.",
-    source="Scellier & Mishra 2025, arXiv 2312.15063",
-    assumptions=("each unit as two nodes of opposite sign", "conductances of layer l scaled by gamma^{l-1}"),
     faults={
         "no leak": "nodes whose total conductances are what their weights make them",
         "no gain": "layers joined without amplifiers",

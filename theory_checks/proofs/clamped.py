@@ -32,10 +32,7 @@ THETA = Symbol("theta", real=True)
 
 @provable(
     "agnostic-step",
-    r"Held by knobs at nudging $\beta_1$ and released at $\beta_2$, parameters step by $-\epsilon(\beta_2-\beta_1) "
-    r"\nabla L_{\beta_1,\beta_2} + O(\epsilon^2(\beta_2-\beta_1))$.",
-    source="Scellier, Mishra, Bengio & Ollivier 2022, arXiv 2205.15021",
-    assumptions=("control energy |u - theta|^2 / 2", "both phases at rest", "epsilon small"),
+    scope=r"control energies $|u - \theta|^2/2\epsilon$",
     faults={
         "no homeostasis": "the knobs left where the parameters are",
         "uneven nudges": "centred nudges of different strengths",
@@ -82,10 +79,6 @@ def agnostic_step(fault: Planted) -> Iterator[Step]:
 
 @provable(
     "agnostic-lyapunov",
-    r"For any $\epsilon$ and any control energy, $L_{\beta_1,\beta_2}(\theta_t) \leq "
-    r"L_{\beta_1,\beta_2}(\theta_{t-1})$.",
-    source="Scellier, Mishra, Bengio & Ollivier 2022, arXiv 2205.15021",
-    assumptions=("the first phase at a minimum in theta", "the second not above where it started", "beta_1 < beta_2"),
     faults={
         "critical point": "homeostasis at some critical point, not at a minimum",
         "moving knobs": "knobs that are moved between the phases",
@@ -129,10 +122,6 @@ def agnostic_lyapunov(fault: Planted) -> Iterator[Step]:
 
 @provable(
     "agnostic-metric",
-    r"With a general control energy $U$ the step is $-\epsilon(\beta_2-\beta_1) M^{-1} \nabla L$, "
-    r"$M = \partial^2 U/\partial\theta^2$: descent in a Riemannian metric.",
-    source="Scellier, Mishra, Bengio & Ollivier 2022, arXiv 2205.15021",
-    assumptions=("M invertible", "one knob for each parameter", "to first order in epsilon"),
     faults={
         "mixed curvature": "the curvature of U in knob and parameter in place of M",
         "metric forgotten": "the step taken as that of a flat metric",
@@ -170,11 +159,6 @@ def agnostic_metric(fault: Planted) -> Iterator[Step]:
 
 @provable(
     "contrastive-objective",
-    r"$\partial E/\partial\theta(\mathrm{clamped}) - \partial E/\partial\theta(\mathrm{free})$ is the exact gradient "
-    r"of $L_{CL} = E(\mathrm{clamped}) - E(\mathrm{free}) = \frac{1}{2}(y - o)'\chi^{-1}(y - o) + \dots$, "
-    r"which is never negative.",
-    source="Scellier et al. 2023, arXiv 2312.15103; Movellan 1991",
-    assumptions=("hidden variables at rest in both states",),
     faults={
         "hidden units frozen": "the hidden units kept where they were in the free state",
         "susceptibility not inverted": "the response of the outputs in place of its inverse",
@@ -219,10 +203,6 @@ def contrastive_objective(fault: Planted) -> Iterator[Step]:
 
 @provable(
     "coupled-objective",
-    r"As the clamp $o + \eta(y - o)$ weakens, coupled learning follows $-(do/d\theta)'\chi^{-1}(o - y)$: "
-    r"equilibrium propagation's direction with one output, another with several.",
-    source="Stern, Hexner, Rocks & Liu 2021, arXiv 2011.03861; Scellier et al. 2023, arXiv 2312.15103",
-    assumptions=("eta to zero", "hidden variables at rest in both states"),
     faults={
         "susceptibility forgotten": "the errors taken as they are, as in equilibrium propagation",
         "hidden units frozen": "the hidden units kept where they were in the free state",
@@ -275,10 +255,6 @@ def coupled_objective(fault: Planted) -> Iterator[Step]:
 
 @provable(
     "force-matching",
-    r"Held at $x_0$ by a spring $k$ and nudged by the squared error of $k(x - x_0)$ against $v$, a system's contrast "
-    r"is the gradient of $\frac{1}{2}|f - v|^2$ up to $O(1/k)$, $f = -\partial E/\partial x$ at $x_0$.",
-    source="2026, arXiv 2604.08150",
-    assumptions=("E smooth about x_0", "a stiff spring"),
     faults={
         "spring not nudged": "the spring's own strength forgotten in the cost",
         "spring without stiffness": "the response taken as that of the system without its spring",

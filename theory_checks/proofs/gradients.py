@@ -34,9 +34,6 @@ BETA = Symbol("beta", positive=True)
 
 @provable(
     "equilibrium-propagation",
-    r"$dL/d\theta = \frac{d}{d\beta}|_0 \, \partial F/\partial\theta(\theta, \beta, s_\beta)$ with $F = E + \beta C$.",
-    source="Scellier & Bengio 2017, arXiv 1602.05179",
-    assumptions=("E and C smooth", "the Hessian of F in the state invertible: any stationary point, not only minima"),
     faults={
         "no energy": "the force has a curl: its Jacobian is no symmetric Hessian",
         "nudge of the wrong sign": "the nudged force pulls towards a greater cost",
@@ -85,10 +82,6 @@ def equilibrium_propagation(fault: Planted) -> Iterator[Step]:
 
 @provable(
     "bias-orders",
-    r"One-sided, the estimate misses $dL/d\theta$ by $\frac{\beta}{2} m_2'$, centred by $\frac{\beta^2}{6} m_3'$, "
-    r"where $m_k = d^k/d\beta^k|_0 \min_s F$ and the prime is $d/d\theta$.",
-    source="Scellier & Bengio 2017, arXiv 1602.05179; Laborieux et al. 2021, arXiv 2006.03824",
-    assumptions=("E and C smooth", "the nudged states on one branch"),
     faults={
         "whole for a half": "the one-sided bias taken as the whole second derivative",
         "uneven nudges": "the two nudges of the centred estimate of different strengths",
@@ -134,10 +127,6 @@ def bias_orders(fault: Planted) -> Iterator[Step]:
 
 @provable(
     "finite-beta-surrogate",
-    r"$\frac{1}{\beta_2-\beta_1}[\partial E/\partial\theta(s_{\beta_2}) - \partial E/\partial\theta(s_{\beta_1})]$ is "
-    r"at any strengths the exact gradient of the mean of $C(s_\beta)$ over $[\beta_1, \beta_2]$.",
-    source="Scellier et al. 2023, arXiv 2312.15103",
-    assumptions=("both states at rest", "one branch between them"),
     faults={
         "stopped early": "the nudged state read before it is at rest",
         "divided by the stronger nudge": "the contrast divided by beta_2 and not by beta_2 - beta_1",
@@ -182,10 +171,6 @@ def finite_beta_surrogate(fault: Planted) -> Iterator[Step]:
 
 @provable(
     "sandwich-bounds",
-    r"The minimum of $F$ is concave in $\beta$, the cost $C(s_\beta)$ never grows with it, and "
-    r"$L_{0,\beta} \leq L \leq L_{-\beta,0}$.",
-    source="Scellier et al. 2023, arXiv 2312.15103",
-    assumptions=("the states are minima; for the bounds global minima, and nothing need be differentiable",),
     faults={
         "saddle": "one direction in which F is greatest",
         "not the lowest": "a nudged state that may lie above the free one",
@@ -249,10 +234,6 @@ def circle(count: int, radius: Symbol, spread: int) -> list[tuple[Expr, Expr]]:
 
 @provable(
     "holomorphic",
-    r"$\frac{1}{Nr}\sum_k g(r e^{2\pi i k/N}) e^{-2\pi i k/N}$ misses $g'(0)$ by $g_{N+1} r^N + g_{2N+1} r^{2N} + "
-    r"\dots$, and the integral over the circle by nothing.",
-    source="Laborieux & Zenke 2022, arXiv 2209.00530",
-    assumptions=("the reading g is analytic in the disc of radius r",),
     faults={
         "half a circle": "the points do not go all around the circle",
         "phases not turned back": "the readings averaged without their conjugate phases",

@@ -32,10 +32,6 @@ BETA, ETA = symbols("beta eta", positive=True)
 
 @provable(
     "temporal-identity",
-    r"During the nudged phase $-\dot s/\beta$ and $[\partial E/\partial\theta(s(t)) - \partial E/\partial\theta(s_0)]/"
-    r"\beta$ follow, from moment to moment, the error and the gradient of recurrent back-propagation.",
-    source="Scellier & Bengio 2019, arXiv 1711.08416",
-    assumptions=("gradient flow from the free state", "to first order in beta"),
     faults={
         "no energy": "a Jacobian that is not symmetric",
         "not from the free state": "the nudged phase starts beside the free state",
@@ -99,10 +95,6 @@ def smooth_map(fault: Planted, theta: Expr, s: Matrix) -> Matrix:
 
 @provable(
     "gradient-descending-updates",
-    r"With $s_{t+1} = \partial\Phi/\partial s$ and the free state held, the $t$-th step of the nudged phase is, over "
-    r"$\beta$, minus the gradient that back-propagation finds $t$ steps before the end.",
-    source="Ernoult et al. 2019, arXiv 1905.13633",
-    assumptions=("the map has a primitive function", "the free phase has come to rest", "beta to zero"),
     faults={
         "no primitive function": "weights that are not symmetric",
         "still moving": "the free phase stopped before the steady state",
@@ -150,10 +142,6 @@ def nudged(pushed: Matrix, slope: Matrix, s: Matrix, rest: dict, count: int) -> 
 
 @provable(
     "continual",
-    r"Parameters that move during the nudged phase follow $-\partial L/\partial\theta$ step by step as "
-    r"$\eta \to 0$ first and $\beta \to 0$ then; the error is of order $\beta$ and of order $\eta/\beta$.",
-    source="Ernoult et al. 2020, arXiv 2005.04168",
-    assumptions=("eta much smaller than beta", "the free phase has come to rest"),
     faults={
         "eta as large as beta": "the parameters move as fast as the nudge is strong",
         "climbing": "parameters that move the other way",
@@ -196,11 +184,7 @@ def continual(fault: Planted) -> Iterator[Step]:
 
 @provable(
     "lagrangian-boundary",
-    r"Of a trajectory that makes $\int \mathcal{L}(q, \dot q)\,dt + \beta \int c(q)\,dt$ stationary, "
-    r"$\frac{d}{d\theta} \int c\,dt = \frac{d}{d\beta} \int \partial\mathcal{L}/\partial\theta\,dt$ if no boundary "
-    r"term is left.",
-    source="Scellier 2021, arXiv 2103.09985; Massar 2025, arXiv 2505.07363",
-    assumptions=("ends fixed, or periodic, alike in both phases",),
+    scope="ends that are fixed, or a loop, alike in both phases",
     faults={
         "initial values": "position and velocity held at the start, and nothing at the end",
         "friction": "a force that comes from no Lagrangian",
@@ -251,10 +235,7 @@ def lagrangian_boundary(fault: Planted) -> Iterator[Step]:
 
 @provable(
     "hamiltonian-echo",
-    r"Reversed and nudged, a reversible system runs back along its own trajectory, and $\frac{dC}{d\theta} = "
-    r"\frac{d}{d\beta} \left(-\Delta t \sum_i \partial V/\partial\theta(q_i)\right)$ along the echo.",
-    source="Pourcel & Ernoult 2025, arXiv 2506.05259; Lopez-Pastor & Marquardt 2023, PRX 13, 031020",
-    assumptions=("no dissipation", "leapfrog steps, the echo from the last two positions"),
+    scope="leapfrog steps, the echo from the last two positions",
     faults={
         "no reversal": "the nudged pass runs forwards from the start",
         "friction": "a drag on every step",

@@ -12,10 +12,6 @@ from theory_checks.proofs.proof import Planted, Step, provable
 
 @provable(
     "predictive-coding",
-    r"At the free rest of $E = \frac{1}{2}\sum |h_k - f_k(\theta_k, h_{k-1})|^2$ the errors are zero; nudged they are "
-    r"$-\beta$ times the errors of back-propagation, and the contrast is its gradient.",
-    source="Kerjan, Hoier & Scellier 2026, arXiv 2606.03584; Whittington & Bogacz 2017",
-    assumptions=("smooth layers", "beta to zero"),
     faults={
         "feedback of its own": "errors sent back by other weights than the forward ones",
         "wrong side": "the nudge counted as a pull away from the target",
@@ -76,10 +72,6 @@ def predictive_coding(fault: Planted) -> Iterator[Step]:
 
 @provable(
     "feed-forward-residual",
-    r"A forward pass with doubled weights rests, $h_k = \rho(b + 2 W_k h_{k-1})$, where every unit's inputs from "
-    r"above and below agree; its residual is their difference.",
-    source="Bengio, Scellier, Bilaniuk, Sacramento & Senn 2016, arXiv 1606.01651",
-    assumptions=("hidden units hear both neighbours, outputs only the one below",),
     faults={
         "single weights": "a forward pass that does not stand in for what comes from above",
         "outputs doubled": "the output layer doubled as well, though nothing is above it",

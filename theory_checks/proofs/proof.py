@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from sympy import ImmutableMatrix, latex
 
 from theory_checks.proofs.algebra import Formula, vanishing
+from theory_checks.theorems import Theorem, find
 
 WIDTH = 110
 
@@ -88,19 +89,15 @@ class Proof:
     """A derivation, step by step; a notebook shows it in formulas.
 
     Attributes:
-        name: the theorem's, in words joined by hyphens.
-        statement: in a sentence, formulas in LaTeX between dollar signs.
-        assumptions: each in a few words.
-        source: author, year, arXiv number.
+        theorem: what is proved.
         steps: in order.
+        scope: the systems that the derivation is about, in words, where they are fewer than the theorem's.
         fault: the fault that was planted, in words; None in the honest proof.
     """
 
-    name: str
-    statement: str
-    assumptions: tuple[str, ...]
-    source: str
+    theorem: Theorem
     steps: tuple[Step, ...]
+    scope: str = ""
     fault: str | None = None
 
     def verify(self) -> Verification:
@@ -108,16 +105,18 @@ class Proof:
         return Verification(tuple(step.check() for step in self.steps))
 
     def _repr_markdown_(self) -> str:
-        head = f"**{self.name}**" + (f" (broken on purpose: {self.fault})" if self.fault else "")
-        lines = [f"{head}: {self.statement}", f"*Source:* {self.source}."]
-        lines += [f"*Assumes:* {'; '.join(self.assumptions)}."] if self.assumptions else []
+        about = self.theorem
+        head = f"**{about.name}**" + (f" (broken on purpose: {self.fault})" if self.fault else "")
+        lines = [f"{head}: {about.statement}", f"*Source:* {about.source}."]
+        lines.append(f"*Assumes:* {'; '.join(about.assumptions)}.")
+        lines += [f"*Derived for:* {self.scope}."] if self.scope else []
         for number, one in enumerate(self.verify().checked, 1):
             mark = "✓" if one.holds else "✗"
             lines += [f"{number}. {one.step.claim}: {mark} *({one.how})*", f"$$ {one.step.latex()} $$"]
         return "\n\n".join(lines)
 
     def __str__(self) -> str:
-        head = textwrap.fill(f"{self.name}: {self.statement}", WIDTH)
+        head = textwrap.fill(f"{self.theorem.name}: {self.theorem.statement}", WIDTH)
         return "\n".join([head, *(f"  {one}" for one in self.verify().checked)])
 
 
@@ -138,20 +137,16 @@ class Provable:
     """A theorem that SymPy proves, and the faults that break its proof.
 
     Attributes:
-        name: in words joined by hyphens.
-        statement: in a sentence, formulas in LaTeX between dollar signs.
-        assumptions: each in a few words.
-        source: author, year, arXiv number.
+        theorem: what is proved.
         faults: what can be planted: a short name, and the fault in words.
         derive: yields the steps, committing the planted fault.
+        scope: as of `Proof`.
     """
 
-    name: str
-    statement: str
-    assumptions: tuple[str, ...]
-    source: str
+    theorem: Theorem
     faults: Mapping[str, str]
     derive: Callable[[Planted], Iterator[Step]]
+    scope: str = ""
 
     def __call__(self, fault: str | None = None) -> Proof:
         """The proof, or its broken twin.
@@ -166,15 +161,14 @@ class Provable:
             known = ", ".join(map(repr, self.faults))
             raise ValueError(f"fault: wanted None or one of {known}, got {fault!r}; `faults` says what each of them is")
         steps = tuple(self.derive(Planted(fault, self.faults)))
-        broken = None if fault is None else self.faults[fault]
-        return Proof(self.name, self.statement, self.assumptions, self.source, steps, broken)
+        return Proof(self.theorem, steps, self.scope, None if fault is None else self.faults[fault])
 
 
 def provable(
-    name: str, statement: str, *, source: str, faults: Mapping[str, str], assumptions: tuple[str, ...] = ()
+    name: str, *, faults: Mapping[str, str], scope: str = ""
 ) -> Callable[[Callable[[Planted], Iterator[Step]]], Provable]:
-    """Makes a theorem of a derivation that yields steps."""
-    return lambda derive: Provable(name, statement, assumptions, source, faults, derive)
+    """Makes the proof of a theorem, by its name, of a derivation that yields steps."""
+    return lambda derive: Provable(find(name), faults, derive, scope)
 
 
 def _latex(side: Formula) -> str:

@@ -52,10 +52,6 @@ def hermitian(name: str, size: int) -> MatrixBase:
 
 @provable(
     "quantum",
-    r"$\frac{dL}{d\theta} = \frac{d}{d\beta}|_0 \langle\psi_\beta|\partial H/\partial\theta|\psi_\beta\rangle = 2 "
-    r"\mathrm{Re}\sum_n O_{0n} C_{n0} / (E_0 - E_n)$ for the ground state of $H + \beta C$.",
-    source="Scellier 2024, arXiv 2406.00879; Massar & Mognetti 2024, arXiv 2405.08467",
-    assumptions=("a level that is not degenerate; C and dH/dtheta need not commute with H nor with each other",),
     faults={
         "denominators turned": "the energies of the perturbed state subtracted the other way",
         "half": "the conjugate half of the response forgotten",
@@ -112,11 +108,6 @@ def on_sites(operators: dict[int, MatrixBase], size: int) -> MatrixBase:
 
 @provable(
     "free-fermions",
-    r"$H = -\sum J_i Z_i Z_{i+1} - \sum h_i X_i$ on an open chain has the levels $\sum \pm S_k$, $S$ the singular "
-    r"values of $\mathrm{diag}(h) + \mathrm{superdiag}(J)$, whose polar factor holds $\langle X_i\rangle$ and "
-    r"$\langle Z_i Z_{i+1}\rangle$.",
-    source="Lieb, Schultz & Mattis 1961; Pfeuty 1970",
-    assumptions=("open chain, no longitudinal field", "fields and couplings of any sign"),
     faults={
         "longitudinal field": "a field along Z, which mixes even and odd numbers of fermions",
         "couplings halved": "each pair counted twice in the matrix of the fermions",
@@ -184,10 +175,6 @@ def spectrum(ones: Expr, pairs: Expr, product: Expr, size: int) -> Expr:
 
 @provable(
     "gaussian",
-    r"Oscillators coupled by $K$ with masses $M$: $\mathrm{Cov}(x) = \frac{\hbar}{2} M^{-1/2}\Omega^{-1} M^{-1/2}$ and "
-    r"$E_0 = \frac{\hbar}{2} \mathrm{tr}\,\Omega - \frac{1}{2} f'K^{-1}f$, $\Omega^2 = M^{-1/2} K M^{-1/2}$.",
-    source="Simon, Sudarshan & Mukunda 1987; derived here",
-    assumptions=("K positive definite",),
     faults={
         "masses forgotten": "the wave function taken as that of unit masses",
         "frequencies for their inverses": "stiff directions taken to spread most",
@@ -249,10 +236,8 @@ def gaussian(fault: Planted) -> Iterator[Step]:
 
 @provable(
     "homogeneous-limits",
-    r"A closed chain of equal spins has the bands $\sqrt{J^2 + h^2 - 2Jh\cos k}$: the gap $2|J - h|$ closes at "
-    r"$J = h$, with $-4/\pi$ a spin; as $h \to 0$ it is an Ising chain, as $J \to 0$ spins of their own.",
-    source="Pfeuty 1970, Annals of Physics 57, 79",
-    assumptions=("equal couplings and fields", "many spins"),
+    scope=r"a closed chain of many equal spins, of the bands $\sqrt{J^2 + h^2 - 2Jh\cos k}$: its gap $2|J - h|$ closes "
+    r"at $J = h$, with $-4/\pi$ a spin; as $h \to 0$ it is an Ising chain, as $J \to 0$ spins of their own",
     faults={
         "opposite end": "the band with its minimum at the other end of the zone",
         "two fermions a spin": "the band summed over twice the zone",

@@ -35,10 +35,6 @@ THETA = Symbol("theta", real=True)
 
 @provable(
     "onsager-reciprocity",
-    r"The response of observable $A_1$ to a field on $A_2$ is the response of $A_2$ to a field on $A_1$; without an "
-    r"energy they differ by $a_1'(J^{-T} - J^{-1}) a_2$.",
-    source="Onsager 1931; Wanjura & Marquardt 2024, arXiv 2406.06482",
-    assumptions=("an equilibrium with an invertible Hessian",),
     faults={"no energy": "a force with a curl", "one field turned": "one of the fields coupled with the other sign"},
 )
 def onsager_reciprocity(fault: Planted) -> Iterator[Step]:
@@ -72,10 +68,6 @@ def onsager_reciprocity(fault: Planted) -> Iterator[Step]:
 
 @provable(
     "driven",
-    r"A reciprocal network driven at one frequency, $Z x = f$, nudged by $-\beta \bar e$: $dL/d\theta = \mathrm{Re} "
-    r"\frac{d}{d\beta} \frac{1}{2} x' Z_\theta x$, with transposes and no conjugates, exact at any $\beta$.",
-    source="derived here; for the task Berneman & Hexner 2025, arXiv 2506.20402",
-    assumptions=("Z complex and symmetric", "the error e = x_o - y of the free state held during the nudge"),
     faults={
         "gyrator": "an element that is not reciprocal",
         "not conjugated": "the error fed back as it is",
@@ -121,10 +113,7 @@ def driven(fault: Planted) -> Iterator[Step]:
 
 @provable(
     "natural-frequencies",
-    r"Of coupled oscillators with $E = -\sum W \cos(\varphi_i - \varphi_j) - \sum \omega_i \varphi_i$, "
-    r"$dL/d\omega_i = -d\varphi_i/d\beta$.",
-    source="2026, arXiv 2604.10272",
-    assumptions=("frequencies that add up to zero", "one phase pinned", "phases locked"),
+    scope=r"$E = -\sum W \cos(\varphi_i - \varphi_j)$, and frequencies that add up to zero",
     faults={
         "one-way couplings": "an oscillator that pulls more than it is pulled",
         "sign": "the frequencies entered with the other sign",
@@ -170,10 +159,6 @@ def natural_frequencies(fault: Planted) -> Iterator[Step]:
 
 @provable(
     "lock-in",
-    r"Under $\beta(t) = r e^{i\omega t}$ the state, locked in on the drive, gives $-H^{-1}\nabla C$ up to an imaginary "
-    r"part of order $\omega$ and a real one of order $\omega^2$, and on average the free state.",
-    source="Laborieux & Zenke 2022, arXiv 2209.00530",
-    assumptions=("a drive slow against the relaxation", "to first order in r"),
     faults={
         "reference not conjugated": "the state multiplied by the drive and not by its conjugate",
         "half a period": "an average that stops in mid-period",

@@ -23,10 +23,7 @@ def mean(values: Sequence[Expr], weights: Sequence[Expr]) -> Expr:
 
 @provable(
     "stochastic",
-    r"With states drawn from $e^{-F/T}$, the free energy $A = -T\log Z$ plays the minimum's part: $\frac{d}{d\theta} "
-    r"\langle C\rangle_\beta = \frac{d}{d\beta} \langle \partial F/\partial\theta\rangle_\beta$.",
-    source="Scellier & Bengio 2017, arXiv 1602.05179",
-    assumptions=("the Boltzmann distribution of F",),
+    scope="systems of three states",
     faults={
         "hotter": "states drawn at another temperature than the free energy's",
         "not in equilibrium": "one state more likely than its energy makes it",
@@ -75,10 +72,7 @@ def stochastic(fault: Planted) -> Iterator[Step]:
 
 @provable(
     "gibbs",
-    r"Without any nudge, $dL/d\theta = \langle \partial C/\partial\theta\rangle - \frac{1}{T} "
-    r"\mathrm{Cov}(C, \partial E/\partial\theta)$ of the free fluctuations.",
-    source="Massar & Mognetti 2024, arXiv 2405.08467",
-    assumptions=("the Boltzmann distribution of E",),
+    scope="systems of three states, and a spring",
     faults={
         "temperature forgotten": "the covariance not divided by T",
         "second moment": "the mean of the product in place of the covariance",

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -108,23 +111,18 @@ def driven_networks(
 
     Raises ValueError for fewer nodes than terminals.
     """
-    ends, edges = terminals(nodes, inputs, outputs), random_graph(nodes, graph)
-
-    def build(draw: Draw) -> DrivenNetwork:
-        cast = lambda values: jnp.asarray(values, dtype)
-        return DrivenNetwork.from_edges(
-            edges,
-            nodes,
-            **ends,
-            frequencies=cast([0.7, 1.6]),
-            stiffness=cast(draw.magnitudes(len(edges))),
-            damping=cast(draw.magnitudes(len(edges), 0.3)),
-            onsite_stiffness=cast(draw.magnitudes(nodes)),
-            onsite_damping=cast(draw.magnitudes(nodes, 0.3)),
-            mass=cast(draw.magnitudes(nodes)),
-        )
-
-    return drawn(build)
+    return _on_graph(
+        DrivenNetwork,
+        (nodes, inputs, outputs, graph, dtype),
+        lambda draw, edges: {
+            "frequencies": np.array([0.7, 1.6]),
+            "stiffness": draw.magnitudes(edges),
+            "damping": draw.magnitudes(edges, 0.3),
+            "onsite_stiffness": draw.magnitudes(nodes),
+            "onsite_damping": draw.magnitudes(nodes, 0.3),
+            "mass": draw.magnitudes(nodes),
+        },
+    )
 
 
 def activator_inhibitor_systems(
@@ -139,21 +137,39 @@ def activator_inhibitor_systems(
 
     Raises ValueError for fewer nodes than terminals.
     """
+    return _on_graph(
+        ActivatorInhibitor,
+        (nodes, inputs, outputs, graph, dtype),
+        lambda draw, edges: {
+            "activator_diffusion": draw.magnitudes(edges, 0.3),
+            "inhibitor_diffusion": draw.magnitudes(edges),
+            "gain": -draw.magnitudes(nodes, 0.3),
+            "coupling": draw.magnitudes(nodes),
+            "decay": draw.magnitudes(nodes),
+            "bias": draw.numbers(nodes, 0.3),
+        },
+        gain_ceiling=0.0,
+    )
+
+
+def _on_graph(
+    kind: Any,
+    sizes: tuple[int, int, int, int, DTypeLike],
+    numbers: Callable[[Draw, int], dict[str, np.ndarray]],
+    **options: Any,
+) -> SearchStrategy:
+    """Systems on one random graph, with numbers drawn for its edges and nodes.
+
+    Args:
+        kind: a class with `from_edges`.
+        sizes: nodes, inputs, outputs, the seed of the graph, and the dtype of the numbers.
+        numbers: draws the arguments of `from_edges`, given how many edges there are.
+    """
+    nodes, inputs, outputs, graph, dtype = sizes
     ends, edges = terminals(nodes, inputs, outputs), random_graph(nodes, graph)
 
-    def build(draw: Draw) -> ActivatorInhibitor:
-        cast = lambda values: jnp.asarray(values, dtype)
-        return ActivatorInhibitor.from_edges(
-            edges,
-            nodes,
-            **ends,
-            activator_diffusion=cast(draw.magnitudes(len(edges), 0.3)),
-            inhibitor_diffusion=cast(draw.magnitudes(len(edges))),
-            gain=cast(-draw.magnitudes(nodes, 0.3)),
-            coupling=cast(draw.magnitudes(nodes)),
-            decay=cast(draw.magnitudes(nodes)),
-            bias=cast(draw.numbers(nodes, 0.3)),
-            gain_ceiling=0.0,
-        )
+    def build(draw: Draw) -> Any:
+        drawn_numbers = {name: jnp.asarray(value, dtype) for name, value in numbers(draw, len(edges)).items()}
+        return kind.from_edges(edges, nodes, **ends, **drawn_numbers, **options)
 
     return drawn(build)

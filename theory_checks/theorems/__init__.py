@@ -6,6 +6,7 @@ from theory_checks.theorems import (
     dynamics,
     holomorphy,
     in_time,
+    locality,
     objectives,
     predictive,
     propagation,
@@ -25,6 +26,7 @@ from theory_checks.theorems.circuits import (
 from theory_checks.theorems.dynamics import hamiltonian_echo, lagrangian_boundary
 from theory_checks.theorems.holomorphy import holomorphic, lock_in
 from theory_checks.theorems.in_time import continual, gradient_descending_updates, temporal_identity
+from theory_checks.theorems.locality import parameter_locality
 from theory_checks.theorems.objectives import contrastive_objective, coupled_objective, stochastic
 from theory_checks.theorems.predictive import feed_forward_residual, predictive_coding, predictive_coding_kernel
 from theory_checks.theorems.propagation import (
@@ -76,6 +78,7 @@ __all__ = [
     "lock_in",
     "natural_frequencies",
     "onsager_reciprocity",
+    "parameter_locality",
     "predictive_coding",
     "predictive_coding_kernel",
     "quantum",
@@ -89,6 +92,7 @@ __all__ = [
 
 ALL: tuple[Theorem, ...] = (
     *propagation.THEOREMS,
+    *locality.THEOREMS,
     *in_time.THEOREMS,
     *without_energy.THEOREMS,
     *holomorphy.THEOREMS,

@@ -240,7 +240,7 @@ class _Bench:
         """That of L_(b1,b2), which equilibrium propagation measures at any beta."""
         if variant == "centered":
             return flat(self.case.propagate(beta / 2))
-        return flat(self.case.propagate(beta, "positive" if variant == "optimistic" else "negative"))
+        return flat(self.case.propagate_one_sided(beta if variant == "optimistic" else -beta))
 
     def softest(self, beta: float) -> float:
         """The least curvature in the parameters of the total energy at equilibrium."""
@@ -278,16 +278,18 @@ THEOREMS = (
         applies_to="systems with an energy whose parameters settle too",
         check=agnostic_step,
         universal=True,
+        rules=("agnostic",),
     ),
     Theorem(
         name="agnostic-lyapunov",
-        statement=r"$L_{\beta_1, \beta_2}(\theta_t) \le L_{\beta_1, \beta_2}(\theta_{t-1})$ at any finite $\epsilon$ "
+        statement=r"$L_{\beta_1, \beta_2}(\theta_t) \leq L_{\beta_1, \beta_2}(\theta_{t-1})$ at any finite $\epsilon$ "
         r"and $\beta_1 < \beta_2$.",
         assumptions=("states at a minimum", HELD),
         source="Scellier, Mishra, Bengio and Ollivier 2022, arXiv 2205.15021",
         applies_to="systems with an energy whose parameters settle too",
         check=agnostic_lyapunov,
         universal=True,
+        rules=("agnostic",),
     ),
     Theorem(
         name="agnostic-metric",
@@ -298,5 +300,6 @@ THEOREMS = (
         applies_to="systems with an energy whose parameters settle too",
         check=agnostic_metric,
         universal=True,
+        rules=("agnostic",),
     ),
 )

@@ -17,7 +17,7 @@ from substrates.classical.resistor.circuit import ResistorCircuit
 from substrates.classical.resistor.coordinate_descent import CoordinateDescent
 from substrates.substrate import Equilibrium, Nudge, Solver, Substrate, relax_batch
 from theory_checks.case import compiled, relax
-from theory_checks.theorems.measured import agreement, power_law, require, require_kind, settled, smaller
+from theory_checks.theorems.measured import agreement, of_examples, power_law, require, require_kind, settled, smaller
 from theory_checks.theorems.theorem import Finding, Theorem
 
 ROUNDING = 1e-9
@@ -57,6 +57,7 @@ def _require_grounded_sources(net: ResistorNetwork) -> None:
     require(not tied, "Voltage sources between nodes tie their currents together: here all sources go to ground.")
 
 
+@of_examples
 def co_content(net: ResistorNetwork | None = None, x: Any = None) -> tuple[Finding, ...]:
     """Kirchhoff's current law as the stationarity of the co-content, and content and co-content as a Legendre pair.
 
@@ -115,6 +116,7 @@ def _legendre_pair(net: ResistorNetwork, state: Array, x: Array) -> Finding:
     return agreement("content + co-content of each branch against its v i", both, np.concatenate(products), 1e-9)
 
 
+@of_examples
 def diode_complementarity(net: ResistorCircuit | None = None, x: Any = None) -> tuple[Finding, ...]:
     """That ideal diodes either carry a forward current or hold off a reverse voltage, and currents balance with theirs.
 
@@ -148,11 +150,12 @@ def diode_complementarity(net: ResistorCircuit | None = None, x: Any = None) -> 
     )
 
 
+@of_examples
 def coordinate_descent(
     substrate: Substrate | None = None,
     x: Any = None,
-    nudge: Nudge | None = None,
     *,
+    nudge: Nudge | None = None,
     start: PyTree = None,
     sweep: Solver | None = None,
     sweeps: int = 12,
@@ -210,30 +213,38 @@ _GAMMAS = (1e-4, 1e-5, 1e-6)
 
 
 def universal_approximation(
+    substrate: Substrate | None = None,
+    x: Float[Any, "batch inputs"] = None,
+    y: Any = None,
+    *,
     weights: Sequence[Any] | None = None,
     biases: Sequence[Any] | None = None,
-    xs: Float[Any, "batch inputs"] = None,
-    *,
     gammas: Sequence[float] = _GAMMAS,
     build: Build = ResistorNetwork.from_relu,
 ) -> tuple[Finding, ...]:
     """That a circuit of resistors, diodes and amplifiers computes a ReLU perceptron up to an error O(gamma).
 
     Args:
+        substrate: None, for the circuits are built here, at every gamma one.
+        x: inputs, shape (batch, inputs).
+        y: not used.
         weights, biases: of the perceptron, as `ResistorNetwork.from_relu` takes them; a small one by default.
-        xs: inputs, shape (batch, inputs).
         gammas: scales of one layer's conductances to those of the layer before it, descending.
         build: makes the circuit.
 
-    Raises NotApplicableError for a single layer, which has no error.
+    Raises NotApplicableError for a system that is built, and for a single layer, which has no error.
     """
+    require(
+        substrate is None,
+        "It speaks of the circuits that are built of a perceptron at ever smaller gamma: give weights, biases and x.",
+    )
     draw = np.random.default_rng(3)
     if weights is None or biases is None:
         weights, biases = (
             [draw.normal(size=s) / s[0] ** 0.5 for s in ((3, 5), (5, 2))],
             [draw.normal(size=5), draw.normal(size=2)],
         )
-    xs = draw.normal(size=(8, len(weights[0]))) if xs is None else np.asarray(xs)
+    xs = draw.normal(size=(8, len(weights[0]))) if x is None else np.asarray(x)
     require(len(weights) > 1, "A perceptron of one layer is a circuit without error at any gamma.")
     wanted, last = xs, len(weights) - 1
     for layer, (W, b) in enumerate(zip(weights, biases, strict=True)):
@@ -256,7 +267,7 @@ THEOREMS = (
         r"At the operating point of a circuit the co-content $P(v) = \sum_b \int_0^{v_b} i_b(z)\,dz$ is stationary in "
         r"the voltages of the free nodes, $\partial P/\partial v_k = \sum_b i_b = 0$: Kirchhoff's current law. The "
         r"content $Q(i) = \int_0^i v\,di$ is its Legendre transform, $P + Q = v i$ in each branch.",
-        ("two-terminal elements with a branch law i(v)", "voltage sources to ground"),
+        ("two-terminal elements whose branch laws i(v) increase", "voltage sources to ground"),
         "Millar 1951; Kendall et al. 2020, arXiv 2006.01981",
         "circuits of resistors, sources and real diodes",
         co_content,
@@ -264,8 +275,8 @@ THEOREMS = (
     ),
     Theorem(
         "diode-complementarity",
-        r"A circuit with ideal diodes minimises its co-content subject to $v_a \le v_c$ at every diode; the "
-        r"multipliers are the diodes' currents: $i \ge 0$, $v_a - v_c \le 0$, $i\,(v_a - v_c) = 0$.",
+        r"A circuit with ideal diodes minimises its co-content subject to $v_a \leq v_c$ at every diode; the "
+        r"multipliers are the diodes' currents: $i \geq 0$, $v_a - v_c \leq 0$, $i\,(v_a - v_c) = 0$.",
         ("ideal diodes", "conductances that are not negative"),
         "Scellier 2024, arXiv 2402.11674",
         "circuits with ideal diodes",
@@ -275,7 +286,7 @@ THEOREMS = (
     Theorem(
         "coordinate-descent",
         r"A sweep that puts block after block of variables at its exact minimum given the others never raises the "
-        r"total energy: $F(s^{t+1}) \le F(s^t)$.",
+        r"total energy: $F(s^{t+1}) \leq F(s^t)$.",
         ("variables of a block do not feel one another", "each step is the minimum of its block"),
         "Scellier 2024, arXiv 2402.11674; Scellier et al. 2023, arXiv 2312.15103",
         "systems with an energy that sweeps settle",

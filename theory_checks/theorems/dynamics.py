@@ -28,6 +28,7 @@ from theory_checks.theorems.measured import (
     agreement,
     centred_gradient,
     gradient,
+    of_examples,
     require,
     require_kind,
     settled,
@@ -55,6 +56,7 @@ def _launch(friction: float = 0.0) -> InitialValueTrajectory:
 _X, _Y = np.array([0.7, -0.4]), np.array([0.3, -0.2, 0.1, 0.4])
 
 
+@of_examples
 def lagrangian_boundary(
     net: Trajectory | InitialValueTrajectory | None = None,
     x: Any = None,
@@ -155,6 +157,7 @@ def _launched(net: InitialValueTrajectory, x: Array, y: Array, cost: Cost) -> tu
     return exact, naive, boundary
 
 
+@of_examples
 def hamiltonian_echo(
     net: InitialValueTrajectory | None = None,
     x: Any = None,
@@ -205,6 +208,7 @@ THEOREMS = (
         "paths between fixed ends, loops and launches",
         lagrangian_boundary,
         universal=False,
+        rules=("equilibrium-propagation",),
     ),
     Theorem(
         "hamiltonian-echo",
@@ -212,9 +216,10 @@ THEOREMS = (
         r"by $\pm\beta$ on the way back, $[\partial_\theta S(+) - \partial_\theta S(-)]/2\beta "
         r"= dC/d\theta + O(\beta^2)$.",
         ("a law that time reversal leaves alone", "no friction"),
-        "Pourcel and Ernoult 2025, arXiv 2506.05259; Lopez-Pastor and Marquardt 2021, arXiv 2103.04992",
+        "Pourcel and Ernoult 2025, arXiv 2506.05259; Lopez-Pastor and Marquardt 2023, arXiv 2103.04992",
         "launches",
         hamiltonian_echo,
         universal=False,
+        rules=("hamiltonian-echo",),
     ),
 )

@@ -15,7 +15,7 @@ from substrates.wrapper import Wrapper
 from theory_checks.case import Case, on_host, relative
 from theory_checks.theorems.in_time import steady_rate
 from theory_checks.theorems.measured import agreement
-from theory_checks.theorems.suitable import halved, no_bounds, order_of, suitable
+from theory_checks.theorems.suitable import halved, no_bounds, no_saddle, order_of, suitable
 from theory_checks.theorems.theorem import Finding, Theorem
 
 ANALYTIC = "energy (or force), reading and cost are holomorphic, and the equilibrium is in the disc of the nudges"
@@ -75,12 +75,13 @@ def lock_in(
         period: N of the system that settles at once, at least 3.
         periods: ever longer N of the same system that takes one step of its force at each nudge.
 
-    Raises NotApplicableError as `holomorphic`, and without an energy or with bounds.
+    Raises NotApplicableError as `holomorphic`, and without an energy, with bounds or at saddles.
 
     Source: Laborieux and Zenke 2022, arXiv 2209.00530.
     """
     case = suitable(substrate, x, y, cost, key, beta, needs=_not_analytic)
     no_bounds(case)
+    no_saddle(case)
     slow = _Slow(substrate, DiscreteTime(steady_rate(case), "energy-based"))
     at_once = _locked_in(case, substrate, period, None)
     late = [relative(_locked_in(case, slow, count, 1).inner, case.reference) for count in periods]
@@ -139,6 +140,7 @@ THEOREMS = (
         applies_to="systems whose equilibria continue analytically to complex nudges",
         check=holomorphic,
         universal=True,
+        rules=("holomorphic",),
     ),
     Theorem(
         name="lock-in",
@@ -150,5 +152,6 @@ THEOREMS = (
         applies_to="systems with an energy whose equilibria continue analytically to complex nudges",
         check=lock_in,
         universal=True,
+        rules=("oscillating",),
     ),
 )

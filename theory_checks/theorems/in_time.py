@@ -14,9 +14,9 @@ from learning.rule import check_count, check_positive
 from learning.unrolled import RecurrentBackprop
 from substrates.substrate import Cost, DiscreteTime, Substrate, split_parameters
 from theory_checks.case import Case, flat, on_host, relative
-from theory_checks.laws_of_response import at_minimum, jacobians
+from theory_checks.laws_of_response import jacobians
 from theory_checks.theorems.measured import agreement
-from theory_checks.theorems.suitable import halved, on_vectors, order_of, refuse, suitable, with_room
+from theory_checks.theorems.suitable import halved, no_saddle, on_vectors, order_of, suitable, with_room
 from theory_checks.theorems.theorem import Finding, Theorem
 
 AT_REST = "the free phase has come to rest, where its flow is stable"
@@ -186,8 +186,7 @@ def _flowing(
     substrate: Substrate, x: PyTree, y: PyTree, cost: Cost | None, key: PRNGKeyArray | None, beta: float | None
 ) -> Case:
     case = suitable(substrate, x, y, cost, key, beta)
-    if not at_minimum(case):
-        refuse(substrate, "its free equilibrium is a saddle, from which a flow down the energy runs away")
+    no_saddle(case)
     return case
 
 
@@ -227,6 +226,7 @@ THEOREMS = (
         applies_to="systems at a minimum of an energy, whose states move continuously",
         check=temporal_identity,
         universal=True,
+        rules=("equilibrium-propagation", "recurrent-backprop"),
     ),
     Theorem(
         name="gradient-descending-updates",
@@ -238,6 +238,7 @@ THEOREMS = (
         applies_to="systems at a minimum of an energy, whose states move continuously",
         check=gradient_descending_updates,
         universal=True,
+        rules=("equilibrium-propagation", "backprop-through-time"),
     ),
     Theorem(
         name="continual",
@@ -249,5 +250,6 @@ THEOREMS = (
         applies_to="systems at a minimum of an energy, whose states move continuously",
         check=continual,
         universal=True,
+        rules=("continual",),
     ),
 )

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
+import inspect
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -12,12 +16,17 @@ from jaxtyping import PyTree
 from learning.contrastive import EquilibriumPropagation
 from learning.costs import SquaredError
 from learning.rule import ConvergenceError, Estimate, Estimator
+from substrates.arguments import flat_too
 from substrates.substrate import Cost, Equilibrium, Substrate, parameter_dtype
 from theory_checks.case import flat, relative, relax
+from theory_checks.orders import Order, fit_order
 from theory_checks.theorems.theorem import Finding, NotApplicableError
 
 GRADIENT_BOUND = 1e-6
 """What solvers and the terms of fourth order in beta leave of a gradient, where beta is small for the system."""
+
+ORDER_BOUND = 0.1
+"""How far a measured order may be from what theory says."""
 
 
 def agreement(compared: str, measured: PyTree, predicted: PyTree, bound: float) -> Finding:
@@ -35,12 +44,66 @@ def smaller(compared: str, measured: Any, limit: Any, size: float, bound: float)
     return Finding(compared, one, other, worst / size, bound)
 
 
-def power_law(compared: str, steps: Any, errors: Any, order: float, within: float = 0.1) -> Finding:
-    """That errors go as a power of a step: the slope of log(error) over log(step) against the order."""
-    with np.errstate(divide="ignore", invalid="ignore"):
-        logs = np.log(np.asarray(errors, float))
-    slope = float(np.polyfit(np.log(np.asarray(steps, float)), logs, 1)[0]) if np.all(np.isfinite(logs)) else np.nan
-    return Finding(compared, slope, float(order), abs(slope - order), within)
+def fitted(compared: str, found: Order, order: float) -> Finding:
+    """That a fitted order is the one that theory says."""
+    told = f"{compared}: order {found.power:.3f} +- {found.error_bar:.3f}"
+    return Finding(told, found.power, float(order), abs(found.power - order), ORDER_BOUND, found.error_bar)
+
+
+def power_law(compared: str, steps: Any, errors: Any, order: float) -> Finding:
+    """That errors free of noise go as a power of a step, by `fit_order`."""
+    found = fit_order(steps, errors, order, noise=0.0)
+    if found is None or found.count < len(errors):
+        return Finding(f"{compared}: errors that are no positive numbers", np.nan, float(order), np.nan, ORDER_BOUND)
+    return fitted(compared, found, order)
+
+
+def of_examples(check: Callable[..., tuple[Finding, ...]]) -> Callable[..., tuple[Finding, ...]]:
+    """A check of a system at one example as a check of a batch too, called as those of all theorems are.
+
+    It takes `(substrate, x, y, **options)`, or nothing for a system of its own. A y that the theorem does not need is
+    left alone.
+
+    Args:
+        check: `(substrate=None, x=None, y=None, *, ...)`, y only where it is needed, x and y of one example.
+
+    Raises TypeError where a system comes without x or y, or x without a system; ValueError where x and y are batches
+    of different sizes.
+    """
+    needed = ("x", "y") if "y" in inspect.signature(check).parameters else ("x",)
+
+    @functools.wraps(check)
+    def alike(substrate: Any = None, x: Any = None, y: Any = None, **options: Any) -> tuple[Finding, ...]:
+        given = {name: value for name, value in {"x": x, "y": y}.items() if name in needed}
+        if substrate is None:
+            if x is not None or y is not None:
+                raise TypeError("substrate: wanted the system that x and y are for, got None")
+            return check(**options)
+        for name, value in given.items():
+            if value is None:
+                raise TypeError(
+                    f"{name}: wanted that of one example or of a batch, got None; give none of them, and the theorem "
+                    "takes a system of its own"
+                )
+        if not _batched(substrate, x, y):
+            return check(substrate, **given, **options)
+        if len({len(value) for value in given.values()}) > 1:
+            raise ValueError(f"x, y: wanted the same leading batch axis, got shapes {np.shape(x)} and {np.shape(y)}")
+        found = [check(substrate, **{n: v[k] for n, v in given.items()}, **options) for k in range(len(x))]
+        return tuple(
+            dataclasses.replace(one, compared=f"example {number}: {one.compared}")
+            for number, findings in enumerate(found, 1)
+            for one in findings
+        )
+
+    return alike
+
+
+def _batched(substrate: Any, x: Any, y: Any) -> bool:
+    shape, one = np.shape(x), getattr(substrate, "x_shape", None)
+    if one is None:
+        return len(shape) > 1 and np.ndim(y) != 1
+    return bool(shape) and shape not in flat_too(one) and shape[1:] in flat_too(one)
 
 
 def require(condition: Any, reason: str) -> None:

@@ -158,7 +158,7 @@ def stochastic(
         by_differences(
             case,
             f"contrast at beta = {case.beta:.3g} and differences of the free energies",
-            case.propagate(case.beta, "positive"),
+            case.propagate_one_sided(case.beta),
             lambda moved: surrogate(case, 0.0, case.beta, moved),
         ),
         by_differences(case, "covariance over -T and differences of <C>", exact, mean),
@@ -226,12 +226,13 @@ def _coupled(case: Case, eta: float, variant: Any) -> PyTree:
 THEOREMS = (
     Theorem(
         name="contrastive-objective",
-        statement=r"Contrastive learning descends $L = E(o = y) - E(\mathrm{free}) \ge 0$ by its exact gradient.",
+        statement=r"Contrastive learning descends $L = E(o = y) - E(\mathrm{free}) \geq 0$ by its exact gradient.",
         assumptions=("an energy, and a free state that is a minimum of it", HOLDABLE),
         source="Movellan 1991; Scellier, Ernoult, Kendall and Kumar 2023, arXiv 2312.15103",
         applies_to="systems with an energy whose outputs can be held, discrete states included",
         check=contrastive_objective,
         universal=True,
+        rules=("contrastive",),
     ),
     Theorem(
         name="coupled-objective",
@@ -244,6 +245,7 @@ THEOREMS = (
         applies_to="systems with an energy and smooth equilibria, whose outputs can be held",
         check=coupled_objective,
         universal=True,
+        rules=("coupled",),
     ),
     Theorem(
         name="stochastic",
@@ -255,5 +257,6 @@ THEOREMS = (
         applies_to="systems whose state is the whole distribution at a temperature",
         check=stochastic,
         universal=True,
+        rules=("equilibrium-propagation", "fluctuation-response"),
     ),
 )

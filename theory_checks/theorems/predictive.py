@@ -19,7 +19,7 @@ from substrates.parameters import split_parameters
 from substrates.substrate import Cost, Nudge, Solver
 from substrates.wiring import Dense
 from theory_checks.case import compiled, flat, relative
-from theory_checks.theorems.measured import agreement, require, require_kind, settled, smaller
+from theory_checks.theorems.measured import agreement, of_examples, require, require_kind, settled, smaller
 from theory_checks.theorems.theorem import Finding, Theorem
 
 BEFORE = 1e-3
@@ -33,6 +33,7 @@ def _network(rectifier: Any) -> PredictiveCodingNetwork:
 _X, _Y = np.array([0.6, -1.1, 0.4]), np.array([1.0, 0.0])
 
 
+@of_examples
 def predictive_coding(
     net: PredictiveCodingNetwork | None = None,
     x: Any = None,
@@ -97,6 +98,7 @@ def _backpropagation(net: PredictiveCodingNetwork, x: Array, y: Array, cost: Cos
     return jax.grad(loss, argnums=1)(parameters, still), jax.grad(loss)(parameters, still)
 
 
+@of_examples
 def predictive_coding_kernel(
     net: PredictiveCodingNetwork | None = None,
     x: Any = None,
@@ -169,6 +171,7 @@ def consistent_network(sizes: tuple[int, ...], x: Any, *, seed: int = 0) -> Hopf
     return eqx.tree_at(lambda n: (n.coupling, n.bias), net, (tuple(weights), tuple(biases)))
 
 
+@of_examples
 def feed_forward_residual(net: HopfieldNetwork | None = None, x: Any = None) -> tuple[Finding, ...]:
     """That one forward pass with doubled couplings lands as near to the equilibrium as layers predict each other well.
 
@@ -238,16 +241,18 @@ THEOREMS = (
         "predictive coding networks",
         predictive_coding,
         universal=False,
+        rules=("equilibrium-propagation",),
     ),
     Theorem(
         "predictive-coding-kernel",
         r"From the free state, $K$ sweeps over even and then odd layers give the gradient to first order in $\beta$ "
-        r"for $K \ge L$, the number of layers, and for no smaller $K$.",
+        r"for $K \geq L$, the number of layers, and for no smaller $K$.",
         ("even and odd layers in turn", "at least two layers"),
         "Kerjan, Hoier and Scellier 2026, arXiv 2606.03584",
         "predictive coding networks",
         predictive_coding_kernel,
         universal=False,
+        rules=("equilibrium-propagation",),
     ),
     Theorem(
         "feed-forward-residual",

@@ -7,7 +7,6 @@ import functools
 import numpy as np
 from jaxtyping import PRNGKeyArray, PyTree
 
-from learning.contrastive import Variant
 from substrates.substrate import Cost, Substrate
 from theory_checks.case import Case, relative
 from theory_checks.laws_of_response import at_minimum, least_energy
@@ -82,7 +81,7 @@ def bias_orders(
     """
     case = suitable(substrate, x, y, cost, key, beta)
     betas = halved(case.beta)
-    one_sided = [relative(case.propagate(beta, "positive"), case.reference) for beta in betas]
+    one_sided = [relative(case.propagate_one_sided(beta), case.reference) for beta in betas]
     return (
         order_of(case, "one-sided error in beta", betas, one_sided, 1),
         order_of(case, "centred error in beta", betas, centred_estimates(case)[1], 2),
@@ -110,19 +109,20 @@ def finite_beta_surrogate(
     Source: Scellier, Ernoult, Kendall and Kumar 2023, arXiv 2312.15103.
     """
     case = suitable(substrate, x, y, cost, key, beta)
-    pairs: dict[Variant, tuple[float, float]] = {
-        "positive": (0.0, case.beta),
-        "negative": (-case.beta, 0.0),
-        "centered": (-case.beta, case.beta),
+    beta = case.beta
+    pairs = {
+        "positive": (0.0, beta, case.propagate_one_sided(beta)),
+        "negative": (-beta, 0.0, case.propagate_one_sided(-beta)),
+        "centered": (-beta, beta, case.propagate(beta)),
     }
     return tuple(
         by_differences(
             case,
-            f"{variant} contrast at beta = {case.beta:.3g} and differences of its surrogate",
-            case.propagate(case.beta, variant),
+            f"{variant} contrast at beta = {beta:.3g} and differences of its surrogate",
+            contrast,
             functools.partial(surrogate, case, first, second),
         )
-        for variant, (first, second) in pairs.items()
+        for variant, (first, second, contrast) in pairs.items()
     )
 
 
@@ -174,21 +174,25 @@ THEOREMS = (
         name="equilibrium-propagation",
         statement=r"The gradient of the cost at the free equilibrium is the derivative in the nudge of what is "
         r"measured: $\frac{dL}{d\theta} = "
-        r"\frac{d}{d\beta}\big|_0 \frac{\partial F}{\partial\theta}(\theta, \beta, s_\beta)$.",
+        r"\frac{d}{d\beta}|_0 \frac{\partial F}{\partial\theta}(\theta, \beta, s_\beta)$.",
         assumptions=(ENERGY, SMOOTH),
         source="Scellier and Bengio 2017, arXiv 1602.05179",
         applies_to="systems with an energy and smooth equilibria, minima or saddles",
         check=equilibrium_propagation,
         universal=True,
+        rules=("equilibrium-propagation",),
     ),
     Theorem(
         name="bias-orders",
-        statement=r"At a finite nudge one-sided estimates err by $O(\beta)$ and centred ones by $O(\beta^2)$.",
+        statement=r"At a finite nudge one-sided estimates err by $O(\beta)$ and centred ones by $O(\beta^2)$: by "
+        r"$\frac{\beta}{2} \frac{dm_2}{d\theta}$ and $\frac{\beta^2}{6} \frac{dm_3}{d\theta}$ to leading order, with "
+        r"$m_k$ the $k$-th derivative of the total energy at equilibrium in $\beta$, at 0.",
         assumptions=(ENERGY, SMOOTH),
         source="Scellier and Bengio 2017, arXiv 1602.05179; Laborieux et al. 2021, arXiv 2006.03824",
         applies_to="systems with an energy and smooth equilibria, minima or saddles",
         check=bias_orders,
         universal=True,
+        rules=("equilibrium-propagation",),
     ),
     Theorem(
         name="finite-beta-surrogate",
@@ -201,15 +205,17 @@ THEOREMS = (
         applies_to="systems with an energy and smooth equilibria, minima or saddles",
         check=finite_beta_surrogate,
         universal=True,
+        rules=("equilibrium-propagation",),
     ),
     Theorem(
         name="sandwich-bounds",
-        statement=r"At minima $C(s_\beta)$ never rises with $\beta$, so that "
-        r"$L_{0, \beta} \le L \le L_{-\beta, 0}$.",
-        assumptions=("an energy, and an equilibrium that is a minimum of it",),
+        statement=r"At minima the total energy is concave in $\beta$ and $C(s_\beta)$ never rises with it, so that "
+        r"$L_{0, \beta} \leq L \leq L_{-\beta, 0}$.",
+        assumptions=("an energy, and an equilibrium that is the least of it; nothing need be differentiable",),
         source="Scellier, Ernoult, Kendall and Kumar 2023, arXiv 2312.15103",
         applies_to="systems that minimise an energy, discrete states included",
         check=sandwich_bounds,
         universal=True,
+        rules=("equilibrium-propagation",),
     ),
 )

@@ -17,7 +17,7 @@ from substrates.quantum.oscillator import QuantumOscillatorNetwork
 from substrates.quantum.transverse_ising import TransverseFieldIsing
 from substrates.substrate import Cost
 from theory_checks.case import compiled, flat, measure
-from theory_checks.theorems.measured import agreement, centred_gradient, require, require_kind, settled
+from theory_checks.theorems.measured import agreement, centred_gradient, of_examples, require, require_kind, settled
 from theory_checks.theorems.theorem import Finding, Theorem
 
 MOST_DENSE = 1024
@@ -26,6 +26,7 @@ MOST_DENSE = 1024
 MOST_SPINS = 10
 
 
+@of_examples
 def quantum(
     net: TransverseFieldIsing | HamiltonianSubstrate | None = None,
     x: Any = None,
@@ -109,6 +110,7 @@ def _operators(net: Any, x: Any) -> tuple[Any, Any, Any]:
     return plain, terms, jnp.stack(read)
 
 
+@of_examples
 def free_fermions(chain: FreeFermionChain | None = None, x: Any = None) -> tuple[Finding, ...]:
     """The polar factor of a bidiagonal matrix against dense diagonalisation of the chain of spins that it stands for.
 
@@ -142,6 +144,7 @@ def free_fermions(chain: FreeFermionChain | None = None, x: Any = None) -> tuple
     )
 
 
+@of_examples
 def gaussian(
     net: QuantumOscillatorNetwork | None = None, x: Any = None, y: Any = None, *, beta: float = 1e-2
 ) -> tuple[Finding, ...]:
@@ -250,6 +253,7 @@ THEOREMS = (
         "systems of finitely many quantum levels",
         quantum,
         universal=False,
+        rules=("equilibrium-propagation",),
     ),
     Theorem(
         "free-fermions",
@@ -265,12 +269,15 @@ THEOREMS = (
     Theorem(
         "gaussian",
         r"Coupled oscillators rest in a Gaussian state with $\langle x\rangle = K^{-1}f$ and $\mathrm{Cov}(x) = "
-        r"\frac{\hbar}{2} M^{-1/2}\Omega^{-1}M^{-1/2}$, $\Omega^2 = M^{-1/2}KM^{-1/2}$. Zero-point motion teaches: "
+        r"\frac{\hbar}{2} M^{-1/2}\Omega^{-1}M^{-1/2}$, $\Omega^2 = M^{-1/2}KM^{-1/2}$, at the energy "
+        r"$\frac{\hbar}{2}\mathrm{tr}\,\Omega - \frac{1}{2} f'K^{-1}f$. Zero-point motion teaches: "
         r"$dL/dk_{ij} = \frac{d}{d\beta}\langle (x_i - x_j)^2\rangle/2$, means and variances both.",
         ("K positive definite", "hbar above 0"),
-        "Audenaert, Eisert, Plenio and Werner 2002, quant-ph/0205025; Scellier 2024, arXiv 2406.00879",
+        "Simon, Sudarshan and Mukunda 1987; Audenaert, Eisert, Plenio and Werner 2002, quant-ph/0205025; Scellier "
+        "2024, arXiv 2406.00879",
         "quantum oscillators",
         gaussian,
         universal=False,
+        rules=("equilibrium-propagation",),
     ),
 )

@@ -29,6 +29,7 @@ from theory_checks.theorems.measured import (
     centred_gradient,
     estimated,
     gradient,
+    of_examples,
     power_law,
     require,
     require_kind,
@@ -40,6 +41,7 @@ from theory_checks.theorems.theorem import Finding, NotApplicableError, Theorem
 _SQUARE = [(0, 1), (1, 2), (2, 3), (3, 0), (0, 2)]
 
 
+@of_examples
 def skew_gradient(
     net: SkewGradient | None = None, x: Any = None, y: Any = None, *, cost: Cost | None = None, beta: float = 1e-2
 ) -> tuple[Finding, ...]:
@@ -89,6 +91,7 @@ def _bent(net: Substrate, state: Any, x: Array) -> tuple[Array, Array]:
     return jax.grad(energy)(vector), jax.hessian(energy)(vector)
 
 
+@of_examples
 def driven(
     net: DrivenNetwork | None = None, x: Any = None, y: Any = None, *, betas: Sequence[float] = (0.1, 10.0)
 ) -> tuple[Finding, ...]:
@@ -167,6 +170,7 @@ def _adjoint(net: DrivenNetwork, state: np.ndarray, error: np.ndarray) -> dict[s
     }
 
 
+@of_examples
 def natural_frequencies(
     net: OscillatorNetwork | None = None, x: Any = None, y: Any = None, *, cost: Cost | None = None, beta: float = 1e-2
 ) -> tuple[Finding, ...]:
@@ -216,13 +220,14 @@ def natural_frequencies(
     )
 
 
+@of_examples
 def force_matching(
     inner: Substrate | None = None,
-    clamped: Any = None,
+    x: Any = None,
+    *,
     points: Any = None,
     wanted: Any = None,
-    *,
-    stiffnesses: Sequence[float] = (1e2, 1e3, 1e4),
+    stiffnesses: Sequence[float] | None = None,
     softening: float = 1e-3,
 ) -> tuple[Finding, ...]:
     """That springs of stiffness k show the force of a system at a point, and a contrast the gradient of its error, up
@@ -230,40 +235,48 @@ def force_matching(
 
     Args:
         inner: a system with an energy over states without bounds; a smooth Hopfield network by default.
-        clamped: its own input.
-        points: where forces are wanted, shape (batch, variables).
-        wanted: forces, of the same shape.
-        stiffnesses: k, ascending.
+        x: its own input, of one example.
+        points: where forces are wanted, shape (batch, variables); by default two near the initial state.
+        wanted: forces, of the same shape; by default random ones.
+        stiffnesses: k, ascending; by default from a hundred to ten thousand times what the system's own is.
         softening: beta k, by which part a nudge softens the springs: well below 1.
 
     Raises NotApplicableError for a system that has no force to read.
     """
     if inner is None:
-        inner, clamped = SmoothHopfieldNetwork.layered((2, 3, 2), key=jax.random.key(1)), np.array([0.5, -0.3])
-        points, wanted = np.random.default_rng(7).normal(size=(2, 3, 5))
+        inner, x = SmoothHopfieldNetwork.layered((2, 3, 2), key=jax.random.key(1)), np.array([0.5, -0.3])
     require_kind(inner, Substrate, "systems with an energy")
-    points, wanted, clamped = (jnp.asarray(value) for value in (points, wanted, clamped))
+    x = jnp.asarray(x)
     try:
-        probes = [ForceProbe(inner, clamped, k) for k in stiffnesses]
-    except ValueError as error:
-        raise NotApplicableError(str(error)) from error
-    forces, exact = _forces(inner, clamped, points, wanted)
+        ForceProbe(inner, x, 1.0)
+    except (TypeError, ValueError) as error:
+        raise NotApplicableError(f"It speaks of forces over states without bounds: {error}") from error
+    draw, start = np.random.default_rng(7), flat(inner.initial_state(x))
+    points = start + draw.normal(size=(2, start.size)) if points is None else np.asarray(points)
+    wanted = draw.normal(size=points.shape) if wanted is None else np.asarray(wanted)
+    forces, own, exact = _forces(inner, x, points, wanted)
+    ks = np.max(own) * np.array([1e2, 1e3, 1e4]) if stiffnesses is None else np.asarray(stiffnesses)
     shown, errors = [], []
-    for k, probe in zip(stiffnesses, probes, strict=True):
-        estimate = estimated(EquilibriumPropagation(softening / k), probe, points, wanted)
+    for k in ks:
+        estimate = estimated(
+            EquilibriumPropagation(softening / float(k)),
+            ForceProbe(inner, x, float(k)),
+            jnp.asarray(points),
+            jnp.asarray(wanted),
+        )
         shown.append(relative(estimate.output, forces))
         errors.append(relative(flat(estimate.gradient.inner), flat(exact)))
-    softness = [1 / k for k in stiffnesses]
     return (
-        power_law("the order in 1/k of the error of the forces that are shown", softness, shown, 1),
-        power_law("the order in 1/k of the error of the gradient", softness, errors, 1),
+        power_law("the order in 1/k of the error of the forces that are shown", 1 / ks, shown, 1),
+        power_law("the order in 1/k of the error of the gradient", 1 / ks, errors, 1),
         smaller("the error of the gradient at the largest k", errors[-1], 0.0, 1.0, 0.05),
     )
 
 
 @compiled
-def _forces(inner: Substrate, clamped: Array, points: Array, wanted: Array) -> tuple[Array, Any]:
-    """The forces at the points, and the gradient of half their mean squared error."""
+def _forces(inner: Substrate, clamped: Array, points: Array, wanted: Array) -> tuple[Array, Array, Any]:
+    """The forces at the points, how stiff the system is there, and the gradient of half the forces' mean squared
+    error."""
     parameters, rest = split_parameters(inner)
     unravel = ravel_pytree(inner.initial_state(clamped))[1]
 
@@ -272,7 +285,8 @@ def _forces(inner: Substrate, clamped: Array, points: Array, wanted: Array) -> t
         return -jax.vmap(slope)(points)
 
     error = lambda p: jnp.mean(jnp.sum((exerted(p) - wanted) ** 2, axis=1)) / 2
-    return exerted(parameters), jax.grad(error)(parameters)
+    bent = jax.vmap(jax.hessian(lambda s: inner.energy(unravel(s), clamped)))(points)
+    return exerted(parameters), jnp.linalg.norm(bent, 2, axis=(1, 2)), jax.grad(error)(parameters)
 
 
 _SCELLIER = "Scellier and Bengio 2017, arXiv 1602.05179, for stationary points"
@@ -288,17 +302,19 @@ THEOREMS = (
         "skew-gradient systems, such as activators and inhibitors",
         skew_gradient,
         universal=False,
+        rules=("equilibrium-propagation",),
     ),
     Theorem(
         "driven",
         r"For $Z(\theta, \omega) X = f$ with $Z$ symmetric, nudged by the drive $-\beta\bar e$, "
-        r"$dL/d\theta = \mathrm{Re}\,\frac{d}{d\beta}\,\frac12 X'(\partial_\theta Z)X$, transposes without conjugates. "
-        r"The centred contrast is exact at any $\beta$.",
+        r"$dL/d\theta = \mathrm{Re}\,\frac{d}{d\beta}\,\frac{1}{2} X'(\partial_\theta Z)X$, transposes without "
+        r"conjugates. The centred contrast is exact at any $\beta$.",
         ("reciprocal elements", "linear ones", "amplitudes are read", "no undamped resonance"),
         "derived for this project; cf. Berneman and Hexner 2025, arXiv 2506.20402",
         "driven linear networks",
         driven,
         universal=False,
+        rules=("equilibrium-propagation",),
     ),
     Theorem(
         "natural-frequencies",
@@ -308,6 +324,7 @@ THEOREMS = (
         "networks of phase oscillators",
         natural_frequencies,
         universal=False,
+        rules=("equilibrium-propagation",),
     ),
     Theorem(
         "force-matching",
@@ -318,5 +335,6 @@ THEOREMS = (
         "systems with an energy over states without bounds",
         force_matching,
         universal=False,
+        rules=("equilibrium-propagation",),
     ),
 )

@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import jax
 import numpy as np
 from jaxtyping import PRNGKeyArray, PyTree
 
 from substrates.substrate import Cost, Substrate, reads_parameters, split_parameters
-from theory_checks.case import Case, flat, inner_product, larger, relative
+from theory_checks.case import Case, flat, relative
+from theory_checks.differences import along_directions
 from theory_checks.entrance import case_for
-from theory_checks.laws_of_response import HALVINGS
+from theory_checks.laws_of_response import HALVINGS, at_minimum
+from theory_checks.orders import fit_order
+from theory_checks.theorems.measured import ORDER_BOUND, fitted
 from theory_checks.theorems.theorem import Finding, NotApplicableError
 
-CLEAR = 50
-"""A bias so many times the noise tells its order."""
 
-
-def refuse(substrate: Any, reason: str) -> None:
+def refuse(substrate: Any, reason: str) -> NoReturn:
     """Raises NotApplicableError, in the name of a system."""
     raise NotApplicableError(f"{type(substrate).__name__}: {reason}")
 
@@ -86,6 +86,12 @@ def no_bounds(case: Case) -> None:
         refuse(case.substrate, "its states have bounds: a variable that is held by one has no response")
 
 
+def no_saddle(case: Case) -> None:
+    """Raises NotApplicableError where a flow down the energy does not stay at the free states."""
+    if not at_minimum(case):
+        refuse(case.substrate, "its free equilibrium is a saddle, from which a flow down the energy runs away")
+
+
 def with_room(case: Case) -> None:
     """Raises NotApplicableError where a physical limit stops a parameter that goes down, or up, the gradient."""
     size = np.linalg.norm(flat(case.reference)) / (np.linalg.norm(flat(split_parameters(case.substrate)[0])) + 1e-3)
@@ -103,24 +109,18 @@ def trained_reading(case: Case) -> bool:
 def by_differences(
     case: Case, compared: str, gradient: PyTree, function: Callable[[Substrate], float], bound: float | None = None
 ) -> Finding:
-    """A gradient along two random directions of the parameters against differences of a function of the system.
-
-    Differences are of fourth order; the error is relative to |gradient| |direction|.
-    """
+    """A gradient along two random directions of the parameters against differences of a function of the system; the
+    error is relative to |gradient| |direction|."""
     step = case.epsilon**0.25
-    measured, predicted, errors, largest = [], [], [], 0.0
-    for seed in (30, 31):
-        towards = case.direction(seed)
-        values = [[function(case.shifted(towards, sign * h)) for sign in (1.0, -1.0)] for h in (step, step / 2)]
-        coarse, fine = ((up - down) / (2 * h) for (up, down), h in zip(values, (step, step / 2), strict=True))
-        measured.append(inner_product(gradient, towards))
-        predicted.append((4 * fine - coarse) / 3)
-        size = float(np.linalg.norm(flat(gradient)) * np.linalg.norm(flat(towards)))
-        size = max(size, float(np.finfo(case.dtype).tiny))
-        errors.append(abs(measured[-1] - predicted[-1]) / size)
-        largest = larger(largest, np.max(np.abs(values)) / size)
-    allowed = (1e4 * case.epsilon**0.75 if bound is None else bound) + 100 * case.epsilon * largest / step
-    return Finding(compared, np.asarray(measured), np.asarray(predicted), float(np.max(errors)), allowed)
+    found = along_directions(case, gradient, function, step)
+    rounding = float(np.max([100 * case.epsilon * one.largest / (one.size * step) for one in found]))
+    return Finding(
+        compared,
+        np.asarray([one.gradient for one in found]),
+        np.asarray([one.slope for one in found]),
+        float(np.max([one.error for one in found])),
+        (1e4 * case.epsilon**0.75 if bound is None else bound) + rounding,
+    )
 
 
 def halved(strength: float, ratio: float = 2.0, count: int = HALVINGS) -> list[float]:
@@ -148,33 +148,30 @@ def order_of(
     order: int,
     noise: float | None = None,
 ) -> Finding:
-    """The order in which errors fall with a strength, by a straight line through the logarithms of the four smallest
-    that stand clear of the noise, and its standard error.
+    """The order in which errors fall with a strength, by `fit_order`.
 
-    Errors that are all below the resolution have no order, and are compared with zero; those that stay as strengths
-    fall have the order 0.
+    Errors that are all below the resolution have no order, and are compared with zero. Those that stay as strengths
+    fall, or fall and rise again without an order and above the resolution, have the order 0: no gradient is approached.
 
     Args:
-        noise: of the errors, where it is known; else what falls with 1/strength, and no more than the least of them.
+        noise: of the errors, where it is known; else what grows as 1/strength, as of `fit_order`.
 
     Raises NotApplicableError where the arithmetic is too coarse to tell.
     """
-    betas, values = np.asarray(strengths), np.asarray(errors)
+    values = np.asarray(errors)
     if np.max(values) <= case.resolution:
         none = f"{compared}: no bias at any strength"
         return Finding(none, values, 0 * values, float(np.max(values)), case.resolution)
-    around = np.maximum(np.min(values * betas) / betas, np.min(values)) if noise is None else noise
-    noisy = np.flatnonzero(~(values > CLEAR * around))
-    count = int(noisy[0]) if len(noisy) else len(values)
-    stays = np.min(values) > case.resolution and np.max(values[-4:]) < 1.1 * np.min(values[-4:])
-    if count < 3 and not stays:
-        refuse(case.substrate, f"{compared}: the arithmetic is too coarse to tell bias from noise; use float64")
-    clear = slice(-4, None) if stays else slice(max(0, count - 4), count)
-    fit, covariance = np.polyfit(np.log2(betas[clear]), np.log2(values[clear]), 1, cov="unscaled")
-    left = np.log2(values[clear]) - np.polyval(fit, np.log2(betas[clear]))
-    spread = float(np.sqrt(covariance[0, 0] * np.sum(left**2) / (len(left) - 2)))
-    told = f"{compared}: order {fit[0]:.3f} +- {spread:.3f}"
-    return Finding(told, float(fit[0]), float(order), abs(float(fit[0]) - order), 0.1)
+    best = int(np.argmin(np.where(np.isnan(values), np.inf, values)))
+    off = values[best] > case.resolution
+    found = fit_order(strengths, errors, order, noise)
+    if off and (np.max(values[-4:]) < 1.1 * np.min(values[-4:]) or (found is None and best > 0)):
+        stays = f"{compared}: it goes to no zero, {values[best]:.1e} at best: what is estimated is not the gradient"
+        return Finding(stays, 0.0, float(order), float(order), ORDER_BOUND)
+    if found is None:
+        finer = "let relaxations be more exact, or give a larger beta" if case.dtype == np.float64 else "use float64"
+        refuse(case.substrate, f"{compared}: the arithmetic is too coarse to tell bias from noise; {finer}")
+    return fitted(compared, found, order)
 
 
 def on_vectors(function: Callable[..., Any], *trees: PyTree) -> PyTree:

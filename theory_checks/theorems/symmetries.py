@@ -20,7 +20,7 @@ from substrates.classical.resistor import GROUND, ResistorNetwork
 from substrates.quantum.transverse_ising import TransverseFieldIsing
 from substrates.substrate import Nudge, Substrate
 from theory_checks.case import compiled
-from theory_checks.theorems.measured import agreement, require, require_kind, settled
+from theory_checks.theorems.measured import agreement, of_examples, require, require_kind, settled
 from theory_checks.theorems.theorem import Finding, NotApplicableError, Theorem
 
 _SQUARE = [(0, 1), (1, 2), (2, 3), (3, 0), (0, 2)]
@@ -38,6 +38,7 @@ class _Field(eqx.Module):
         return jnp.sum(self.direction * output)
 
 
+@of_examples
 def onsager_reciprocity(
     substrate: Substrate | None = None, x: Any = None, *, beta: float = 1e-2, start: PyTree = None
 ) -> tuple[Finding, ...]:
@@ -97,6 +98,7 @@ def _slopes(substrate: Substrate, state: PyTree, x: Array) -> tuple[Array, Array
     return jax.jacfwd(force)(vector), jax.jacfwd(lambda s: substrate.read(unravel(s), x))(vector)
 
 
+@of_examples
 def gauge_symmetries(substrate: Substrate | None = None, x: Any = None, *, seed: int = 0) -> tuple[Finding, ...]:
     """That what nobody can see changes nothing: spins and their fields turned round, the common phase of oscillators,
     rigid motions of springs, a constant added to all voltages, the sign of a quantum state.

@@ -23,6 +23,7 @@ class Finding:
         predicted: what the theorem says, the same shape; of an inequality, the bound that `measured` must not exceed.
         error: how far apart they are, dimensionless; of an inequality, by how much it is violated.
         bound: what rounding, the solver and the order that was neglected leave of the error where the theorem holds.
+        error_bar: of a fitted order, its standard error; None where no order was fitted.
     """
 
     compared: str
@@ -30,6 +31,7 @@ class Finding:
     predicted: Any
     error: float
     bound: float
+    error_bar: float | None = None
 
     @property
     def holds(self) -> bool:
@@ -51,10 +53,11 @@ class Theorem:
         assumptions: each in a few words.
         source: author, year, arXiv number.
         applies_to: the systems that it speaks of, in words.
-        check: measures it: `check(substrate, x, y, ...) -> tuple[Finding, ...]` where it speaks of any suitable
-            substrate, `check(...)` with arguments of its own, all with defaults, where it speaks of one kind of system.
-            Raises `NotApplicableError` where the assumptions do not hold.
-        universal: whether `check` takes any substrate with inputs and targets.
+        check: measures it: `check(substrate, x, y, ...) -> tuple[Finding, ...]`, of a batch or of one example. Raises
+            `NotApplicableError` where the assumptions do not hold.
+        universal: whether it speaks of any suitable substrate; otherwise of one kind of system, and `check()` measures
+            it on a system of its own.
+        rules: the rules that it is about, by their names on the command line; none where it is about systems alone.
     """
 
     name: str
@@ -64,3 +67,4 @@ class Theorem:
     applies_to: str
     check: Callable[..., tuple[Finding, ...]]
     universal: bool
+    rules: tuple[str, ...] = ()

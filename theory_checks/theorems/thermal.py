@@ -24,6 +24,7 @@ from theory_checks.theorems.measured import (
     agreement,
     centred_gradient,
     gradient,
+    of_examples,
     power_law,
     require,
     require_kind,
@@ -39,6 +40,7 @@ def _ensemble() -> BoltzmannEnsemble:
     return IsingModel.from_edges(_SQUARE, **words).ensemble(0.8)
 
 
+@of_examples
 def gibbs(
     ensemble: BoltzmannEnsemble | None = None,
     x: Any = None,
@@ -90,6 +92,7 @@ def gibbs(
     )
 
 
+@of_examples
 def homogeneous_limits(system: Substrate | None = None, x: Any = None, y: Any = None) -> tuple[Finding, ...]:
     """What is left of spins as the transverse field goes to 0, of quantum oscillators as hbar does, and of an ensemble
     as the temperature does: the classical system at rest, approached with the order that theory predicts.
@@ -98,7 +101,7 @@ def homogeneous_limits(system: Substrate | None = None, x: Any = None, y: Any = 
         system: a `TransverseFieldIsing`, a `QuantumOscillatorNetwork` or the `ensemble` of an `IsingModel`; by default
             one of each.
         x: the input of one example.
-        y: the target, for oscillators, whose gradient has a limit too.
+        y: the target, which oscillators learn, whose gradient has a limit too.
 
     Raises NotApplicableError for other systems, and where the classical ground state is degenerate.
     """
@@ -114,9 +117,9 @@ def homogeneous_limits(system: Substrate | None = None, x: Any = None, y: Any = 
             3, stiffness=[0.8, 0.5], onsite_stiffness=[1.0, 0.7, 0.4], inputs=[0], outputs=[2], reading="moments"
         )
         return (
-            *homogeneous_limits(spins, np.zeros(0)),
+            *homogeneous_limits(spins, np.zeros(0), np.zeros(1)),
             *homogeneous_limits(oscillators, np.array([0.6]), np.array([0.5, 0.25])),
-            *homogeneous_limits(_ensemble(), np.array([0.8])),
+            *homogeneous_limits(_ensemble(), np.array([0.8]), np.zeros(2)),
         )
     kinds = (TransverseFieldIsing, QuantumOscillatorNetwork, BoltzmannEnsemble)
     require_kind(system, kinds, "spins in a field, quantum oscillators and ensembles")
@@ -176,7 +179,7 @@ def _(net: QuantumOscillatorNetwork, x: Any, y: Any) -> tuple[Finding, ...]:
         power_law("the order of the zero-point energy", sizes, energies, 1),
         power_law("the order of the spread", sizes, spreads, 1),
     ]
-    if y is not None and net.reading == "moments":
+    if net.reading == "moments":
         rule = EquilibriumPropagation(1e-3)
         limit = flat(gradient(rule, net.with_hbar(0.0), x, jnp.asarray(y)))
         errors = [relative(flat(gradient(rule, one, x, jnp.asarray(y))), limit) for one in quantum]
@@ -218,8 +221,8 @@ def _energy(system: Substrate, x: Any) -> float:
 THEOREMS = (
     Theorem(
         "gibbs",
-        r"At temperature $T$ the gradient of $L = \langle C\rangle$ is $-\frac1T\mathrm{Cov}(C, \partial_\theta E) = "
-        r"\frac{d}{d\beta}\langle\partial_\theta E\rangle_\beta|_0$, and at any $\beta$ "
+        r"At temperature $T$ the gradient of $L = \langle C\rangle$ is $-\frac{1}{T}\mathrm{Cov}(C, \partial_\theta E) "
+        r"= \frac{d}{d\beta}\langle\partial_\theta E\rangle_\beta|_0$, and at any $\beta$ "
         r"$\langle\partial_\theta E\rangle_\beta - \langle\partial_\theta E\rangle_0$ is the gradient of "
         r"$A(\beta) - A(0)$, $A = -T \log Z$.",
         ("the Gibbs state of E + beta C", "T above 0"),
@@ -228,6 +231,7 @@ THEOREMS = (
         "exact thermal ensembles of spins",
         gibbs,
         universal=False,
+        rules=("equilibrium-propagation", "fluctuation-response"),
     ),
     Theorem(
         "homogeneous-limits",
@@ -235,7 +239,8 @@ THEOREMS = (
         r"($f_i$ the local field); as $\hbar \to 0$ quantum oscillators rest, learn and spread as springs do, up to "
         r"$O(\hbar)$; as $T \to 0$ a free energy is the ground energy up to $T e^{-\Delta/T}$.",
         ("a classical ground state that is not degenerate",),
-        "Scellier 2024, arXiv 2406.00879, for the networks; textbook perturbation theory for the orders",
+        "Scellier 2024, arXiv 2406.00879, for the networks; Pfeuty 1970 for chains; textbook perturbation theory for "
+        "the orders",
         "spins in a transverse field, quantum oscillators, ensembles of spins",
         homogeneous_limits,
         universal=False,

@@ -215,6 +215,7 @@ THEOREMS = (
         applies_to="systems with a force and no energy",
         check=vector_field_bias,
         universal=True,
+        rules=("equilibrium-propagation",),
     ),
     Theorem(
         name="adjoint-repair",
@@ -225,6 +226,7 @@ THEOREMS = (
         applies_to="systems with a force and no energy",
         check=adjoint_repair,
         universal=True,
+        rules=("equilibrium-propagation",),
     ),
     Theorem(
         name="homeostatic-loss",

@@ -10,8 +10,8 @@ from linear_response import LinearResponse
 from matplotlib.colors import to_hex
 
 from learning import catalogue, cli
-from theory_checks.battery_picture import draw_battery
 from theory_checks.battery import NO_RULE, OWN, PROPERTIES, Cell, battery, measure
+from theory_checks.battery_picture import draw_battery
 from theory_checks.conformance import CHECKS
 from theory_checks.proofs import PROOFS
 from theory_checks.theorems import ALL, Finding, NotApplicableError, find

@@ -95,9 +95,11 @@ def _strip(notebook: Any) -> None:
     for cell in notebook.cells:
         cell.metadata.pop("execution", None)
         for output in cell.get("outputs", []):
+            output.get("data", {}).pop("application/vnd.jupyter.widget-view+json", None)  # no kernel, no sliders
             if "image/png" in output.get("data", {}):
                 output.data["image/png"] = _in_few_colours(output.data["image/png"])
                 output.metadata = {}
+    notebook.metadata.pop("widgets", None)
     notebook.metadata.language_info = {"name": "python"}
     notebook.metadata.groundstate = {"outputs_of": code_of(notebook)}
 

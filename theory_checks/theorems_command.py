@@ -108,8 +108,8 @@ def _battery(options: argparse.Namespace, theorems: tuple[Theorem, ...]) -> int:
     with warnings.catch_warnings():
         # compiled programs stay in memory, for which loky starts a process anew and says so
         warnings.filterwarnings("ignore", "A worker stopped while some jobs", UserWarning)
-        parts = joblib.Parallel(n_jobs=options.jobs, return_as="generator", batch_size=1)  # type: ignore[call-overload]
-        for measured in parts(joblib.delayed(_measured)(name, theorems) for name in (None, *names)):
+        workers: Any = joblib.Parallel(n_jobs=options.jobs, return_as="generator", batch_size=1)  # type: ignore[arg-type]
+        for measured in workers(joblib.delayed(_measured)(name, theorems) for name in (None, *names)):
             for cell in () if options.json else measured:
                 _show(cell)
             cells += measured

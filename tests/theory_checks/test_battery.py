@@ -11,7 +11,7 @@ from matplotlib.colors import to_hex
 
 from learning import catalogue, cli
 from theory_checks.battery import NO_RULE, OWN, PROPERTIES, Cell, battery, measure
-from theory_checks.battery_picture import draw_battery
+from theory_checks.battery_picture import FAILS, HOLDS, REFUSED, draw_battery
 from theory_checks.conformance import CHECKS
 from theory_checks.proofs import PROOFS
 from theory_checks.theorems import ALL, Finding, NotApplicableError, find
@@ -102,7 +102,7 @@ def test_a_picture_has_a_cell_for_every_verdict():
     found = battery({}, (THEOREM, FALSE, ABSENT, OF_RULES))
     ax = draw_battery(found)
     colours = [to_hex(patch.get_facecolor()) for patch in ax.patches]
-    wanted = [pictures.HOLDS] * 3 + [pictures.FAILS, pictures.REFUSED]
+    wanted = [HOLDS] * 3 + [FAILS, REFUSED]
     assert sorted(colours) == sorted(colour.lower() for colour in wanted)
     assert [label.get_text() for label in ax.get_yticklabels()] == ["girth", "girth", "length", "breadth", "depth"]
     assert [text.get_text() for text in ax.texts] == ["1.98", "1.98", "$10^{-9}$", "$10^{-3}$", ""]

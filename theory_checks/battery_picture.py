@@ -60,4 +60,6 @@ def _inscription(cell: Cell) -> str:
     if cell.orders:
         return "\n".join(f"{float(one.measured):.2f}" for one in cell.orders[:2])
     errors = [one.error for one in cell.findings if one.error > 0 and np.isfinite(one.error)]
-    return f"$10^{{{round(np.log10(max(errors)))}}}$" if errors else ""
+    if errors:
+        return f"$10^{{{round(np.log10(max(errors)))}}}$"
+    return "0" if cell.findings else ""

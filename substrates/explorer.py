@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Sequence
 from typing import Any
 
@@ -91,7 +92,7 @@ class Explorer:
         data, *others = bundle if isinstance(bundle, tuple) else (bundle,)
         data = {**data, "text/plain": repr(self)}
         if self.picture.value:
-            data["image/png"] = self.picture.value
+            data["image/png"] = base64.b64encode(self.picture.value).decode()
         return (data, *others) if others else data
 
     @property

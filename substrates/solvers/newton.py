@@ -183,8 +183,10 @@ def settle_by_newton(
 
     Downhill, steps solve |H| d = force, where |H| has the magnitudes of the Hessian's eigenvalues, so that they lead
     down from anywhere and away from saddles (Dauphin et al. 2014, arXiv 1406.2572); variables that a bound holds are
-    left out. A step is halved until the energy falls, or the force or the next step shrinks to a half. Where forces
-    balance at a saddle it goes on along the softest mode.
+    left out. A step is halved until the energy falls, or the force or the next step shrinks to a half. Energies may hide
+    what they are differences of, as 1 - cos does, and then round by more than the step changes them: a short step in a
+    valley counts, too, if the forces at its ends do work along it and the next step shrinks. Where forces balance at a
+    saddle it goes on along the softest mode.
 
     To a root, a step is halved until the step that would follow with the same Jacobian shrinks, which no scaling of
     the equations changes (Deuflhard 2004, "Newton Methods for Nonlinear Problems"); it stops where no fraction does.
@@ -232,6 +234,8 @@ def settle_by_newton(
         if land.longest < float("inf"):
             d /= jnp.maximum(1.0, jnp.max(jnp.abs(d) / size, initial=0.0) / land.longest)
 
+        longest = jnp.max(jnp.abs(d) / size, initial=0.0)
+
         def trial(fraction):
             moved = nearest(land, state + fraction.astype(d.dtype) * d)
             energy, force = land.feel(moved)
@@ -244,9 +248,12 @@ def settle_by_newton(
             fall = select(settled, zero, jnp.sum(d * seen.left))
             rounding = 16 * epsilon * (jnp.abs(seen.energy) + jnp.sum(seen.scale * jnp.abs(state)))
             fell = (energy < seen.energy) & (energy <= seen.energy - 1e-4 * fraction * fall)
-            calmed = (left_over(left, seen.scale) <= 0.5 * part) | (off(left) <= 0.5 * away)
-            calmed &= (energy <= seen.energy + rounding) & ~settled
-            return going & ~(fell | calmed)
+            next_off = off(left)
+            calmed = (left_over(left, seen.scale) <= 0.5 * part) | (next_off <= 0.5 * away)
+            calmed &= energy <= seen.energy + rounding
+            worked = (jnp.sum(d * (seen.left + left)) >= 0) & (next_off <= (1 - 0.5 * fraction) * away)
+            worked &= (fraction * longest <= 0.1) & ~stiffness.unstable
+            return going & ~(fell | (calmed | worked) & ~settled)
 
         (moved, *_), able = backtrack(trial, refused, real, like=(state, seen.energy, seen.left))
         stepped = going & able

@@ -1,5 +1,6 @@
 """Sliders driven without a browser: what is drawn is the equilibrium of what is set."""
 
+import base64
 import io
 import re
 

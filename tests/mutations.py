@@ -56,6 +56,13 @@ STRATEGIES = "tests/theory_checks/test_strategies.py"
 FAULTS = "tests/theory_checks/test_faults.py::test_the_law_that_names_a_fault_finds_it_and_says_where_to_look"
 MUTATIONS = (
     Mutation(
+        "trust energies that round by more than a step gains",
+        "substrates/solvers/newton.py",
+        "fell | (calmed | worked) & ~settled",
+        "fell | calmed & ~settled",
+        SOLVER + "::test_an_energy_whose_terms_round_by_more_than_it_holds_settles",
+    ),
+    Mutation(
         "draw the free state where the nudged one is looked at",
         "substrates/exploration.py",
         "if held is None or not nudged else (held, free.state)",

@@ -24,3 +24,8 @@ def known(flag):
             return text.find(flag.encode()) >= 0
     except OSError:
         return False
+
+
+def as_users_compile():
+    """Compiler options of the newer emitters, by which programs that compute the same round alike."""
+    return {EMITTERS: True} if known(EMITTERS) else {}

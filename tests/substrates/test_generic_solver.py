@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.optimize
+from hurried import as_users_compile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -20,6 +21,9 @@ from substrates.substrate import relax_batch
 
 judged = eqx.filter_jit(lambda system, state, x, nudge=None: tolerance(system, state, x, nudge))
 settle = eqx.filter_jit(lambda system, x, nudge=None, start=None: system.relax(x, nudge, start))
+settle_alike = eqx.filter_jit(
+    lambda system, x, nudge, start: system.relax(x, nudge, start), compiler_options=as_users_compile()
+)
 
 
 class Quartic(Substrate):
@@ -344,7 +348,7 @@ def test_a_nudge_of_strength_zero_is_a_free_phase(kind, seed):
     for cost in (SquaredError(), NegativeLogLikelihood()):
         nothing = Nudge(cost, target, jnp.zeros(()))
         for begun in (None, start):
-            free, still = settle(system, x, None, begun), settle(system, x, nothing, begun)
+            free, still = settle_alike(system, x, None, begun), settle_alike(system, x, nothing, begun)
             np.testing.assert_allclose(still.state, free.state, rtol=1e-12, atol=1e-12)
             np.testing.assert_allclose(still.residual, free.residual, atol=1e-12)
             assert still.status == free.status
@@ -398,12 +402,12 @@ def test_an_energy_whose_terms_round_by_more_than_it_holds_settles(torque):
     for beta in (0.1, -0.1, 0.5):
         nudged = _settle_all(net, x, Nudge(SquaredError(), 0.3 * x, jnp.asarray(beta)), free.state)
         assert bool(nudged.converged.all())
-        for angle, given in zip(nudged.state, np.asarray(x), strict=True):
+        for angle, pushed in zip(nudged.state, np.asarray(x), strict=True):
 
-            def force(a, given=given, beta=beta):
+            def force(a, pushed=pushed, beta=beta):
                 bent = np.diff(a) * np.asarray(net.torsion)
                 held = np.append(bent, 0.0) - np.insert(bent, 0, 0.0) - np.sin(a)
-                return held + np.array([given[0], 0.0, beta * (0.3 * given[0] - a[-1])])
+                return held + np.array([pushed[0], 0.0, beta * (0.3 * pushed[0] - a[-1])])
 
             exact = scipy.optimize.root(force, np.asarray(angle), tol=1e-15).x
             np.testing.assert_allclose(angle, exact, rtol=1e-9, atol=1e-9 * torque)

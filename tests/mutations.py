@@ -163,8 +163,8 @@ MUTATIONS = (
     Mutation(
         "draw magnitudes beyond their ranges",
         "theory_checks/strategies/draws.py",
-        "return middle * factor **",
-        "return middle + factor **",
+        "factor ** (self.spread *",
+        "factor ** (2 * self.spread *",
         STRATEGIES + "::test_what_is_drawn_lies_where_it_should",
     ),
     Mutation(
@@ -268,8 +268,8 @@ MUTATIONS = (
     Mutation(
         "look at a part for what is elsewhere",
         "theory_checks/theorems/locality.py",
-        "np.abs(read[~acts])",
-        "np.abs(read[acts])",
+        "np.abs(read[:, ~acts])",
+        "np.abs(read[:, acts])",
         LEARNING + "::test_it_holds[parameter-locality-circuit]",
     ),
     Mutation(
@@ -282,8 +282,8 @@ MUTATIONS = (
     Mutation(
         "measure work from nowhere",
         "theory_checks/theorems/locality.py",
-        "slope(theta, end) - slope(theta, here)",
-        "slope(theta, end) + slope(theta, here)",
+        "slope(theta, end) - slope(theta, start)",
+        "slope(theta, end) + slope(theta, start)",
         LEARNING + "::test_it_holds[parameter-locality-circuit]",
     ),
     Mutation(

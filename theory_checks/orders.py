@@ -49,23 +49,23 @@ def fit_order(
     goes as n/beta, with n the root mean square of error times beta at the four smallest strengths, so that one error
     small by chance does not count for little noise. An error weighs with the inverse square of what noise and next
     power, (beta/beta_max)^p at most, leave uncertain of its logarithm. Where the scatter about the line is larger than
-    that, it makes the error bar.
+    that, it makes the error bar, and alone where the noise is known.
 
     Args:
-        strengths: nudges, or steps of another kind; at least four, or two where the noise is known.
+        strengths: nudges, or steps of another kind; at least four, or three where the noise is known.
         errors: relative errors of the gradient, say, at each.
         order: the power p that is expected, which scales the next power.
         noise: of the errors, where it is known: the same at all strengths.
     """
     betas, sizes = np.asarray(strengths, float), np.asarray(errors, float)
     usable = np.isfinite(sizes) & (sizes > 0)
-    if np.sum(usable) < (4 if noise is None else 2):
+    if np.sum(usable) < (4 if noise is None else 3):
         return None
     falling = np.argsort(-betas[usable])
     betas, sizes = betas[usable][falling], sizes[usable][falling]
     around = np.sqrt(np.mean((betas * sizes)[-4:] ** 2)) / betas if noise is None else np.full(betas.shape, noise)
     clean = sizes > CLEAN * around
-    if np.sum(clean) < (3 if noise is None else 2):
+    if np.sum(clean) < 3:
         return None
     beta, error = betas[clean], sizes[clean]
     doubt = np.hypot(around[clean] / error, (beta / betas[0]) ** order)
@@ -74,8 +74,9 @@ def fit_order(
     x_mean, y_mean = np.average(x, weights=weight), np.average(y, weights=weight)
     spread = float(np.sum(weight * (x - x_mean) ** 2))
     power = float(np.sum(weight * (x - x_mean) * (y - y_mean))) / spread
-    scatter = float(np.sum(weight * (y - y_mean - power * (x - x_mean)) ** 2)) / max(len(x) - 2, 1)
-    return Order(power, math.sqrt(max(1.0, scatter) / spread), (float(beta[0]), float(beta[-1])), len(x))
+    scatter = float(np.sum(weight * (y - y_mean - power * (x - x_mean)) ** 2)) / (len(x) - 2)
+    least = 1.0 if noise is None else 0.0
+    return Order(power, math.sqrt(max(least, scatter) / spread), (float(beta[0]), float(beta[-1])), len(x))
 
 
 def order_law(name: str, betas: Sequence[float], errors: Sequence[float], order: int, resolution: float) -> Law:

@@ -232,7 +232,7 @@ class _Bench:
         self, variant: Any, beta: float, control: Callable[[float], Control], knobs: Any = None
     ) -> np.ndarray:
         """The step over -epsilon (b2 - b1), from three small epsilons to none."""
-        small = self.epsilon / 10
+        small = self.epsilon / 20
         whole, half, quarter = (self.step(variant, beta, control(small / 2**k), knobs)[0] for k in range(3))
         return (8 * quarter - 6 * half + whole) / 3
 

@@ -12,6 +12,7 @@ import numpy as np
 import scipy.special
 from jaxtyping import Array, Float, PyTree
 
+from substrates.classical.predictive_coding import PredictiveCodingNetwork
 from substrates.classical.resistor import GROUND, ResistorNetwork, Shockley
 from substrates.classical.resistor.circuit import ResistorCircuit
 from substrates.classical.resistor.coordinate_descent import CoordinateDescent
@@ -166,11 +167,11 @@ def coordinate_descent(
         substrate: a small circuit by default.
         x: the input of one example.
         nudge: what acts on the outputs.
-        start: where the first sweep starts; the state at which a free phase starts by default.
+        start: where the first sweep starts; by default near where a free phase starts.
         sweep: a solver that does one sweep; by default that of the class, or `CoordinateDescent` for circuits.
         sweeps: how many.
 
-    Raises NotApplicableError for a system whose solver does not sweep.
+    Raises NotApplicableError for a system whose solver does not sweep, or not by minima of blocks.
     """
     if substrate is None:
         substrate, x = _circuit(diodes=[(GROUND, 1), (3, GROUND)]), np.array([-1.5])
@@ -181,9 +182,11 @@ def coordinate_descent(
     if sweep is None:
         own: Any = substrate.solver
         require(hasattr(own, "sweeps"), f"{type(own).__name__} does not settle {type(substrate).__name__} by sweeps.")
+        stepping = isinstance(substrate, PredictiveCodingNetwork)
+        require(not stepping, "Sweeps of predictive coding step along errors, and not to the minimum of a block.")
         sweep = dataclasses.replace(own, sweeps=1)
     x = jnp.asarray(x)
-    state = substrate.start(x) if start is None else start
+    state = _beside(substrate.start(x), substrate.bounds(x)) if start is None else start
     energies = [_total(substrate, state, x, nudge)]
     for _ in range(sweeps):
         state = _swept(substrate, x, nudge, state, sweep).state
@@ -191,11 +194,18 @@ def coordinate_descent(
     rest = relax(substrate, x, nudge, state, None)
     require(rest.converged, f"{type(substrate).__name__} does not come to rest: {rest.status}.")
     lowest = _total(substrate, rest.state, x, nudge)
-    size = max(float(np.max(np.abs(energies))), 1e-300)
+    size = float(np.max(np.abs(energies)))
     return (
         smaller("the energy after each sweep against that before", energies[1:], energies[:-1], size, 1e-13),
         smaller("the energy at rest against that after each sweep", [lowest] * sweeps, energies[1:], size, 1e-12),
     )
+
+
+def _beside(state: PyTree, bounds: Any) -> PyTree:
+    """A state near one that may be at rest already."""
+    draw = np.random.default_rng(0)
+    moved = jax.tree.map(lambda s: s + 0.2 * draw.normal(size=np.shape(s)), state)
+    return moved if bounds is None else jax.tree.map(jnp.clip, moved, *bounds)
 
 
 @compiled

@@ -31,7 +31,7 @@ def parameter_locality(
     of these.
 
     theta_k acts on s_i where the work of moving s_i depends on it, d[E(s with s_i moved) - E(s)]/dtheta_k != 0, here at
-    a random state of the first example. The contrast is what `contrast` reads of the same two states.
+    two random states of the first example. The contrast is what `contrast` reads of the same states.
 
     Args:
         substrate, x, y, cost, key: as of `check_substrate`.
@@ -42,13 +42,12 @@ def parameter_locality(
     Source: Scellier and Bengio 2017, arXiv 1602.05179; of circuits Kendall et al. 2020, arXiv 2006.01981.
     """
     case = suitable(substrate, x, y, cost, key, beta, smooth=False)
-    state, moved = _two_states(case)
-    work, read, slopes = _readings(substrate, state, moved, case.example(case.xs, 0))
-    acts = np.abs(work) > 1e3 * case.epsilon * np.max(np.abs(work))
+    work, read, slopes = _readings(substrate, *_two_states(case), case.example(case.xs, 0))
+    acts = np.any(np.abs(work) > 1e3 * case.epsilon * np.max(np.abs(work)), axis=0)
     if acts.all():
         refuse(substrate, "every parameter acts on every variable: nothing is far from anything")
     size, most, bound = float(np.max(np.abs(read))), int(np.max(acts.sum(axis=0))), 1e4 * case.epsilon
-    elsewhere = np.abs(read[~acts])
+    elsewhere = np.abs(read[:, ~acts])
     moving = f"contrasts as other variables move (a parameter acts on {most} of {len(acts)} at most)"
     found = [
         agreement("contrasts as a variable moves, and its work's slope in parameters", read, work, case.epsilon**0.5),
@@ -72,23 +71,28 @@ def _two_states(case: Case) -> tuple[PyTree, PyTree]:
 
 @compiled
 def _readings(substrate: Substrate, state: PyTree, moved: PyTree, x: PyTree) -> tuple[Any, Any, Any]:
-    """How the work of moving each variable depends on each parameter, what the parameter's contrast is between the same
-    states, both of shape (variables, parameters), and how contrasts of all variables moved depend on the parameters."""
+    """How the work of moving each variable from one state to where it is in the other depends on each parameter, what
+    the parameter's contrast is between the same states, both of shape (2, variables, parameters), and how the contrast
+    of all variables moved depends on the parameters."""
     parameters, rest = split_parameters(substrate)
     theta, with_theta = ravel_pytree(parameters)
     here, unravel = ravel_pytree(state)
     there = ravel_pytree(moved)[0]
     system = lambda theta: eqx.combine(with_theta(theta), rest)
     batch = lambda tree: jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], tree)
+    slope = jax.grad(lambda theta, end: system(theta).energy(unravel(end), x))
 
-    def contrast(theta, end):
-        found = system(theta).contrast(batch(unravel(end)), batch(unravel(here)), batch(x))
+    def contrast(theta, end, start):
+        found = system(theta).contrast(batch(unravel(end)), batch(unravel(start)), batch(x))
         return ravel_pytree(eqx.filter(found, eqx.is_inexact_array))[0]
 
-    slope = jax.grad(lambda theta, end: system(theta).energy(unravel(end), x))
-    ends = jnp.where(jnp.eye(here.size, dtype=bool), there, here)
-    work = jax.vmap(lambda end: slope(theta, end) - slope(theta, here))(ends)
-    return work, jax.vmap(lambda end: contrast(theta, end))(ends), jax.jacfwd(contrast)(theta, there)
+    def one_by_one(start, other):
+        ends = jnp.where(jnp.eye(here.size, dtype=bool), other, start)
+        work = jax.vmap(lambda end: slope(theta, end) - slope(theta, start))(ends)
+        return work, jax.vmap(lambda end: contrast(theta, end, start))(ends)
+
+    work, read = jax.vmap(one_by_one)(jnp.stack([here, there]), jnp.stack([there, here]))
+    return work, read, jax.jacfwd(contrast)(theta, there, here)
 
 
 THEOREMS = (

@@ -164,7 +164,7 @@ def centred_gradient(
         wanted: the gradient, a tree with as many numbers as the parameters, in their order.
         rule: an estimator with a `beta` and a `cost`.
     """
-    cost, betas = SquaredError() if cost is None else cost, (beta, beta / 2)
+    cost, betas = SquaredError() if cost is None else cost, (beta, beta / 2, beta / 4)
     found = [flat(gradient(rule(beta=b, cost=cost, **options), substrate, x, y)) for b in betas]  # type: ignore[call-arg]
     vector = flat(wanted)
     limit = agreement("the centred contrast, extrapolated to beta = 0", (4 * found[1] - found[0]) / 3, vector, bound)

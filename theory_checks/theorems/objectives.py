@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -15,7 +16,7 @@ from learning.fluctuations import FluctuationResponse
 from learning.reference import response_gradient
 from learning.rule import check_positive
 from substrates.substrate import Cost, Nudge, Pin, Substrate, relax_batch, takes_own_targets
-from theory_checks.case import Case, compiled, on_host, relative
+from theory_checks.case import Case, compiled, flat, on_host, relative
 from theory_checks.laws_of_response import at_minimum
 from theory_checks.theorems.measured import agreement, smaller
 from theory_checks.theorems.propagation import surrogate
@@ -63,8 +64,12 @@ def contrastive_objective(
     if int(np.sum(~np.asarray(held.usable))):
         refuse(substrate, f"held at the targets, {int(np.sum(~np.asarray(held.usable)))} phases do not come to rest")
 
+    size = float(np.linalg.norm(flat(held.state))) + 1e-3
+
     def objective(moved: Substrate) -> float:
-        high, low = _energies(moved, case.xs, case.ys, case.keys)
+        high, low, ends = _energies(moved, case.xs, case.ys, case.keys, held.state)
+        if not case.discrete and np.linalg.norm(flat(ends) - flat(held.state)) > 0.05 * size:
+            refuse(substrate, "held at the targets, a phase jumps to another state as the parameters change a little")
         return float(np.mean(high - low))
 
     found = [
@@ -73,7 +78,7 @@ def contrastive_objective(
         )
     ]
     if case.discrete or case.own_stationarity or at_minimum(case):
-        high, low = _energies(substrate, case.xs, case.ys, case.keys)
+        high, low, _ = _energies(substrate, case.xs, case.ys, case.keys, held.state)
         size = float(np.max(np.abs(high - low))) + 1e-3
         slack = 1e3 * case.epsilon * (1 + float(np.max(np.abs(low))) / size)
         found.append(smaller("the energy of the free state and with held outputs", low, high, size, slack))
@@ -111,7 +116,7 @@ def coupled_objective(
     wanted, exists = _weighed(substrate, case.free.state, case.xs, weights)
     if not np.all(exists):
         refuse(substrate, "its outputs do not respond smoothly to the parameters")
-    etas = halved(0.25)
+    etas = halved(_weak(lambda eta: relative(_coupled(case, eta, "positive"), wanted)))
     estimates = {variant: [_coupled(case, eta, variant) for eta in etas] for variant in ("positive", "centered")}
     errors = {variant: [relative(each, wanted) for each in found] for variant, found in estimates.items()}
     best = nearest(estimates["centered"], errors["centered"])
@@ -185,12 +190,13 @@ def _shown_as_is(case: Case) -> None:
 
 
 @compiled
-def _energies(substrate: Substrate, xs: PyTree, ys: Any, keys: Any) -> tuple[Any, Any]:
-    """The energies of each example with outputs held at their targets, and of the free state."""
+def _energies(substrate: Substrate, xs: PyTree, ys: Any, keys: Any, start: PyTree) -> tuple[Any, Any, PyTree]:
+    """The energies of each example with outputs held at their targets, from a start near which they rest, and of the
+    free state; and the states that are held."""
     free = relax_batch(substrate, xs, keys=keys)
-    held = relax_batch(substrate, xs, Pin(ys), free.state, keys)
+    held = relax_batch(substrate, xs, Pin(ys), start, keys)
     energies = jax.vmap(substrate.energy)
-    return energies(held.state, xs), energies(free.state, xs)
+    return energies(held.state, xs), energies(free.state, xs), held.state
 
 
 @compiled
@@ -216,6 +222,14 @@ def _weighed(substrate: Substrate, states: PyTree, xs: PyTree, weights: Any) -> 
 @compiled
 def _mean_cost(substrate: Substrate, states: PyTree, xs: PyTree, nudge: Nudge) -> Any:
     return substrate.covariance(states, xs, nudge)[0]
+
+
+def _weak(error: Callable[[float], float]) -> float:
+    """A strength at which an error is below a half: a quarter, or less where outputs hardly respond to forces."""
+    for eta in halved(0.25, 8, 7):
+        if error(eta) < 0.5:
+            break
+    return eta
 
 
 def _coupled(case: Case, eta: float, variant: Any) -> PyTree:

@@ -212,11 +212,12 @@ def natural_frequencies(
     along = lambda e, h: (loss(at + h * e) - loss(at - h * e)) / (2 * h)
     slopes = [(4 * along(e, step / 2) - along(e, step)) / 3 for e in np.eye(net.n)]
     answer = lambda b: -(phases(b) - phases(-b)) / (2 * b)
-    found = answer(beta), answer(beta / 2)
+    betas = beta, beta / 2, beta / 4
+    found = [answer(b) for b in betas]
     errors = [relative(one, np.array(slopes)) for one in found]
     return (
         agreement("-dphi/dbeta, extrapolated, against differences of L", (4 * found[1] - found[0]) / 3, slopes, 1e-6),
-        power_law("the order of its bias in beta", (beta, beta / 2), errors, 2),
+        power_law("the order of its bias in beta", betas, errors, 2),
     )
 
 

@@ -169,7 +169,7 @@ def _(net: QuantumOscillatorNetwork, x: Any, y: Any) -> tuple[Finding, ...]:
     require(net.temperature == 0, "The limit of hbar is that of ground states: temperature 0.")
     stiffness, force = np.asarray(net.stiffness_matrix(x)), np.asarray(net.total_bias(x))
     still = np.linalg.solve(stiffness, force)
-    sizes = 0.02, 0.01
+    sizes = 0.02, 0.01, 0.005
     quantum = [net.with_hbar(size) for size in sizes]
     states = [settled(one, x).state for one in quantum]
     spreads = [np.trace(np.asarray(one.covariance(s))) for one, s in zip(quantum, states, strict=True)]

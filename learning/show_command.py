@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -70,7 +69,7 @@ def draw_run(run: Run, example: int = 0) -> tuple[Figure, str]:
     """(the learning curve beside the trained system at rest, what could not be drawn and why).
 
     Args:
-        run: its substrate is drawn by its `draw`, where it has one.
+        run: its substrate is drawn by its `draw`.
         example: of the test examples, or of the validation or training examples where the run has no others.
 
     Raises UsageError for an example that is not there.
@@ -78,19 +77,16 @@ def draw_run(run: Run, example: int = 0) -> tuple[Figure, str]:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    draw: Callable[..., Any] | None = getattr(run.substrate, "draw", None)
-    x, note = (None, "") if draw is None else _input(run, example)
-    figure = Figure(figsize=(5.0, 3.6) if draw is None else (11.0, 4.2), layout="constrained")
+    x, note = _input(run, example)
+    figure = Figure(figsize=(11.0, 4.2), layout="constrained")
     FigureCanvasAgg(figure)
-    axes = figure.subplots(1, 1 if draw is None else 2, squeeze=False)[0]
+    axes = figure.subplots(1, 2)
     learning_curve(run.history, axes[0])
-    if draw is None:
-        return figure, f"{type(run.substrate).__name__} has no draw(state, x, ax), so only its curve is drawn."
     if x is None:
-        draw(ax=axes[1])
+        run.substrate.draw(ax=axes[1])
         return figure, note
     found = run.substrate.relax(x, key=jax.random.key(0))
-    draw(found.state, x, ax=axes[1])
+    run.substrate.draw(found.state, x, ax=axes[1])
     return figure, "" if found.converged else f"The system that is drawn is not at rest: residual {found.residual:.1e}."
 
 

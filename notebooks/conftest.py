@@ -1,6 +1,15 @@
 import pytest
 
-LONG = ("03-ising", "04-oscillators", "05-hopfield", "06-predictive-coding", "10-recurrent", "11-trajectories")
+LONG = (
+    "03-ising",
+    "04-oscillators",
+    "05-hopfield",
+    "06-predictive-coding",
+    "10-recurrent",
+    "11-trajectories",
+    "15-rules",
+    "18-a-package-of-its-own",
+)
 """Notebooks that take over half a minute: slow tests."""
 
 

@@ -149,8 +149,8 @@ MUTATIONS = (
     Mutation(
         "let inputs act by nothing",
         "theory_checks/laws_of_promises.py",
-        "max(changes), case.epsilon)]",
-        "max(changes), 0.0)]",
+        "compared, max(changes), case.epsilon)]",
+        "compared, max(changes), 0.0)]",
         FAULTS + "[ignored clamp-cells]",
     ),
     Mutation(

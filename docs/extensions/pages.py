@@ -102,7 +102,8 @@ def theorem_page(theorem: Theorem) -> str:
     if theorem.name not in PROOFS:
         return "\n\n".join([*lines, "It is measured, and not derived here."])
     proof, faults = prove(theorem.name), PROOFS[theorem.name].faults
-    lines += ["## Proof", proof.statement, "Every line was computed anew by SymPy, by the means in brackets."]
+    about = "Every line was computed anew by SymPy, by the means in brackets."
+    lines += ["## Proof", f"Derived for {proof.scope}. {about}" if proof.scope else about]
     for number, one in enumerate(proof.verify().checked, 1):
         if not one.holds:
             _log.warning("the proof of %s fails in step %d: %s", theorem.name, number, one)

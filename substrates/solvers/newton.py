@@ -183,10 +183,10 @@ def settle_by_newton(
 
     Downhill, steps solve |H| d = force, where |H| has the magnitudes of the Hessian's eigenvalues, so that they lead
     down from anywhere and away from saddles (Dauphin et al. 2014, arXiv 1406.2572); variables that a bound holds are
-    left out. A step is halved until the energy falls, or the force or the next step shrinks to a half. Energies may hide
-    what they are differences of, as 1 - cos does, and then round by more than the step changes them: a short step in a
-    valley counts, too, if the forces at its ends do work along it and the next step shrinks. Where forces balance at a
-    saddle it goes on along the softest mode.
+    left out. A step is halved until the energy falls, or the force or the next step shrinks to a half. Energies may
+    hide what they are differences of, as 1 - cos does, and then round by more than a step changes them: a short step in
+    a valley counts, too, if the forces at its ends do work along it and the next step shrinks. Where forces balance at
+    a saddle it goes on along the softest mode.
 
     To a root, a step is halved until the step that would follow with the same Jacobian shrinks, which no scaling of
     the equations changes (Deuflhard 2004, "Newton Methods for Nonlinear Problems"); it stops where no fraction does.

@@ -30,6 +30,7 @@ from learning import (
     cli,
     evaluate,
     fit,
+    list_command,
     load_data,
     load_run,
 )
@@ -291,7 +292,7 @@ def test_an_error_that_is_no_mistake_of_the_user_keeps_its_traceback(monkeypatch
     def broken(options):
         raise ZeroDivisionError("a defect")
 
-    monkeypatch.setattr(cli, "_list", broken)
+    monkeypatch.setattr(list_command, "_list", broken)
     with pytest.raises(ZeroDivisionError, match="a defect"):
         cli.main(["list"])
 

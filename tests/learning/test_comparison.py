@@ -225,13 +225,14 @@ def test_a_rule_on_the_bench_is_compared_too(tmp_path):
 def test_variants_of_a_rule_are_compared_by_their_options(tmp_path):
     """What is not said is the strength of all rules, or the substrate's own."""
     rules = [f"equilibrium-propagation,variant={variant}" for variant in ("positive", "centered")]
+    stronger = "equilibrium-propagation,beta=0.3,variant=positive"  # options in the order of the rule's fields
     found = compare([*rules, f"{rules[0]},beta=0.3"], TINY, seeds=(0,), out=tmp_path)
     steps = {row["rule"]: (row["relaxations_per_example"], row["steps"]) for row in found.rows}
-    assert steps == {rules[0]: (2, 5), rules[1]: (3, 3), f"{rules[0]},beta=0.3": (2, 5)}
+    assert steps == {rules[0]: (2, 5), rules[1]: (3, 3), stronger: (2, 5)}
     strength = lambda words, settings: (
         comparison._Subject(comparison.Task(settings, words, comparison.Condition(), 0)).rule.beta
     )
-    assert [strength(words, TINY) for words in (*rules, f"{rules[0]},beta=0.3")] == [0.1, 0.1, 0.3]
+    assert [strength(words, TINY) for words in (*rules, stronger)] == [0.1, 0.1, 0.3]
     assert strength(rules[0], replace(TINY, beta=None)) == 0.5
 
 

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from hurried import as_users_compile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import brentq
@@ -21,7 +22,9 @@ EDGES = np.array([(0, 1), (1, 2), (2, 3), (3, 4), (4, 0), (1, 3), (2, 4), (0, 3)
 CLOSE = {np.dtype(np.float64): 1e-6, np.dtype(np.float32): 1e-3}
 FAR = {np.dtype(np.float64): (1e-24, 1e-12, 1e-6, 1e15), np.dtype(np.float32): (1e-12, 1e-6, 1e-4, 1e12)}
 precisions = pytest.mark.parametrize("dtype", [np.float64, np.float32])
-relax = eqx.filter_jit(lambda system, x, nudge=None, start=None: system.relax(x, nudge, start))
+relax = eqx.filter_jit(
+    lambda system, x, nudge=None, start=None: system.relax(x, nudge, start), compiler_options=as_users_compile()
+)
 
 
 class Wells(Substrate):

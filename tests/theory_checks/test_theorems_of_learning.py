@@ -178,7 +178,12 @@ SPINS = jnp.array([[1.0], [-1.0]])
 SADDLE = EVERY["activators and inhibitors"]()
 
 HOLDING = [
-    *((t.name, s) for t in ALL if t.universal and t.name not in FORCES + ENSEMBLES for s in WITH_ENERGY),
+    *((t.name, "circuit") for t in ALL if t.universal and t.name not in FORCES + ENSEMBLES),
+    *(
+        pytest.param(t.name, "springs", marks=pytest.mark.slow)
+        for t in ALL
+        if t.universal and t.name not in FORCES + ENSEMBLES
+    ),
     *((name, s) for name in (*FORCES, "homeostatic-loss", "holomorphic") for s in WITHOUT),
     *((name, s) for name in ENSEMBLES for s in WARM),
 ]

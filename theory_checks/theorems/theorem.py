@@ -65,6 +65,6 @@ class Theorem:
     assumptions: tuple[str, ...]
     source: str
     applies_to: str
-    check: Callable[..., tuple[Finding, ...]]
+    check: Callable[..., tuple[Finding, ...]] = dataclasses.field(repr=False)
     universal: bool
     rules: tuple[str, ...] = ()

@@ -186,12 +186,12 @@ def test_diode_complementarity():
 def test_coordinate_descent():
     net = HopfieldNetwork.layered((3, 4, 2), key=jax.random.key(0))
     hold(circuits.coordinate_descent(net, np.array([0.5, -0.8, 0.3])))
-    coding = predictive._network("bounded")
-    nudge, sweep = Nudge(SquaredError(), jnp.asarray(predictive._Y), jnp.asarray(0.1)), ProjectedGradient(1)
-    fail(
-        circuits.coordinate_descent(coding, predictive._X, nudge=nudge, sweep=sweep),
-        "after each sweep against that before",
-    )
+    coding, x = predictive._network("bounded"), predictive._X
+    nudge, start = Nudge(SquaredError(), jnp.asarray(predictive._Y), jnp.asarray(0.1)), coding.start(jnp.asarray(x))
+    stepped = circuits.coordinate_descent(coding, x, nudge=nudge, start=start, sweep=ProjectedGradient(1))
+    fail(stepped, "after each sweep against that before")
+    with pytest.raises(NotApplicableError, match="step along errors"):
+        circuits.coordinate_descent(coding, x)
     with pytest.raises(NotApplicableError, match="does not settle DrivenNetwork by sweeps"):
         circuits.coordinate_descent(chain(), jnp.zeros(()))
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import PRNGKeyArray, PyTree
 
 from learning.holomorphic import HolomorphicEP, OscillatingEP
@@ -13,12 +14,17 @@ from learning.rule import check_count
 from substrates.substrate import Cost, DiscreteTime, Substrate
 from substrates.wrapper import Wrapper
 from theory_checks.case import Case, on_host, relative
+from theory_checks.laws_of_response import jacobians
 from theory_checks.theorems.in_time import steady_rate
 from theory_checks.theorems.measured import agreement
-from theory_checks.theorems.suitable import halved, no_bounds, no_saddle, order_of, suitable
+from theory_checks.theorems.suitable import halved, no_bounds, no_saddle, order_of, refuse, suitable
 from theory_checks.theorems.theorem import Finding, Theorem
 
 ANALYTIC = "energy (or force), reading and cost are holomorphic, and the equilibrium is in the disc of the nudges"
+
+
+MOST_STEPS_OF_LAG = 500
+"""A system whose slowest motion decays more slowly, in steps of its fastest, is followed by no affordable period."""
 
 
 def holomorphic(
@@ -64,7 +70,7 @@ def lock_in(
     key: PRNGKeyArray | None = None,
     beta: float | None = None,
     period: int = 6,
-    periods: Sequence[int] = (200, 400, 800),
+    periods: Sequence[int] | None = None,
 ) -> tuple[Finding, ...]:
     """Under a nudge r exp(2 pi i t/N) that never rests, what oscillates at its frequency, over r, is the gradient: of
     a system that settles at once as on the circle, of one that lags with an error of O(1/N^2) in the real part.
@@ -73,15 +79,18 @@ def lock_in(
         substrate, x, y, cost, key: as of `check_substrate`.
         beta: the radius; by default one that suits the system.
         period: N of the system that settles at once, at least 3.
-        periods: ever longer N of the same system that takes one step of its force at each nudge.
+        periods: ever longer N of the same system that takes one step of its force at each nudge; by default from twenty
+            times the steps in which its slowest motion decays.
 
-    Raises NotApplicableError as `holomorphic`, and without an energy, with bounds or at saddles.
+    Raises NotApplicableError as `holomorphic`, and without an energy, with bounds, at saddles, and for motions that are
+    so slow that no period outlasts them.
 
     Source: Laborieux and Zenke 2022, arXiv 2209.00530.
     """
     case = suitable(substrate, x, y, cost, key, beta, needs=_not_analytic)
     no_bounds(case)
     no_saddle(case)
+    periods = _longer_than_it_lags(case) if periods is None else periods
     slow = _Slow(substrate, DiscreteTime(steady_rate(case), "energy-based"))
     at_once = _locked_in(case, substrate, period, None)
     late = [relative(_locked_in(case, slow, count, 1).inner, case.reference) for count in periods]
@@ -94,6 +103,14 @@ def lock_in(
         ),
         order_of(case, "error of a system that lags, in 1/period", [1 / n for n in periods], late, 2, 0.0),
     )
+
+
+def _longer_than_it_lags(case: Case) -> list[int]:
+    stiffness = -jacobians(case.substrate, case.free.state, case.xs)
+    lag = float(np.max(np.linalg.cond(stiffness, 2)))
+    if lag > MOST_STEPS_OF_LAG:
+        refuse(case.substrate, f"its slowest motion takes {lag:.0f} steps of its fastest: no period outlasts it")
+    return [20 * int(np.ceil(max(lag, 10.0))) * k for k in (1, 2, 4)]
 
 
 def _not_analytic(substrate: Substrate) -> str | None:

@@ -150,21 +150,24 @@ def order_of(
 ) -> Finding:
     """The order in which errors fall with a strength, by `fit_order`.
 
-    Errors that are all below the resolution have no order, and are compared with zero. Those that stay as strengths
+    Errors that are below the resolution have no order, and are compared with zero: all of them, or that of the largest
+    strength where the others show no order. Those that stay as strengths
     fall, or fall and rise again without an order and above the resolution, have the order 0: no gradient is approached.
 
     Args:
+        strengths: falling.
         noise: of the errors, where it is known; else what grows as 1/strength, as of `fit_order`.
 
     Raises NotApplicableError where the arithmetic is too coarse to tell.
     """
     values = np.asarray(errors)
-    if np.max(values) <= case.resolution:
-        none = f"{compared}: no bias at any strength"
-        return Finding(none, values, 0 * values, float(np.max(values)), case.resolution)
+    found = fit_order(strengths, errors, order, noise)
+    largest = float(values[0] if found is None else np.max(values))
+    if largest <= case.resolution:
+        none = f"{compared}: no bias, at the largest strength either"
+        return Finding(none, largest, 0.0, largest, case.resolution)
     best = int(np.argmin(np.where(np.isnan(values), np.inf, values)))
     off = values[best] > case.resolution
-    found = fit_order(strengths, errors, order, noise)
     if off and (np.max(values[-4:]) < 1.1 * np.min(values[-4:]) or (found is None and best > 0)):
         stays = f"{compared}: it goes to no zero, {values[best]:.1e} at best: what is estimated is not the gradient"
         return Finding(stays, 0.0, float(order), float(order), ORDER_BOUND)

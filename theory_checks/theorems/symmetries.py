@@ -40,7 +40,7 @@ class _Field(eqx.Module):
 
 @of_examples
 def onsager_reciprocity(
-    substrate: Substrate | None = None, x: Any = None, *, beta: float = 1e-2, start: PyTree = None
+    substrate: Substrate | None = None, x: Any = None, *, beta: float | None = None, start: PyTree = None
 ) -> tuple[Finding, ...]:
     """That outputs answer to fields on one another symmetrically, R_kj = do_k/dbeta_j = R_jk; or, for a system without
     an energy, by how much they do not.
@@ -51,7 +51,7 @@ def onsager_reciprocity(
     Args:
         substrate: with at least two outputs; a small resistor network by default.
         x: the input of one example.
-        beta: the largest field.
+        beta: the largest field; by default one that moves outputs by a hundredth of their size.
         start: where the free phase starts.
 
     Raises NotApplicableError for fewer outputs, states that are discrete or bounded, and where nothing comes to rest.
@@ -76,6 +76,9 @@ def onsager_reciprocity(
         columns = [(shown(strength, e) - shown(-strength, e)) / (2 * strength) for e in np.eye(outputs.size)]
         return np.stack(columns, axis=1)
 
+    if beta is None:
+        weak = 1e-6
+        beta = min(1e-2, 1e-2 * float(0.1 + np.max(np.abs(outputs))) / float(np.max(np.abs(responses(weak))) + weak))
     found = (4 * responses(beta / 2) - responses(beta)) / 3
     if substrate.conservative:
         return (agreement("do_k/dbeta_j against its transpose", found, found.T, 1e-6),)

@@ -6,7 +6,6 @@ import functools
 import json
 import os
 import re
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -34,7 +33,7 @@ from learning.run_folder import RunFolderError, digest, surroundings, version
 from learning.steps import BenchTrainer, Epochs, Trainer, lenient
 from substrates.laboratory.imperfect import QuantisedKnobs, ReadNoise
 from substrates.laboratory.plant import Plant
-from substrates.session import keep_compiled
+from substrates.session import filling_workers, keep_compiled
 from substrates.substrate import Substrate, split_parameters
 
 CONFIG, RUNS, TABLE, SUMMARY, FIGURE = "comparison.json", "runs", "table.md", "table.json", "comparison.png"
@@ -290,9 +289,7 @@ def _run_all(tasks: list[Task], folder: Path, jobs: int, together: int) -> None:
     size = together if len(tasks) >= jobs * together else 1
     run = joblib.delayed(_write)
     most: Any = size  # joblib is typed for "auto" alone
-    with warnings.catch_warnings():
-        # compiled programs stay in memory, for which loky starts a process anew and says so
-        warnings.filterwarnings("ignore", "A worker stopped while some jobs", UserWarning)
+    with filling_workers():
         joblib.Parallel(n_jobs=jobs, batch_size=most, pre_dispatch="all")(run(task, folder) for task in tasks)
 
 

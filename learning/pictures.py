@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-import jax
 import numpy as np
 
 from learning.rule import Estimate
 from substrates import style
+from substrates.substrate import by_path
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -203,11 +203,7 @@ def along_training(histories: Mapping[str, Mapping[str, Any]], quantity: str, ax
 
 def _leaf(tree: Any, name: str | None) -> tuple[np.ndarray, str]:
     """The array of a tree that has this name, and its full name."""
-    named = {
-        jax.tree_util.keystr(path).lstrip("."): leaf
-        for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
-        if np.size(leaf) > 0
-    }
+    named = {name: leaf for name, leaf in by_path(tree).items() if np.size(leaf) > 0}
     if not named:
         raise ValueError("estimate: wanted a tree with at least one array that is not empty")
     if name is None:

@@ -16,7 +16,7 @@ import numpy as np
 from substrates import style
 from substrates.flipbook import Flipbook
 from substrates.nudge import Cost, Nudge, SquaredError
-from substrates.parameters import split_parameters
+from substrates.parameters import by_path, split_parameters
 from substrates.pictures import outputs
 from substrates.solvers.solver import Equilibrium, Status
 from substrates.substrate import Substrate
@@ -86,7 +86,7 @@ class Exploration:
     def arrays(self) -> dict[str, np.ndarray]:
         """All that can be turned, by name: inputs, targets and every parameter of the last system."""
         return {"x": np.asarray(self.x), "target": self.target} | {
-            name: np.asarray(leaf) for name, leaf in _parameters(self.systems[-1])
+            name: np.asarray(leaf) for name, leaf in _parameters(self.systems[-1]).items()
         }
 
     def check(self, names: Sequence[str]) -> None:
@@ -267,9 +267,9 @@ def _input(system: Substrate, x: Any) -> Any:
     raise ValueError("x: wanted the input, for this system takes neither zeros nor ones")
 
 
-def _parameters(system: Substrate) -> list[tuple[str, Any]]:
-    leaves = jax.tree_util.tree_leaves_with_path(split_parameters(system)[0])
-    return [(jax.tree_util.keystr(path).lstrip("."), leaf) for path, leaf in leaves if np.size(leaf)]
+def _parameters(system: Substrate) -> dict[str, Any]:
+    """Those that hold a number, by their paths."""
+    return {name: leaf for name, leaf in by_path(split_parameters(system)[0]).items() if np.size(leaf)}
 
 
 def _entry(name: str, known: Mapping[str, Any]) -> tuple[str | None, str | None]:
@@ -308,10 +308,9 @@ def _turned(name: str, array: Any, settings: Mapping[str, float]) -> Any:
 
 
 def _turned_system(system: Substrate, settings: Mapping[str, float]) -> Substrate:
-    known = dict(_parameters(system))
-    if not any(_entry(name, known)[0] for name in settings):
+    if not any(_entry(name, _parameters(system))[0] for name in settings):
         return system
     parameters, rest = split_parameters(system)
-    named = lambda path: jax.tree_util.keystr(path).lstrip(".")
-    turned = jax.tree_util.tree_map_with_path(lambda path, leaf: _turned(named(path), leaf, settings), parameters)
+    leaves = [_turned(name, leaf, settings) for name, leaf in by_path(parameters).items()]
+    turned = jax.tree.unflatten(jax.tree.structure(parameters), leaves)
     return eqx.combine(turned, rest).constrained()

@@ -47,14 +47,18 @@ def split_parameters(substrate: T) -> tuple[T, T]:
     return eqx.partition(substrate, jax.tree_util.tree_map_with_path(trainable, substrate))
 
 
+def by_path(tree: PyTree) -> dict[str, Any]:
+    """The leaves of a tree by their paths ("conductance", "coupling[0].weight"), in its order."""
+    return {jax.tree_util.keystr(path).lstrip("."): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
+
+
 def match_paths(rules: Collection[str], parameters: PyTree) -> PyTree:
     """For each parameter the rule that names it, by its path ("conductance", "coupling[0].weight"), the longest if
     several do: a tree like the parameters.
 
     Raises ValueError for a parameter without a rule, and for a rule that leads to no parameter.
     """
-    leaves, structure = jax.tree_util.tree_flatten_with_path(parameters)
-    paths = [jax.tree_util.keystr(path).lstrip(".") for path, _ in leaves]
+    paths = list(by_path(parameters))
     leads = lambda rule, path: path == rule or (path.startswith(rule) and path[len(rule)] in ".[")
     found = [max((rule for rule in rules if leads(rule, path)), key=len, default=None) for path in paths]
     missing = [path for path, rule in zip(paths, found, strict=True) if rule is None]
@@ -62,7 +66,7 @@ def match_paths(rules: Collection[str], parameters: PyTree) -> PyTree:
     if missing or idle:
         which = f"nothing for {', '.join(missing)}" if missing else f"no parameter {', '.join(idle)}"
         raise ValueError(f"{which}; the parameters are {', '.join(paths)}")
-    return structure.unflatten(found)
+    return jax.tree.unflatten(jax.tree.structure(parameters), found)
 
 
 def parameter_dtype(substrate: PyTree) -> jnp.dtype:

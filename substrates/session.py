@@ -13,6 +13,7 @@ import stat
 import sys
 import time
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
 import jax
@@ -87,6 +88,14 @@ def cache_folder() -> Path:
     if sys.platform == "win32" and os.environ.get("LOCALAPPDATA"):
         return Path(os.environ["LOCALAPPDATA"]) / "groundstate"
     return Path.home() / ".cache" / "groundstate"
+
+
+@contextlib.contextmanager
+def filling_workers() -> Iterator[None]:
+    """No word from joblib that it starts a worker anew: compiled programs fill the memory of the one before."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "A worker stopped while some jobs", UserWarning)
+        yield
 
 
 def _processor() -> str:

@@ -34,6 +34,7 @@ from substrates.nudge import (
 )
 from substrates.parameters import (
     as_complex,
+    by_path,
     cast,
     fixed,
     match_paths,
@@ -77,6 +78,7 @@ __all__ = [
     "as_tree",
     "at_rest",
     "batch_axes",
+    "by_path",
     "check_batch",
     "check_finite",
     "check_key",
@@ -501,8 +503,7 @@ class Substrate(eqx.Module):
         """A small picture and the parameters, for notebooks; nothing relaxes."""
         none = jnp.zeros(0, parameter_dtype(self))
         bare = (self.initial_state(none), none) if self.x_shape == (0,) else (None, None)
-        leaves = jax.tree_util.tree_leaves_with_path(split_parameters(self)[0])
-        rows = [(jax.tree_util.keystr(path).lstrip("."), *display.in_short(leaf)) for path, leaf in leaves]
+        rows = [(name, *display.in_short(leaf)) for name, leaf in by_path(split_parameters(self)[0]).items()]
         picture = display.picture(lambda ax: self.draw(*bare, ax), flat=not self.in_space)
         return display.beside(type(self).__name__, picture, [("parameter", "shape", "values"), *rows])
 

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from substrates.substrate import split_parameters
+from substrates.substrate import by_path, split_parameters
 from theory_checks.case import Case, compiled, flat, larger, measure, on_host, outputs, starts, total_energies
 from theory_checks.laws_of_capabilities import OWN
 from theory_checks.laws_of_equilibrium import DISCRETE, NO_ENERGY, fresh_residuals, worst_of
@@ -93,8 +93,7 @@ def numbers(case: Case) -> list[Law]:
     parts = [eqx.filter(part, eqx.is_inexact_array) for part in split_parameters(on_host(case.substrate))]
     strange = {}
     for part, wrong in zip(parts, (lambda leaf: ~np.isfinite(leaf), np.isnan), strict=True):
-        for path, leaf in jax.tree_util.tree_flatten_with_path(part)[0]:
-            strange[jax.tree_util.keystr(path).lstrip(".")] = int(np.sum(wrong(leaf)))
+        strange |= {name: int(np.sum(wrong(leaf))) for name, leaf in by_path(part).items()}
     named = ", ".join(name for name, count in strange.items() if count)
     compared = "NaN in arrays, and infinity in trainable ones" + (f": {named}" if named else "")
     return [at_most("parameters are numbers", compared, sum(strange.values()), 0)]

@@ -5,14 +5,13 @@ from __future__ import annotations
 import argparse
 import json
 import textwrap
-import warnings
 from typing import Any
 
 import jax
 
 from learning import catalogue
 from learning.options import UsageError, count
-from substrates.session import keep_compiled
+from substrates.session import filling_workers, keep_compiled
 from theory_checks.battery import OWN, PROPERTIES, Cell, battery, gathered, measure
 from theory_checks.proofs import PROOFS, prove
 from theory_checks.theorems import ALL, Theorem
@@ -105,9 +104,7 @@ def _battery(options: argparse.Namespace, theorems: tuple[Theorem, ...]) -> int:
     for name in names:  # a name that is wrong is told before anything is measured
         catalogue.find(catalogue.SUBSTRATES, name)
     cells = []
-    with warnings.catch_warnings():
-        # compiled programs stay in memory, for which loky starts a process anew and says so
-        warnings.filterwarnings("ignore", "A worker stopped while some jobs", UserWarning)
+    with filling_workers():
         workers: Any = joblib.Parallel(n_jobs=options.jobs, return_as="generator", batch_size=1)  # type: ignore[arg-type]
         for measured in workers(joblib.delayed(_measured)(name, theorems) for name in (None, *names)):
             for cell in () if options.json else measured:

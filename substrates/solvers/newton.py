@@ -231,10 +231,10 @@ def settle_by_newton(
         d = stiffness.downhill(seen.left) if land.downhill else stiffness.solve(seen.left)
         if land.downhill:
             d = select(settled, stiffness.softest(seen.left, size), d)
+        length = jnp.max(jnp.abs(d) / size, initial=0.0)
         if land.longest < float("inf"):
-            d /= jnp.maximum(1.0, jnp.max(jnp.abs(d) / size, initial=0.0) / land.longest)
-
-        longest = jnp.max(jnp.abs(d) / size, initial=0.0)
+            d /= jnp.maximum(1.0, length / land.longest)
+            length = jnp.minimum(length, land.longest)
 
         def trial(fraction):
             moved = nearest(land, state + fraction.astype(d.dtype) * d)
@@ -252,7 +252,7 @@ def settle_by_newton(
             calmed = (left_over(left, seen.scale) <= 0.5 * part) | (next_off <= 0.5 * away)
             calmed &= energy <= seen.energy + rounding
             worked = (jnp.sum(d * (seen.left + left)) >= 0) & (next_off <= (1 - 0.5 * fraction) * away)
-            worked &= (fraction * longest <= 0.1) & ~stiffness.unstable
+            worked &= (fraction * length <= 0.1) & ~stiffness.unstable
             return going & ~(fell | (calmed | worked) & ~settled)
 
         (moved, *_), able = backtrack(trial, refused, real, like=(state, seen.energy, seen.left))

@@ -6,6 +6,9 @@ from jaxtyping import Array
 from substrates import Nudge, Status, Substrate, fixed
 from substrates.solvers.solver import judge, tolerance
 
+PLUGIN = f"{__file__}:LinearResponse"
+"""The class as the command's user names it."""
+
 
 class LinearResponse(Substrate):
     """Masses on springs, E = 1/2 |s|^2 - s . (W x + b): they settle at W x + b."""

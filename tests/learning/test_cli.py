@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from linear_response import LinearResponse
+from linear_response import PLUGIN, LinearResponse
 
 from learning import (
     CoupledKnobs,
@@ -37,23 +37,6 @@ from learning import (
 from learning.lock import FolderLock
 from learning.options import UsageError, options_of, rule_of, settings_of
 from substrates import HopfieldNetwork, Plant, SmoothHopfieldNetwork
-
-PLUGIN = f"{Path(__file__).parent.parent / 'helpers' / 'linear_response.py'}:LinearResponse"
-
-
-@pytest.fixture
-def command(capsys, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-
-    def run(*arguments):
-        try:
-            code = cli.main([str(argument) for argument in arguments])
-        except SystemExit as exit:
-            code = exit.code
-        shown = capsys.readouterr()
-        return code, shown.out, shown.err
-
-    return run
 
 
 def train(command, *arguments):

@@ -13,29 +13,14 @@ import matplotlib.image
 import numpy as np
 import optax
 import pytest
+from linear_response import PLUGIN
 
-from learning import EquilibriumPropagation, cli, fit, list_command, notebook_command
+from learning import EquilibriumPropagation, fit, list_command, notebook_command
 from learning.options import UsageError
 from learning.show_command import draw_run
 from substrates import HopfieldNetwork
 
 ROOT = Path(__file__).parent.parent.parent
-PLUGIN = f"{ROOT / 'tests' / 'helpers' / 'linear_response.py'}:LinearResponse"
-
-
-@pytest.fixture
-def command(capsys, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-
-    def run(*arguments):
-        try:
-            code = cli.main([str(argument) for argument in arguments])
-        except SystemExit as exit:
-            code = exit.code
-        shown = capsys.readouterr()
-        return code, shown.out, shown.err
-
-    return run
 
 
 @pytest.fixture

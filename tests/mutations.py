@@ -56,6 +56,13 @@ STRATEGIES = "tests/theory_checks/test_strategies.py"
 FAULTS = "tests/theory_checks/test_faults.py::test_the_law_that_names_a_fault_finds_it_and_says_where_to_look"
 MUTATIONS = (
     Mutation(
+        "take a force rounded in two ways for one that a bound takes up",
+        "substrates/solvers/newton.py",
+        "held = taken_up(state, seen.force, seen.wall, land.lower, land.upper)",
+        "held = seen.left != seen.force",
+        f"{UNITS}::test_between_walls_the_start_does_not_decide_whether_it_settles",
+    ),
+    Mutation(
         "trust energies that round by more than a step gains",
         "substrates/solvers/newton.py",
         "fell | (calmed | worked) & ~settled",

@@ -14,7 +14,7 @@ from jaxtyping import Array, Bool, Float, Inexact, Int
 from substrates.solvers.backtracking import backtrack
 from substrates.solvers.certificate import Balanced, Certificate, state_tolerance
 from substrates.solvers.meeting import of_matrix, shown, slopes
-from substrates.solvers.solver import left_by_bounds, left_over
+from substrates.solvers.solver import left_by_bounds, left_over, taken_up
 
 
 class Forces(eqx.Module):
@@ -211,8 +211,8 @@ def settle_by_newton(
         start_residual = select(now.fresh, seen.residual, now.start_residual)
         limit = select(now.fresh, seen.limit, now.limit)
         bent = -seen.slopes
-        if land.lower is not None:
-            held = seen.left != seen.force
+        if land.lower is not None and land.upper is not None:
+            held = taken_up(state, seen.force, seen.wall, land.lower, land.upper)
             held = held[:, None] | held[None] if land.downhill else jnp.broadcast_to(held[:, None], bent.shape)
             bent = select(held, jnp.diag(seen.wall), bent)
         stiffness = Balanced.of(bent, seen.scale, land.downhill)

@@ -208,6 +208,13 @@ def left_by_bounds(state: Array, force: Array, stiffness: Array, lower: Array, u
     return jnp.clip(force, reach(stiffness, lower, state), reach(stiffness, upper, state))
 
 
+def taken_up(state: Array, force: Array, stiffness: Array, lower: Array, upper: Array) -> Bool[Array, "..."]:
+    """Whether a bound takes a force up. `left_by_bounds` may differ from a force that none takes up: a compiler that
+    computes the force twice may round it in two ways.
+    """
+    return (force < reach(stiffness, lower, state)) | (force > reach(stiffness, upper, state))
+
+
 def cast_like(tree: PyTree, like: PyTree) -> PyTree:
     """The tree with the dtypes of another of the same structure."""
     return jax.tree.map(lambda leaf, other: jnp.asarray(leaf).astype(other.dtype), tree, like)

@@ -8,21 +8,6 @@ from every_system import SYSTEMS, input_size
 from learning import SquaredError
 from theory_checks import check_substrate
 
-QUICK = (
-    "resistors of a graph",
-    "spins",
-    "layered spins",
-    "spins at a temperature",
-    "continuous Hopfield",
-    "predictive coding",
-    "recurrent",
-    "excited quantum spins",
-    "matrices",
-    "complex matrices",
-)
-"""Those of which the kit is compiled in seconds."""
-
-
 SYSTEMS_THAT_SETTLE = [name for name in SYSTEMS if name != "sampled spins"]
 """The others, which draw samples, obey in the mean: see test_ising_ensembles."""
 
@@ -35,9 +20,7 @@ COSTS = {"spins at a temperature": overlap}
 """Nudges act in every configuration of an ensemble, so that only linear costs are those of what is read."""
 
 
-@pytest.mark.parametrize(
-    "name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in SYSTEMS_THAT_SETTLE]
-)
+@pytest.mark.parametrize("name", SYSTEMS_THAT_SETTLE)
 def test_it_obeys_the_laws_of_the_contract(name):
     net = SYSTEMS[name]()
     size = input_size(net)

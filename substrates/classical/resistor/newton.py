@@ -15,7 +15,16 @@ from substrates.classical.resistor.linear_solve import DENSE_SIZE, Solve, Solved
 from substrates.classical.resistor.topology import Circuit, Flow
 from substrates.nudge import Nudge
 from substrates.solvers.certificate import state_tolerance
-from substrates.solvers.solver import Equilibrium, allowed, default_tolerance, judge, judged, left_over, reach
+from substrates.solvers.solver import (
+    Equilibrium,
+    allowed,
+    default_tolerance,
+    judge,
+    judged,
+    left_by_bounds,
+    left_over,
+    taken_up,
+)
 
 SHORT = 1e9
 """Diodes that carry so many times what all resistors together could short the sources."""
@@ -172,8 +181,7 @@ class NewtonCircuit(eqx.Module):
         balance = gradient
         if self.bounds is not None:
             lower, upper, stiffness = self.bounds
-            towards = [reach(stiffness, bound, potentials) for bound in (upper, lower)]
-            balance = jnp.minimum(jnp.maximum(gradient, -towards[0]), -towards[1])
+            balance = -left_by_bounds(potentials, -gradient, stiffness, lower, upper)
         if judged:
             known = flow if net.diode is not None else flow._replace(diode_current=None)
             meeting = net.meeting_at(known, self.ceiling)
@@ -235,8 +243,9 @@ class NewtonCircuit(eqx.Module):
                 current += maps.read_test.transpose(view.pull + curvature @ maps.read_test(u))
         if self.bounds is None or alone is True:
             return self.solve(conductance, current, curvature)
-        held = (view.balance != view.gradient) & ~jnp.asarray(alone)
-        return self.solve(conductance, current, curvature, held, jnp.where(view.gradient > 0, *self.bounds[:2]))
+        lower, upper, stiffness = self.bounds
+        held = taken_up(u, -view.gradient, stiffness, lower, upper) & ~jnp.asarray(alone)
+        return self.solve(conductance, current, curvature, held, jnp.where(view.gradient > 0, lower, upper))
 
 
 class Ending(NamedTuple):

@@ -1,18 +1,21 @@
 """Breaks the package on purpose, one line at a time, and shows that a named test catches each break.
 
-Run it as ``python tests/mutations.py`` (or with words that select mutations by name). It changes a temporary copy of
-the packages only. Exit status 1 if a mutation survives, or if its line is no longer there.
+Run it as ``python tests/mutations.py`` (or with words that select mutations by name; ``--jobs 2`` for two at once). It
+changes temporary copies of the packages only. Exit status 1 if a mutation survives, or if its line is no longer there.
 """
 
 from __future__ import annotations
 
+import argparse
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
+from multiprocessing.pool import ThreadPool
 from pathlib import Path
+from queue import Queue
 from typing import NamedTuple
 
 ROOT = Path(__file__).parent.parent
@@ -1541,36 +1544,52 @@ def outcome(mutation: Mutation, root: Path) -> str:
     return {0: "SURVIVED", 1: "caught"}.get(done.returncode, f"THE TEST DID NOT RUN: {done.stdout[-300:]}")
 
 
-def main(words: list[str]) -> int:
-    chosen = [m for m in MUTATIONS if not words or any(word in m.name for word in words)]
-    with tempfile.TemporaryDirectory() as folder:
-        root = Path(folder)
-        for name in COPIED:
-            source = ROOT / name
-            ignore = shutil.ignore_patterns("__pycache__")
-            shutil.copytree(source, root / name, ignore=ignore) if source.is_dir() else shutil.copy(source, root / name)
-        shown = subprocess.run(
-            [sys.executable, "-c", "import substrates; print(substrates.__file__)"],
-            cwd=root,
-            env={**os.environ, "PYTHONPATH": str(root)},
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        if not Path(shown.stdout.strip()).is_relative_to(root):
-            print(f"the copy is not what gets imported: {shown.stdout.strip()}")
-            return 1
-        failures = 0
-        print(f"{'mutation':58}  {'outcome':16}  {'seconds':>7}  test")
-        for mutation in chosen:
-            begun = time.perf_counter()
-            found = outcome(mutation, root)
+def copied(root: Path) -> Path:
+    """A folder with a copy of the packages, which is what gets imported there."""
+    root.mkdir()
+    for name in COPIED:
+        source = ROOT / name
+        ignore = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(source, root / name, ignore=ignore) if source.is_dir() else shutil.copy(source, root / name)
+    shown = subprocess.run(
+        [sys.executable, "-c", "import substrates; print(substrates.__file__)"],
+        cwd=root,
+        env={**os.environ, "PYTHONPATH": str(root)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    if not Path(shown.stdout.strip()).is_relative_to(root):
+        raise RuntimeError(f"the copy is not what gets imported: {shown.stdout.strip()}")
+    return root
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("words", nargs="*", help="only mutations whose names hold one of them")
+    parser.add_argument("--jobs", type=int, default=1, help="how many at a time (default: 1)")
+    options = parser.parse_args()
+    chosen = [m for m in MUTATIONS if not options.words or any(word in m.name for word in options.words)]
+    failures = 0
+    print(f"{'mutation':58}  {'outcome':16}  {'seconds':>7}  test")
+    with tempfile.TemporaryDirectory() as folder, ThreadPool(options.jobs) as pool:
+        roots: Queue[Path] = Queue()
+        for job in range(options.jobs):
+            roots.put(copied(Path(folder) / str(job)))
+
+        def tried(mutation: Mutation) -> tuple[str, float]:
+            root, begun = roots.get(), time.perf_counter()
+            try:
+                return outcome(mutation, root), time.perf_counter() - begun
+            finally:
+                roots.put(root)
+
+        for mutation, (found, seconds) in zip(chosen, pool.imap(tried, chosen), strict=True):
             failures += found != "caught"
-            seconds = time.perf_counter() - begun
             print(f"{mutation.name:58}  {found:16}  {seconds:7.1f}  {mutation.test}", flush=True)
     print(f"{len(chosen) - failures} of {len(chosen)} mutations are caught.")
     return int(failures > 0)
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())

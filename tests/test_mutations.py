@@ -13,7 +13,7 @@ MUTATIONS = runpy.run_path(str(SCRIPT))["MUTATIONS"]
 
 @pytest.mark.slow
 def test_no_mutation_survives():
-    done = subprocess.run([sys.executable, str(SCRIPT)], capture_output=True, text=True)
+    done = subprocess.run([sys.executable, str(SCRIPT), "--jobs", "2"], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
 
 

@@ -42,9 +42,6 @@ systems = pytest.mark.parametrize("name", BUILT)
 X = {name: jnp.linspace(0.2, 0.6, input_size(net)) for name, net in BUILT.items()}
 STATE = {name: net.start(X[name], KEY) for name, net in BUILT.items()}
 
-DEAR = ("quantum spins", "quantum spins of a task", "seven quantum spins", "paths", "loops")
-"""Systems of which the bare methods take seconds outside compiled programs; "excited quantum spins" stays."""
-
 STRANGE = {
     "None": None,
     "text": "abc",
@@ -68,7 +65,7 @@ STRANGE = {
 }
 
 
-@pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.slow if name in DEAR else ()) for name in BUILT])
+@pytest.mark.parametrize("name", BUILT)
 def test_an_equilibrium_is_taken_for_its_state_and_lists_for_inputs(name):
     net, x = BUILT[name], X[name]
     found = net.relax(x, key=KEY)

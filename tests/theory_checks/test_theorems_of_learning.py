@@ -178,12 +178,7 @@ SPINS = jnp.array([[1.0], [-1.0]])
 SADDLE = EVERY["activators and inhibitors"]()
 
 HOLDING = [
-    *((t.name, "circuit") for t in ALL if t.universal and t.name not in FORCES + ENSEMBLES),
-    *(
-        pytest.param(t.name, "springs", marks=pytest.mark.slow)
-        for t in ALL
-        if t.universal and t.name not in FORCES + ENSEMBLES
-    ),
+    *((t.name, s) for t in ALL if t.universal and t.name not in FORCES + ENSEMBLES for s in WITH_ENERGY),
     *((name, s) for name in (*FORCES, "homeostatic-loss", "holomorphic") for s in WITHOUT),
     *((name, s) for name in ENSEMBLES for s in WARM),
 ]

@@ -55,6 +55,7 @@ from substrates.solvers.solver import (
     Solver,
     Status,
     at_rest,
+    bounds_at,
     cast_like,
     left_by_bounds,
     left_over,
@@ -243,12 +244,11 @@ class Substrate(eqx.Module):
         k (upper - s)) of the Karush-Kuhn-Tucker conditions, with k the `bound_stiffness`; with a pin the pair (force
         along the pinned manifold, read - target).
         """
-        force, bounds = self.total_force(state, x, nudge), self.bounds(x)
+        force, bounds = self.total_force(state, x, nudge), bounds_at(self, x, state)
         if isinstance(nudge, Pin):
             flat, unravel = ravel_pytree(state)
             output, directions = shown(lambda s: self.read(unravel(s), x), flat)
-            flat_side = lambda side: ravel_pytree(cast_like(side, state))[0]
-            sides = None if bounds is None else (flat_side(bounds[0]), flat_side(bounds[1]))
+            sides = None if bounds is None else (ravel_pytree(bounds[0])[0], ravel_pytree(bounds[1])[0])
             force = unravel(_along_pin(ravel_pytree(force)[0], directions, flat, sides))
         if bounds is not None:
             force = jax.tree.map(left_by_bounds, state, force, self.bound_stiffness(state, x), *bounds)

@@ -72,6 +72,15 @@ WRONG = {
     "no reading": ({"read": lambda self, state, x: None}, "read: .* got None; does it return anything"),
     "a text for a reading": ({"read": lambda self, state, x: "up"}, "read: .* got 'up'; give an array of floats"),
     "a reading in a tuple": ({"read": lambda self, state, x: (state,)}, "read: .* got a tuple of .*; give an array"),
+    "one side of bounds": (
+        {"bounds": lambda self, x: jnp.zeros(2)},
+        r"bounds: wanted None or a pair \(lower, upper\), each of shape \(2,\), .* from Mine.bounds, got ",
+    ),
+    "bounds of another shape": (
+        {"bounds": lambda self, x: (jnp.zeros(3), jnp.ones(3))},
+        r"bounds: .* got tuple of \(3,\) and \(3,\); give each variable both",
+    ),
+    "bounds that are two numbers": ({"bounds": lambda self, x: (0.0, 1.0)}, r"bounds: .* got tuple of \(\) and \(\)"),
     "a reading of whole numbers": ({"read": lambda self, state, x: jnp.zeros(2, int)}, "read: .* got int64 of shape"),
 }
 
@@ -87,6 +96,12 @@ def test_what_a_method_must_not_return_is_refused_by_its_name(what):
         error = refusal(call)
         with pytest.raises(ValueError, match=words):
             raise error
+
+
+def test_bounds_in_the_wrong_order_are_refused_by_the_kit():
+    crossed = type("Crossed", (Springs,), {"bounds": lambda self, x: (jnp.ones(2), jnp.zeros(2))})
+    with pytest.raises(ValueError, match=r"bounds: wanted lower bounds .* Crossed.bounds, .* in this order"):
+        check_substrate(crossed(jnp.array([1.0, 2.0])), X, X)
 
 
 class OtherWords(Substrate):

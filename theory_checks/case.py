@@ -229,6 +229,11 @@ class Case:
             self.smooth = bool(np.all(exists))
         self.discrete = substrate.discrete
         self.bounds = _bounds(substrate, xs)
+        if self.bounds is not None and not np.all(flat(self.bounds[0]) <= flat(self.bounds[1])):
+            raise ValueError(
+                f"bounds: wanted lower bounds that are not above the upper ones, from "
+                f"{type(substrate).__name__}.bounds, got some that are, or NaN; give (lower, upper), in this order"
+            )
         self.beta = self._strength() if beta is None else beta
 
     def _strength(self) -> float:

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, PRNGKeyArray, PyTree
 
 from substrates.nudge import Nudge, NudgeRefusedError, Pin
-from substrates.solvers.solver import Equilibrium, Solver, System, cast_like, judged, tolerance
+from substrates.solvers.solver import Equilibrium, Solver, System, bounds_at, judged, tolerance
 
 Setting = Literal["energy-based", "prototypical"]
 
@@ -95,8 +95,5 @@ class DiscreteTime(Solver):
             held = lambda f, k: f / jnp.where(k > 0, k, 1).astype(f.dtype)
             force = jax.tree.map(held, force, substrate.bound_stiffness(state, x))
         moved = jax.tree.map(lambda s, f: s + jnp.asarray(self.dt, s.dtype) * f, state, force)
-        bounds = substrate.bounds(x)
-        if bounds is None:
-            return moved
-        lower, upper = (cast_like(side, state) for side in bounds)
-        return jax.tree.map(jnp.clip, moved, lower, upper)
+        bounds = bounds_at(substrate, x, state)
+        return moved if bounds is None else jax.tree.map(jnp.clip, moved, *bounds)

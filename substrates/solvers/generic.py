@@ -34,6 +34,7 @@ from substrates.solvers.solver import (
     Status,
     System,
     allowed,
+    bounds_at,
     cast_like,
     judge,
     judged,
@@ -230,8 +231,8 @@ class _Example(eqx.Module):
 def _example(
     solver: DescendThenPolish | Newton, substrate: System, x: PyTree, nudge: Nudge | None, start: PyTree, downhill: bool
 ) -> _Example:
-    bounds = substrate.bounds(x)
-    lower, upper = (None, None) if bounds is None else (ravel_pytree(cast_like(side, start))[0] for side in bounds)
+    bounds = bounds_at(substrate, x, start)
+    lower, upper = (None, None) if bounds is None else (ravel_pytree(side)[0] for side in bounds)
     first = jax.tree.map(jnp.abs, cast_like(substrate.initial_state(x), start))
     limits = solver.absolute_tolerance, solver.relative_tolerance
     flat, unravel = ravel_pytree(start)

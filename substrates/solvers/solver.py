@@ -220,6 +220,23 @@ def cast_like(tree: PyTree, like: PyTree) -> PyTree:
     return jax.tree.map(lambda leaf, other: jnp.asarray(leaf).astype(other.dtype), tree, like)
 
 
+def bounds_at(system: System, x: PyTree, state: PyTree) -> tuple[PyTree, PyTree] | None:
+    """None, or the bounds of a system as two trees like a state; raises ValueError for bounds that are not."""
+    bounds = system.bounds(x)
+    if bounds is None:
+        return None
+    like = lambda tree: ([jnp.shape(leaf) for leaf in jax.tree.leaves(tree)], jax.tree.structure(tree))
+    if not isinstance(bounds, tuple | list) or len(bounds) != 2 or any(like(side) != like(state) for side in bounds):
+        shapes = lambda tree: " and ".join(str(jnp.shape(leaf)) for leaf in jax.tree.leaves(tree)) or "none"
+        raise ValueError(
+            f"bounds: wanted None or a pair (lower, upper), each of shape {shapes(state)}, like the state, from "
+            f"{type(system).__name__}.bounds, got {type(bounds).__name__} of {shapes(bounds)}; give each variable "
+            "both, infinities where a side is open"
+        )
+    lower, upper = bounds
+    return cast_like(lower, state), cast_like(upper, state)
+
+
 def everywhere(value: Float[Array, ""], like: PyTree) -> PyTree:
     """A tree like another with one real number everywhere."""
     return jax.tree.map(lambda leaf: jnp.broadcast_to(value, jnp.shape(leaf)).astype(jnp.finfo(leaf.dtype).dtype), like)

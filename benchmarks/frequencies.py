@@ -167,7 +167,7 @@ def learners(examples: int) -> int:
 
 
 def target(y: Array, outputs: int) -> Array:
-    return jnp.where(y[..., None] == jnp.arange(outputs), -MARGIN, MARGIN)
+    return jnp.where(y[:, None] == jnp.arange(outputs)[None], -MARGIN, MARGIN)
 
 
 @jax.jit

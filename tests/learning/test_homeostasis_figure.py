@@ -1,26 +1,20 @@
 """The command that draws what asymmetry costs and what homeostasis gives back, at a small size."""
 
 import dataclasses
-import importlib.util
 import itertools
-from pathlib import Path
 
 import matplotlib.image
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+from benchmark_files import benchmark
 
 from learning import load_data
-
-FILE = Path(__file__).parents[2] / "benchmarks" / "homeostasis.py"
 
 
 @pytest.fixture(scope="module")
 def command():
-    spec = importlib.util.spec_from_file_location("homeostasis", FILE)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return benchmark("homeostasis")
 
 
 @pytest.fixture(scope="module")

@@ -6,11 +6,11 @@
     python benchmarks/frequencies.py --digits --choose  # its learning rates, on validation digits
 
 Vowels: the published network, task and read-out (2026, arXiv 2604.10272: 96.0 % by 7 natural frequencies, 83.3 % by 7
-of 24 couplings, among the runs that learn). Of 2-5-2 oscillators two get their natural frequencies from the formants F1
+of 24 couplings, among the runs that count). Of 2-5-2 oscillators two get their natural frequencies from the formants F1
 and F2, and the first of these is the reference; couplings between successive layers and along the hidden one are
 positive and random. A squared error asks the output of the right vowel for -0.2 radians and the other for 0.2. A run
-"learns" where in the end more than 60 % of its training examples are right. Natural frequencies start at random, or
-from the spectrum of the couplings (`spectral_frequencies`). The published read-out, `nearest`, takes the output nearest
+counts where more than 60 % of its training examples are right in the end. Natural frequencies start at random, or from
+the spectrum of the couplings (`spectral_frequencies`). The published read-out, `nearest`, takes the output nearest
 to phase 0; `lagging` takes the one that lags, which is what the squared error asks for. One output, asked for -0.2 or
 0.2, needs no such choice: its sign tells.
 
@@ -48,7 +48,7 @@ from substrates.substrate import split_parameters
 INPUTS, HIDDEN = 2, 5
 DRIVE, MARGIN, SPREAD = 1.5, 0.2, 0.3
 BETA, RATE, STEPS, BATCH = 0.1, 0.4, 220, 10
-LEARNED = 0.6
+COUNTS = 0.6
 LEARNING = ("frequencies", "as many couplings", "all couplings")
 FORMANTS = (
     (136, (877.0, 1493.0), (0.151, 0.136), 0.67),
@@ -214,10 +214,10 @@ def tell(what: str, nets: Tones, tasks: Task) -> None:
     vowel, count = np.asarray(tasks.y), learners(tasks.y.shape[1])
     for readout in ("nearest", "lagging") if phases.shape[-1] == 2 else ("sign",):
         right = 100 * (told(phases, readout) == vowel)
-        test, learned = right[:, count:].mean(axis=1), right[:, :count].mean(axis=1) > 100 * LEARNED
-        among = f", test accuracy {test[learned].mean():.1f} +- {test[learned].std():.1f} %" if learned.any() else ""
+        test, counted = right[:, count:].mean(axis=1), right[:, :count].mean(axis=1) > 100 * COUNTS
+        among = f", test accuracy {test[counted].mean():.1f} +- {test[counted].std():.1f} %" if counted.any() else ""
         print(
-            f"  {what}, {readout}: {learned.sum()} of {len(learned)} learn{among}; all {test.mean():.1f} %; "
+            f"  {what}, {readout}: {counted.sum()} of {len(counted)} count{among}; all {test.mean():.1f} %; "
             f"{np.sum(~converged)} of {converged.size:,} equilibria without rest",
             flush=True,
         )

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax.flatten_util import ravel_pytree
+from small_networks import KEY, SIZES, X, Y, smooth, unsettled
 
 from learning import ContinualEP, SquaredError, fit, updates_in_time
 from learning.options import UsageError, rule_of, settings_of
@@ -22,15 +23,11 @@ from substrates import (
     RecurrentNetwork,
     ResistorNetwork,
     SmoothHopfieldNetwork,
-    Status,
-    Substrate,
 )
 from substrates.solvers.generic import Newton
 from theory_checks import SealedSubstrate
 
-KEY = jax.random.key(0)
-X, Y = jnp.array([[0.9, 0.2, 0.4], [0.1, 0.8, 0.7]]), jnp.array([[0.3, 1.0], [0.0, 0.5]])
-NET = SmoothHopfieldNetwork.layered((3, 5, 4, 2), key=KEY, activation="tanh")
+NET = smooth()
 
 
 def flat(system):
@@ -55,7 +52,7 @@ def off(found, wanted):
 @settings(max_examples=4)
 def test_the_error_is_of_order_beta_plus_eta_over_beta(seed):
     """Either part alone where the other is small; so at eta = beta it stays, however small both are."""
-    net = SmoothHopfieldNetwork.layered((3, 5, 4, 2), key=jax.random.key(seed), activation="tanh")
+    net = smooth(seed)
     wanted = descent(net, 10)
     error = lambda beta, eta: off(moved(ContinualEP(beta, eta, 10), net), wanted)
     np.testing.assert_allclose(error(1e-2, 1e-8) / error(1e-3, 1e-8), 10, rtol=0.1)
@@ -175,16 +172,8 @@ def test_another_beta_or_rate_compiles_nothing():
     assert len(traces) == before
 
 
-class Unsettled(HopfieldNetwork):
-    """A network whose free phase is stopped at once."""
-
-    def relax(self, x, nudge=None, start=None, *, key=None, solver=None):
-        found = Substrate.relax(self, x, nudge, start, key=key, solver=solver)
-        return dataclasses.replace(found, status=Status.out_of_steps)
-
-
 def test_what_fails_is_refused_or_counted():
-    net = Unsettled.layered((3, 4, 2), key=KEY)
+    net = unsettled(HopfieldNetwork).layered((3, 4, 2), key=KEY)
     with pytest.raises(ConvergenceError, match="2 of 2 free equilibria"):
         ContinualEP(0.1, 1e-2, 2).step(net, X, Y)
     assert int(ContinualEP(0.1, 1e-2, 2, strict=False).step(net, X, Y).unconverged) == 2
@@ -252,7 +241,7 @@ def test_untied_weights_move_each_by_its_own_change():
     """C-VF: tied at the start it is what the network with an energy does; else what leads back learns too, but not the
     gradient."""
     build = lambda angle: RecurrentNetwork.layered(
-        (3, 5, 4, 2), key=KEY, angle=angle, activation="tanh", gain=(1.0, 0.6, 0.6)
+        SIZES, key=KEY, angle=angle, activation="tanh", gain=(1.0, 0.6, 0.6)
     )  # with one equilibrium
     tied, apart = build(0.0), build(60.0)
     twin = SmoothHopfieldNetwork(

@@ -1,26 +1,20 @@
 """The command that draws what asymmetry costs and what homeostasis gives back, at a small size."""
 
 import dataclasses
-import importlib.util
 import itertools
-from pathlib import Path
 
 import matplotlib.image
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+from benchmark_files import benchmark
 
 from learning import load_data
-
-FILE = Path(__file__).parents[2] / "benchmarks" / "homeostasis.py"
 
 
 @pytest.fixture(scope="module")
 def command():
-    spec = importlib.util.spec_from_file_location("homeostasis", FILE)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return benchmark("homeostasis")
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +35,7 @@ def test_four_panels_are_drawn_of_networks_that_homeostasis_makes_symmetric(comm
     small = dataclasses.replace(digits, train=tuple(part[:200] for part in digits.train))
     seen = {name: {} for name in command.NUDGE}
     for name, way in itertools.product(seen, command.WAYS):
-        seen[name][way] = command.trained(small, name, way, command.STRENGTH, hidden=6, epochs=3, seed=0)
+        seen[name][way] = command.trained(small, name, way, 100.0, hidden=6, epochs=3, seed=0)
     for name, trainings in seen.items():
         plain, penalised = (trainings[way].symmetry for way in command.WAYS[1:])
         assert plain[0] == penalised[0], name  # the same start

@@ -1,7 +1,5 @@
 """Updates of equilibrium propagation step by step: gradients of back-propagation where there is an energy, not else."""
 
-import dataclasses
-
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -9,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from small_networks import CIRCUIT, KEY, SIZES, X, Y, smooth, unsettled
 
 from learning import BackpropThroughTime, CrossEntropy, SquaredError, UpdatesInTime, updates_in_time
 from learning.rule import ConvergenceError
@@ -18,25 +17,14 @@ from substrates import (
     IsingModel,
     PredictiveCodingNetwork,
     RecurrentNetwork,
-    ResistorNetwork,
     SmoothHopfieldNetwork,
-    Status,
     Substrate,
 )
 
-KEY = jax.random.key(0)
-X, Y = jnp.array([[0.9, 0.2, 0.4], [0.1, 0.8, 0.7]]), jnp.array([[0.3, 1.0], [0.0, 0.5]])
 IMAGES = jax.random.uniform(jax.random.key(1), (2, 4, 4, 2))
-CIRCUIT = ResistorNetwork.from_edges(
-    [(0, 2), (0, 3), (1, 2), (1, 4), (2, 3), (3, 4)],
-    n=5,
-    inputs=[0, 1],
-    outputs=[3, 4],
-    conductance=jnp.array([1.0, 0.5, 0.8, 1.2, 0.4, 0.9]),
-)
 SYSTEMS = {
-    "hard": (HopfieldNetwork.layered((3, 5, 4, 2), key=KEY), X),
-    "smooth": (SmoothHopfieldNetwork.layered((3, 5, 4, 2), key=KEY, activation="tanh"), X),
+    "hard": (HopfieldNetwork.layered(SIZES, key=KEY), X),
+    "smooth": (smooth(), X),
     "convolutions": (HopfieldNetwork.convolutional((4, 4, 2), (3,), 2, key=KEY, pooling="average"), IMAGES),
     "max pooling": (HopfieldNetwork.convolutional((4, 4, 2), (3,), 2, key=KEY, pooling="max"), IMAGES),
     "soft pooling": (SmoothHopfieldNetwork.convolutional((4, 4, 2), (3,), 2, key=KEY), IMAGES),
@@ -80,7 +68,7 @@ def test_updates_are_gradients_in_a_network_of_the_published_width(pooling, beta
 @given(seed=st.integers(0, 1000), sign=st.sampled_from([1.0, -1.0]))
 @settings(max_examples=8)
 def test_they_differ_in_proportion_to_beta(seed, sign):
-    net = SmoothHopfieldNetwork.layered((3, 5, 4, 2), key=jax.random.key(seed), activation="tanh")
+    net = smooth(seed)
     errors = [updates_in_time(net, X, Y, sign * beta, 8).errors() for beta in (1e-3, 1e-4)]
     ratios = [errors[0][name] / errors[1][name] for name in errors[0]]
     np.testing.assert_allclose(ratios, 10.0, rtol=0.05)
@@ -163,7 +151,7 @@ def test_feedback_at_an_angle_is_told_by_layer():
     """Weights there and back at 0, 45 and 90 degrees: the farther apart the worse, most of all far from outputs."""
     worst = []
     for angle in (0.0, 45.0, 90.0):
-        net = RecurrentNetwork.layered((3, 5, 4, 2), key=KEY, angle=angle, activation="tanh", gain=2.0)
+        net = RecurrentNetwork.layered(SIZES, key=KEY, angle=angle, activation="tanh", gain=2.0)
         errors = updates_in_time(net, X, Y, 1e-6, 8).errors()
         worst.append(max(errors.values()))
         assert angle == 0 or errors["bias[0]"] > errors["bias[2]"]
@@ -171,18 +159,11 @@ def test_feedback_at_an_angle_is_told_by_layer():
     assert 0.1 < worst[1] < worst[2]
 
 
-class Unsettled(Units):
-    """Units whose relaxation is stopped at once."""
-
-    def relax(self, x, nudge=None, start=None, *, key=None, solver=None):
-        found = Substrate.relax(self, x, nudge, start, key=key)
-        return dataclasses.replace(found, status=Status.out_of_steps)
-
-
 def test_what_did_not_settle_is_refused():
+    system = unsettled(Units)(units(0.0).weight)
     with pytest.raises(ConvergenceError, match="2 of 2 free equilibria"):
-        updates_in_time(Unsettled(units(0.0).weight), X, Y, 1e-3, 3)
-    found = updates_in_time(Unsettled(units(0.0).weight), X, Y, 1e-3, 3, strict=False)
+        updates_in_time(system, X, Y, 1e-3, 3)
+    found = updates_in_time(system, X, Y, 1e-3, 3, strict=False)
     assert max(found.errors().values()) < 1e-2
 
 

@@ -7,15 +7,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from small_networks import CIRCUIT, unsettled
 
 from learning import BackpropThroughTime, CrossEntropy, ImplicitGradient, RecurrentBackprop, SquaredError
 from learning.rule import ConvergenceError
 from substrates import HopfieldNetwork, IsingModel, Nudge, PredictiveCodingNetwork, ResistorNetwork, Status, Substrate
 
-EDGES = [(0, 2), (0, 3), (1, 2), (1, 4), (2, 3), (3, 4)]
-CIRCUIT = ResistorNetwork.from_edges(
-    EDGES, n=5, inputs=[0, 1], outputs=[3, 4], conductance=jnp.array([1.0, 0.5, 0.8, 1.2, 0.4, 0.9])
-)
 RATE = 0.3  # 1/siemens, where the largest stiffness is below 5
 X, Y = jnp.array([[1.0, 0.2], [-0.5, 0.8]]), jnp.array([[0.1, 0.4], [0.3, -0.2]])
 
@@ -237,16 +234,8 @@ def test_rates_that_are_too_large_are_refused():
     assert int(BackpropThroughTime(2000, 2.0, strict=False)(CIRCUIT, X, Y).unusable) == 2
 
 
-class Unsettled(Units):
-    """Units whose relaxation is stopped at once."""
-
-    def relax(self, x, nudge=None, start=None, *, key=None, solver=None):
-        found = Substrate.relax(self, x, nudge, start, key=key)
-        return eqx.tree_at(lambda e: e.status, found, Status.out_of_steps)
-
-
 def test_a_state_that_did_not_settle_is_refused():
-    system = Unsettled(units(3).weight, units(3).bias)
+    system = unsettled(Units)(units(3).weight, units(3).bias)
     with pytest.raises(ConvergenceError, match="2 of 2 free equilibria"):
         RecurrentBackprop(5, 0.1)(system, BOX, Y)
     assert int(RecurrentBackprop(5, 0.1, strict=False)(system, BOX, Y).unusable) == 2

@@ -28,8 +28,8 @@ def spectral_phases(whole: Whole) -> Float[Array, "n"]:
     Args:
         whole: the couplings between the phases that settle, and what the rest exerts on them.
 
-    Source: Berlin and Kac 1952, for the spherical model; arXiv 2604.10272 (2026, abstract), for starts from the
-    spectrum.
+    Source: Berlin and Kac 1952, for the spherical model. ("Spectral seeding" in arXiv 2604.10272 is another thing: it
+    sets natural frequencies, not phases.)
     """
     n = whole.along.size
     values, vectors = jnp.linalg.eigh(whole.coupling)

@@ -17,7 +17,7 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Inexact, PRNGKeyArray, PyTree
 
-from substrates import arguments, display, pictures
+from substrates import arguments, display, explained, pictures
 from substrates.arguments import check_key
 from substrates.entrance import admit_words, check_batch, ready_inputs, ready_nudge, refuse_shape
 from substrates.nudge import (
@@ -152,7 +152,8 @@ class Substrate(eqx.Module):
     def energy(self, state: PyTree, x: PyTree) -> Inexact[Array, ""]:
         """The energy E(state; x) of one example, a scalar."""
         raise NotImplementedError(
-            f"{type(self).__name__} defines neither energy(state, x) nor force(state, x): define one of them"
+            f"{type(self).__name__} defines neither energy(state, x) nor force(state, x): define one of them; see "
+            f"{explained.METHODS}"
         )
 
     @abc.abstractmethod
@@ -593,12 +594,12 @@ def _refuse_nudge(system: Substrate, solver: Solver, nudge: Nudge | Pin | None) 
         raise NudgeRefusedError(
             f"nudge: wanted a Nudge or None, got a Pin; {unable} nudges outputs and cannot hold them at a pin: train "
             f"by a rule that nudges, such as EquilibriumPropagation, or settle by another solver (that of "
-            f"{type(system).__name__} is {type(system.solver).__name__})"
+            f"{type(system).__name__} is {type(system.solver).__name__}); see {explained.RULES}"
         )
     if isinstance(nudge, Nudge) and jnp.iscomplexobj(nudge.beta) and not system.holomorphic:
         raise NudgeRefusedError(
             f"beta: wanted a real number, got a complex one; states of {type(system).__name__} have no analytic "
-            f"continuation: {system.why_not_holomorphic}; take a real beta"
+            f"continuation: {system.why_not_holomorphic}; take a real beta; see {explained.RULES}"
         )
 
 

@@ -91,6 +91,8 @@ def test_signatures_have_the_names_that_one_would_import():
     assert "key: PRNGKeyArray | None = None" in shown
     assert "jaxlib" not in shown
     assert docstrings.readable(None) is None
+    of_attributes = ":vartype cost: collections.abc.Callable[[jax.jaxlib._jax.Array, Any], jax.jaxlib._jax.Array]"
+    assert docstrings.readable(of_attributes) == ":vartype cost: collections.abc.Callable[[Array, Any], Array]"
 
 
 def test_options_under_a_sentence_are_a_list():

@@ -31,9 +31,6 @@ ROLES = {
 SIGNED, POSITIVE, ANGLE = "RdBu_r", "magma_r", "twilight_shifted"
 """Colour maps of numbers about 0, of numbers from 0, and of angles."""
 
-BELOW, ABOVE = "#2166AC", "#B2182B"
-"""The ends of `SIGNED`, for numbers below and above 0 that are drawn as lines or marks."""
-
 CURVE = (5.0, 3.4)
 """The size of a figure of curves, inches."""
 

@@ -1,3 +1,5 @@
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 import matplotlib
@@ -6,7 +8,7 @@ import numpy as np
 import pytest
 from linear_response import LinearResponse
 
-from learning.pictures import contrast, learning_curve
+from learning.pictures import contrast, draw_contrast, learning_curve
 from learning.rule import Estimate
 from substrates import columns
 from substrates.classical.resistor import pictures
@@ -231,3 +233,34 @@ def test_contrast_of_what_a_rule_measured():
         contrast(estimate, name="wieght")
     with pytest.raises(ValueError, match="at least one array"):
         contrast({"nothing": None})
+
+
+class Slopes(NamedTuple):
+    bias: np.ndarray
+    g: np.ndarray
+
+
+def test_contrasts_lie_on_their_edges_as_wide_as_they_are_large():
+    places = np.array([[0.0, 0.0], [2.0, 0.0], [2.0, 1.0]])
+    moves = np.array([[0.0, 0.0], [0.0, 0.25], [0.1, 0.0]])
+    edges, values = [(0, 1), (1, 2), (2, 0), (0, -1)], np.array([1.0, -4.0, 2.0, 8.0])
+    ax = draw_contrast(Slopes(np.ones(2), values), edges, places, places + moves, name="g")
+    grows, falls = (labelled(ax, f"contrast {where} 0") for where in ("above", "below"))
+    np.testing.assert_array_equal(grows.get_segments(), places[[[0, 1], [2, 0]]])
+    np.testing.assert_array_equal(falls.get_segments(), places[[[1, 2]]])
+    widths = np.concatenate([grows.get_linewidths(), falls.get_linewidths()])
+    np.testing.assert_allclose(widths / widths[0], [1.0, 2.0, 4.0])
+    assert grows.get_linestyles() != falls.get_linestyles()
+    arrows = labelled(ax, "nudged")
+    np.testing.assert_array_equal(arrows.get_offsets(), places)
+    drawn = np.stack([arrows.U, arrows.V], axis=1) / arrows.scale
+    np.testing.assert_allclose(drawn, moves * 2.0 / 0.25)  # the longest is as long as the median of the edges
+    assert "nudged, 8 times" in [text.get_text() for text in ax.get_legend().get_texts()]
+    still = draw_contrast(Slopes(np.ones(0), values[:3]), edges[:3], places)
+    assert not [artist for artist in still.collections if artist.get_label() == "nudged"]
+    with pytest.raises(ValueError, match=r"edges: wanted shape \(4, 2\), like g, got \(3, 2\)"):
+        draw_contrast(Slopes(np.ones(0), values), edges[:3], places)
+    with pytest.raises(ValueError, match=r"free, nudged: wanted shape \(n, 2\), got \(3, 2\) and \(2, 2\)"):
+        draw_contrast(Slopes(np.ones(0), values), edges, places, places[:2])
+    with pytest.raises(ValueError, match=r"free, nudged: wanted shape \(n, 2\), got \(3, 3\) and \(3, 3\)"):
+        draw_contrast(Slopes(np.ones(0), values), edges, np.ones((3, 3)))

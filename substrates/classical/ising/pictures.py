@@ -15,7 +15,7 @@ from substrates.places import grid_positions, places_of
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-DOWN, UP = style.BELOW, "#FDDBC7"
+DOWN, UP = "#2166AC", "#FDDBC7"
 BROKEN = style.VERMILION
 
 

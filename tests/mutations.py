@@ -91,6 +91,13 @@ MUTATIONS = (
         EXPLORER + "::test_a_relaxation_is_scrubbed_from_its_start",
     ),
     Mutation(
+        "keep a legend whose words are others now",
+        "substrates/exploration.py",
+        "style.colour_limits(ax), style.legend_of(ax))",
+        "style.colour_limits(ax))",
+        EXPLORER + "::test_what_a_canvas_keeps_is_what_it_would_draw_anew",
+    ),
+    Mutation(
         "sum the nodes of a cell",
         "substrates/crowd.py",
         "/ np.maximum(count, 1), np.nan)",

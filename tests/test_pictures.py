@@ -89,7 +89,7 @@ def test_widths_are_affine_in_the_conductance():
 def test_arrowheads_point_along_the_currents():
     net = every_element()
     places = np.array(list(nx.circular_layout(range(net.n)).values()))
-    schematic = Schematic(net, places)
+    schematic = Schematic.of(net, places)
     currents = np.where(np.arange(len(net.edges)) % 2, 1.0, -1.0)
     for path, head, current in zip(schematic.paths["resistor"], schematic.arrowheads(currents), currents, strict=True):
         assert np.sign((head[0] - head[2]) @ (path[-1] - path[0])) == current
@@ -97,7 +97,7 @@ def test_arrowheads_point_along_the_currents():
 
 def test_every_element_is_drawn_where_it_is():
     net = every_element()
-    schematic = Schematic(net, np.array(list(nx.circular_layout(range(net.n)).values())))
+    schematic = Schematic.of(net, np.array(list(nx.circular_layout(range(net.n)).values())))
     pairs = {
         "resistor": net.edges,
         "diode": net.diodes,
@@ -122,7 +122,7 @@ def test_parallel_elements_do_not_cover_one_another():
     net = ResistorNetwork.from_edges(
         [(0, 1), (0, 1), (1, 0), (1, -1)], 2, inputs=[0], outputs=[1], conductance=1.0, diodes=[(0, 1)]
     )
-    schematic = Schematic(net, np.array([[0.0, 0.0], [1.0, 0.0]]))
+    schematic = Schematic.of(net, np.array([[0.0, 0.0], [1.0, 0.0]]))
     middles = np.array([schematic.middle(p)[0] for kind in ("resistor", "diode") for p in schematic.paths[kind][:3]])
     apart = np.linalg.norm(middles[:, None] - middles[None], axis=-1) + np.eye(4)
     assert apart.min() > 0.1

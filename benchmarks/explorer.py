@@ -1,6 +1,8 @@
-"""How fast sliders redraw: processor and wall time of a frame of `explore`, and of one picture of 100,000 nodes.
+"""How fast sliders redraw: processor and wall time of a frame of `explore`, of one picture of 100,000 nodes, and of
+what a notebook shows of a system, an equilibrium, a run and a report.
 
-python benchmarks/explorer.py      about a minute on a free machine; the wanted figure is 100 ms a frame
+python benchmarks/explorer.py      about a minute on a free machine; wanted are 100 ms a frame, 1 s for the picture and
+                                   0.3 s for what a notebook shows
 """
 
 import time
@@ -8,10 +10,13 @@ import time
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 
+from learning import EquilibriumPropagation, fit
 from substrates import HopfieldNetwork, IsingModel, OscillatorNetwork, ResistorNetwork, explore, start_session
 from substrates.classical.oscillator.pictures import draw_graph
 from substrates.wiring import lattice_edges
+from theory_checks import check_substrate
 
 SIDE = 17
 FRAMES = 12
@@ -27,6 +32,17 @@ def systems():
     yield "spins", IsingModel.from_edges(edges, n=n, coupling=np.ones(len(edges)), **ends), x
     sizes = (64, 200, 10)
     yield "Hopfield network", HopfieldNetwork.layered(sizes, key=jax.random.key(0)), jnp.linspace(0, 1, sizes[0])
+
+
+def shown_in_notebooks():
+    """The circuit, its equilibrium, a short training of it, and the report on a small network."""
+    _, net, x = next(systems())
+    yield "system", net
+    yield "equilibrium", net.relax(x)
+    rule, data = EquilibriumPropagation(0.1), (x[None], jnp.zeros((1, 1)))
+    yield "run", fit(net, rule, data, optimiser=optax.sgd(0.1), epochs=3, key=jax.random.key(0), progress=False)
+    small = HopfieldNetwork.layered((2, 2, 1), key=jax.random.key(0))
+    yield "report", check_substrate(small, x[None], jnp.zeros((1, 1)))
 
 
 def per_frame(move):
@@ -53,6 +69,11 @@ def main():
     ax.figure.canvas.draw()
     busy, wall = time.process_time() - busy, time.perf_counter() - began
     print(f"{rows**2:,} nodes     {busy:6.2f} s of a processor, {wall:6.2f} s of wall time a picture")
+    for name, thing in shown_in_notebooks():
+        began, busy = time.perf_counter(), time.process_time()
+        thing._repr_html_()
+        busy, wall = time.process_time() - busy, time.perf_counter() - began
+        print(f"{name:15} {busy:6.2f} s of a processor, {wall:6.2f} s of wall time shown", flush=True)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from jaxtyping import Float
 
 from learning.homeostat import FixedKnobs
 from learning.rule import ConvergenceError, Mover, check_positive
+from substrates import explained
 from substrates.laboratory.system import PhysicalSystem, Spec
 from substrates.substrate import Cost, Status, at_rest
 
@@ -61,5 +62,8 @@ def settle(system: PhysicalSystem, strict: bool, advice: str) -> int:
     if at_rest(status):
         return 0
     if strict:
-        raise ConvergenceError(f"the system did not settle ({Status[status]}): {advice}, or count it with strict=False")
+        raise ConvergenceError(
+            f"the system did not settle ({Status[status]}): {advice}, or count it with strict=False; see "
+            f"{explained.BENCH}"
+        )
     return 1

@@ -22,6 +22,7 @@ from learning.probing import (
     probe_nudge,
     rest,
 )
+from substrates import explained
 from substrates.laboratory.system import PhysicalSystem, Spec, checked_input, checked_nudge
 from substrates.substrate import Cost
 
@@ -306,6 +307,7 @@ def _problems(calibration: Calibration) -> list[str]:
     if not calibration.step > _LEAST_STEP * free.parameter_resolution:
         found.append(
             f"nudge: wanted the parameters to move by {_LEAST_STEP:g} times the noise of their readings, "
-            f"{free.parameter_resolution:.2g}, got {calibration.step:.2g}: soften the knobs, or read more finely"
+            f"{free.parameter_resolution:.2g}, got {calibration.step:.2g}: soften the knobs, or read more finely; see "
+            f"{explained.STRENGTH}"
         )
     return found

@@ -12,6 +12,7 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Int, PRNGKeyArray, PyTree
 
+from substrates import explained
 from substrates.laboratory.system import PhysicalSystem
 from substrates.substrate import (
     Cost,
@@ -87,7 +88,7 @@ def prepare(
     if len(sizes) != 1 or sizes in ({()}, {(0,)}) or not all(jax.tree.leaves(part) for part in (x, y)):
         raise ValueError(
             f"{name}: wanted X and Y with the same number of examples, at least one, got {_shapes((x, y))}; of one "
-            "example give X[None], Y[None]"
+            f"example give X[None], Y[None]; see {explained.SHAPES}"
         )
     if isinstance(substrate, Substrate):
         check_batch(substrate, x, f"{name}, X")
@@ -109,7 +110,7 @@ def prepare(
     if y.shape[1:] != shape and not (y.ndim == 1 and shape == (1,)):
         raise ValueError(
             f"{name}: wanted integer labels of shape (n,) or targets of shape (n, {', '.join(map(str, shape))}), like "
-            f"the outputs, got {y.dtype.name} of shape {y.shape}"
+            f"the outputs, got {y.dtype.name} of shape {y.shape}; see {explained.SHAPES}"
         )
     if np.iscomplexobj(y) and not np.issubdtype(dtype, np.complexfloating):
         raise ValueError(f"{name}: wanted real targets, like the outputs, got {y.dtype.name}; give their real parts")

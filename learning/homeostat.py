@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Float
 
 from learning.rule import ConvergenceError
+from substrates import explained
 from substrates.laboratory.system import PhysicalSystem, Reading, SelfHolding, Terminals, checked_reading
 from substrates.substrate import Status, at_rest
 
@@ -183,17 +184,17 @@ def describe(held: Held) -> str:
     if held.saturated:
         return (
             f"{held.saturated} knobs stand at the end of their range and {held.error:.2e} of a parameter is left: "
-            "widen the range of the knobs, or choose a smaller epsilon"
+            f"widen the range of the knobs, or choose a smaller epsilon; see {explained.BENCH}"
         )
     return (
         f"after {held.rounds} rounds a parameter is still {held.error:.2e} from where it should be held: allow more "
-        "rounds, state the noise of the readings (noise=), or choose a smaller gain"
+        f"rounds, state the noise of the readings (noise=), or choose a smaller gain; see {explained.BENCH}"
     )
 
 
 def unsettled(status: Status) -> str:
     """That a system did not come to rest, how, and what to do."""
-    return f"the system did not settle ({Status[status]}): give it more time, or a weaker nudge"
+    return f"the system did not settle ({Status[status]}): give it more time, or a weaker nudge; see {explained.BENCH}"
 
 
 def _stuck(limits: Terminals, parameters: Array, left: Array) -> Array:

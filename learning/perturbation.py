@@ -16,6 +16,7 @@ from learning.costs import SquaredError
 from learning.examples import free_phase, outputs_at_start, ready_batch
 from learning.reference import check_state, lagrangian_gradient
 from learning.rule import Estimate, Estimator, check_count, check_positive, require_usable
+from substrates import explained
 from substrates.substrate import (
     Cost,
     Substrate,
@@ -335,7 +336,8 @@ class NodePerturbation(Estimator):
         if substrate.discrete:
             raise ValueError(
                 f"substrate: NodePerturbation wanted states that forces move, got {type(substrate).__name__}, whose "
-                "states are discrete; push its parameters, by SimultaneousPerturbation or EvolutionStrategy"
+                "states are discrete; push its parameters, by SimultaneousPerturbation or EvolutionStrategy; see "
+                f"{explained.RULES}"
             )
         estimate = _by_forces(jax.tree.map(jnp.asarray, self), substrate, x, y, key)
         return require_usable(estimate, substrate) if self.strict else estimate

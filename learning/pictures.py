@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from learning.rule import Estimate
-from substrates import style
+from substrates.pictures import style
 from substrates.substrate import by_path
 
 if TYPE_CHECKING:
@@ -62,8 +62,9 @@ def learning_curve(history: Mapping[str, Any], ax: Axes | None = None) -> Axes:
 def contrast(estimate: Any, ax: Axes | None = None, *, name: str | None = None) -> Axes:
     """Draws what a rule measured for one parameter: a matrix as an image, a vector as stems.
 
-    The colours are symmetric about zero: red where the cost grows with the parameter, blue where it falls. Arrays of
-    more than two dimensions are drawn as a matrix with all dimensions but the first in one row.
+    Stems have the colour of contrasts. Those of an image are symmetric about zero: red where the cost grows with the
+    parameter, blue where it falls. Arrays of more than two dimensions are drawn as a matrix with all dimensions but the
+    first in one row.
 
     Args:
         estimate: an `Estimate`, or a tree such as its `gradient` or what `Substrate.contrast` returns.
@@ -76,16 +77,14 @@ def contrast(estimate: Any, ax: Axes | None = None, *, name: str | None = None) 
 
     values, name = _leaf(estimate.gradient if isinstance(estimate, Estimate) else estimate, name)
     ax = style.axes(ax)
-    title = name.replace("_", " ")
-    label = f"d cost / d {title}" if isinstance(estimate, Estimate) else title
+    label = _slope(estimate, name)
     if values.ndim < 2:
         values = values.reshape(-1)
         places = np.arange(values.size)
-        colours = np.where(values >= 0, style.ABOVE, style.BELOW).tolist()
         ax.axhline(0.0, color="0.6", linewidth=0.8, zorder=0)
-        ax.vlines(places, 0.0, values, colors=colours, linewidth=1.2 if values.size <= 100 else 0.6)
-        ax.scatter(places, values, s=14 if values.size <= 100 else 3, c=colours, zorder=3)
-        ax.set(xlabel=f"index of {title}", ylabel=label)
+        ax.vlines(places, 0.0, values, colors=style.CONTRAST, linewidth=1.2 if values.size <= 100 else 0.6)
+        ax.scatter(places, values, s=14 if values.size <= 100 else 3, color=style.CONTRAST, zorder=3)
+        ax.set(xlabel=f"index of {name.replace('_', ' ')}", ylabel=label)
         return style.curves(ax, whole=True)
     matrix = values.reshape(values.shape[0], -1)
     largest = style.largest(matrix)
@@ -103,6 +102,60 @@ def contrast(estimate: Any, ax: Axes | None = None, *, name: str | None = None) 
         axis.set_major_locator(MaxNLocator(integer=True))
     style.colour_bar(ax, image, label)
     return ax
+
+
+def draw_contrast(
+    estimate: Any, edges: Any, free: Any, nudged: Any = None, ax: Axes | None = None, *, name: str | None = None
+) -> Axes:
+    """Draws what a rule measured on the edges of a graph where it was measured: lines as wide as the contrast is large.
+
+    They are solid where the cost grows with the parameter, and dotted where it falls. Arrows show how nudges move the
+    nodes, all enlarged by the number in the legend.
+
+    Args:
+        estimate: as of `contrast`.
+        edges: pairs of nodes, shape (m, 2), one for each entry of the parameter; those to ground, -1, are left out.
+        free: where the nodes are, shape (n, 2).
+        nudged: where they are when they are nudged, shape (n, 2); None where nodes do not move.
+        ax: where to draw; None opens a new figure.
+        name: which parameter; None takes the first.
+
+    Raises ValueError for another number of edges than there are entries, and for places of another shape.
+    """
+    from matplotlib.collections import LineCollection
+    from matplotlib.lines import Line2D
+
+    values, name = _leaf(estimate.gradient if isinstance(estimate, Estimate) else estimate, name)
+    pairs, places = np.asarray(edges, int), np.asarray(free, float)
+    if pairs.shape != (values.size, 2):
+        raise ValueError(f"edges: wanted shape ({values.size}, 2), like {name}, got {pairs.shape}")
+    moved = places if nudged is None else np.asarray(nudged, float)
+    if places.ndim != 2 or places.shape[1] != 2 or moved.shape != places.shape:
+        raise ValueError(f"free, nudged: wanted shape (n, 2), got {places.shape} and {moved.shape}")
+    values, joined = values.ravel(), np.all(pairs >= 0, axis=1)
+    ends, shown = places[pairs[joined]], values[joined]
+    ax = style.axes(ax)
+    ax.add_collection(LineCollection(list(ends), colors="0.85", linewidths=0.6, zorder=0))
+    widths = 5 * np.abs(shown) / style.largest(shown)
+    handles = []
+    for sign, dashes, label in ((1, "-", "contrast above 0"), (-1, (0, (1.0, 1.0)), "contrast below 0")):
+        chosen = np.sign(shown) == sign
+        look: dict[str, Any] = {"color": style.CONTRAST, "linestyle": dashes}
+        lines = LineCollection(list(ends[chosen]), linewidths=widths[chosen], label=label, zorder=1, **look)
+        ax.add_collection(lines)
+        handles.append(Line2D([], [], linewidth=2, label=label, **look))
+    handles += ax.plot(*places.T, "o", color=style.FREE, markersize=4, label="free", zorder=3)
+    if nudged is not None:
+        step = moved - places
+        longest = style.largest(np.linalg.norm(step, axis=1))
+        scale = float(np.median(np.linalg.norm(ends[:, 1] - ends[:, 0], axis=1))) / longest
+        arrows = {"angles": "xy", "scale_units": "xy", "scale": 1 / scale, "width": 0.006, "zorder": 2}
+        ax.quiver(*places.T, *step.T, color=style.NUDGED, label="nudged", **arrows)
+        handles.append(Line2D([], [], color=style.NUDGED, linewidth=2, label=f"nudged, {scale:.3g} times"))
+        ax.update_datalim(places + scale * step)
+    ax.set_title(_slope(estimate, name), fontsize="medium")
+    ax.legend(handles=handles, frameon=False, fontsize="small", loc="upper center", bbox_to_anchor=(0.5, 0.0), ncols=2)
+    return style.plane(ax)
 
 
 def compared(
@@ -199,6 +252,11 @@ def along_training(histories: Mapping[str, Mapping[str, Any]], quantity: str, ax
     units = {"angle": "angle to the true gradient (degrees)", "symmetry": "|S| / (|S| + |A|)"}
     ax.set(xlabel="epoch", ylabel=units.get(quantity, quantity.replace("_", " ")))
     return style.curves(ax, whole=True)
+
+
+def _slope(estimate: Any, name: str) -> str:
+    """What the values of a parameter's contrast are called."""
+    return ("d cost / d " if isinstance(estimate, Estimate) else "") + name.replace("_", " ")
 
 
 def _leaf(tree: Any, name: str | None) -> tuple[np.ndarray, str]:

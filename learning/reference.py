@@ -13,6 +13,7 @@ from jaxtyping import Array, Bool, Float, PRNGKeyArray, PyTree
 from learning.costs import SquaredError
 from learning.examples import free_phase, ready_batch
 from learning.rule import Estimate, Estimator, require, require_usable
+from substrates import explained
 from substrates.substrate import Cost, Substrate, as_tree, fit_target, response, split_parameters
 
 
@@ -106,7 +107,7 @@ def require_response(estimate: Estimate, exists: Bool[Array, ""], name: str) -> 
         exists,
         f"{name}: the equilibrium does not move smoothly with the parameters: stationarity(state, x) is not zero "
         "there, or its Jacobian is singular along the slope of the cost. Relax more tightly, or compare with finite "
-        "differences of the cost",
+        f"differences of the cost; see {explained.NO_DERIVATIVE}",
     )
 
 
@@ -117,5 +118,6 @@ def check_state(rule: str, substrate: Substrate, states: PyTree) -> None:
         kinds = "discrete " * substrate.discrete + ", ".join(str(leaf.dtype) for leaf in leaves)
         raise TypeError(
             f"{rule}: wanted a state of real floating-point numbers, which can be differentiated, "
-            f"got {kinds}; for discrete or complex states compare with finite differences of the cost"
+            f"got {kinds}; for discrete or complex states compare with finite differences of the cost; see "
+            f"{explained.NO_DERIVATIVE}"
         )

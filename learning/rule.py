@@ -13,6 +13,7 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, Bool, Float, PRNGKeyArray, PyTree
 
+from substrates import explained
 from substrates.substrate import FAILURES, Equilibrium, Status, Substrate, as_tree
 
 T = TypeVar("T")
@@ -161,15 +162,18 @@ class Mover(eqx.Module):
 _ADVICE = (
     "Give the solver more steps, choose a smaller beta or step, or learn from them all the same with strict=False."
 )
+_PAGE = f"See {explained.NOT_AT_REST}."
 
 
 def require_usable(estimate: Estimate, substrate: Substrate, advice: str = _ADVICE) -> Estimate:
     """The same estimate, unless one of its equilibria is unusable: then ConvergenceError, also from compiled code."""
     bad = estimate.unusable
     if isinstance(bad, Tracer):
-        return eqx.error_if(estimate, bad > 0, f"an equilibrium did not converge. {advice}")
+        return eqx.error_if(estimate, bad > 0, f"an equilibrium did not converge. {advice} {_PAGE}")
     if bad > 0:
-        raise ConvergenceError(f"{describe_failure(estimate, advice)} {substrate.undecided()}".strip())
+        undecided = substrate.undecided()
+        undecided = f" {undecided}." if undecided else ""
+        raise ConvergenceError(f"{describe_failure(estimate, advice)}{undecided} {_PAGE}")
     return estimate
 
 

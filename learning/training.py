@@ -42,8 +42,9 @@ from learning.run_folder import (
 )
 from learning.steps import BenchTrainer, Epochs, Trainer
 from learning.structure import name_of
-from substrates import display
+from substrates import explained
 from substrates.laboratory.system import PhysicalSystem
+from substrates.pictures import display
 from substrates.substrate import FAILURES, Status, Substrate, check_key, split_parameters
 
 _CHUNK_SECONDS = 0.5
@@ -330,7 +331,9 @@ class _Session:
         except RuntimeError as error:  # raised by a mover
             self.batch, before = self.trainer.last or (start, before)
             self.moving = before
-            self._raise(f"epoch {self.epoch + 1}, batches {start + 1} to {stop}: {error}", before, error)
+            self._raise(
+                f"epoch {self.epoch + 1}, batches {start + 1} to {stop}: {str(error).rstrip('.')}.", before, error
+            )
         elapsed = time.monotonic() - began
         self.partial_seconds += elapsed
         if not bool(self.moving.tally.good(self.trainer.strict)):
@@ -392,7 +395,8 @@ class _Session:
             ", or count them and learn all the same with strict=False" if self.trainer.strict else ""
         )
         what = (
-            f"equilibria are unusable ({' '.join(kinds)}), largest residual {float(tally.residual):.2e}. {advice}"
+            f"equilibria are unusable ({' '.join(kinds)}), largest residual {float(tally.residual):.2e}. {advice}; see "
+            f"{explained.NOT_AT_REST}"
             if kinds
             else f"the cost is {float(tally.cost)}. Choose a smaller learning rate or beta"
         )

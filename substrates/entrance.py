@@ -19,7 +19,7 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import PyTree
 
-from substrates import arguments
+from substrates import arguments, explained
 from substrates.nudge import Nudge, Pin, fit_target, takes_own_targets
 from substrates.parameters import as_complex, parameter_dtype
 from substrates.solvers.solver import Equilibrium
@@ -88,7 +88,10 @@ def check_batch(substrate: Entered, xs: PyTree, name: str) -> None:
     wanted, got = substrate.x_shape, " and ".join(map(str, shapes)) or "no array"
     if wanted is None:
         if not shapes or () in shapes:
-            raise ValueError(f"{name}: wanted arrays with a leading axis of examples, got {got}; add one, x[None]")
+            raise ValueError(
+                f"{name}: wanted arrays with a leading axis of examples, got {got}; add one, x[None]; see "
+                f"{explained.SHAPES}"
+            )
         return
     accepted = arguments.flat_too(wanted)
     if len(shapes) == 1 and shapes[0] and shapes[0][1:] in accepted:
@@ -97,7 +100,9 @@ def check_batch(substrate: Entered, xs: PyTree, name: str) -> None:
     if wanted == (1,) and shapes and len(shapes[0]) == 1:
         hint = ": add an axis of inputs, x[:, None], or of examples, x[None]"
     each = ", ".join(map(str, wanted))
-    raise ValueError(f"{name}: wanted shape (n, {each}), one row for each example, got {got}{hint}")
+    raise ValueError(
+        f"{name}: wanted shape (n, {each}), one row for each example, got {got}{hint}; see {explained.SHAPES}"
+    )
 
 
 def refuse_shape(name: str, wanted: tuple[int, ...], x: PyTree) -> NoReturn:
@@ -105,7 +110,8 @@ def refuse_shape(name: str, wanted: tuple[int, ...], x: PyTree) -> NoReturn:
     shapes = [jnp.shape(leaf) for leaf in jax.tree.leaves(x)]
     batch = "; relax_batch or jax.vmap take batches" if shapes and shapes[0][1:] in arguments.flat_too(wanted) else ""
     flat = ", flat or not" if len(wanted) > 1 else ", one number per input"
-    raise ValueError(f"{name}: wanted shape {wanted}{flat}, got {' and '.join(map(str, shapes)) or None}{batch}")
+    got = " and ".join(map(str, shapes)) or None
+    raise ValueError(f"{name}: wanted shape {wanted}{flat}, got {got}{batch}; see {explained.SHAPES}")
 
 
 def ready_inputs(substrate: Entered, xs: PyTree, name: str) -> PyTree:
@@ -231,7 +237,7 @@ def _refuse_returned(system: Any, name: str, returned: PyTree, state: PyTree) ->
     raise ValueError(
         f"{name}: wanted {wanted} from {type(system).__name__}.{name}, got "
         f"{'' if alone or not leaves else f'a {type(returned).__name__} of '}{got}; "
-        f"{'does it return anything?' if returned is None else advice}"
+        f"{'does it return anything?' if returned is None else advice}; see {explained.METHODS}"
     )
 
 

@@ -17,7 +17,7 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Inexact, PRNGKeyArray, PyTree
 
-from substrates import arguments, display, pictures
+from substrates import arguments, explained
 from substrates.arguments import check_key
 from substrates.entrance import admit_words, check_batch, ready_inputs, ready_nudge, refuse_shape
 from substrates.nudge import (
@@ -42,6 +42,7 @@ from substrates.parameters import (
     reads_parameters,
     split_parameters,
 )
+from substrates.pictures import any_system, display
 from substrates.room import make_room
 from substrates.solvers.batching import relax_batch, relax_phases, same_batch
 from substrates.solvers.discrete_time import DiscreteTime
@@ -153,7 +154,8 @@ class Substrate(eqx.Module):
     def energy(self, state: PyTree, x: PyTree) -> Inexact[Array, ""]:
         """The energy E(state; x) of one example, a scalar."""
         raise NotImplementedError(
-            f"{type(self).__name__} defines neither energy(state, x) nor force(state, x): define one of them"
+            f"{type(self).__name__} defines neither energy(state, x) nor force(state, x): define one of them; see "
+            f"{explained.METHODS}"
         )
 
     @abc.abstractmethod
@@ -492,7 +494,7 @@ class Substrate(eqx.Module):
         shown, prefix = (split_parameters(self)[0], "") if state is None else (state, "state")
         leaves = jax.tree_util.tree_leaves_with_path(shown)
         named = {(prefix + jax.tree_util.keystr(path)).lstrip("."): leaf for path, leaf in leaves}
-        return pictures.numbers(named, ax)
+        return any_system.numbers(named, ax)
 
     @property
     def in_space(self) -> bool:
@@ -593,12 +595,12 @@ def _refuse_nudge(system: Substrate, solver: Solver, nudge: Nudge | Pin | None) 
         raise NudgeRefusedError(
             f"nudge: wanted a Nudge or None, got a Pin; {unable} nudges outputs and cannot hold them at a pin: train "
             f"by a rule that nudges, such as EquilibriumPropagation, or settle by another solver (that of "
-            f"{type(system).__name__} is {type(system.solver).__name__})"
+            f"{type(system).__name__} is {type(system.solver).__name__}); see {explained.RULES}"
         )
     if isinstance(nudge, Nudge) and jnp.iscomplexobj(nudge.beta) and not system.holomorphic:
         raise NudgeRefusedError(
             f"beta: wanted a real number, got a complex one; states of {type(system).__name__} have no analytic "
-            f"continuation: {system.why_not_holomorphic}; take a real beta"
+            f"continuation: {system.why_not_holomorphic}; take a real beta; see {explained.RULES}"
         )
 
 

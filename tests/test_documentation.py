@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from substrates import explained
+
 pytest.importorskip("sphinx")
 pytest.importorskip("myst_nb")
 
@@ -89,6 +91,8 @@ def test_signatures_have_the_names_that_one_would_import():
     assert "key: PRNGKeyArray | None = None" in shown
     assert "jaxlib" not in shown
     assert docstrings.readable(None) is None
+    of_attributes = ":vartype cost: collections.abc.Callable[[jax.jaxlib._jax.Array, Any], jax.jaxlib._jax.Array]"
+    assert docstrings.readable(of_attributes) == ":vartype cost: collections.abc.Callable[[Array, Any], Array]"
 
 
 def test_options_under_a_sentence_are_a_list():
@@ -185,6 +189,9 @@ def test_it_builds_without_a_warning(tmp_path):
     assert "Float[Array, 'batch outputs']" in reference
     assert "jaxlib" not in reference
     assert r"\[" in text("generated/theorems/bias-orders.html")
+    for address in (value for name, value in vars(explained).items() if name.isupper() and name[0] != "_"):
+        page, _, anchor = address.removeprefix("docs/").partition("#")
+        assert f'id="{anchor}"' in (tmp_path / "html" / page).with_suffix(".html").read_text()
     for path in pages.NOTEBOOKS:
         page = (tmp_path / "html" / "generated" / "notebooks" / f"{path.stem}.html").read_text()
         assert page.count("<img") >= path.read_text().count('"image/png": "')

@@ -15,16 +15,17 @@ from learning import EquilibriumPropagation, Snapshots, SquaredError, fit
 from substrates import (
     ElasticNetwork,
     HopfieldNetwork,
+    IsingModel,
     Nudge,
     ResistorNetwork,
     Substrate,
     animate,
     explore,
     explore_beforehand,
-    extras,
 )
-from substrates.exploration import Canvas, Exploration
-from substrates.flipbook import SCRIPT, Flipbook
+from substrates.pictures import extras, style
+from substrates.pictures.exploration import Canvas, Exploration
+from substrates.pictures.flipbook import SCRIPT, Flipbook
 
 EDGES = [(0, 1), (1, 2), (2, 3), (3, 0), (1, 3)]
 CONDUCTANCE = np.array([1.0, 0.5, 2.0, 0.7, 0.3])
@@ -274,6 +275,25 @@ def test_pages_are_the_pictures_of_their_settings(tmp_path):
         book.save(tmp_path / "page.gif")
     with pytest.raises(ValueError, match=r"wanted a name that ends in .gif or .html, got 'page.mp4'"):
         book.save(tmp_path / "page.mp4")
+
+
+def test_what_a_canvas_keeps_is_what_it_would_draw_anew():
+    """A legend that gains a line among it, and one that lies on what is drawn."""
+    weak = np.array([1.0, 1.0, 1.0, 1.0, -0.5])
+    nets = [IsingModel.from_edges(EDGES, n=4, coupling=J, inputs=[0, 2], outputs=[3]) for J in (np.ones(5), weak)]
+    seen, x = [Exploration(net, jnp.array([1.0, 1.0])) for net in nets], {"x[0]": 1.0}
+    canvas = Canvas()
+    for each in (*seen, *seen):
+        kept = pixels(canvas.page(each.settle(x)))
+        canvas.frame = ()  # unlike that of any page
+        np.testing.assert_array_equal(kept, pixels(canvas.page(each.settle(x))))
+    words = style.legend_of(canvas.system)
+    assert "unsatisfied" in words
+    assert style.has_legend_beside(canvas.system)
+    canvas.system.legend(loc="center")
+    assert not style.has_legend_beside(canvas.system)
+    assert canvas.system.get_legend() in style.drawn_on(canvas.system)
+    assert canvas.system.get_legend() not in style.drawn_on(canvas.system, legend=False)
 
 
 def test_a_book_is_a_widget_too():

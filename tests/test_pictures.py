@@ -1,3 +1,5 @@
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 import matplotlib
@@ -6,12 +8,12 @@ import numpy as np
 import pytest
 from linear_response import LinearResponse
 
-from learning.pictures import contrast, learning_curve
+from learning.pictures import contrast, draw_contrast, learning_curve
 from learning.rule import Estimate
-from substrates import columns
 from substrates.classical.resistor import pictures
 from substrates.classical.resistor.network import ResistorNetwork
 from substrates.classical.resistor.schematic import Schematic
+from substrates.pictures import columns
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
@@ -87,7 +89,7 @@ def test_widths_are_affine_in_the_conductance():
 def test_arrowheads_point_along_the_currents():
     net = every_element()
     places = np.array(list(nx.circular_layout(range(net.n)).values()))
-    schematic = Schematic(net, places)
+    schematic = Schematic.of(net, places)
     currents = np.where(np.arange(len(net.edges)) % 2, 1.0, -1.0)
     for path, head, current in zip(schematic.paths["resistor"], schematic.arrowheads(currents), currents, strict=True):
         assert np.sign((head[0] - head[2]) @ (path[-1] - path[0])) == current
@@ -95,7 +97,7 @@ def test_arrowheads_point_along_the_currents():
 
 def test_every_element_is_drawn_where_it_is():
     net = every_element()
-    schematic = Schematic(net, np.array(list(nx.circular_layout(range(net.n)).values())))
+    schematic = Schematic.of(net, np.array(list(nx.circular_layout(range(net.n)).values())))
     pairs = {
         "resistor": net.edges,
         "diode": net.diodes,
@@ -120,7 +122,7 @@ def test_parallel_elements_do_not_cover_one_another():
     net = ResistorNetwork.from_edges(
         [(0, 1), (0, 1), (1, 0), (1, -1)], 2, inputs=[0], outputs=[1], conductance=1.0, diodes=[(0, 1)]
     )
-    schematic = Schematic(net, np.array([[0.0, 0.0], [1.0, 0.0]]))
+    schematic = Schematic.of(net, np.array([[0.0, 0.0], [1.0, 0.0]]))
     middles = np.array([schematic.middle(p)[0] for kind in ("resistor", "diode") for p in schematic.paths[kind][:3]])
     apart = np.linalg.norm(middles[:, None] - middles[None], axis=-1) + np.eye(4)
     assert apart.min() > 0.1
@@ -231,3 +233,34 @@ def test_contrast_of_what_a_rule_measured():
         contrast(estimate, name="wieght")
     with pytest.raises(ValueError, match="at least one array"):
         contrast({"nothing": None})
+
+
+class Slopes(NamedTuple):
+    bias: np.ndarray
+    g: np.ndarray
+
+
+def test_contrasts_lie_on_their_edges_as_wide_as_they_are_large():
+    places = np.array([[0.0, 0.0], [2.0, 0.0], [2.0, 1.0]])
+    moves = np.array([[0.0, 0.0], [0.0, 0.25], [0.1, 0.0]])
+    edges, values = [(0, 1), (1, 2), (2, 0), (0, -1)], np.array([1.0, -4.0, 2.0, 8.0])
+    ax = draw_contrast(Slopes(np.ones(2), values), edges, places, places + moves, name="g")
+    grows, falls = (labelled(ax, f"contrast {where} 0") for where in ("above", "below"))
+    np.testing.assert_array_equal(grows.get_segments(), places[[[0, 1], [2, 0]]])
+    np.testing.assert_array_equal(falls.get_segments(), places[[[1, 2]]])
+    widths = np.concatenate([grows.get_linewidths(), falls.get_linewidths()])
+    np.testing.assert_allclose(widths / widths[0], [1.0, 2.0, 4.0])
+    assert grows.get_linestyles() != falls.get_linestyles()
+    arrows = labelled(ax, "nudged")
+    np.testing.assert_array_equal(arrows.get_offsets(), places)
+    drawn = np.stack([arrows.U, arrows.V], axis=1) / arrows.scale
+    np.testing.assert_allclose(drawn, moves * 2.0 / 0.25)  # the longest is as long as the median of the edges
+    assert "nudged, 8 times" in [text.get_text() for text in ax.get_legend().get_texts()]
+    still = draw_contrast(Slopes(np.ones(0), values[:3]), edges[:3], places)
+    assert not [artist for artist in still.collections if artist.get_label() == "nudged"]
+    with pytest.raises(ValueError, match=r"edges: wanted shape \(4, 2\), like g, got \(3, 2\)"):
+        draw_contrast(Slopes(np.ones(0), values), edges[:3], places)
+    with pytest.raises(ValueError, match=r"free, nudged: wanted shape \(n, 2\), got \(3, 2\) and \(2, 2\)"):
+        draw_contrast(Slopes(np.ones(0), values), edges, places, places[:2])
+    with pytest.raises(ValueError, match=r"free, nudged: wanted shape \(n, 2\), got \(3, 3\) and \(3, 3\)"):
+        draw_contrast(Slopes(np.ones(0), values), edges, np.ones((3, 3)))

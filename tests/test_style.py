@@ -3,6 +3,7 @@
 import inspect
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,11 +16,12 @@ from PIL import Image
 
 from learning import EquilibriumPropagation, fit
 from learning import pictures as of_learning
-from substrates import HopfieldNetwork, IsingModel, ResistorNetwork, places, style
-from substrates import pictures as of_any
+from substrates import HopfieldNetwork, IsingModel, ResistorNetwork
 from substrates.classical.oscillator.pictures import draw_graph
-from substrates.columns import activities
-from substrates.crowd import nodes_as_image
+from substrates.pictures import any_system as of_any
+from substrates.pictures import places, style
+from substrates.pictures.columns import activities
+from substrates.pictures.crowd import nodes_as_image
 from theory_checks import check_substrate
 from theory_checks.pictures import margins
 
@@ -44,6 +46,15 @@ def circuit():
 GRID = places.grid_positions(9, 12)
 
 
+class Slopes(NamedTuple):
+    conductance: np.ndarray
+
+
+SQUARE = np.array([[0.0, 0.0], [1.0, 0.0], [1.0, 1.0], [0.0, 1.0]])
+MOVES = np.array([[0.0, 0.0], [0.02, 0.0], [0.0, 0.01], [-0.02, 0.0]])
+SLOPES = np.array([0.5, -1.0, 0.2, 0.0, 0.8])
+
+
 # references: drawn in 2026, looked at, and kept
 
 
@@ -61,6 +72,8 @@ PICTURES = {
         [(0, 0), (1, 0), (1, 1), (0, 1)],
     ),
     "learning curve": lambda ax: of_learning.learning_curve({"cost": [1.0, 0.1, 0.02], "error": [0.5, 0.3, 0.2]}, ax),
+    "contrast": lambda ax: of_learning.contrast(Slopes(SLOPES), ax),
+    "contrast on edges": lambda ax: of_learning.draw_contrast(Slopes(SLOPES), EDGES, SQUARE, SQUARE + MOVES, ax),
     "crowd": lambda ax: nodes_as_image(
         ax, places.grid_positions(9, 12), np.sin(np.arange(108)), {"inputs": [0]}, "v (V)"
     ),
@@ -104,6 +117,18 @@ def test_the_colours_are_apart_for_every_kind_of_eye():
         seen = [np.linalg.solve(lms, blind @ lms @ linear(name)) for name in style.COLOURS[:4]]
         assert min(np.linalg.norm(a - b) for k, a in enumerate(seen) for b in seen[:k]) > 0.08
     assert len({style.FREE, style.NUDGED, style.CONTRAST, style.TARGET}) == 4
+
+
+def test_phases_and_their_contrast_have_the_colours_of_these():
+    ax = of_learning.draw_contrast(Slopes(SLOPES), EDGES, SQUARE, SQUARE + MOVES)
+    _, grows, falls, arrows = ax.collections
+    (nodes,) = ax.lines
+    assert nodes.get_color() == style.FREE
+    assert matplotlib.colors.same_color(arrows.get_facecolor(), style.NUDGED)
+    for lines in (grows, falls):
+        np.testing.assert_array_equal(lines.get_edgecolor(), matplotlib.colors.to_rgba_array(style.CONTRAST))
+    stems, _ = of_learning.contrast(Slopes(SLOPES)).collections
+    np.testing.assert_array_equal(stems.get_edgecolor(), matplotlib.colors.to_rgba_array(style.CONTRAST))
 
 
 # every plotting function

@@ -6,7 +6,7 @@ import re
 from typing import Any
 
 LITERAL = re.compile(r"(``.+?``|`[^`]+`)")
-ARRAY = re.compile(r"~?jaxlib\._jax\.Array")
+ARRAY = re.compile(r"~?(jax\.)?jaxlib\._jax\.Array")
 KEY = re.compile(r"\S*\bKey\[Array, ''\] \| \S*\bUInt32\[Array, '2'\] \| \S*\bUInt32\[Array, '4'\]")
 """What jaxtyping's PRNGKeyArray stands for."""
 SECTION = re.compile(r"\s*(Args|Attributes|Raises|Returns|Yields):$")
@@ -14,6 +14,7 @@ SECTION = re.compile(r"\s*(Args|Attributes|Raises|Returns|Yields):$")
 
 def setup(app: Any) -> dict[str, Any]:
     app.connect("autodoc-process-docstring", _convert, priority=400)  # napoleon, at 500, finds its sections as they are
+    app.connect("autodoc-process-docstring", _name_types, priority=600)  # which napoleon added to attributes
     app.connect("autodoc-process-signature", _sign)
     return {"parallel_read_safe": True}
 
@@ -27,6 +28,10 @@ def _sign(
 def readable(annotations: str | None) -> str | None:
     """Annotations with the names that one would import, in place of what these stand for."""
     return annotations and KEY.sub("PRNGKeyArray", ARRAY.sub("Array", annotations))
+
+
+def _name_types(app: Any, what: str, name: str, thing: Any, options: Any, lines: list[str]) -> None:
+    lines[:] = [readable(line) or "" for line in lines]
 
 
 def _convert(app: Any, what: str, name: str, thing: Any, options: Any, lines: list[str]) -> None:

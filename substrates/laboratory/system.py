@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, PyTree
 
+from substrates import explained
 from substrates.solvers.solver import Status
 
 Array = np.ndarray
@@ -256,7 +257,7 @@ def checked_knobs(spec: Spec, u: Float[Array, "knobs"]) -> Float[Array, "knobs"]
         lower, upper = (np.broadcast_to(bound, values.shape)[at] for bound in (spec.knobs.lower, spec.knobs.upper))
         raise ValueError(
             f"u: wanted knob {at} from {lower:g} to {upper:g} {spec.knobs.unit}".rstrip()
-            + f", got {values[at]:g} ({outside.size} knobs are out of range): bring them inside"
+            + f", got {values[at]:g} ({outside.size} knobs are out of range): bring them inside; see {explained.BENCH}"
         )
     return values
 

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float, Inexact, PRNGKeyArray, PyTree
 
+from substrates import explained
 from substrates.nudge import Nudge, Pin
 from substrates.solvers.batching import if_any, in_turn
 from substrates.solvers.krylov import solve
@@ -27,7 +28,7 @@ RANK = 100
 NO_ANSWER = (
     "relax: the equilibrium does not move smoothly with what was differentiated: it did not converge, or the Jacobian "
     "of its stationarity is singular along the change. Look at its status; a state that is tied, indifferent or at a "
-    "corner has no derivative"
+    f"corner has no derivative; see {explained.NO_DERIVATIVE}"
 )
 
 Field = Callable[[Inexact[Array, " n"]], Inexact[Array, " m"]]
@@ -134,7 +135,8 @@ def _(primals: Any, tangents: Any) -> tuple[Equilibrium, Any]:
     if getattr(system, "discrete", False) or not jnp.issubdtype(state.dtype, jnp.inexact):
         raise TypeError(
             f"relax: states of {type(system).__name__} are discrete, and jump where they change at all: they have no "
-            "derivative. Train by a rule that contrasts phases, or differentiate energy(state, x) at a given state"
+            "derivative. Train by a rule that contrasts phases, or differentiate energy(state, x) at a given state; "
+            f"see {explained.NO_DERIVATIVE}"
         )
     given = (system, x, nudge)
     balance = lambda given, state: ravel_pytree(given[0].stationarity(unravel(state), *given[1:]))[0]

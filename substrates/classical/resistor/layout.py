@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import scipy
 
+from substrates import explained
 from substrates.classical.resistor.elements import GROUND
 from substrates.classical.resistor.source_tree import MOST_PATH_ENTRIES, SourceTree, TreeMap
 from substrates.wiring import HashedByContent, SparseMap, colour_classes, connected_parts
@@ -36,7 +37,7 @@ class CircuitError(ValueError):
     """
 
     def __init__(self, message: str, nodes: Iterable[int]):
-        super().__init__(message)
+        super().__init__(f"{message}; see {explained.CIRCUIT}")
         self.nodes = tuple(int(node) for node in nodes)
 
 

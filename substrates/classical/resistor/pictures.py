@@ -8,11 +8,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from substrates import style
 from substrates.classical.resistor.schematic import Schematic, draw_symbols
-from substrates.columns import activities
-from substrates.crowd import MOST_DRAWN_ONE_BY_ONE, nodes_as_image
-from substrates.places import grid_positions, places_of
+from substrates.pictures import style
+from substrates.pictures.columns import activities
+from substrates.pictures.crowd import MOST_DRAWN_ONE_BY_ONE, nodes_as_image
+from substrates.pictures.places import grid_positions, places_of
 from substrates.spice.netlist import Elements
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ def circuit(
         shown = {"limits": colours.get("clim"), "colours": colours.get("cmap", style.SIGNED)}
         roles = {label: members for label, members, *_ in _terminals(net)}
         return nodes_as_image(ax, places, volts, roles, "voltage (V)", **shown)
-    schematic = Schematic(net, places)
+    schematic = Schematic.of(net, places)
     width, height = np.ptp(schematic.corners, axis=0)
     if ax is None:
         inches = float(np.clip(1.7 + 0.45 * net.n**0.5, 3.0, 9.0)) / schematic.span
@@ -96,7 +96,9 @@ def circuit(
         currents = np.asarray(net.currents(state, x), dtype=float)
         wires.set(array=np.abs(currents), cmap=_ink(), clim=(0.0, _positive(np.abs(currents).max(initial=0))))
         carrying = np.abs(currents) > 0.02 * np.abs(currents).max(initial=0)
-        heads = PolyCollection(list(schematic.arrowheads(currents)[carrying]), zorder=2, label="currents", linewidths=0)
+        heads = PolyCollection(
+            cast(Any, schematic.arrowheads(currents)[carrying]), zorder=2, label="currents", linewidths=0
+        )
         heads.set(array=np.abs(currents[carrying]), cmap=wires.get_cmap(), clim=wires.get_clim())
         ax.add_collection(heads)
     draw_symbols(ax, schematic)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 from collections import defaultdict
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -24,7 +26,7 @@ class Schematic:
     """The geometry of a circuit drawn at given places.
 
     Attributes:
-        places: (n, 2), scaled so that joined nodes lie one unit apart (median).
+        places: (n, 2) of the nodes, scaled so that joined nodes lie one unit apart (median).
         paths: for each kind of element a list of polylines, from its first node to its second, one per element.
         grounds: (k, 2, 2) the end of each lead to ground and the direction in which it came.
         corners: the lower left and the upper right corner of the drawing.
@@ -33,15 +35,14 @@ class Schematic:
         symbol: half the size of a symbol, smaller where nodes crowd.
     """
 
-    def __init__(self, net: Elements, places: np.ndarray):
-        pairs = {
-            "resistor": np.asarray(net.edges),
-            "diode": np.asarray(net.diodes),
-            "current": np.asarray(net.current_sources),
-            "voltage": np.asarray(net.voltage_sources),
-            "controlled": np.asarray(net.controlled_sources).reshape(-1, 4)[:, :2],
-        }
-        elements = [(kind, int(a), int(b)) for kind in KINDS for a, b in pairs[kind].reshape(-1, 2)]
+    @staticmethod
+    def of(net: Elements, places: np.ndarray) -> Schematic:
+        """That of a circuit, kept, for pictures are drawn again and again while their circuit stays."""
+        kinds = (net.edges, net.diodes, net.current_sources, net.voltage_sources, net.controlled_sources)
+        return _laid_out(np.asarray(places, float).tobytes(), *(np.asarray(kind, int).tobytes() for kind in kinds))
+
+    def __init__(self, places: np.ndarray, pairs: Mapping[str, np.ndarray], control: np.ndarray):
+        elements = [(kind, int(a), int(b)) for kind in KINDS for a, b in pairs[kind]]
         joined = np.array([(a, b) for _, a, b in elements if a >= 0 and b >= 0], dtype=int).reshape(-1, 2)
         lengths = np.linalg.norm(places[joined[:, 0]] - places[joined[:, 1]], axis=1)
         typical = float(np.median(lengths)) if np.any(lengths > 0) else 1.0
@@ -50,9 +51,7 @@ class Schematic:
         self.closest = float(nearest.min())
         self.symbol = SYMBOL * float(np.clip(1.3 * np.median(nearest), 0.5, 1.0))
         self.paths: dict[str, list[np.ndarray]] = {kind: [] for kind in KINDS}
-        self.control = [
-            tuple(int(node) for node in nodes[2:]) for nodes in np.asarray(net.controlled_sources).reshape(-1, 4)
-        ]
+        self.control = control.tolist()
         grounds = []
         strands: dict[tuple[int, int], int] = defaultdict(int)
         count: dict[tuple[int, int], int] = defaultdict(int)
@@ -114,17 +113,26 @@ class Schematic:
 
     def arrowheads(self, currents: np.ndarray) -> np.ndarray:
         """(m, 4, 2) arrowheads on the resistors that point along the current, larger for larger currents."""
-        largest = np.abs(currents).max(initial=0)
-        heads = np.zeros((len(currents), 4, 2))
-        for k, (path, current) in enumerate(zip(self.paths["resistor"], currents, strict=True)):
-            middle, along = self.middle(path)
-            size = self.symbol * (0.5 + 0.4 * (abs(current) / largest if largest > 0 else 0.0))
-            along = along if current >= 0 else -along
-            wings = size * np.stack(
-                [along, -along - 0.8 * _across(along), -0.35 * along, -along + 0.8 * _across(along)]
-            )
-            heads[k] = middle + wings
-        return heads
+        middle, along = np.moveaxis(self.resistors, 1, 0)
+        size = self.symbol * (0.5 + 0.4 * np.abs(currents) / (np.abs(currents).max(initial=0) or 1.0))
+        along = np.where(currents >= 0, 1.0, -1.0)[:, None] * along
+        across = 0.8 * _across(along)
+        wings = np.stack([along, -along - across, -0.35 * along, -along + across], axis=1)
+        return middle[:, None] + size[:, None, None] * wings
+
+    @functools.cached_property
+    def resistors(self) -> np.ndarray:
+        """(m, 2, 2) the middle of each resistor and its direction there."""
+        return np.array([self.middle(path) for path in self.paths["resistor"]]).reshape(-1, 2, 2)
+
+
+@functools.lru_cache(maxsize=16)
+def _laid_out(places: bytes, *kinds: bytes) -> Schematic:
+    *pairs, controlled = (np.frombuffer(kind, int) for kind in kinds)
+    sources = controlled.reshape(-1, 4)
+    ends: dict[str, np.ndarray] = {kind: pair.reshape(-1, 2) for kind, pair in zip(KINDS, pairs, strict=False)}
+    ends["controlled"] = sources[:, :2]
+    return Schematic(np.frombuffer(places).reshape(-1, 2), ends, sources[:, 2:])
 
 
 def _triangle(middle: np.ndarray, along: np.ndarray, size: float) -> np.ndarray:
@@ -141,7 +149,7 @@ def _nearest(places: np.ndarray) -> np.ndarray:
 
 
 def _across(along: np.ndarray) -> np.ndarray:
-    return np.array([-along[1], along[0]])
+    return np.stack([-along[..., 1], along[..., 0]], axis=-1)
 
 
 def _bar(middle: np.ndarray, along: np.ndarray, half: float) -> np.ndarray:

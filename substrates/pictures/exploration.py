@@ -13,11 +13,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from substrates import style
-from substrates.flipbook import Flipbook
 from substrates.nudge import Cost, Nudge, SquaredError
 from substrates.parameters import by_path, split_parameters
-from substrates.pictures import outputs
+from substrates.pictures import style
+from substrates.pictures.any_system import outputs
+from substrates.pictures.flipbook import Flipbook
 from substrates.solvers.solver import Equilibrium, Status
 from substrates.substrate import Substrate
 
@@ -132,8 +132,8 @@ class Exploration:
 class Canvas:
     """A figure without a window, drawn over and over: a system, and beside it its outputs.
 
-    Colours of successive pages mean the same, and axes stay where the first page found room for them. Frames, ticks and
-    colour bars are painted anew only when they change.
+    Colours of successive pages mean the same, and axes stay where the first page found room for them. Frames, ticks,
+    colour bars and legends beside the axes are painted anew only when they change.
     """
 
     def __init__(self, in_space: bool = False, size: tuple[float, float] = (7.4, 3.8), dpi: int = 90):
@@ -147,6 +147,7 @@ class Canvas:
         self.outputs = self.figure.add_subplot(grid[1])
         self.background: Any = None
         self.frame: Any = None
+        self.beside: tuple[Axes, ...] = ()
 
     def page(self, settled: Settled) -> bytes:
         """The picture of a settled system, in the PNG format."""
@@ -156,14 +157,16 @@ class Canvas:
         for ax in both:
             style.wipe(ax)
         settled.draw(*both)
-        moving = [(ax, artist) for ax in both for artist in style.drawn_on(ax)]
-        for _, artist in moving:
-            artist.set_animated(True)  # which leaves it out of what is drawn once
-        frame = [(ax.get_xlim(), ax.get_ylim(), style.colour_limits(ax)) for ax in both]
+        frame = [(ax.get_xlim(), ax.get_ylim(), style.colour_limits(ax), style.legend_of(ax)) for ax in both]
         if frame != self.frame:
             if self.frame is None:
                 self.figure.draw_without_rendering()
                 self.figure.set_layout_engine("none")
+            self.beside = tuple(ax for ax in both if style.has_legend_beside(ax))
+        moving = [(ax, artist) for ax in both for artist in style.drawn_on(ax, legend=ax not in self.beside)]
+        if frame != self.frame:
+            for _, artist in moving:
+                artist.set_animated(True)  # which leaves it out of what is drawn once
             self.painter.draw()
             self.background, self.frame = self.painter.copy_from_bbox(self.figure.bbox), frame
         self.painter.restore_region(self.background)

@@ -31,9 +31,6 @@ ROLES = {
 SIGNED, POSITIVE, ANGLE = "RdBu_r", "magma_r", "twilight_shifted"
 """Colour maps of numbers about 0, of numbers from 0, and of angles."""
 
-BELOW, ABOVE = "#2166AC", "#B2182B"
-"""The ends of `SIGNED`, for numbers below and above 0 that are drawn as lines or marks."""
-
 CURVE = (5.0, 3.4)
 """The size of a figure of curves, inches."""
 
@@ -129,11 +126,28 @@ def phase_bar(ax: Axes, artist: Any, label: str) -> Colorbar:
     return bar
 
 
-def drawn_on(ax: Axes) -> list[Any]:
-    """What is drawn on axes, from the back to the front: all but their frame, ticks and colour bars."""
-    legend = ax.get_legend()
-    drawn = (*ax.collections, *ax.lines, *ax.images, *ax.patches, *ax.texts, ax.title, *([legend] if legend else []))
+def drawn_on(ax: Axes, *, legend: bool = True) -> list[Any]:
+    """What is drawn on axes, from the back to the front: all but their frame, ticks and colour bars.
+
+    Args:
+        ax: the axes.
+        legend: whether their legend counts.
+    """
+    drawn = [*ax.collections, *ax.lines, *ax.images, *ax.patches, *ax.texts, ax.title]
+    drawn += [ax.get_legend()] if legend and ax.get_legend() else []
     return sorted(drawn, key=lambda artist: artist.get_zorder())
+
+
+def legend_of(ax: Axes) -> tuple[str, ...]:
+    """The words of the legend of axes."""
+    legend = ax.get_legend()
+    return tuple(text.get_text() for text in legend.get_texts()) if legend else ()
+
+
+def has_legend_beside(ax: Axes) -> bool:
+    """Whether axes have a legend that covers nothing of what is drawn on them, once their figure has been laid out."""
+    legend = ax.get_legend()
+    return legend is not None and not legend.get_window_extent().overlaps(ax.bbox)
 
 
 def wipe(ax: Axes) -> None:

@@ -8,6 +8,7 @@ import re
 import signal
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -346,6 +347,8 @@ class _Session:
     def _end_epoch(self, bar: Any) -> None:
         began = time.monotonic()
         row = self._row(self.batch)
+        if self.epoch == 0 and row["cost"] != 0:
+            self._warn_of_standstill(row["cost"])
         if self.validation is not None:
             found = self._evaluate(self.validation)
             row |= {"validation_cost": found.cost, "validation_unconverged": found.unconverged}
@@ -366,6 +369,19 @@ class _Session:
             f"epoch {self.epoch + 1}/{self.epochs}" if self.epoch < self.epochs else "trained", refresh=False
         )
         bar.set_postfix(_rounded(row), refresh=False)
+
+    def _warn_of_standstill(self, cost: float) -> None:
+        """A nudge that moves no state by more than rounding gives a gradient of zeros, in states that are at rest."""
+        ends = (jax.device_get(moving.parameters) for moving in (self.trainer.initial, self.moving))
+        if not eqx.tree_equal(*ends):
+            return
+        dtype = jnp.result_type(*jax.tree.leaves(self.moving.parameters))
+        warnings.warn(
+            f"epoch 1 has changed no parameter, though the cost is {cost:.3g}: the nudge may be too faint for what "
+            f"{dtype.name} tells apart (choose a larger beta), all parameters may stand at their limits, or the "
+            f"learning rate is 0; see {explained.STRENGTH}",
+            stacklevel=2,
+        )
 
     def _row(self, batches: int) -> dict[str, Any]:
         tally = jax.device_get(self.moving.tally)

@@ -1,6 +1,6 @@
 """What pictures of all systems share: their style, parts of drawings, and how they move and show themselves.
 
-`style`, `terminals`, `places`, `columns`, `crowd` and `any_system` draw arrays on axes and know no system, and `display`
+`style`, `terminals`, `places`, `columns`, `crowd` and `any_system` draw arrays on axes and know no system; `display`
 shows a picture beside a table. `exploration` settles a system as it is turned, `explorer` puts sliders before it, and
 `flipbook` shows what was drawn beforehand. Pictures of one system lie beside it.
 """

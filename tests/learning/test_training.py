@@ -16,7 +16,7 @@ from linear_response import LinearResponse
 from learning import EquilibriumPropagation, SquaredError, evaluate, fit, training
 from learning.rule import ConvergenceError, Estimator, Moved, Mover
 from learning.steps import _advance
-from substrates import Status
+from substrates import ResistorNetwork, Status
 from substrates.substrate import split_parameters
 
 RULE = EquilibriumPropagation(beta=0.5)
@@ -394,3 +394,27 @@ def test_a_step_copies_no_parameter(examples, key):
     assert "while(" in text
     assert "f64[29,37]" in text
     assert not re.findall(r"= f64\[29,37\]\S* copy\(.*", text)
+
+
+def of_a_divider(beta, target=0.2, rate=0.1, dtype=jnp.float32):
+    """One epoch of a voltage divider in 32 bits, 1 V across 1 S and 2 S in a row."""
+    values = jnp.array([1.0, 2.0], dtype)
+    net = ResistorNetwork.from_edges([(0, 1), (1, 2)], 3, inputs=[0, 2], outputs=[1], conductance=values)
+    data = np.array([[1.0, 0.0]]), np.array([[target]])
+    rule = EquilibriumPropagation(beta)
+    return fit(net, rule, data, optimiser=optax.sgd(rate), epochs=1, key=jax.random.key(0), progress=False)
+
+
+def test_a_nudge_too_faint_for_the_precision_is_told():
+    with pytest.warns(UserWarning, match=r"epoch 1 has changed no parameter, .* 0.00889: .* what float32 tells apart"):
+        run = of_a_divider(1e-9)
+    assert run.history["unconverged"][0] == 0
+    moved = of_a_divider(1e-2)  # any warning would be an error
+    assert not np.array_equal(moved.substrate.conductance, run.substrate.conductance)
+
+
+def test_a_standstill_without_a_cost_is_what_is_wanted():
+    exact = of_a_divider(1e-2, target=1 / 3, dtype=jnp.float64)
+    assert exact.history["cost"][0] < 1e-30
+    with pytest.warns(UserWarning, match="the learning rate is 0"):
+        of_a_divider(1e-2, rate=0.0)

@@ -16,6 +16,7 @@ from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from learning.checkpoint import raw
 from learning.costs import SquaredError
+from learning.devices import Devices, shared, whole
 from learning.evaluation import Evaluation, count_misses, default_batch, evaluate_examples, evaluate_on_bench
 from learning.examples import Examples
 from learning.homeostat import IntegralControl
@@ -93,13 +94,14 @@ def _advance(reading: tuple[Standing, Array, Array, Array, Array], moving: Movin
     """Steps from batch `start` to batch `stop` of an epoch, or through the first bad one; returns where it stopped.
 
     The bounds are run-time values, so that one program serves chunks of every length, and the buffers of what moves
-    are given back to it, so that no parameter is copied.
+    are given back to it, so that no parameter is copied. Where devices share the examples (`Devices.sharing`), each
+    takes its part of every batch; gradients, costs and counts are sums over all of them.
     """
     standing, order, start, stop, key = reading
 
     def step(at: Array, moving: Moving) -> Moving:
         index = jax.lax.dynamic_slice_in_dim(order, at * standing.batch_size, standing.batch_size)
-        x, y = jax.tree.map(lambda leaf: leaf[index], (standing.x, standing.y))
+        x, y = shared(jax.tree.map(lambda leaf: leaf[index], (standing.x, standing.y)))
         system = eqx.combine(moving.parameters, standing.rest)
         step_key = jax.random.fold_in(key, at)
         if isinstance(standing.rule, Mover):
@@ -123,7 +125,7 @@ def _advance(reading: tuple[Standing, Array, Array, Array, Array], moving: Movin
         at, moving = carry
         return (at < stop) & moving.tally.good(standing.strict)
 
-    return jax.lax.while_loop(going, lambda carry: (carry[0] + 1, step(*carry)), (start, moving))
+    return jax.lax.while_loop(going, lambda carry: (carry[0] + 1, whole(step(*carry))), (start, moving))
 
 
 def epoch_order(key: PRNGKeyArray, epoch: int, size: int, filled: int) -> np.ndarray:
@@ -152,8 +154,10 @@ class Epochs(abc.ABC):
         batch_size: int,
         key: PRNGKeyArray,
         strict: bool,
+        devices: Devices,
     ):
         self.rule, self.examples, self.batch_size, self.key, self.strict = rule, examples, batch_size, key, strict
+        self.devices = devices
         self.cost = getattr(rule, "cost", SquaredError())
         self.initial: Any = self._begin(system, optimiser)
 
@@ -169,7 +173,7 @@ class Epochs(abc.ABC):
 
     def begin_epoch(self, moving: Any) -> Any:
         """The same with an empty tally."""
-        return moving._replace(tally=Tally.zero(moving.tally.cost.dtype))
+        return moving._replace(tally=self.devices.place(Tally.zero(moving.tally.cost.dtype)))
 
     def order(self, epoch: int) -> tuple[Array, PRNGKeyArray]:
         """The examples in the order of an epoch, in full batches, and the key of its steps."""
@@ -205,23 +209,31 @@ class Trainer(Epochs):
         parameters, rest = eqx.partition(system, eqx.is_array) if moves_itself else split_parameters(system)
         x, y = jax.tree.map(jnp.asarray, (self.examples.x, self.examples.y))
         counting = self.rule if moves_itself else lenient(self.rule)
-        self.standing = Standing(rest, counting, optimiser, x, y, self.examples.labelled, self.strict, self.batch_size)
+        standing = Standing(rest, counting, optimiser, x, y, self.examples.labelled, self.strict, self.batch_size)
+        self.standing = self.devices.place(standing)
         state = None if optimiser is None else optimiser.init(parameters)
-        return Moving(parameters, state, Tally.zero(jnp.finfo(parameter_dtype(system)).dtype))
+        return self.devices.place(Moving(parameters, state, Tally.zero(jnp.finfo(parameter_dtype(system)).dtype)))
 
     def advance(self, moving: Moving, order: tuple[Array, PRNGKeyArray], start: int, stop: int) -> tuple[int, Moving]:
         bounds = (jnp.asarray(start, jnp.int32), jnp.asarray(stop, jnp.int32))
-        at, moving = _advance((self.standing, order[0], *bounds, order[1]), moving)
+        places, first, last, key = self.devices.place((order[0], *bounds, order[1]))
+        with self.devices.sharing():
+            at, moving = _advance((self.standing, places, first, last, key), moving)
         return int(at), moving
 
     def system(self, moving: Moving) -> Any:
-        return eqx.combine(moving.parameters, self.standing.rest)
+        return self.devices.own(self._system(moving))
 
     def restore(self, moving: Moving) -> Moving:
-        return moving
+        return self.devices.place(moving)
 
     def evaluate(self, moving: Moving, examples: Examples, key: PRNGKeyArray) -> Evaluation:
-        return evaluate_examples(self.system(moving), examples, self.cost, default_batch(examples), key=key)
+        size = self.devices.rounded(default_batch(examples))
+        with self.devices.sharing():
+            return evaluate_examples(self._system(moving), examples, self.cost, size, key=self.devices.place(key))
+
+    def _system(self, moving: Moving) -> Any:
+        return eqx.combine(moving.parameters, self.standing.rest)
 
 
 class Stand(NamedTuple):

@@ -1,7 +1,8 @@
-"""A batch of examples: relaxed side by side, or a few at a time where that is quicker."""
+"""A batch of examples: relaxed side by side, a few at a time where that is quicker, or shared by devices."""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any, Protocol, TypeVar
 
@@ -9,6 +10,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax.custom_batching import custom_vmap
+from jax.sharding import AxisType, PartitionSpec
 from jaxtyping import Array, Bool, PRNGKeyArray, PyTree
 
 from substrates.nudge import Nudge, Pin, batch_axes
@@ -22,6 +24,9 @@ AT_ONCE = 1e5
 
 WORTH_A_COPY = 2e6
 """Parameters times examples from which on every phase of a rule has a copy of the program of a relaxation."""
+
+EXAMPLES = "examples"
+"""The axis of a mesh whose devices share the examples of every batch, where `jax.set_mesh` has set one that has it."""
 
 
 def in_turn(factorise: Callable[..., Any]) -> Callable[..., Any]:
@@ -90,6 +95,43 @@ def if_any(needed: Bool[Array, ""], stage: Callable[..., T], value: T, *numbers:
     return jax.lax.while_loop(lambda carry: carry[0], once, (needed, value))[1]
 
 
+def by_devices(
+    function: Callable[..., T], count: int, axes: tuple[PyTree, ...], out_axis: int, *arguments: PyTree
+) -> T:
+    """function(*arguments), by every device for its part of the examples where a mesh has an axis `EXAMPLES`.
+
+    A loop that a compiler shares out asks all devices at every turn whether to go on, and so all wait for the slowest
+    of all examples at each; here each device loops on its own. Examples that the devices cannot share evenly are left
+    to the compiler.
+
+    Args:
+        function: of batches; the arrays that it reads must be among the arguments, for a program that is shared out
+            must close over none.
+        count: how many examples there are.
+        axes: where they stand in each argument, as `in_axes` of `jax.vmap`.
+        out_axis: where they stand in what it returns.
+    """
+    devices = sharers()
+    if not devices or count % devices:
+        return function(*arguments)
+    spec = lambda axis: PartitionSpec() if axis is None else PartitionSpec(*[None] * axis, EXAMPLES)
+    arrays, static = eqx.partition(arguments, eqx.is_array)
+    shared = jax.shard_map(
+        lambda *own: function(*eqx.combine(own, static)),
+        in_specs=jax.tree.map(spec, axes, is_leaf=lambda axis: axis is None),
+        out_specs=spec(out_axis),
+        check_vma=False,  # JAX cannot tell which device knows what in loops that call the host
+    )
+    return shared(*arrays)
+
+
+def sharers() -> int:
+    """How many devices share the examples of a batch in what is being computed; 0 where no mesh says so."""
+    mesh = jax.sharding.get_abstract_mesh()
+    kinds = dict(zip(mesh.axis_names, mesh.axis_types, strict=True))
+    return mesh.shape[EXAMPLES] if kinds.get(EXAMPLES) == AxisType.Auto else 0
+
+
 class Settles(Protocol):
     """What relaxes: a substrate."""
 
@@ -153,6 +195,14 @@ def relax_phases(
 
     Returns equilibria with leading axes of phases and of examples.
     """
+    of_nudges = dataclasses.replace(batch_axes(nudges), beta=1 if nudges.beta.ndim == 2 else None)
+    axes = (None, 0, of_nudges, None if keys is None else 0, None)
+    return by_devices(_settle_phases, _count(xs), axes, 1, substrate, xs, nudges, keys, tangent)
+
+
+def _settle_phases(
+    substrate: Settles, xs: PyTree, nudges: Nudge, keys: PRNGKeyArray | None, tangent: bool
+) -> Equilibrium:
     start = jax.vmap(substrate.start, in_axes=(0, None if keys is None else 0))(xs, keys)
     read = jax.vmap(substrate.read)
 
@@ -170,7 +220,7 @@ def relax_phases(
         about = None if about is None else choose(read(found.state, xs), about)
         return (jax.tree.map(choose, found.state, state), about, jnp.zeros_like(free)), found
 
-    if len(jax.tree.leaves(xs)[0]) * sum(map(jnp.size, jax.tree.leaves(substrate))) >= WORTH_A_COPY:
+    if _count(xs) * sum(map(jnp.size, jax.tree.leaves(substrate))) >= WORTH_A_COPY:
         free = settled(None, start)
         about = read(free.state, xs) if tangent else None
         nudged = (settled(nudge(beta, about), free.state) for beta in nudges.beta[1:])
@@ -184,4 +234,13 @@ def _settle_batch(
     substrate: Settles, xs: PyTree, nudges: Nudge | Pin | None, starts: PyTree | None, keys: PRNGKeyArray | None
 ) -> Equilibrium:
     axes = (0, batch_axes(nudges), None if starts is None else 0, None if keys is None else 0)
-    return jax.vmap(lambda x, n, s, k: substrate.relax(x, n, s, key=k), in_axes=axes)(xs, nudges, starts, keys)
+
+    def settled(substrate: Settles, *given: PyTree) -> Equilibrium:
+        return jax.vmap(lambda x, n, s, k: substrate.relax(x, n, s, key=k), in_axes=axes)(*given)
+
+    return by_devices(settled, _count(xs), (None, *axes), 0, substrate, xs, nudges, starts, keys)
+
+
+def _count(xs: PyTree) -> int:
+    """How many examples a batch has."""
+    return jax.tree.leaves(xs)[0].shape[0]

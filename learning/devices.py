@@ -15,10 +15,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
-from jaxtyping import PyTree
 
 from learning.checkpoint import raw
-from substrates.solvers.batching import EXAMPLES, sharers
+from substrates.solvers.sharing import EXAMPLES
 
 T = TypeVar("T")
 
@@ -141,25 +140,8 @@ class Devices:
         return np.asarray(multihost_utils.process_allgather(alone[0])) if self.several else alone
 
 
-def shared(batch: PyTree) -> PyTree:
-    """In compiled code: the examples of a batch, each device having its part of them."""
-    return _constrained(batch, PartitionSpec(EXAMPLES))
-
-
-def whole(tree: PyTree) -> PyTree:
-    """In compiled code: the arrays of a tree, each device having all of them."""
-    return _constrained(tree, PartitionSpec())
-
-
 def _remade(leaf: Any, make: Callable[[np.ndarray], jax.Array]) -> jax.Array:
     """An array, or random keys, made again of its numbers."""
     made = make(np.asarray(raw(leaf)))
     is_key = jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
     return jax.random.wrap_key_data(made, impl=jax.random.key_impl(leaf)) if is_key else made
-
-
-def _constrained(tree: PyTree, spec: PartitionSpec) -> PyTree:
-    if not sharers():
-        return tree
-    limit = lambda leaf: jax.lax.with_sharding_constraint(leaf, spec) if eqx.is_array(leaf) else leaf
-    return jax.tree.map(limit, tree)

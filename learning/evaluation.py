@@ -13,10 +13,10 @@ import numpy as np
 from jaxtyping import Bool, Float, PRNGKeyArray
 
 from learning.costs import SquaredError
-from learning.devices import shared, whole
 from learning.examples import Examples, free_phase, prepare
 from learning.homeostat import Homeostat
 from substrates.laboratory.system import PhysicalSystem
+from substrates.solvers.sharing import shared, whole
 from substrates.substrate import Cost, Substrate, as_tree, check_key
 
 _LARGEST_BATCH = 1000

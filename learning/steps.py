@@ -16,12 +16,13 @@ from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from learning.checkpoint import raw
 from learning.costs import SquaredError
-from learning.devices import Devices, shared, whole
+from learning.devices import Devices
 from learning.evaluation import Evaluation, count_misses, default_batch, evaluate_examples, evaluate_on_bench
 from learning.examples import Examples
 from learning.homeostat import IntegralControl
 from learning.rule import Estimator, Moved, Mover
 from substrates.laboratory.system import PhysicalSystem
+from substrates.solvers.sharing import shared, whole
 from substrates.substrate import FAILURES, Status, parameter_dtype, split_parameters
 
 
@@ -154,10 +155,10 @@ class Epochs(abc.ABC):
         batch_size: int,
         key: PRNGKeyArray,
         strict: bool,
-        devices: Devices,
+        devices: Devices | None = None,
     ):
         self.rule, self.examples, self.batch_size, self.key, self.strict = rule, examples, batch_size, key, strict
-        self.devices = devices
+        self.devices = Devices() if devices is None else devices
         self.cost = getattr(rule, "cost", SquaredError())
         self.initial: Any = self._begin(system, optimiser)
 
@@ -252,6 +253,10 @@ class BenchTrainer(Epochs):
         return self._stand(Tally.zero(jnp.zeros(()).dtype))
 
     def advance(self, moving: Stand, order: tuple[Array, PRNGKeyArray], start: int, stop: int) -> tuple[int, Stand]:
+        with self.devices.sharing():
+            return self._advance(moving, order, start, stop)
+
+    def _advance(self, moving: Stand, order: tuple[Array, PRNGKeyArray], start: int, stop: int) -> tuple[int, Stand]:
         reached, places = (start, moving), np.asarray(order[0])
         together = stop - start if self.rule.steps_itself(self.bench) else 1
         for at in range(start, stop, together):
@@ -274,7 +279,8 @@ class BenchTrainer(Epochs):
         return moving
 
     def evaluate(self, moving: Stand, examples: Examples, key: PRNGKeyArray) -> Evaluation:
-        return evaluate_on_bench(self.bench, examples, self.cost, self.homeostat)
+        with self.devices.sharing():
+            return evaluate_on_bench(self.bench, examples, self.cost, self.homeostat)
 
     def _stand(self, tally: Tally) -> Stand:
         reading = self.bench.read()

@@ -233,6 +233,8 @@ def fit(
     size = usual if batch_size is None else batch_size
     devices = Devices(mesh)
     devices.check_batch(size)
+    if mesh is not None and on_bench and not isinstance(substrate, Simulation):
+        raise ValueError(f"mesh: {type(substrate).__name__} is no simulation, which devices could share; leave it out")
     strict = bool(getattr(rule, "strict", True)) if strict is None else strict
     homeostat = getattr(rule, "homeostat", None) if on_bench else None
     run = Run(substrate, {}, 0, 0.0, np.zeros(0), classes=classes, homeostat=homeostat, given=given)

@@ -1,4 +1,4 @@
-"""A batch of examples: relaxed side by side, a few at a time where that is quicker, or shared by devices."""
+"""A batch of examples: relaxed side by side, or a few at a time where that is quicker."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax.custom_batching import custom_vmap
-from jax.sharding import AxisType, PartitionSpec
 from jaxtyping import Array, Bool, PRNGKeyArray, PyTree
 
 from substrates.nudge import Nudge, Pin, batch_axes
 from substrates.room import make_room
+from substrates.solvers.sharing import by_devices
 from substrates.solvers.solver import Equilibrium
 
 T = TypeVar("T")
@@ -24,9 +24,6 @@ AT_ONCE = 1e5
 
 WORTH_A_COPY = 2e6
 """Parameters times examples from which on every phase of a rule has a copy of the program of a relaxation."""
-
-EXAMPLES = "examples"
-"""The axis of a mesh whose devices share the examples of every batch, where `jax.set_mesh` has set one that has it."""
 
 
 def in_turn(factorise: Callable[..., Any]) -> Callable[..., Any]:
@@ -93,43 +90,6 @@ def if_any(needed: Bool[Array, ""], stage: Callable[..., T], value: T, *numbers:
         return jnp.zeros_like(now), stage(value, *(jnp.where(now, number, 0) for number in numbers))
 
     return jax.lax.while_loop(lambda carry: carry[0], once, (needed, value))[1]
-
-
-def by_devices(
-    function: Callable[..., T], count: int, axes: tuple[PyTree, ...], out_axis: int, *arguments: PyTree
-) -> T:
-    """function(*arguments), by every device for its part of the examples where a mesh has an axis `EXAMPLES`.
-
-    A loop that a compiler shares out asks all devices at every turn whether to go on, and so all wait for the slowest
-    of all examples at each; here each device loops on its own. Examples that the devices cannot share evenly are left
-    to the compiler.
-
-    Args:
-        function: of batches; the arrays that it reads must be among the arguments, for a program that is shared out
-            must close over none.
-        count: how many examples there are.
-        axes: where they stand in each argument, as `in_axes` of `jax.vmap`.
-        out_axis: where they stand in what it returns.
-    """
-    devices = sharers()
-    if not devices or count % devices:
-        return function(*arguments)
-    spec = lambda axis: PartitionSpec() if axis is None else PartitionSpec(*[None] * axis, EXAMPLES)
-    arrays, static = eqx.partition(arguments, eqx.is_array)
-    shared = jax.shard_map(
-        lambda *own: function(*eqx.combine(own, static)),
-        in_specs=jax.tree.map(spec, axes, is_leaf=lambda axis: axis is None),
-        out_specs=spec(out_axis),
-        check_vma=False,  # JAX cannot tell which device knows what in loops that call the host
-    )
-    return shared(*arrays)
-
-
-def sharers() -> int:
-    """How many devices share the examples of a batch in what is being computed; 0 where no mesh says so."""
-    mesh = jax.sharding.get_abstract_mesh()
-    kinds = dict(zip(mesh.axis_names, mesh.axis_types, strict=True))
-    return mesh.shape[EXAMPLES] if kinds.get(EXAMPLES) == AxisType.Auto else 0
 
 
 class Settles(Protocol):

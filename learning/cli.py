@@ -8,7 +8,7 @@ import math
 import re
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +36,7 @@ from learning.options import (
 )
 from learning.rule import ConvergenceError, Mover
 from learning.run_folder import claim, read_config
-from learning.training import Run, TrainingError, fit
+from learning.training import Run, fit
 from substrates.laboratory.plant import Plant
 from substrates.session import keep_compiled
 
@@ -348,31 +348,12 @@ def _train(options: argparse.Namespace) -> int:
         substrate_class = catalogue.find(catalogue.SUBSTRATES, asked["substrate"])
         rule_class = catalogue.find(catalogue.RULES, asked["rule"] or _RULE)
         usual = 64 if on_bench(rule_class) else getattr(substrate_class, "training_precision", 32)
-        with jax.enable_x64((asked["precision"] or usual) == 64), _said_beforehand(devices, asked, out):
+        with jax.enable_x64((asked["precision"] or usual) == 64), hosts.lost_run(devices, _again(asked, out)):
             return _train_in(out, options, asked, substrate_class, rule_class, mesh)
     finally:
         if devices.leads:
             with contextlib.suppress(OSError):
                 out.rmdir()  # only if nothing came of it
-
-
-@contextlib.contextmanager
-def _said_beforehand(devices: Devices, asked: dict[str, Any], out: Path) -> Iterator[None]:
-    """How to go on without a process that ends, told while there is time: JAX ends those that depend on it."""
-    if not devices.several:
-        yield
-        return
-    alone, others = _again(asked, out), f"process {jax.process_index()} of {jax.process_count()}"
-    lost = f"go on from the last checkpoint with: {alone} (alone, or --distributed with as many processes as there are)"
-    tell = lambda text: print(f"groundstate: {others}: {text}", file=sys.stderr, flush=True)
-    tell(f"if another process ends before the run does, JAX ends this one within a minute; {lost}")
-    try:
-        yield
-    except (jax.errors.JaxRuntimeError, TrainingError) as error:
-        if isinstance(error, TrainingError) and not isinstance(error.__cause__, jax.errors.JaxRuntimeError):
-            raise
-        tell(f"a device or another process has failed; {lost}")
-        raise ProcessError(str(error).splitlines()[0]) from error
 
 
 def _asked(options: argparse.Namespace) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import warnings
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any, TypeVar
@@ -60,6 +61,14 @@ class Devices:
             raise ValueError(
                 f"mesh: wanted devices of this process or of all {jax.process_count()}, got those of processes "
                 f"{', '.join(map(str, sorted(owners)))}; give a mesh of jax.local_devices() or of jax.devices()"
+            )
+        virtual = [device for device in mesh.local_devices if device.platform == "cpu"]
+        if len(virtual) > 1 and jax.__version_info__ < (0, 12):
+            warnings.warn(
+                f"mesh: several CPU devices of one process may wait for each other for ever in jax {jax.__version__}; "
+                "take a process for each, or Python 3.12 or later and a newer jax",
+                RuntimeWarning,
+                stacklevel=3,
             )
         self._mesh = Mesh(mesh.devices, (EXAMPLES,), axis_types=(AxisType.Auto,))
         self.count, self.several = mesh.size, len(owners) > 1

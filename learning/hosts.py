@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import sys
+from collections.abc import Iterator
 from typing import Any
 
 import jax
 from jax.sharding import Mesh
 
+from learning.devices import Devices, ProcessError
 from learning.options import UsageError, count, reader
+from learning.training import TrainingError
 from substrates.solvers.sharing import EXAMPLES
 
 NAMES = ("devices", "distributed", "coordinator", "process")
@@ -81,7 +86,7 @@ def join(options: argparse.Namespace) -> None:
             "--process I/N"
         ) from error
     except RuntimeError as error:
-        raise UsageError(f"--distributed: the other processes are not to be found ({error})") from error
+        raise UsageError(f"--distributed: JAX cannot meet the other processes: {error}") from error
 
 
 def mesh_of(options: argparse.Namespace) -> Mesh | None:
@@ -98,3 +103,30 @@ def mesh_of(options: argparse.Namespace) -> Mesh | None:
         theirs = [device for device in jax.devices() if device.process_index == process]
         chosen += theirs[: options.devices]
     return jax.make_mesh((len(chosen),), (EXAMPLES,), devices=chosen)
+
+
+@contextlib.contextmanager
+def lost_run(devices: Devices, again: str) -> Iterator[None]:
+    """Says how to go on without a process that ends: first of all, since JAX may end the others before they can speak,
+    and again where an error of JAX leaves the time.
+
+    Args:
+        devices: which several processes have, or nothing is said.
+        again: the command that resumes the run.
+
+    Raises ProcessError in place of what JAX says of a device or another process.
+    """
+    if not devices.several:
+        yield
+        return
+    here = f"groundstate: process {jax.process_index()} of {jax.process_count()}"
+    tell = lambda text: print(f"{here}: {text}", file=sys.stderr, flush=True)
+    rescue = f"go on from its last checkpoint with: {again} (alone, or --distributed over any number of processes)"
+    tell(f"if another process ends before the run does, this one ends within a minute; {rescue}")
+    try:
+        yield
+    except (jax.errors.JaxRuntimeError, TrainingError) as error:
+        if isinstance(error, TrainingError) and not isinstance(error.__cause__, jax.errors.JaxRuntimeError):
+            raise
+        tell(f"the run has lost a device or a process; {rescue}")
+        raise ProcessError(str(error).splitlines()[0]) from error

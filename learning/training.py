@@ -204,7 +204,8 @@ def fit(
         resume: go on from the checkpoint in `out`, given the same arguments as at the start; bit for bit what an
             uninterrupted run would have given. More epochs may be asked for. Without a checkpoint the run starts.
         progress: show a bar with cost, error, residual and unconverged equilibria.
-        observe: called with the system after every epoch; what it returns stands in the history by its names.
+        observe: called with the system after every epoch, in every process; what it returns stands in the history by
+            its names.
         checkpoint_every: seconds between checkpoints, written between compiled chunks of about half a second.
         config: what else to record in config.json; a resumed run must agree with it.
         summary: what else to record in summary.json.
@@ -256,8 +257,8 @@ def fit(
             **(config or {}),
         }
         devices.check_same(**facts)
-    written = out is not None and devices.leads
-    folder = devices.together(lambda: RunFolder(out, facts, resume=resume) if written else None)
+    opened = lambda: None if out is None or not devices.leads else RunFolder(out, facts, resume=resume)
+    folder = devices.together(opened)
     with folder or contextlib.nullcontext():
         trainer = (BenchTrainer if on_bench else Trainer)(
             substrate, rule, optimiser, examples, size, key, strict, devices
@@ -459,12 +460,15 @@ class _Session:
         for name, examples in parts.items():
             if examples is not None:
                 setattr(run, name, self._evaluate(examples))
+        self.trainer.devices.together(lambda: self._conclude(run))  # none leaves before the folder is written
+        return run
+
+    def _conclude(self, run: Run) -> None:
         run.seconds = self.seconds
         if self.folder is not None:
             self.folder.draw(run.history)
             run.seconds = self.seconds
             self.folder.write_summary(self._summary(run))
-        return run
 
     def _summary(self, run: Run) -> dict[str, Any]:
         assert self.folder is not None

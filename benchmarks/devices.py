@@ -31,7 +31,7 @@ from learning.examples import prepare
 from learning.steps import Trainer
 from substrates import HopfieldNetwork
 
-BATCH, STEPS, ROUNDS = 256, 4, 9
+BATCH, STEPS, ROUNDS = 256, 4, 25
 
 
 class Timed:

@@ -26,8 +26,7 @@ from substrates.laboratory.system import (
     checked_reading,
     inside,
 )
-from substrates.solvers.sharing import whole
-from substrates.substrate import Cost, Status, as_tree, at_rest
+from substrates.substrate import Cost, Status, as_tree, at_rest, whole
 
 Array = np.ndarray
 Variant = Literal["optimistic", "pessimistic", "centered"]

@@ -18,7 +18,7 @@ from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from learning.checkpoint import raw
-from substrates.solvers.sharing import EXAMPLES
+from substrates.substrate import EXAMPLES
 
 T = TypeVar("T")
 

@@ -16,8 +16,7 @@ from learning.costs import SquaredError
 from learning.examples import Examples, free_phase, prepare
 from learning.homeostat import Homeostat
 from substrates.laboratory.system import PhysicalSystem
-from substrates.solvers.sharing import shared, whole
-from substrates.substrate import Cost, Substrate, as_tree, check_key
+from substrates.substrate import Cost, Substrate, as_tree, check_key, shared, whole
 
 _LARGEST_BATCH = 1000
 

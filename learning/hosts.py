@@ -14,7 +14,7 @@ from jax.sharding import Mesh
 from learning.devices import Devices, ProcessError
 from learning.options import UsageError, count, reader
 from learning.training import TrainingError
-from substrates.solvers.sharing import EXAMPLES
+from substrates.substrate import EXAMPLES
 
 NAMES = ("devices", "distributed", "coordinator", "process")
 """The options, none of which changes what is computed but for rounding."""

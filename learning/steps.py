@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Array, Float, PRNGKeyArray, PyTree
+from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
 from learning.checkpoint import raw
 from learning.costs import SquaredError
@@ -22,8 +22,7 @@ from learning.examples import Examples
 from learning.homeostat import IntegralControl
 from learning.rule import Estimator, Moved, Mover
 from substrates.laboratory.system import PhysicalSystem
-from substrates.solvers.sharing import shared, whole
-from substrates.substrate import FAILURES, Status, parameter_dtype, split_parameters
+from substrates.substrate import FAILURES, Status, by_devices, parameter_dtype, shared, split_parameters, whole
 
 
 class Tally(eqx.Module):
@@ -42,14 +41,18 @@ class Tally(eqx.Module):
         return cls(jnp.zeros((), dtype), count(), jnp.zeros((), dtype), count(), count(len(FAILURES)))
 
     def add(self, estimate: Any, target: PyTree, labelled: bool) -> Tally:
-        wrong = jnp.sum(count_misses(estimate.output, target)) if labelled else 0
-        failures = [sum(jnp.sum(e.status == getattr(Status, f)) for e in estimate.equilibria) for f in FAILURES]
+        missed = count_misses(estimate.output, target) if labelled else jnp.zeros(len(estimate.output), bool)
+        ended = missed, [(each.residual, each.status) for each in estimate.equilibria]
+        # each device counts its own before all are added up: one sum over devices in place of one for each quantity
+        common = math.gcd(*(leaf.shape[-1] for leaf in jax.tree.leaves(ended)))
+        found = by_devices(_counted, common, jax.tree.map(lambda leaf: leaf.ndim - 1, ended), 0, *ended)
+        residual, (wrong, unconverged, *failures) = jnp.max(found[0]), jnp.sum(found[1], axis=0, dtype=jnp.int32)
         return Tally(
             self.cost + estimate.cost.astype(self.cost.dtype),
-            self.wrong + jnp.asarray(wrong, jnp.int32),
-            jnp.maximum(self.residual, estimate.residual.astype(self.residual.dtype)),
-            self.unconverged + jnp.asarray(estimate.unconverged, jnp.int32),
-            self.failures + jnp.stack([jnp.asarray(f, jnp.int32) for f in failures]),
+            self.wrong + wrong,
+            jnp.maximum(self.residual, residual.astype(self.residual.dtype)),
+            self.unconverged + unconverged,
+            self.failures + jnp.stack(failures),
         )
 
     def add_moved(self, moved: Moved, target: PyTree, labelled: bool, batches: int = 1) -> Tally:
@@ -67,6 +70,15 @@ class Tally(eqx.Module):
         """Whether training may go on."""
         judged = self.failures if strict else self.failures[FAILURES.index("not_finite")]
         return jnp.isfinite(self.cost) & (jnp.sum(judged) == 0)
+
+
+def _counted(missed: Array, equilibria: list[tuple[Array, Any]]) -> tuple[Float[Array, "1"], Int[Array, "1 counts"]]:
+    """(the largest residual; how many outputs are wrong, how many equilibria unconverged, how many of `FAILURES`)."""
+    residual = jnp.max(jnp.stack([jnp.max(residual) for residual, _ in equilibria]))
+    number = lambda holds: sum(jnp.sum(holds(status), dtype=jnp.int32) for _, status in equilibria)
+    failures = [number(lambda status, f=f: status == getattr(Status, f)) for f in FAILURES]
+    counts = [jnp.sum(missed, dtype=jnp.int32), number(lambda status: status != Status.converged), *failures]
+    return residual[None], jnp.stack(counts)[None]
 
 
 class Moving(NamedTuple):

@@ -106,9 +106,8 @@ def test_gradients_are_summed_at_once_and_no_loop_waits_for_another_device(two):
     """What is summed over devices: all gradients with the cost, counts, and the largest residual, once a step each."""
     for told in two[1]:
         assert told["collectives"] == ["all-reduce"] * 3
-        arrays = [len(re.findall(r"f64\[\d", shapes)) for shapes in told["reduced at once"]]
-        assert sorted(arrays)[:2] == [0, 0]
-        assert max(arrays) >= 4  # those of the parameters
+        (gradients,) = told["reduced at once"]
+        assert len(re.findall(r"f64\[\d", gradients)) >= 4  # those of all parameters
 
 
 def test_processes_that_differ_say_in_what(two):

@@ -175,6 +175,12 @@ def test_four_devices_of_one_process_give_the_numbers_of_one(tmp_path):
     assert compared(tmp_path, FIRST, 1)
 
 
+def test_devices_that_may_wait_for_ever_are_told():
+    made = "import jax; from learning.devices import Devices; Devices(jax.make_mesh((2,), ('batch',)))"
+    said = started("-c", made, JAX_NUM_CPU_DEVICES="2").communicate(timeout=60)[0]
+    assert ("may wait for each other for ever" in said) != NEW_ENOUGH
+
+
 # one device: the program is that of many
 
 

@@ -26,7 +26,7 @@ from substrates.laboratory.system import (
     checked_reading,
     inside,
 )
-from substrates.substrate import Cost, Status, as_tree, at_rest
+from substrates.substrate import Cost, Status, as_tree, at_rest, whole
 
 Array = np.ndarray
 Variant = Literal["optimistic", "pessimistic", "centered"]
@@ -303,7 +303,7 @@ def _make_steps(
     start = counts[0] * 0, kept, empty(shapes[0], inputs.shape[0]), empty(shapes[1]), jnp.ones((), bool)
     going = lambda carry: carry[-1] & (carry[0] < counts[1])
     made, kept, seen, last, good = jax.lax.while_loop(going, advance, start)
-    return made, seen, last, good, kept
+    return whole((made, seen, last, good, kept))
 
 
 def _between(shares: Any, first: Any, second: Any) -> Any:

@@ -13,10 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import jax
+from jax.sharding import Mesh
 
-from learning import catalogue, list_command, new_command, notebook_command, show_command
+from learning import catalogue, hosts, list_command, new_command, notebook_command, show_command
 from learning.comparison import ComparisonSettings, compare
 from learning.data import DATA_SETS, load_data
+from learning.devices import Devices, ProcessError
 from learning.list_command import count_parameters, first_line
 from learning.options import (
     UsageError,
@@ -44,6 +46,7 @@ examples:
   groundstate train resistor --data mnist --sizes 1024 --epochs 50 --out runs/drn
   groundstate train resistor --out runs/drn --resume
   groundstate train my_system.py:MySystem --data iris --optimiser sgd --learning-rate 0.1
+  groundstate train hopfield --out runs/two --distributed --coordinator node1:7777 --process 0/2
   groundstate train resistor --learning-rate "conductance[0]=0.006,conductance[1]=0.003,bias_current=0.006"
 
 MNIST and Fashion-MNIST are read from $GROUNDSTATE_DATA/<name>/ or the cache, and else downloaded from OpenML.
@@ -77,7 +80,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if strange:
             raise UsageError(_explain(strange[0], rule))
         return options.run(options)
-    except ConvergenceError as error:
+    except (ConvergenceError, ProcessError) as error:
         print(f"groundstate: training stopped. {error}", file=sys.stderr)
         return 1
     except Exception as error:
@@ -175,6 +178,7 @@ def _parser(rule: Any, first: Sequence[str] = ()) -> argparse.ArgumentParser:
         "--precision", type=int, choices=(32, 64), help="bits of a number (default: the substrate's own)"
     )
     where.add_argument("--device", choices=("cpu", "gpu"), help="(default: what JAX finds best)")
+    hosts.add(where)
     where.add_argument(
         "--out", type=Path, metavar="FOLDER", help="the run's folder (default: runs/<substrate>-<data>-<time>)"
     )
@@ -318,7 +322,7 @@ _RECORDED = (
 )  # fmt: skip
 """The options that every run records, given or not; others where they are given."""
 
-_OF_THE_CALL = ("run", "out", "resume", "epochs", "device", "quiet")
+_OF_THE_CALL = ("run", "out", "resume", "epochs", "device", "quiet", *hosts.NAMES)
 """The options that may be others when a run is resumed."""
 
 
@@ -329,22 +333,27 @@ def _train(options: argparse.Namespace) -> int:
     keep_compiled()
     if options.device is not None:
         jax.config.update("jax_platforms", {"cpu": "cpu", "gpu": "cuda"}[options.device])
+    hosts.join(options)
     try:
         jax.devices()
     except (RuntimeError, AssertionError) as error:  # JAX asserts that its plug-in is there
         raise UsageError(
             f"--device: JAX finds no {options.device or 'device'}; a GPU needs groundstate[gpu] and NVIDIA's driver"
         ) from error
-    out = _claimed_folder(options, asked)
+    mesh = hosts.mesh_of(options)
+    devices = Devices(mesh)
+    out = options.out or Path("runs") / _name_of_run(options, asked)
+    devices.together(lambda: claim(out, resume=options.resume) if devices.leads else None)
     try:
         substrate_class = catalogue.find(catalogue.SUBSTRATES, asked["substrate"])
         rule_class = catalogue.find(catalogue.RULES, asked["rule"] or _RULE)
         usual = 64 if on_bench(rule_class) else getattr(substrate_class, "training_precision", 32)
-        with jax.enable_x64((asked["precision"] or usual) == 64):
-            return _train_in(out, options, asked, substrate_class, rule_class)
+        with jax.enable_x64((asked["precision"] or usual) == 64), hosts.lost_run(devices, _again(asked, out)):
+            return _train_in(out, options, asked, substrate_class, rule_class, mesh)
     finally:
-        with contextlib.suppress(OSError):
-            out.rmdir()  # only if nothing came of it
+        if devices.leads:
+            with contextlib.suppress(OSError):
+                out.rmdir()  # only if nothing came of it
 
 
 def _asked(options: argparse.Namespace) -> dict[str, Any]:
@@ -369,19 +378,26 @@ def _asked(options: argparse.Namespace) -> dict[str, Any]:
     return before
 
 
-def _claimed_folder(options: argparse.Namespace, asked: dict[str, Any]) -> Path:
-    out = options.out
-    if out is None:
-        name = re.sub(r"[^\w.-]+", "-", options.substrate.rpartition(":")[2])
-        out = Path("runs") / f"{name}-{asked['data'] or 'digits'}-{time.strftime('%Y%m%d-%H%M%S')}"
-    claim(out, resume=options.resume)
-    return out
+def _name_of_run(options: argparse.Namespace, asked: dict[str, Any]) -> str:
+    name = re.sub(r"[^\w.-]+", "-", options.substrate.rpartition(":")[2])
+    return f"{name}-{asked['data'] or 'digits'}-{time.strftime('%Y%m%d-%H%M%S')}"
+
+
+def _again(asked: dict[str, Any], out: Path) -> str:
+    """What resumes a run."""
+    return f"groundstate train {asked['substrate']} --out {out} --resume"
 
 
 def _train_in(
-    out: Path, options: argparse.Namespace, asked: dict[str, Any], substrate_class: Any, rule_class: Any
+    out: Path,
+    options: argparse.Namespace,
+    asked: dict[str, Any],
+    substrate_class: Any,
+    rule_class: Any,
+    mesh: Mesh | None,
 ) -> int:
-    say = (lambda *_: None) if options.quiet else (lambda text: print(text, flush=True))
+    leads = jax.process_index() == 0
+    say = (lambda text: print(text, flush=True)) if leads and not options.quiet else (lambda *_: None)
     if options.resume and read_config(out) is None:
         say(f"There is no run in {out} yet: it starts now.")
     seed = asked["seed"] or 0
@@ -415,6 +431,7 @@ def _train_in(
         epochs=epochs,
         key=train_key,
         batch_size=settings["batch_size"],
+        mesh=mesh,
         out=out,
         resume=options.resume,
         progress=sys.stderr.isatty() and not options.quiet,
@@ -423,9 +440,9 @@ def _train_in(
     )
     say(_report(run))
     if run.interrupted:
-        again = f"groundstate train {asked['substrate']} --out {out} --resume"
-        say(f"Interrupted; what is done is kept. Go on with: {again}")
-    print(out)
+        say(f"Interrupted; what is done is kept. Go on with: {_again(asked, out)}")
+    if leads:
+        print(out)
     return 130 if run.interrupted else 0
 
 

@@ -16,7 +16,7 @@ from learning.costs import SquaredError
 from learning.examples import Examples, free_phase, prepare
 from learning.homeostat import Homeostat
 from substrates.laboratory.system import PhysicalSystem
-from substrates.substrate import Cost, Substrate, as_tree, check_key
+from substrates.substrate import Cost, Substrate, as_tree, check_key, shared, whole
 
 _LARGEST_BATCH = 1000
 
@@ -146,7 +146,7 @@ def settle_examples(
     for batch, start in enumerate(range(0, examples.size, batch_size)):
         index = np.arange(start, start + batch_size)
         counted = index < examples.size
-        x, y = jax.tree.map(lambda leaf, i=index: jnp.asarray(leaf[i % examples.size]), (examples.x, examples.y))
+        x, y = jax.tree.map(lambda leaf, i=index: leaf[i % examples.size], (examples.x, examples.y))
         batch_key = None if key is None else jax.random.fold_in(key, batch)
         found = jax.device_get(_show(substrate, cost, x, y, batch_key))
         yield jax.tree.map(lambda leaf, c=counted: leaf[c], found)
@@ -222,7 +222,8 @@ def count_misses(output: Any, target: Any) -> Any:
 
 @eqx.filter_jit
 def _show(substrate, cost, x, y, key):
+    x, y = shared((x, y))
     free, output, _ = free_phase(substrate, x, key)
     comparable = eqx.is_array(y) and y.shape == output.shape
     misses = count_misses(output, y) if comparable else jnp.zeros(len(output), bool)
-    return Shown(output, jax.vmap(cost)(output, y), free.residual, free.converged, misses)
+    return whole(Shown(output, jax.vmap(cost)(output, y), free.residual, free.converged, misses))

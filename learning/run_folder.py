@@ -20,7 +20,6 @@ import numpy as np
 
 from learning.checkpoint import (
     CheckpointError,
-    load_checkpoint,
     raw,
     read_checkpoint,
     remove_unfinished,
@@ -115,21 +114,12 @@ class RunFolder:
     @property
     def _holds_anything(self) -> bool:
         metrics = self.path / METRICS
-        return self.has_checkpoint or (metrics.exists() and metrics.stat().st_size > 0)
-
-    @property
-    def has_checkpoint(self) -> bool:
-        """Whether there is something to go on from."""
-        return (self.path / CHECKPOINT).exists()
+        return (self.path / CHECKPOINT).exists() or (metrics.exists() and metrics.stat().st_size > 0)
 
     def save(self, tree: Any, facts: dict[str, Any], times: dict[str, Any]) -> None:
         """Writes the times, and then the checkpoint, in which no time stands."""
         write_json(self.path / TIMES, times)
         save_checkpoint(self.path / CHECKPOINT, tree, facts)
-
-    def load(self, like: Any) -> tuple[Any, dict[str, Any]]:
-        """Reads the checkpoint; raises CheckpointError."""
-        return load_checkpoint(self.path / CHECKPOINT, like)
 
     def describe(self, system: Any, classes: tuple[Any, ...] | None, data: Data | Split) -> None:
         """Writes what it takes to use the trained system, unless the folder has it already.

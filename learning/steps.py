@@ -12,16 +12,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Array, Float, PRNGKeyArray, PyTree
+from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
 from learning.checkpoint import raw
 from learning.costs import SquaredError
+from learning.devices import Devices
 from learning.evaluation import Evaluation, count_misses, default_batch, evaluate_examples, evaluate_on_bench
 from learning.examples import Examples
 from learning.homeostat import IntegralControl
 from learning.rule import Estimator, Moved, Mover
 from substrates.laboratory.system import PhysicalSystem
-from substrates.substrate import FAILURES, Status, parameter_dtype, split_parameters
+from substrates.substrate import FAILURES, Status, by_devices, parameter_dtype, shared, split_parameters, whole
 
 
 class Tally(eqx.Module):
@@ -40,14 +41,18 @@ class Tally(eqx.Module):
         return cls(jnp.zeros((), dtype), count(), jnp.zeros((), dtype), count(), count(len(FAILURES)))
 
     def add(self, estimate: Any, target: PyTree, labelled: bool) -> Tally:
-        wrong = jnp.sum(count_misses(estimate.output, target)) if labelled else 0
-        failures = [sum(jnp.sum(e.status == getattr(Status, f)) for e in estimate.equilibria) for f in FAILURES]
+        missed = count_misses(estimate.output, target) if labelled else jnp.zeros(len(estimate.output), bool)
+        ended = missed, [(each.residual, each.status) for each in estimate.equilibria]
+        # each device counts its own before all are added up: one sum over devices in place of one for each quantity
+        common = math.gcd(*(leaf.shape[-1] for leaf in jax.tree.leaves(ended)))
+        found = by_devices(_counted, common, jax.tree.map(lambda leaf: leaf.ndim - 1, ended), 0, *ended)
+        residual, (wrong, unconverged, *failures) = jnp.max(found[0]), jnp.sum(found[1], axis=0, dtype=jnp.int32)
         return Tally(
             self.cost + estimate.cost.astype(self.cost.dtype),
-            self.wrong + jnp.asarray(wrong, jnp.int32),
-            jnp.maximum(self.residual, estimate.residual.astype(self.residual.dtype)),
-            self.unconverged + jnp.asarray(estimate.unconverged, jnp.int32),
-            self.failures + jnp.stack([jnp.asarray(f, jnp.int32) for f in failures]),
+            self.wrong + wrong,
+            jnp.maximum(self.residual, residual.astype(self.residual.dtype)),
+            self.unconverged + unconverged,
+            self.failures + jnp.stack(failures),
         )
 
     def add_moved(self, moved: Moved, target: PyTree, labelled: bool, batches: int = 1) -> Tally:
@@ -65,6 +70,15 @@ class Tally(eqx.Module):
         """Whether training may go on."""
         judged = self.failures if strict else self.failures[FAILURES.index("not_finite")]
         return jnp.isfinite(self.cost) & (jnp.sum(judged) == 0)
+
+
+def _counted(missed: Array, equilibria: list[tuple[Array, Any]]) -> tuple[Float[Array, "1"], Int[Array, "1 counts"]]:
+    """(the largest residual; how many outputs are wrong, how many equilibria unconverged, how many of `FAILURES`)."""
+    residual = jnp.max(jnp.stack([jnp.max(residual) for residual, _ in equilibria]))
+    number = lambda holds: sum(jnp.sum(holds(status), dtype=jnp.int32) for _, status in equilibria)
+    failures = [number(lambda status, f=f: status == getattr(Status, f)) for f in FAILURES]
+    counts = [jnp.sum(missed, dtype=jnp.int32), number(lambda status: status != Status.converged), *failures]
+    return residual[None], jnp.stack(counts)[None]
 
 
 class Moving(NamedTuple):
@@ -93,13 +107,14 @@ def _advance(reading: tuple[Standing, Array, Array, Array, Array], moving: Movin
     """Steps from batch `start` to batch `stop` of an epoch, or through the first bad one; returns where it stopped.
 
     The bounds are run-time values, so that one program serves chunks of every length, and the buffers of what moves
-    are given back to it, so that no parameter is copied.
+    are given back to it, so that no parameter is copied. Where devices share the examples (`Devices.sharing`), each
+    takes its part of every batch; gradients, costs and counts are sums over all of them.
     """
     standing, order, start, stop, key = reading
 
     def step(at: Array, moving: Moving) -> Moving:
         index = jax.lax.dynamic_slice_in_dim(order, at * standing.batch_size, standing.batch_size)
-        x, y = jax.tree.map(lambda leaf: leaf[index], (standing.x, standing.y))
+        x, y = shared(jax.tree.map(lambda leaf: leaf[index], (standing.x, standing.y)))
         system = eqx.combine(moving.parameters, standing.rest)
         step_key = jax.random.fold_in(key, at)
         if isinstance(standing.rule, Mover):
@@ -123,7 +138,7 @@ def _advance(reading: tuple[Standing, Array, Array, Array, Array], moving: Movin
         at, moving = carry
         return (at < stop) & moving.tally.good(standing.strict)
 
-    return jax.lax.while_loop(going, lambda carry: (carry[0] + 1, step(*carry)), (start, moving))
+    return jax.lax.while_loop(going, lambda carry: (carry[0] + 1, whole(step(*carry))), (start, moving))
 
 
 def epoch_order(key: PRNGKeyArray, epoch: int, size: int, filled: int) -> np.ndarray:
@@ -152,8 +167,10 @@ class Epochs(abc.ABC):
         batch_size: int,
         key: PRNGKeyArray,
         strict: bool,
+        devices: Devices | None = None,
     ):
         self.rule, self.examples, self.batch_size, self.key, self.strict = rule, examples, batch_size, key, strict
+        self.devices = Devices() if devices is None else devices
         self.cost = getattr(rule, "cost", SquaredError())
         self.initial: Any = self._begin(system, optimiser)
 
@@ -169,7 +186,7 @@ class Epochs(abc.ABC):
 
     def begin_epoch(self, moving: Any) -> Any:
         """The same with an empty tally."""
-        return moving._replace(tally=Tally.zero(moving.tally.cost.dtype))
+        return moving._replace(tally=self.devices.place(Tally.zero(moving.tally.cost.dtype)))
 
     def order(self, epoch: int) -> tuple[Array, PRNGKeyArray]:
         """The examples in the order of an epoch, in full batches, and the key of its steps."""
@@ -205,23 +222,31 @@ class Trainer(Epochs):
         parameters, rest = eqx.partition(system, eqx.is_array) if moves_itself else split_parameters(system)
         x, y = jax.tree.map(jnp.asarray, (self.examples.x, self.examples.y))
         counting = self.rule if moves_itself else lenient(self.rule)
-        self.standing = Standing(rest, counting, optimiser, x, y, self.examples.labelled, self.strict, self.batch_size)
+        standing = Standing(rest, counting, optimiser, x, y, self.examples.labelled, self.strict, self.batch_size)
+        self.standing = self.devices.place(standing)
         state = None if optimiser is None else optimiser.init(parameters)
-        return Moving(parameters, state, Tally.zero(jnp.finfo(parameter_dtype(system)).dtype))
+        return self.devices.place(Moving(parameters, state, Tally.zero(jnp.finfo(parameter_dtype(system)).dtype)))
 
     def advance(self, moving: Moving, order: tuple[Array, PRNGKeyArray], start: int, stop: int) -> tuple[int, Moving]:
         bounds = (jnp.asarray(start, jnp.int32), jnp.asarray(stop, jnp.int32))
-        at, moving = _advance((self.standing, order[0], *bounds, order[1]), moving)
+        places, first, last, key = self.devices.place((order[0], *bounds, order[1]))
+        with self.devices.sharing():
+            at, moving = _advance((self.standing, places, first, last, key), moving)
         return int(at), moving
 
     def system(self, moving: Moving) -> Any:
-        return eqx.combine(moving.parameters, self.standing.rest)
+        return self.devices.own(self._system(moving))
 
     def restore(self, moving: Moving) -> Moving:
-        return moving
+        return self.devices.place(moving)
 
     def evaluate(self, moving: Moving, examples: Examples, key: PRNGKeyArray) -> Evaluation:
-        return evaluate_examples(self.system(moving), examples, self.cost, default_batch(examples), key=key)
+        size = self.devices.rounded(default_batch(examples))
+        with self.devices.sharing():
+            return evaluate_examples(self._system(moving), examples, self.cost, size, key=self.devices.place(key))
+
+    def _system(self, moving: Moving) -> Any:
+        return eqx.combine(moving.parameters, self.standing.rest)
 
 
 class Stand(NamedTuple):
@@ -240,6 +265,10 @@ class BenchTrainer(Epochs):
         return self._stand(Tally.zero(jnp.zeros(()).dtype))
 
     def advance(self, moving: Stand, order: tuple[Array, PRNGKeyArray], start: int, stop: int) -> tuple[int, Stand]:
+        with self.devices.sharing():
+            return self._advance(moving, order, start, stop)
+
+    def _advance(self, moving: Stand, order: tuple[Array, PRNGKeyArray], start: int, stop: int) -> tuple[int, Stand]:
         reached, places = (start, moving), np.asarray(order[0])
         together = stop - start if self.rule.steps_itself(self.bench) else 1
         for at in range(start, stop, together):
@@ -262,7 +291,8 @@ class BenchTrainer(Epochs):
         return moving
 
     def evaluate(self, moving: Stand, examples: Examples, key: PRNGKeyArray) -> Evaluation:
-        return evaluate_on_bench(self.bench, examples, self.cost, self.homeostat)
+        with self.devices.sharing():
+            return evaluate_on_bench(self.bench, examples, self.cost, self.homeostat)
 
     def _stand(self, tally: Tally) -> Stand:
         reading = self.bench.read()

@@ -20,11 +20,13 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jax.flatten_util import ravel_pytree
+from jax.sharding import Mesh
 from jaxtyping import Array, PRNGKeyArray, PyTree
 from tqdm import tqdm
 
-from learning.checkpoint import raw
+from learning.checkpoint import load_checkpoint, raw
 from learning.data import Data, Split, number_names
+from learning.devices import Devices
 from learning.evaluation import Evaluation
 from learning.examples import Examples, prepare
 from learning.homeostat import Homeostat
@@ -32,6 +34,7 @@ from learning.pictures import learning_curve
 from learning.prediction import Prediction, predict
 from learning.rule import ConvergenceError, Estimator, Mover
 from learning.run_folder import (
+    CHECKPOINT,
     RunFolder,
     Simulation,
     describe_tree,
@@ -158,6 +161,7 @@ def fit(
     epochs: int,
     key: PRNGKeyArray,
     batch_size: int | None = None,
+    mesh: Mesh | None = None,
     validation: tuple[Any, Any] | None = None,
     test: tuple[Any, Any] | None = None,
     strict: bool | None = None,
@@ -187,6 +191,13 @@ def fit(
         key: all randomness: the order of the examples and what the substrate and the rule draw.
         batch_size: examples per step, by default 32 or all if there are fewer; of a physical system as many as it
             has copies, or one.
+        mesh: devices that share the examples of every batch, `jax.make_mesh((4,), ("examples",))` say; batches must
+            be multiples of their number. Each device loops over its own examples until they have settled; what is
+            summed over a batch is summed over all devices, and the parameters are on every device. The numbers are
+            those of one device but for rounding: the order of the examples and what is drawn for each do not depend
+            on how many devices there are, and a run may be resumed on others. After `jax.distributed.initialize()` a
+            mesh of all `jax.devices()` trains in all processes together: each makes the same call, reads its own part
+            of every batch and returns the run; process 0 alone writes `out`, which all must see to resume.
         validation: examples evaluated after every epoch.
         test: examples evaluated once, at the very end.
         strict: raise TrainingError at the first batch with an unusable equilibrium, rather than count it in the
@@ -195,7 +206,8 @@ def fit(
         resume: go on from the checkpoint in `out`, given the same arguments as at the start; bit for bit what an
             uninterrupted run would have given. More epochs may be asked for. Without a checkpoint the run starts.
         progress: show a bar with cost, error, residual and unconverged equilibria.
-        observe: called with the system after every epoch; what it returns stands in the history by its names.
+        observe: called with the system after every epoch, in every process; what it returns stands in the history by
+            its names.
         checkpoint_every: seconds between checkpoints, written between compiled chunks of about half a second.
         config: what else to record in config.json; a resumed run must agree with it.
         summary: what else to record in summary.json.
@@ -206,6 +218,7 @@ def fit(
         TrainingError: a strict run met an equilibrium that did not converge, or the cost is no longer finite. Its
             `run` holds the system as it was before that batch.
         RunFolderError, CheckpointError: the folder or its checkpoint is of no use, said before training begins.
+        ProcessError: several processes were not given the same, or another one has stopped.
         TypeError, ValueError: an argument makes no sense.
     """
     began = time.monotonic()
@@ -221,12 +234,16 @@ def fit(
     on_bench = not isinstance(substrate, Substrate)
     usual = (substrate.spec.copies or 1) if on_bench else min(32, examples.size)
     size = usual if batch_size is None else batch_size
+    devices = Devices(mesh)
+    devices.check_batch(size)
+    if mesh is not None and on_bench and not isinstance(substrate, Simulation):
+        raise ValueError(f"mesh: {type(substrate).__name__} is no simulation, which devices could share; leave it out")
     strict = bool(getattr(rule, "strict", True)) if strict is None else strict
     homeostat = getattr(rule, "homeostat", None) if on_bench else None
     run = Run(substrate, {}, 0, 0.0, np.zeros(0), classes=classes, homeostat=homeostat, given=given)
-    if out is None:
-        folder = None
-    else:
+    run.folder = None if out is None else Path(out)
+    facts = {}
+    if out is not None or devices.several:
         facts = {
             "groundstate": version(),
             "class": name_of(type(substrate)),
@@ -241,15 +258,20 @@ def fit(
             "strict": strict,
             **(config or {}),
         }
-        folder = RunFolder(out, facts, resume=resume)
+        devices.check_same(**facts)
+    opened = lambda: None if out is None or not devices.leads else RunFolder(out, facts, resume=resume)
+    folder = devices.together(opened)
     with folder or contextlib.nullcontext():
-        trainer = (BenchTrainer if on_bench else Trainer)(substrate, rule, optimiser, examples, size, key, strict)
+        trainer = (BenchTrainer if on_bench else Trainer)(
+            substrate, rule, optimiser, examples, size, key, strict, devices
+        )
         session = _Session(
             trainer, validated, tested, folder, epochs, checkpoint_every, began, summary or {}, run, observe
         )
-        if resume and folder is not None and folder.has_checkpoint:
-            session.restore()
-        return session.run(progress)
+        if resume and run.folder is not None:
+            devices.together(session.restore)
+            devices.check_same(resume=f"epoch {session.epoch + 1}, batch {session.batch + 1}")
+        return session.run(progress and devices.leads)
 
 
 @dataclass
@@ -278,15 +300,17 @@ class _Session:
         self.saved = time.monotonic()
 
     def restore(self) -> None:
-        assert self.folder is not None
-        saved, facts = self.folder.load(self.moving)
+        """Goes on from the checkpoint, if there is one; every process reads it."""
+        path = self.outset.folder
+        if path is None or not (path / CHECKPOINT).exists():
+            return
+        saved, facts = load_checkpoint(path / CHECKPOINT, self.moving)
         self.moving = self.trainer.restore(saved)
         self.epoch, self.batch, self.rows = facts["epoch"], facts["batch"], facts["rows"]
-        times = read_times(self.folder.path, self.epoch)
-        self.epoch_seconds, self.partial_seconds, self.seconds_before = times
+        self.epoch_seconds, self.partial_seconds, self.seconds_before = read_times(path, self.epoch)
         if self.epoch + (self.batch > 0) > self.epochs:
             raise ValueError(
-                f"epochs: {self.folder.path} has already done {self.epoch} epochs and {self.batch} batches; ask for "
+                f"epochs: {path} has already done {self.epoch} epochs and {self.batch} batches; ask for "
                 f"at least {self.epoch + (self.batch > 0)}, got {self.epochs}"
             )
 
@@ -310,18 +334,19 @@ class _Session:
         if self.folder is not None:
             self.folder.begin([self._metrics(i) for i in range(len(self.rows))])
             self.folder.describe(_simulated(self.outset.substrate), self.outset.classes, self.outset.data)
+        together = self.trainer.devices
         with _catch_interrupt() as interrupted, _bar(self, progress) as bar:
-            chunk = 1
-            while self.epoch < self.epochs and not interrupted.is_set():
+            chunk, ended = 1, lambda: together.any(interrupted.is_set())
+            while self.epoch < self.epochs and not ended():
                 order = self.trainer.order(self.epoch)
-                while self.batch < self.trainer.batches and not interrupted.is_set():
-                    chunk = self._advance_chunk(order, chunk, bar)
+                while self.batch < self.trainer.batches and not ended():
+                    chunk = together.least(self._advance_chunk(order, chunk, bar))
                     self._save_if_due()
                 if self.batch == self.trainer.batches:
                     self._end_epoch(bar)
                     self._save_if_due()
             self.save()
-            return self._finish(interrupted.is_set() and self.epoch < self.epochs)
+            return self._finish(ended() and self.epoch < self.epochs)
 
     def _advance_chunk(self, order: tuple[Array, PRNGKeyArray], chunk: int, bar: Any) -> int:
         """Trains on at most `chunk` batches and returns how many to take next, for about `_CHUNK_SECONDS`."""
@@ -426,7 +451,7 @@ class _Session:
         leaves = filter(eqx.is_inexact_array, jax.tree.leaves(self.moving.parameters))
         if not all(bool(jnp.all(jnp.isfinite(leaf))) for leaf in leaves):
             self.moving = before
-        where = "" if self.folder is None else f", and {self.folder.path} holds a checkpoint"
+        where = "" if self.outset.folder is None else f", and {self.outset.folder} holds a checkpoint"
         error = TrainingError(f"{what} The system as it was before is kept in the error's `run`{where}")
         error.run = self._result(interrupted=False)
         self.moving = before
@@ -445,23 +470,25 @@ class _Session:
             seconds=self.seconds,
             epoch_seconds=np.asarray(self.epoch_seconds),
             interrupted=interrupted,
-            folder=None if self.folder is None else self.folder.path,
         )
 
     def _finish(self, interrupted: bool) -> Run:
         run = self._result(interrupted)
         parts = {"validation": self.validation, "test": self.test}
-        if self.folder is not None:
+        if self.outset.folder is not None:
             parts["train"] = self.trainer.examples
         for name, examples in parts.items():
             if examples is not None:
                 setattr(run, name, self._evaluate(examples))
+        self.trainer.devices.together(lambda: self._conclude(run))  # none leaves before the folder is written
+        return run
+
+    def _conclude(self, run: Run) -> None:
         run.seconds = self.seconds
         if self.folder is not None:
             self.folder.draw(run.history)
             run.seconds = self.seconds
             self.folder.write_summary(self._summary(run))
-        return run
 
     def _summary(self, run: Run) -> dict[str, Any]:
         assert self.folder is not None

@@ -50,6 +50,7 @@ from substrates.solvers.generic import DescendThenPolish
 from substrates.solvers.implicit import equilibrium, response
 from substrates.solvers.joint import Control, JointEquilibrium, relax_alternately
 from substrates.solvers.meeting import meeting_forces, or_largest, products, row_sizes, shown
+from substrates.solvers.sharing import EXAMPLES, by_devices, shared, whole
 from substrates.solvers.solver import (
     FAILURES,
     Equilibrium,
@@ -66,6 +67,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 __all__ = [
+    "EXAMPLES",
     "FAILURES",
     "Cost",
     "DiscreteTime",
@@ -80,6 +82,7 @@ __all__ = [
     "as_tree",
     "at_rest",
     "batch_axes",
+    "by_devices",
     "by_path",
     "check_batch",
     "check_finite",
@@ -95,8 +98,10 @@ __all__ = [
     "relax_phases",
     "response",
     "same_batch",
+    "shared",
     "split_parameters",
     "takes_own_targets",
+    "whole",
 ]
 
 

@@ -54,6 +54,7 @@ LEARNING = "tests/theory_checks/test_theorems_of_learning.py"
 PHYSICS = "tests/theory_checks/test_theorems_of_physics.py"
 EXPLORER = "tests/test_explorer.py"
 PICTURES = "tests/test_style.py"
+DEVICES = "tests/learning/test_devices.py"
 CONFORMANCE = "tests/theory_checks/test_conformance.py"
 STRATEGIES = "tests/theory_checks/test_strategies.py"
 FAULTS = "tests/theory_checks/test_faults.py::test_the_law_that_names_a_fault_finds_it_and_says_where_to_look"
@@ -1520,6 +1521,48 @@ MUTATIONS = (
         "np.max(changes), case.epsilon)]",
         "1 + np.max(changes), case.epsilon)]",
         "tests/theory_checks/test_faults.py::test_the_law_that_names_a_fault_finds_it_and_says_where_to_look",
+    ),
+    Mutation(
+        "let the compiler share loops out, so that devices wait",
+        "substrates/solvers/sharing.py",
+        "    if not devices or count % devices:",
+        "    if devices or count % max(devices, 1):",
+        f"{DEVICES}::test_gradients_are_summed_at_once_and_no_loop_waits_for_another_device",
+    ),
+    Mutation(
+        "take processes at their word that they do the same",
+        "learning/devices.py",
+        "            if other is not None:",
+        "            if False:",
+        f"{DEVICES}::test_processes_that_differ_say_in_what",
+    ),
+    Mutation(
+        "let devices have unequal parts of a batch",
+        "learning/devices.py",
+        "        if size % self.count:",
+        "        if size < self.count:",
+        f"{DEVICES}::test_every_device_has_as_many_examples",
+    ),
+    Mutation(
+        "evaluate by batches that devices cannot share",
+        "learning/devices.py",
+        "        return -(-size // self.count) * self.count",
+        "        return size // self.count * self.count",
+        f"{DEVICES}::test_every_device_has_as_many_examples",
+    ),
+    Mutation(
+        "give a run's parameters back on the mesh",
+        "learning/devices.py",
+        "        held = lambda leaf: eqx.is_array(leaf) and isinstance(leaf.sharding, NamedSharding)",
+        "        held = lambda leaf: False",
+        f"{DEVICES}::test_what_a_run_returns_is_of_one_device_and_resumes_without_a_mesh",
+    ),
+    Mutation(
+        "nudge all examples of a device like those of the first",
+        "substrates/solvers/batching.py",
+        "beta=1 if nudges.beta.ndim == 2 else None)",
+        "beta=None)",
+        f"{DEVICES}::test_two_processes_give_the_numbers_of_one_device",
     ),
 )
 

@@ -28,6 +28,7 @@ from substrates.laboratory.system import (
 )
 from substrates.nudge import Cost, Nudge, NudgeRefusedError, Pin, SquaredError, as_tree
 from substrates.solvers.joint import Control, SpringControl, joint_status, rest_threshold
+from substrates.solvers.sharing import whole
 from substrates.solvers.solver import Status
 from substrates.substrate import (
     Substrate,
@@ -92,7 +93,7 @@ class Apparatus(eqx.Module):
         found = relax_batch(system, xs, nudge, starts, keys)
         force = split_parameters(system.measure(found.state, xs, nudge))[0]
         still = jnp.zeros((), self.dtype)
-        return self.control.holding(parameters, force), found.state, joint_status(found, still, still)
+        return whole((self.control.holding(parameters, force), found.state, joint_status(found, still, still)))
 
     @eqx.filter_jit
     def settle(
@@ -106,7 +107,7 @@ class Apparatus(eqx.Module):
     ) -> tuple[PyTree, PyTree, Status]:
         relax = self.system(parameters).relax_jointly
         found = relax(self.control, knobs, xs, nudge, starts, keys, max_rounds=self.max_rounds)
-        return split_parameters(found.system)[0], found.states.state, found.status
+        return whole((split_parameters(found.system)[0], found.states.state, found.status))
 
 
 class Plant:
@@ -386,7 +387,7 @@ class _PlantReading(Reading):
 
 @eqx.filter_jit
 def _read(apparatus, parameters, states, xs):
-    return apparatus.read(parameters, states, xs)
+    return whole(apparatus.read(parameters, states, xs))
 
 
 def _compliance(epsilon: Any, parameters: PyTree) -> Any:

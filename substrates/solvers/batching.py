@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any, Protocol, TypeVar
 
@@ -13,6 +14,7 @@ from jaxtyping import Array, Bool, PRNGKeyArray, PyTree
 
 from substrates.nudge import Nudge, Pin, batch_axes
 from substrates.room import make_room
+from substrates.solvers.sharing import by_devices
 from substrates.solvers.solver import Equilibrium
 
 T = TypeVar("T")
@@ -153,6 +155,14 @@ def relax_phases(
 
     Returns equilibria with leading axes of phases and of examples.
     """
+    of_nudges = dataclasses.replace(batch_axes(nudges), beta=1 if nudges.beta.ndim == 2 else None)
+    axes = (None, 0, of_nudges, None if keys is None else 0, None)
+    return by_devices(_settle_phases, _count(xs), axes, 1, substrate, xs, nudges, keys, tangent)
+
+
+def _settle_phases(
+    substrate: Settles, xs: PyTree, nudges: Nudge, keys: PRNGKeyArray | None, tangent: bool
+) -> Equilibrium:
     start = jax.vmap(substrate.start, in_axes=(0, None if keys is None else 0))(xs, keys)
     read = jax.vmap(substrate.read)
 
@@ -170,7 +180,7 @@ def relax_phases(
         about = None if about is None else choose(read(found.state, xs), about)
         return (jax.tree.map(choose, found.state, state), about, jnp.zeros_like(free)), found
 
-    if len(jax.tree.leaves(xs)[0]) * sum(map(jnp.size, jax.tree.leaves(substrate))) >= WORTH_A_COPY:
+    if _count(xs) * sum(map(jnp.size, jax.tree.leaves(substrate))) >= WORTH_A_COPY:
         free = settled(None, start)
         about = read(free.state, xs) if tangent else None
         nudged = (settled(nudge(beta, about), free.state) for beta in nudges.beta[1:])
@@ -184,4 +194,13 @@ def _settle_batch(
     substrate: Settles, xs: PyTree, nudges: Nudge | Pin | None, starts: PyTree | None, keys: PRNGKeyArray | None
 ) -> Equilibrium:
     axes = (0, batch_axes(nudges), None if starts is None else 0, None if keys is None else 0)
-    return jax.vmap(lambda x, n, s, k: substrate.relax(x, n, s, key=k), in_axes=axes)(xs, nudges, starts, keys)
+
+    def settled(substrate: Settles, *given: PyTree) -> Equilibrium:
+        return jax.vmap(lambda x, n, s, k: substrate.relax(x, n, s, key=k), in_axes=axes)(*given)
+
+    return by_devices(settled, _count(xs), (None, *axes), 0, substrate, xs, nudges, starts, keys)
+
+
+def _count(xs: PyTree) -> int:
+    """How many examples a batch has."""
+    return jax.tree.leaves(xs)[0].shape[0]

@@ -9,7 +9,7 @@ from typing import Any, Self
 import numpy as np
 from jaxtyping import Float
 
-STRONG = 0.08
+STRONG = 0.04
 """Entries of a matrix below so much of the geometric mean of their diagonal ones join no aggregate of variables."""
 
 COARSEST = 100
@@ -48,17 +48,15 @@ class Multigrid:
         """
         import pyamg
 
-        sweeps = ("gauss_seidel", {"sweep": "forward"}), ("gauss_seidel", {"sweep": "backward"})
-        hierarchy = pyamg.smoothed_aggregation_solver(
-            matrix,
-            B=soft,
-            strength=("symmetric", {"theta": STRONG}),
-            smooth=("jacobi", {"weighting": "local"}),
-            presmoother=sweeps[0],
-            postsmoother=sweeps[1],
-            improve_candidates=None,
-            max_coarse=COARSEST,
-        )
+        options: dict[str, Any] = {
+            "strength": ("symmetric", {"theta": STRONG}),
+            "smooth": ("jacobi", {"weighting": "local"}),
+            "presmoother": ("gauss_seidel", {"sweep": "forward"}),
+            "postsmoother": ("gauss_seidel", {"sweep": "backward"}),
+            "improve_candidates": None,
+            "max_coarse": COARSEST,
+        }
+        hierarchy = pyamg.smoothed_aggregation_solver(matrix, B=soft, **options)
         return cls(matrix, hierarchy.levels, hierarchy.coarse_solver)
 
     @property

@@ -11,7 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Inexact
 
-from substrates.classical.resistor.linear_solve import Solve, Solved, conductance_solver, eliminates
+from substrates.classical.resistor.linear_solve import DENSE_SIZE, Solve, Solved, conductance_solver, eliminates
+from substrates.classical.resistor.sparse_inverse import WIDEST
 from substrates.classical.resistor.topology import Circuit, Flow
 from substrates.nudge import Nudge
 from substrates.solvers.certificate import state_tolerance
@@ -119,7 +120,15 @@ class NewtonCircuit(eqx.Module):
     bounds: tuple[Array, Array, Array] | None
 
     @classmethod
-    def of(cls, net: Circuit, x: Array, nudge: Any, dense_size: int, widest: int, bounded: bool = False) -> Self:
+    def of(
+        cls,
+        net: Circuit,
+        x: Array,
+        nudge: Any,
+        dense_size: int = DENSE_SIZE,
+        widest: int = WIDEST,
+        bounded: bool = False,
+    ) -> Self:
         """That of a circuit at an input, under a nudge; `bounded` by its ideal diodes, or by nothing."""
         companion = eliminates(net.topology, dense_size)
         ceiling = None if net.diode is None else net.current_ceiling(x)

@@ -76,11 +76,22 @@ class Multigrid:
         level.postsmoother(level.A, found, right)
         return found
 
-    def solve(self, right: Float[np.ndarray, "variables"], part: float) -> tuple[Float[np.ndarray, "variables"], bool]:
+    def solve(
+        self,
+        right: Float[np.ndarray, "variables"],
+        part: float,
+        action: Callable[[np.ndarray], np.ndarray] | None = None,
+    ) -> tuple[Float[np.ndarray, "variables"], bool]:
         """The solution, and whether no more than a part of the right-hand side was left over.
 
         Left over is measured in r'D^-1 r, D being the diagonal, which weighs variables by how stiffly they are held.
+
+        Args:
+            right: the right-hand side.
+            part: what may be left over of it.
+            action: the product with a matrix near the one that the hierarchy was made for; None for that one.
         """
+        product_with = (lambda vector: self.matrix @ vector) if action is None else action
         weight = 1 / np.sqrt(self.matrix.diagonal())
         size = lambda vector: float(np.linalg.norm(weight * vector))
         found, left = np.zeros_like(right), right.astype(float)
@@ -95,7 +106,7 @@ class Multigrid:
             improved = self.cycle(left)
             product = float(left @ improved)
             direction = improved + (product / before) * direction
-            moved = self.matrix @ direction
+            moved = product_with(direction)
             curvature = float(direction @ moved)
             if not (curvature > 0 and product > 0):
                 return found, False

@@ -437,7 +437,6 @@ def softest(
     threshold: float,
     *,
     forces: tuple[np.ndarray, np.ndarray] | None = None,
-    stretched: bool = True,
 ) -> Soft:
     """The smallest eigenvalue of the Hessian, balanced by the stiffnesses at its nodes, and its mode; infinity and 0
     where one factorisation shows it above the threshold. Then also how far the forces that are left over move the
@@ -445,13 +444,12 @@ def softest(
 
     Args:
         forces: None, or (what is left over at the free coordinates, what rounding makes of it).
-        stretched: whether springs are stressed; if not they resist along their length alone.
     """
     outer, identity, sideways = spring_parts(topology, springs)
     size = topology.free.size
     at_nodes = node_stiffness(topology, springs[0])
     unit = float(at_nodes.max(initial=0.0)) or 1.0
-    blocks = np.asarray(springs[0], float)[:, None, None] / unit * (outer + stretched * sideways * (identity - outer))
+    blocks = np.asarray(springs[0], float)[:, None, None] / unit * (outer + sideways * (identity - outer))
     if not np.all(np.isfinite(blocks)):
         return Soft(np.inf, np.zeros(size), 0.0, 0.0)
     at_nodes = at_nodes / unit

@@ -1364,7 +1364,7 @@ MUTATIONS = (
         "substrates/classical/elastic/grid.py",
         "felt[read] += extra[1] @ moved[read]",
         "pass",
-        f"{GRID}::test_a_nudge_that_outweighs_the_springs_is_told",
+        f"{GRID}::test_the_curvature_of_a_nudge_counts",
     ),
     Mutation(
         "take a search that met negative curvature for a proof",

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.linalg
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from learning import EquilibriumPropagation, SquaredError
@@ -92,7 +92,8 @@ def springs_of(net, x, state=None):
     return tuple(np.asarray(array) for array in (net.stiffness, net.rest_length, positions))
 
 
-@given(st.floats(-0.3, 0.3), st.integers(0, 1000))
+@given(st.floats(-0.8, 0.3), st.integers(0, 1000))
+@example(-0.7, 0)
 def test_stability_and_the_softest_mode_are_those_of_all_eigenvalues(strain, seed):
     net = lattice(7, seed)
     x = jnp.array([6 * strain])
@@ -101,6 +102,7 @@ def test_stability_and_the_softest_mode_are_those_of_all_eigenvalues(strain, see
     values = scipy.linalg.eigh(hessian, np.diag(held), eigvals_only=True)
     threshold = zero_mode_threshold(np.float64)
     found = grid.softest(topology, springs, None, threshold, forces=(held, held))
+    assert (values[0] < -1e-6) or strain != -0.7
     if values[0] > 1e-6:
         assert found.eigenvalue == np.inf
         moved = np.linalg.solve(hessian, held)
@@ -109,6 +111,17 @@ def test_stability_and_the_softest_mode_are_those_of_all_eigenvalues(strain, see
         np.testing.assert_allclose(found.eigenvalue, values[0], rtol=1e-2)
         bent = found.mode @ hessian @ found.mode / (found.mode @ (held * found.mode))
         np.testing.assert_allclose(bent, values[0], rtol=1e-2)
+
+
+@pytest.mark.parametrize("weight", [-0.5, -5.0])
+def test_the_curvature_of_a_nudge_counts(weight):
+    net, x = lattice(12), jnp.array([0.4])
+    state, read = net.initial_state(x), net.topology.read_coordinates
+    hessian = np.asarray(net.hessian(state, x))
+    hessian[read, read] += weight
+    added = read, weight * np.eye(len(read))
+    found = grid.softest(net.topology, springs_of(net, x), added, zero_mode_threshold(np.float64))
+    assert (found.eigenvalue == np.inf) == (np.linalg.eigvalsh(hessian)[0] > 0) == (weight == -0.5)
 
 
 def test_a_nudge_that_outweighs_the_springs_is_told(by_grid):

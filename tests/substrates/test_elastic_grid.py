@@ -117,7 +117,7 @@ def test_stability_and_the_softest_mode_are_those_of_all_eigenvalues(strain, see
 def test_the_curvature_of_a_nudge_counts(weight):
     net, x = lattice(12), jnp.array([0.4])
     state, read = net.initial_state(x), net.topology.read_coordinates
-    hessian = np.asarray(net.hessian(state, x))
+    hessian = np.array(net.hessian(state, x))
     hessian[read, read] += weight
     added = read, weight * np.eye(len(read))
     found = grid.softest(net.topology, springs_of(net, x), added, zero_mode_threshold(np.float64))

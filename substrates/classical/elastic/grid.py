@@ -33,8 +33,8 @@ KEPT = 2**29
 
 PROOF = 1e-6
 """Random forces that conjugate gradients balance up to such a part, without meeting negative curvature, prove a Hessian
-positive definite: its positive Ritz values let no part of the forces along a negative mode become smaller, and that it
-was so small from the start has a chance of some 1e-9 times the square root of the number of free coordinates.
+positive definite: where all Ritz values are positive, no force along a negative mode becomes smaller. That both forces
+were so small along it from the start has a chance of some 1e-12 times the number of free coordinates.
 """
 
 PROBES = 2

@@ -1,7 +1,7 @@
 """Spins in a transverse field: ground states beside QuTiP, large systems, nudges, gradients, free fermions, iris.
 
     python benchmarks/transverse_ising.py --speed      # 16 spins beside QuTiP's sparse groundstate
-    python benchmarks/transverse_ising.py --large 20   # time and memory of one ground state; 20 or 22 spins
+    python benchmarks/transverse_ising.py --large 20   # time and memory of one ground state; 20, 22 or 24 spins
     python benchmarks/transverse_ising.py --nudged     # products with H, free and nudged
     python benchmarks/transverse_ising.py --slopes     # EP beside finite differences, over five decades of beta
     python benchmarks/transverse_ising.py --fermions   # a chain of 2,000 spins and its gradient

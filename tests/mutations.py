@@ -36,6 +36,8 @@ PROPAGATION = "tests/learning/test_equilibrium_propagation.py"
 CONTRACT = "tests/test_contract.py"
 SOLVER = "tests/substrates/test_generic_solver.py"
 UNITS = "tests/substrates/test_units.py"
+MULTIGRID = "tests/substrates/test_multigrid.py"
+GRID = "tests/substrates/test_elastic_grid.py"
 KRYLOV = "tests/substrates/test_krylov.py"
 WRAPPER = "tests/substrates/test_wrapper.py"
 ELASTIC_UNITS = "tests/substrates/test_elastic_units.py"
@@ -1325,6 +1327,69 @@ MUTATIONS = (
         "scale = jnp.where(scale > 0, scale, 1.0)",
         "scale = jnp.broadcast_to(jnp.max(scale), scale.shape)",
         f"{ELASTIC_UNITS}::test_a_part_twelve_decades_weaker_settles_beside_a_strong_one",
+    ),
+    Mutation(
+        "believe multigrid that stalled",
+        "substrates/classical/resistor/sparse_inverse.py",
+        "all(done for _, done in solved)",
+        "True",
+        f"{MULTIGRID}::test_kirchhoff_holds_at_every_node_over_twelve_decades_of_conductance",
+    ),
+    Mutation(
+        "let nodes float in multigrid",
+        "substrates/classical/resistor/sparse_inverse.py",
+        "return bool(np.all(conductance > 0)) or not floating_nodes(layout, conductance[: len(layout.edges)])",
+        "return True",
+        f"{MULTIGRID}::test_resistors_that_are_gone_let_nodes_float_or_do_not",
+    ),
+    Mutation(
+        "forget that conductances have changed",
+        "substrates/solvers/kept.py",
+        "known_key == key and all(map(np.array_equal, known, numbers))",
+        "known_key == key",
+        f"{MULTIGRID}::test_a_hierarchy_serves_no_other_conductances",
+    ),
+    Mutation(
+        "leave a multigrid solution unrefined",
+        "substrates/classical/resistor/linear_solve.py",
+        "solutions = solutions + change",
+        "solutions = solutions",
+        f"{MULTIGRID}::test_rough_solutions_are_refined_by_the_currents_of_elements",
+    ),
+    Mutation(
+        "forget the nudge in what refines",
+        "substrates/classical/resistor/linear_solve.py",
+        "carried(rows) + (left.T @ (c @ (right @ rows[0])))[None]",
+        "carried(rows)",
+        f"{MULTIGRID}::test_nudged_and_pinned_circuits_settle_where_factors_put_them",
+    ),
+    Mutation(
+        "call a direction of negative curvature solved",
+        "substrates/solvers/multigrid.py",
+        "if not (curvature > 0 and product > 0):\n                return found, False",
+        "if not (curvature > 0 and product > 0):\n                return found, True",
+        f"{MULTIGRID}::test_hopeless_matrices_are_given_up",
+    ),
+    Mutation(
+        "turn rigid networks the wrong way",
+        "substrates/classical/elastic/grid.py",
+        "motions[:, v, dim + number] = -apart[:, v], apart[:, u]",
+        "motions[:, v, dim + number] = apart[:, v], apart[:, u]",
+        f"{GRID}::test_rigid_motions_stretch_nothing",
+    ),
+    Mutation(
+        "prove stability without the nudge",
+        "substrates/classical/elastic/grid.py",
+        "felt[read] += extra[1] @ moved[read]",
+        "pass",
+        f"{GRID}::test_the_curvature_of_a_nudge_counts",
+    ),
+    Mutation(
+        "take a search that met negative curvature for a proof",
+        "substrates/classical/elastic/grid.py",
+        "if all(done for _, done in solved):",
+        "if True:",
+        f"{GRID}::test_stability_and_the_softest_mode_are_those_of_all_eigenvalues",
     ),
     Mutation(
         "forget the unit of a sparse factor",

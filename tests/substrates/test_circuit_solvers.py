@@ -131,7 +131,7 @@ def test_lattice_against_spsolve():
 
 
 def test_a_batch_on_one_matrix_factorises_once(monkeypatch):
-    net = ResistorNetwork.lattice((25, 25), inputs=[0], outputs=[5])
+    net = ResistorNetwork.lattice((25, 25), inputs=[0], outputs=[5], conductance=0.377)
     calls = []
     factorise = scipy.sparse.linalg.splu
     monkeypatch.setattr(scipy.sparse.linalg, "splu", lambda *a, **k: calls.append(1) or factorise(*a, **k))
@@ -139,7 +139,7 @@ def test_a_batch_on_one_matrix_factorises_once(monkeypatch):
     free = relax_batch(net, xs)
     nudged = relax_batch(net, xs, Nudge(SquaredError(), jnp.ones((6, 1)), 0.1), free.state)
     assert jnp.all(free.converged & nudged.converged)
-    assert len(calls) == 2
+    assert len(calls) == 1
 
 
 @given(seeds)

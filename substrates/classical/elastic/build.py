@@ -12,7 +12,7 @@ import numpy as np
 import scipy
 
 from substrates import arguments
-from substrates.classical.elastic import sparse_factor
+from substrates.classical.elastic import grid, sparse_factor
 from substrates.classical.elastic.springs import Topology
 from substrates.wiring import SparseMap, connected_parts
 
@@ -329,10 +329,16 @@ def _refuse_floppy(topology: Topology, ideal: np.ndarray) -> None:
     outer, identity, _ = sparse_factor.spring_parts(topology, (one, one, topology.reference))
     outer = np.where(ideal[:, None, None], identity, outer)
     shift = -_LEAST_STRETCH * sparse_factor.node_stiffness(topology, one)
-    if sparse_factor.positive_factor(topology, outer, shift, np.float64) is not None:
+    unstressed = one, np.where(ideal, 0.0, _apart(topology.reference, topology.edges)), topology.reference
+    if grid.by_grid(topology):
+        found = grid.softest(topology, unstressed, None, _LEAST_STRETCH)
+        if found.eigenvalue == np.inf:
+            return
+        mode = found.mode
+    elif sparse_factor.positive_factor(topology, outer, shift, np.float64) is not None:
         return
-    unstressed = one, np.zeros(len(one)), topology.reference
-    mode = sparse_factor.softest(topology, unstressed, None, _LEAST_STRETCH, stretched=False).mode
+    else:
+        mode = sparse_factor.softest(topology, unstressed, None, _LEAST_STRETCH).mode
     owners = topology.free // topology.dim
     moving = np.bincount(owners, np.abs(mode), minlength=topology.n)
     movers = np.argsort(-moving)[: min(4, int(np.sum(moving > 0.1 * moving.max())))]

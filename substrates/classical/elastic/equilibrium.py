@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
 
+from substrates.classical.elastic import grid
 from substrates.classical.elastic.balance import Balance, Objective
 from substrates.classical.elastic.springs import SpringNetwork, State
 from substrates.classical.elastic.steering import (
@@ -37,9 +38,10 @@ FARTHEST = 100.0
 SHORTEST = 1e-4
 """A step is given up when so small a fraction of it leads nowhere."""
 
-COUNT, COUNT_WHEN_GIVEN = 1, 8
+COUNT, COUNT_WHEN_GIVEN, COUNT_BY_GRID = 1, 8, 30
 """A sparse factor that conjugate gradients ask more often than this in a step is replaced by one at hand: soon where
-the certificate will need another one anyway, late where the next call will ask for the same.
+the certificate will need another one anyway, late where the next call will ask for the same, and
+later where it is a hierarchy, which certifies nothing.
 """
 
 ROUNDS = 60
@@ -221,7 +223,7 @@ def _walked(
 ) -> Walk:
     """Downhill from a start; `limit` of the first look is what may be left over of the forces."""
     net, anchor = objective.net, solver.anchor
-    patience = COUNT if anchor is None else COUNT_WHEN_GIVEN
+    patience = COUNT_BY_GRID if grid.by_grid(net.topology) else COUNT if anchor is None else COUNT_WHEN_GIVEN
     dense = start.size <= solver.dense_size
     if dense:
         anchor = None

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import collections
 import functools
-import itertools
 import math
-import threading
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -17,6 +14,7 @@ from numpy.typing import DTypeLike
 
 from substrates.classical.elastic.springs import HessianPattern, Topology, hessian_pattern, zero_mode_threshold
 from substrates.solvers.certificate import state_tolerance
+from substrates.solvers.kept import Kept
 
 SPARE = 0.1
 """How much of its own stiffness every spring may lose, in every direction, before the certificate of an anchor ends."""
@@ -34,11 +32,7 @@ WIDEST = 160
 """A band of that many diagonals is factorised in half the time that nested dissection takes; a wider one is not."""
 
 KEPT = 2**29
-"""Bytes of factors that are kept, about; the one asked for longest ago goes first, the last one stays."""
-
-IDLE = 4
-"""A factor goes, too, after so many requests more than factors are kept, none of them for it: its memory serves the
-next one, and touching new memory may take longer than factorising."""
+"""Bytes of factors that are kept, about."""
 
 PROBES = 4
 """So many random signs of the rounding errors stand for all."""
@@ -50,10 +44,6 @@ Extra = tuple[np.ndarray, np.ndarray] | None
 """What a nudge adds to a Hessian: None, or (some free coordinates, matrix over these)."""
 
 _LEAF = 8
-_kept: collections.OrderedDict[int, tuple[tuple[Topology, bool], tuple[np.ndarray, ...], Factor]]
-_kept = collections.OrderedDict()
-_requests = itertools.count()
-_lock = threading.Lock()
 
 
 class Factor(NamedTuple):
@@ -95,26 +85,17 @@ class Factor(NamedTuple):
         return 0 if self.factors is None else 16 * self.factors.nnz
 
 
+_kept: Kept[Factor] = Kept(KEPT)
+
+
 def anchor_factor(topology: Topology, springs: Springs, *, wide: bool = False) -> Factor:
     """The factor at an anchor, made at the first request; what is asked for, not when, decides the answer.
 
     It is that of H - spare L, with a narrow spare, to steer by (where that is not definite, of the propped-up Hessian),
     or with a wide one, to certify by.
     """
-    with _lock:
-        now = next(_requests)
-        while _kept and now - next(iter(_kept)) > IDLE + len(_kept):
-            _kept.popitem(last=False)
-        for asked, (key, known, factor) in reversed(_kept.items()):
-            if key == (topology, wide) and all(map(np.array_equal, known, springs)):
-                _kept[now] = _kept.pop(asked)
-                return factor
-    factor = _factorise_anchor(topology, springs, wide)
-    with _lock:
-        _kept[now] = (topology, wide), tuple(np.array(array) for array in springs), factor
-        while len(_kept) > 1 and sum(factor.size for *_, factor in _kept.values()) > KEPT:
-            _kept.popitem(last=False)
-    return factor
+    make = lambda: _factorise_anchor(topology, springs, wide)
+    return _kept.get((topology, wide), springs, make, lambda factor: factor.size)
 
 
 def certifies(topology: Topology, springs: Springs, loss: float, blur: float) -> bool:
@@ -456,7 +437,6 @@ def softest(
     threshold: float,
     *,
     forces: tuple[np.ndarray, np.ndarray] | None = None,
-    stretched: bool = True,
 ) -> Soft:
     """The smallest eigenvalue of the Hessian, balanced by the stiffnesses at its nodes, and its mode; infinity and 0
     where one factorisation shows it above the threshold. Then also how far the forces that are left over move the
@@ -464,13 +444,12 @@ def softest(
 
     Args:
         forces: None, or (what is left over at the free coordinates, what rounding makes of it).
-        stretched: whether springs are stressed; if not they resist along their length alone.
     """
     outer, identity, sideways = spring_parts(topology, springs)
     size = topology.free.size
     at_nodes = node_stiffness(topology, springs[0])
     unit = float(at_nodes.max(initial=0.0)) or 1.0
-    blocks = np.asarray(springs[0], float)[:, None, None] / unit * (outer + stretched * sideways * (identity - outer))
+    blocks = np.asarray(springs[0], float)[:, None, None] / unit * (outer + sideways * (identity - outer))
     if not np.all(np.isfinite(blocks)):
         return Soft(np.inf, np.zeros(size), 0.0, 0.0)
     at_nodes = at_nodes / unit

@@ -250,9 +250,9 @@ class Topology(HashedByContent):
         signs = np.where(np.arange(first.shape[1]) < self.dim, -1.0, 1.0).astype(pulls.dtype)
         if self.springs_at_free is None:
             total = jnp.zeros((self.n, first.shape[1]), pulls.dtype)
-            total = total.at[self.edges[:, 0]].add(first).at[self.edges[:, 1]].add(first * signs)[self.free_nodes]
+            total = total.at[self.edges[:, 0]].add(first).at[self.edges[:, 1]].add(first * signs[None])[self.free_nodes]
         else:
-            ends = jnp.concatenate([first, first * signs, np.zeros((1, first.shape[1]), pulls.dtype)])
+            ends = jnp.concatenate([first, first * signs[None], np.zeros((1, first.shape[1]), pulls.dtype)])
             total = jnp.sum(_rows(ends, self.springs_at_free), axis=1)
         return self.free_of(total[:, : self.dim]), None if sizes is None else total[:, self.dim :]
 

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
-from substrates.classical.elastic import sparse_factor
+from substrates.classical.elastic import grid, sparse_factor
 from substrates.classical.elastic.balance import Balance, Objective
 from substrates.classical.elastic.springs import Topology, zero_mode_threshold
 from substrates.solvers.batching import in_turn
@@ -241,7 +241,8 @@ def _on_host(function: Callable, like: PyTree, *arrays: Array) -> PyTree:
 
 def _solved(topology: Topology, *arrays: np.ndarray) -> np.ndarray:
     *anchor, right = arrays
-    return sparse_factor.anchor_factor(topology, anchor).solve(right[None])[0]
+    inverse = grid.grid_at if grid.by_grid(topology) else sparse_factor.anchor_factor
+    return inverse(topology, anchor).solve(right[None])[0]
 
 
 def _verdict(topology: Topology, read: np.ndarray, *arrays: np.ndarray) -> tuple[Any, ...]:
@@ -249,6 +250,10 @@ def _verdict(topology: Topology, read: np.ndarray, *arrays: np.ndarray) -> tuple
     if not wanted:
         return np.inf, np.zeros_like(left), step, 0.0
     extra = (read, np.asarray(curvature, float)) if np.any(curvature) else None
+    if grid.by_grid(topology):
+        eps = float(np.finfo(scale.dtype).eps)
+        forces, threshold = (left, eps * scale), zero_mode_threshold(scale.dtype)
+        return tuple(grid.softest(topology, springs[3:], extra, threshold, forces=forces, anchor=springs[:3]))
     return tuple(
         sparse_factor.verdict(topology, springs[:3], springs[3:], extra, (left, scale), float(size), float(step))
     )

@@ -1,4 +1,4 @@
-"""Solves linear equations with a circuit's conductance matrix: by elimination in JAX, or sparse through SciPy."""
+"""Solves linear equations with a circuit's conductance matrix: by elimination in JAX, or sparse on the host."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-import scipy
 from jaxtyping import Array, Bool, Inexact
 
 from substrates.classical.resistor.layout import Layout
+from substrates.classical.resistor.sparse_inverse import FINE, ROUGH, WIDEST, inverse_of, pattern
 from substrates.classical.resistor.star_mesh import star_mesh, with_held
 from substrates.classical.resistor.topology import Topology
 from substrates.solvers.batching import in_turn
 from substrates.solvers.certificate import state_tolerance
-from substrates.wiring import connected_parts, summed
+from substrates.wiring import summed
 
 DENSE_SIZE = 128
 """Up to so many potentials the nodes of a circuit are eliminated one by one."""
@@ -43,20 +43,20 @@ class Solved(NamedTuple):
 Solve = Callable[..., Solved]
 
 
-def conductance_solver(topology: Topology, dtype: Any, dense_size: int = DENSE_SIZE) -> Solve:
+def conductance_solver(topology: Topology, dtype: Any, dense_size: int = DENSE_SIZE, widest: int = WIDEST) -> Solve:
     """A function (conductance, current, curvature) -> `Solved` that solves M u = current.
 
     M = K + O_S' curvature O_T: K is the conductance matrix of the elements (resistors, then, if their conductances
     are given too, diodes), the rest is what a nudge adds at the outputs.
 
     Up to `dense_size` potentials nodes are eliminated one by one (`star_mesh`), which conductances of any size leave
-    exact; circuits with controlled sources, which are no networks of conductances, by Cholesky or LU. Above, by SuperLU
-    in a host callback, once for all right-hand sides of a batch that shares its conductances, refined by the currents
-    that single elements carry.
+    exact; circuits with controlled sources, which are no networks of conductances, by Cholesky or LU. Above, in a host
+    callback, by an `inverse_of` K (sparse factors, or multigrid for bands wider than `widest`) that all right-hand
+    sides with the same conductances share, refined by the currents that single elements carry.
     """
     symmetric = topology.conservative and not jnp.issubdtype(dtype, jnp.complexfloating)
     if topology.size > dense_size:
-        return functools.partial(_solve_sparse, topology, symmetric)
+        return functools.partial(_solve_sparse, topology, widest, symmetric)
     if eliminates(topology, dense_size):
         return functools.partial(_solve_by_elimination, topology)
     return functools.partial(_solve_dense, topology, symmetric)
@@ -83,14 +83,6 @@ def conductances(
         between -= added @ read
         grounded += added @ jnp.sum(read, axis=1)
     return between, grounded
-
-
-def _pattern(layout: Layout, elements: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    rows, columns, element, coefficient = layout.conductance_pattern
-    if elements == len(layout.edges):
-        resistors = element < elements
-        return rows[resistors], columns[resistors], element[resistors], coefficient[resistors]
-    return rows, columns, element, coefficient
 
 
 def _by_cholesky(matrix: Array, current: Array) -> tuple[Array, Array]:
@@ -127,7 +119,7 @@ def _solve_dense(
         )
         matrix = (left.T * conductance[None]) @ right
     else:
-        rows, columns, element, coefficient = _pattern(topology.compiled, conductance.size)
+        rows, columns, element, coefficient = pattern(topology.compiled, conductance.size)
         matrix = jnp.zeros((size, size), dtype).at[rows, columns].add(coefficient.astype(dtype) * conductance[element])
     if curvature is not None:
         read = topology.maps.read.dense(dtype)[:, :size]
@@ -144,17 +136,24 @@ def _solve_dense(
 
 
 def _solve_sparse(
-    topology: Topology, symmetric: bool, conductance: Array, current: Array, curvature: Array | None
+    topology: Topology,
+    widest: int,
+    symmetric: bool,
+    conductance: Array,
+    current: Array,
+    curvature: Array | None,
 ) -> Solved:
     shapes = (jax.ShapeDtypeStruct(current.shape, current.dtype), *(2 * (jax.ShapeDtypeStruct((), jnp.bool_),)))
     curvature = jnp.zeros((0, 0), current.dtype) if curvature is None else curvature
     sizes = eqx.filter(topology, eqx.is_array, inverse=True)
     graph = () if topology.compiled else (topology.nodes, topology.gains)
-    host = functools.partial(_solve_batch, sizes, symmetric)
+    host = functools.partial(_solve_batch, sizes, widest, symmetric)
     return Solved(*jax.pure_callback(host, shapes, conductance, current, curvature, *graph, vmap_method="expand_dims"))
 
 
-def _solve_batch(topology: Topology, symmetric: bool, *arrays: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _solve_batch(
+    topology: Topology, widest: int, symmetric: bool, *arrays: Any
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The host's side: every array may have leading batch axes, of length 1 where the batch shares a value."""
     arrays = tuple(map(np.asarray, arrays))
     axes = (1, 1, 2, 1, 2)
@@ -172,7 +171,7 @@ def _solve_batch(topology: Topology, symmetric: bool, *arrays: Any) -> tuple[np.
     for batch in batches:
         layout = topology.unpacked(*(graph[batch][0] for graph in graphs)) if graphs else topology.layout
         solutions[batch], positive[batch], precise[batch] = _solve_shared(
-            layout, symmetric, conductances[batch][0], currents[batch], curvatures[batch]
+            layout, widest, symmetric, conductances[batch][0], currents[batch], curvatures[batch]
         )
     return solutions.reshape(leading + currents.shape[1:]), positive.reshape(leading), precise.reshape(leading)
 
@@ -182,60 +181,48 @@ REFINEMENTS = 4
 
 
 def _solve_shared(
-    layout: Layout, symmetric: bool, conductance: np.ndarray, currents: np.ndarray, curvatures: np.ndarray
+    layout: Layout, widest: int, symmetric: bool, conductance: np.ndarray, currents: np.ndarray, curvatures: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Factorises K once; then M^-1 = K^-1 - K^-1 O_S' (1 + C O_T K^-1 O_S')^-1 C O_T K^-1 for every curvature C.
+    """Inverts K once; then M^-1 = K^-1 - K^-1 O_S' (1 + C O_T K^-1 O_S')^-1 C O_T K^-1 for every curvature C.
 
     Solutions are refined by the currents that the elements carry: of the difference of two potentials nothing is
-    lost, as there is in the diagonal of K. So the factors need to know K only roughly.
+    lost, as there is in the diagonal of K. So the inverse needs to know K only roughly.
     """
     wide = np.complex128 if np.iscomplexobj(currents) else np.float64
-    conductance = conductance.astype(wide)
-    matrix = _sparse_matrix(layout, conductance)
-    symmetric_mode: Any = {"permc_spec": "MMD_AT_PLUS_A", "diag_pivot_thresh": 0.0, "options": {"SymmetricMode": True}}
-    nothing = np.zeros(len(currents), bool)
-    no_solution = np.full(currents.shape, np.nan), nothing, nothing
-    if not np.all(np.isfinite(matrix.data)):
-        return no_solution
-    try:
-        factors = scipy.sparse.linalg.splu(matrix, **(symmetric_mode if symmetric else {}))
-    except RuntimeError:  # exactly singular
-        return no_solution
-    solve = lambda rows: factors.solve(np.ascontiguousarray(rows.T)).T
+    conductance, currents, curvatures = (array.astype(wide) for array in (conductance, currents, curvatures))
+    inverse = inverse_of(layout, widest, symmetric, conductance)
     collect, drops = _element_maps(layout, len(conductance))
     carried = lambda rows: (collect @ (conductance[:, None] * (drops @ rows.T))).T
-    positive = np.full(len(currents), wide is np.complex128 or _is_positive(factors, symmetric))
-    currents = currents.astype(wide)
-    outputs = curvatures.shape[-1]
-    if outputs == 0:
-        solutions, precise = _refined(solve, carried, currents)
-        return solutions, positive, precise
-    left, right = layout.read_test.to_scipy(), layout.read.to_scipy()[:, : len(layout.potentials)]
-    spread = solve(left.toarray().astype(wide)).T
-    solutions, precise = np.empty(currents.shape, wide), nothing.copy()
-    for k, curvature in enumerate(curvatures.astype(wide)):
-        inner = np.eye(outputs) + curvature @ (right @ spread)
+    if curvatures.shape[-1] == 0:
+        solutions, precise = _refined(inverse.solve, carried, currents)
+        return solutions, np.full(len(currents), inverse.positive), precise
+    left, right, spread = inverse.left, inverse.right, inverse.spread
+    solutions, precise = np.empty_like(currents), np.zeros(len(currents), bool)
+    positive = np.full(len(currents), inverse.positive)
+    for k, curvature in enumerate(curvatures):
+        inner = np.eye(len(curvature)) + curvature @ (right @ spread)
         correct = lambda u, c=curvature, i=inner: u - spread @ np.linalg.solve(i, c @ (right @ u))
         solutions[k : k + 1], precise[k : k + 1] = _refined(
-            lambda rows, f=correct: f(solve(rows)[0])[None],
+            lambda rows, part, f=correct: f(inverse.solve(rows, part)[0])[None],
             lambda rows, c=curvature: carried(rows) + (left.T @ (c @ (right @ rows[0])))[None],
             currents[k : k + 1],
         )
-        if wide is np.float64:
-            positive[k] &= bool(np.all(np.linalg.eigvals(inner).real > 0) if symmetric else np.linalg.det(inner) > 0)
+        if positive[k] and wide is np.float64:
+            eigenvalues = np.linalg.eigvals(inner)
+            positive[k] = np.all(eigenvalues.real > 0) if symmetric else np.linalg.det(inner) > 0
     return solutions, positive, precise
 
 
 def _refined(
-    solve: Callable[[np.ndarray], np.ndarray],
+    solve: Callable[[np.ndarray, float], np.ndarray],
     carried: Callable[[np.ndarray], np.ndarray],
     currents: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Solutions, one per row, refined until that changes them no more; and whether it came to that."""
-    solutions = solve(currents)
+    solutions = solve(currents, FINE)
     enough = state_tolerance(np.float64) * np.max(np.abs(solutions), axis=1, initial=0.0)
     for _ in range(REFINEMENTS):
-        change = solve(currents - carried(solutions))
+        change = solve(currents - carried(solutions), ROUGH)
         solutions = solutions + change
         precise = np.max(np.abs(change), axis=1, initial=0.0) <= enough
         if precise.all():
@@ -248,37 +235,3 @@ def _element_maps(layout: Layout, elements: int) -> tuple[Any, Any]:
     """(B', A): B' sums the currents that leave through elements, A u are their drops."""
     left, right = layout.elements
     return left[:elements].T.tocsr(), right[:elements]
-
-
-@functools.lru_cache(maxsize=16)
-def _column_pattern(layout: Layout, elements: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(row indices, column pointers, position of every contribution) of K in compressed columns."""
-    rows, columns, _, _ = _pattern(layout, elements)
-    size = len(layout.potentials)
-    occupied, position = np.unique(columns.astype(np.int64) * size + rows, return_inverse=True)
-    pointers = np.searchsorted(occupied, np.arange(size + 1) * size)
-    return (occupied % size).astype(np.int32), pointers.astype(np.int32), position
-
-
-def _sparse_matrix(layout: Layout, conductance: Any) -> Any:
-    _, _, element, coefficient = _pattern(layout, len(conductance))
-    indices, pointers, position = _column_pattern(layout, len(conductance))
-    values = coefficient * conductance[element]
-    total = lambda part: np.bincount(position, weights=part, minlength=len(indices))
-    entries = total(values.real) + 1j * total(values.imag) if np.iscomplexobj(values) else total(values)
-    size = len(layout.potentials)
-    return scipy.sparse.csc_array((entries, indices, pointers), shape=(size, size))
-
-
-def _is_positive(factors: Any, symmetric: bool) -> bool:
-    pivot = factors.U.diagonal()
-    if symmetric:
-        return bool(np.all(pivot > 0) and np.array_equal(factors.perm_r, factors.perm_c))
-    odd = np.sum(pivot < 0) + _is_odd(factors.perm_r) + _is_odd(factors.perm_c)
-    return bool(odd % 2 == 0 and np.all(pivot != 0))
-
-
-def _is_odd(permutation: np.ndarray) -> bool:
-    size = len(permutation)
-    last_cycle = connected_parts(size, np.stack([np.arange(size), permutation], axis=1)).max(initial=-1)
-    return bool((size - 1 - last_cycle) % 2)

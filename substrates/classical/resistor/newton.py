@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Inexact
 
 from substrates.classical.resistor.linear_solve import DENSE_SIZE, Solve, Solved, conductance_solver, eliminates
+from substrates.classical.resistor.sparse_inverse import WIDEST
 from substrates.classical.resistor.topology import Circuit, Flow
 from substrates.nudge import Nudge
 from substrates.solvers.certificate import state_tolerance
@@ -128,11 +129,19 @@ class NewtonCircuit(eqx.Module):
     bounds: tuple[Array, Array, Array] | None
 
     @classmethod
-    def of(cls, net: Circuit, x: Array, nudge: Any, dense_size: int = DENSE_SIZE, bounded: bool = False) -> Self:
+    def of(
+        cls,
+        net: Circuit,
+        x: Array,
+        nudge: Any,
+        dense_size: int = DENSE_SIZE,
+        widest: int = WIDEST,
+        bounded: bool = False,
+    ) -> Self:
         """That of a circuit at an input, under a nudge; `bounded` by its ideal diodes, or by nothing."""
         companion = eliminates(net.topology, dense_size)
         ceiling = None if net.diode is None else net.current_ceiling(x)
-        solve = conductance_solver(net.topology, net.conductance.dtype, dense_size)
+        solve = conductance_solver(net.topology, net.conductance.dtype, dense_size, widest)
         exact = companion or net.topology.size > dense_size
         bounds: Any = (*cast(Any, net.bounds(x)), net.conductance_scale()) if bounded else None
         return cls(net, x, straightened(net, ceiling), nudge, ceiling, solve, companion, exact, bounds)

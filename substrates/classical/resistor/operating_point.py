@@ -13,6 +13,7 @@ from jaxtyping import Array, PRNGKeyArray, PyTree
 
 from substrates.classical.resistor.linear_solve import DENSE_SIZE, eliminates
 from substrates.classical.resistor.newton import Ending, NewtonCircuit, Penalty, newton, shift_of
+from substrates.classical.resistor.sparse_inverse import WIDEST
 from substrates.classical.resistor.topology import Circuit
 from substrates.nudge import HeldBySprings, Nudge, Pin
 from substrates.solvers.certificate import state_tolerance
@@ -45,7 +46,9 @@ class OperatingPoint(Solver):
     Attributes:
         max_steps: the most Newton steps in all.
         dense_size: up to this many potentials nodes are eliminated one by one; above, the conductance matrix is sparse
-            and factorised on the host.
+            and inverted on the host, once for all phases with the same conductances.
+        widest: up to this bandwidth a sparse matrix is factorised; wider ones are solved by conjugate gradients with
+            algebraic multigrid, and factorised after all where these stall: conductances at random over many decades.
 
     Source: Bertsekas 1982, "Projected Newton methods for optimization problems with simple constraints"; Rockafellar
     1976, "Augmented Lagrangians and applications of the proximal point algorithm in convex
@@ -54,6 +57,7 @@ class OperatingPoint(Solver):
 
     max_steps: int = 500
     dense_size: int = DENSE_SIZE
+    widest: int = WIDEST
 
     def __call__(
         self, substrate: Circuit, x: PyTree, nudge: Nudge | Pin | None, start: PyTree, key: PRNGKeyArray | None
@@ -64,7 +68,7 @@ class OperatingPoint(Solver):
 def _settle(solver: OperatingPoint, net: Circuit, x: Array, nudge: Any, start: PyTree) -> Equilibrium:
     topology, nudged, pinned = net.topology, isinstance(nudge, Nudge), isinstance(nudge, Pin)
     single = eliminates(topology, solver.dense_size) and not (pinned or topology.diodes_between_potentials)
-    circuit = NewtonCircuit.of(net, x, nudge, solver.dense_size, bounded=topology.bounded and single)
+    circuit = NewtonCircuit.of(net, x, nudge, solver.dense_size, solver.widest, bounded=topology.bounded and single)
     if pinned or (topology.bounded and not single):
         found, infeasible, ending = _multipliers(solver, circuit, start)
     else:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from learning.rule import Estimate
-from substrates import style
+from substrates.pictures import style
 from substrates.substrate import by_path
 
 if TYPE_CHECKING:

@@ -42,8 +42,9 @@ from learning.run_folder import (
 )
 from learning.steps import BenchTrainer, Epochs, Trainer
 from learning.structure import name_of
-from substrates import display, explained
+from substrates import explained
 from substrates.laboratory.system import PhysicalSystem
+from substrates.pictures import display
 from substrates.substrate import FAILURES, Status, Substrate, check_key, split_parameters
 
 _CHUNK_SECONDS = 0.5

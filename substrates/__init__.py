@@ -23,8 +23,6 @@ if TYPE_CHECKING:  # the same names for those who read without running
         MechanicalLagrangian,
         Trajectory,
     )
-    from substrates.exploration import animate, explore_beforehand
-    from substrates.explorer import explore
     from substrates.force_probe import ForceProbe
     from substrates.laboratory.annealer import AnnealedIsing
     from substrates.laboratory.noisy import Noisy
@@ -33,6 +31,8 @@ if TYPE_CHECKING:  # the same names for those who read without running
     from substrates.laboratory.recorder import Recorder, Replay
     from substrates.laboratory.spice_circuit import SpiceCircuit
     from substrates.laboratory.system import PhysicalSystem
+    from substrates.pictures.exploration import animate, explore_beforehand
+    from substrates.pictures.explorer import explore
     from substrates.quantum.free_fermions import FreeFermionChain
     from substrates.quantum.hamiltonian import HamiltonianSubstrate
     from substrates.quantum.oscillator import QuantumOscillatorNetwork
@@ -53,8 +53,6 @@ _HOMES = {
     "substrates.classical.recurrent": "PredictiveCodingCircuit RecurrentNetwork SameUpdates",
     "substrates.classical.resistor": "GROUND ResistorNetwork Shockley",
     "substrates.classical.trajectory": "InitialValueTrajectory Lagrangian MechanicalLagrangian Trajectory",
-    "substrates.exploration": "animate explore_beforehand",
-    "substrates.explorer": "explore",
     "substrates.force_probe": "ForceProbe",
     "substrates.laboratory.annealer": "AnnealedIsing",
     "substrates.laboratory.noisy": "Noisy",
@@ -63,6 +61,8 @@ _HOMES = {
     "substrates.laboratory.recorder": "Recorder Replay",
     "substrates.laboratory.spice_circuit": "SpiceCircuit",
     "substrates.laboratory.system": "PhysicalSystem",
+    "substrates.pictures.exploration": "animate explore_beforehand",
+    "substrates.pictures.explorer": "explore",
     "substrates.quantum.free_fermions": "FreeFermionChain",
     "substrates.quantum.hamiltonian": "HamiltonianSubstrate",
     "substrates.quantum.oscillator": "QuantumOscillatorNetwork",

@@ -17,7 +17,7 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Inexact, PRNGKeyArray, PyTree
 
-from substrates import arguments, display, explained, pictures
+from substrates import arguments, explained
 from substrates.arguments import check_key
 from substrates.entrance import admit_words, check_batch, ready_inputs, ready_nudge, refuse_shape
 from substrates.nudge import (
@@ -42,6 +42,7 @@ from substrates.parameters import (
     reads_parameters,
     split_parameters,
 )
+from substrates.pictures import any_system, display
 from substrates.room import make_room
 from substrates.solvers.batching import relax_batch, relax_phases, same_batch
 from substrates.solvers.discrete_time import DiscreteTime
@@ -493,7 +494,7 @@ class Substrate(eqx.Module):
         shown, prefix = (split_parameters(self)[0], "") if state is None else (state, "state")
         leaves = jax.tree_util.tree_leaves_with_path(shown)
         named = {(prefix + jax.tree_util.keystr(path)).lstrip("."): leaf for path, leaf in leaves}
-        return pictures.numbers(named, ax)
+        return any_system.numbers(named, ax)
 
     @property
     def in_space(self) -> bool:

@@ -22,11 +22,10 @@ from substrates import (
     animate,
     explore,
     explore_beforehand,
-    extras,
-    style,
 )
-from substrates.exploration import Canvas, Exploration
-from substrates.flipbook import SCRIPT, Flipbook
+from substrates.pictures import extras, style
+from substrates.pictures.exploration import Canvas, Exploration
+from substrates.pictures.flipbook import SCRIPT, Flipbook
 
 EDGES = [(0, 1), (1, 2), (2, 3), (3, 0), (1, 3)]
 CONDUCTANCE = np.array([1.0, 0.5, 2.0, 0.7, 0.3])

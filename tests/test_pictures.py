@@ -10,10 +10,10 @@ from linear_response import LinearResponse
 
 from learning.pictures import contrast, draw_contrast, learning_curve
 from learning.rule import Estimate
-from substrates import columns
 from substrates.classical.resistor import pictures
 from substrates.classical.resistor.network import ResistorNetwork
 from substrates.classical.resistor.schematic import Schematic
+from substrates.pictures import columns
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from scipy.sparse import csgraph, csr_array
 from scipy.spatial.distance import pdist
 
-from substrates.places import grid_positions, places_of
+from substrates.pictures.places import grid_positions, places_of
 from substrates.wiring import lattice_edges
 
 

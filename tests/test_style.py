@@ -16,11 +16,12 @@ from PIL import Image
 
 from learning import EquilibriumPropagation, fit
 from learning import pictures as of_learning
-from substrates import HopfieldNetwork, IsingModel, ResistorNetwork, places, style
-from substrates import pictures as of_any
+from substrates import HopfieldNetwork, IsingModel, ResistorNetwork
 from substrates.classical.oscillator.pictures import draw_graph
-from substrates.columns import activities
-from substrates.crowd import nodes_as_image
+from substrates.pictures import any_system as of_any
+from substrates.pictures import places, style
+from substrates.pictures.columns import activities
+from substrates.pictures.crowd import nodes_as_image
 from theory_checks import check_substrate
 from theory_checks.pictures import margins
 

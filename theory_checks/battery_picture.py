@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from substrates import style
+from substrates.pictures import style
 from theory_checks.battery import Battery, Cell
 
 if TYPE_CHECKING:

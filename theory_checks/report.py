@@ -8,7 +8,7 @@ import math
 import textwrap
 from typing import Literal
 
-from substrates import display
+from substrates.pictures import display
 from theory_checks.pictures import margins
 
 Verdict = Literal["holds", "fails", "does not apply"]

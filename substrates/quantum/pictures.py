@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from substrates import style
+from substrates.pictures import style
 from substrates.quantum.measurement import spin_correlations, spin_means
 
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Inexact, Int, PRNGKeyArray, PyTree
 
-from substrates import display, pictures
 from substrates.nudge import Nudge, Pin
+from substrates.pictures import any_system, display
 
 
 class Status(eqx.Enumeration):
@@ -90,7 +90,7 @@ class Equilibrium(eqx.Module):
         energy = [] if self.energy is None else [("energy", *display.in_short(self.energy))]
         found = [*energy, ("residual", *display.in_short(self.residual)), ("steps", *display.in_short(self.steps))]
         ended = f"{int(jnp.sum(self.converged))} of {self.residual.size} converged" if batch else Status[self.status]
-        picture = display.picture(lambda ax: pictures.numbers(named, ax))
+        picture = display.picture(lambda ax: any_system.numbers(named, ax))
         return display.beside(f"Equilibrium: {ended}", picture, [("", "shape", "values"), *rows, *found])
 
     @property

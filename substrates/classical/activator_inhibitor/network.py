@@ -257,7 +257,7 @@ class ActivatorInhibitor(SkewGradient):
             state: a state; None with an x settles the network, without one it is drawn bare.
             x: the input.
             ax: where to draw; None opens a new figure.
-            positions: (n, 2) places of the nodes; None finds some, see `substrates.places`.
+            positions: (n, 2) places of the nodes; None finds some, see `substrates.pictures.places`.
 
         Raises:
             ValueError: for positions of another shape.

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from substrates import style
-from substrates.crowd import MOST_DRAWN_ONE_BY_ONE, nodes_as_image
-from substrates.places import places_of
-from substrates.terminals import mark_terminals
+from substrates.pictures import style
+from substrates.pictures.crowd import MOST_DRAWN_ONE_BY_ONE, nodes_as_image
+from substrates.pictures.places import places_of
+from substrates.pictures.terminals import mark_terminals
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

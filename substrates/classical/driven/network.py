@@ -386,7 +386,7 @@ class DrivenNetwork(Substrate):
             state: a state; None with an x settles the network, without one it is drawn bare.
             x: the input.
             ax: where to draw; None opens a new figure.
-            positions: (n, 2) places of the nodes; None finds some, see `substrates.places`.
+            positions: (n, 2) places of the nodes; None finds some, see `substrates.pictures.places`.
             frequency: which one, a number from 0.
 
         Raises:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from substrates import style
-from substrates.crowd import MOST_DRAWN_ONE_BY_ONE, nodes_as_image
+from substrates.pictures import style
+from substrates.pictures.crowd import MOST_DRAWN_ONE_BY_ONE, nodes_as_image
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from substrates import style
-from substrates.columns import activities
-from substrates.crowd import MOST_DRAWN_ONE_BY_ONE, nodes_as_image
-from substrates.places import grid_positions, places_of
+from substrates.pictures import style
+from substrates.pictures.columns import activities
+from substrates.pictures.crowd import MOST_DRAWN_ONE_BY_ONE, nodes_as_image
+from substrates.pictures.places import grid_positions, places_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -37,7 +37,7 @@ def graph(
         spins: of all nodes, shape (n,).
         edges, coupling: the coupled pairs, shape (m, 2), and their J.
         roles: the nodes that are ringed as "inputs" and "outputs".
-        positions: (n, 2) places of the spins; None finds some, see `substrates.places`.
+        positions: (n, 2) places of the spins; None finds some, see `substrates.pictures.places`.
         shape: of the lattice that the spins number in C order; () if they form none.
         ax: where to draw; None opens a new figure.
     """

@@ -172,7 +172,7 @@ class OscillatorNetwork(CoupledPhases):
             state: an equilibrium state; None with an x (or without inputs) settles the network, else it is drawn bare.
             x: the input, shape (inputs,), radians.
             ax: where to draw; None opens a new figure.
-            positions: (n, 2) places of the oscillators; None finds some, see `substrates.places`.
+            positions: (n, 2) places of the oscillators; None finds some, see `substrates.pictures.places`.
 
         Raises:
             ValueError: for positions of another shape, and for a state without the input that it belongs to.

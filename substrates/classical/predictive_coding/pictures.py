@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from substrates.columns import activities, by_largest
+from substrates.pictures.columns import activities, by_largest
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from substrates import style
-from substrates.columns import activities, by_largest
+from substrates.pictures import style
+from substrates.pictures.columns import activities, by_largest
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

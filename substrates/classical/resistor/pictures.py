@@ -8,11 +8,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from substrates import style
 from substrates.classical.resistor.schematic import Schematic, draw_symbols
-from substrates.columns import activities
-from substrates.crowd import MOST_DRAWN_ONE_BY_ONE, nodes_as_image
-from substrates.places import grid_positions, places_of
+from substrates.pictures import style
+from substrates.pictures.columns import activities
+from substrates.pictures.crowd import MOST_DRAWN_ONE_BY_ONE, nodes_as_image
+from substrates.pictures.places import grid_positions, places_of
 from substrates.spice.netlist import Elements
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Float
 
-from substrates import style
+from substrates.pictures import style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -554,7 +554,7 @@ class QuantumOscillatorNetwork(Contrasted):
             state: a state; None with an x (or without inputs) settles the network, else it is drawn bare.
             x: the input, shape (inputs,).
             ax: where to draw; None opens a new figure.
-            positions: (n, 2) places of the oscillators; None finds some, see `substrates.places`.
+            positions: (n, 2) places of the oscillators; None finds some, see `substrates.pictures.places`.
 
         Raises:
             ValueError: for positions of another shape.

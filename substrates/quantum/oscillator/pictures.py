@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from substrates import arguments, style
-from substrates.places import places_of
+from substrates import arguments
+from substrates.pictures import style
+from substrates.pictures.places import places_of
+from substrates.pictures.terminals import mark_terminals
 from substrates.quantum.oscillator.modes import GaussianState
-from substrates.terminals import mark_terminals
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

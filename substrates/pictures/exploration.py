@@ -13,11 +13,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from substrates import style
-from substrates.flipbook import Flipbook
 from substrates.nudge import Cost, Nudge, SquaredError
 from substrates.parameters import by_path, split_parameters
-from substrates.pictures import outputs
+from substrates.pictures import style
+from substrates.pictures.any_system import outputs
+from substrates.pictures.flipbook import Flipbook
 from substrates.solvers.solver import Equilibrium, Status
 from substrates.substrate import Substrate
 

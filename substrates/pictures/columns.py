@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from substrates import style
+from substrates.pictures import style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

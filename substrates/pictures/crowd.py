@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from substrates import style
-from substrates.terminals import mark_terminals
+from substrates.pictures import style
+from substrates.pictures.terminals import mark_terminals
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -13,7 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Self
 
-from substrates.extras import needed
+from substrates.pictures.extras import needed
 
 SCRIPT = Path(__file__).with_name("flipbook.js")
 """What turns the pages, in notebooks and on web pages alike."""

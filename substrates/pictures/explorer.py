@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from substrates.exploration import Canvas, Exploration
-from substrates.extras import needed
 from substrates.nudge import Cost
+from substrates.pictures.exploration import Canvas, Exploration
+from substrates.pictures.extras import needed
 from substrates.substrate import Substrate
 
 MOST_SLIDERS = 6

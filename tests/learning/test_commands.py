@@ -4,6 +4,8 @@ import os
 import re
 import subprocess
 import sys
+import time
+import urllib.error
 import urllib.request
 from pathlib import Path
 from types import SimpleNamespace
@@ -188,10 +190,22 @@ def test_notebook_starts_jupyterlab(tmp_path):
                     break
             else:
                 pytest.fail("".join(said))
-            with urllib.request.urlopen(f"{address[0]}api/contents/01-quickstart.ipynb?token=x", timeout=60) as answer:
-                assert b"Quickstart" in answer.read()
+            assert b"Quickstart" in _answer(f"{address[0]}api/contents/01-quickstart.ipynb?token=x")
         finally:
             os.killpg(process.pid, 15)
+
+
+def _answer(address, seconds=60):
+    """What a server says, which tells where it listens a moment before it does."""
+    ends = time.monotonic() + seconds
+    while True:
+        try:
+            with urllib.request.urlopen(address, timeout=seconds) as answer:
+                return answer.read()
+        except urllib.error.URLError:
+            if time.monotonic() > ends:
+                raise
+            time.sleep(0.1)
 
 
 def test_new_writes_what_ruff_and_python_accept(command):

@@ -91,6 +91,13 @@ MUTATIONS = (
         EXPLORER + "::test_a_relaxation_is_scrubbed_from_its_start",
     ),
     Mutation(
+        "as many spectra at once as factors",
+        "substrates/solvers/batching.py",
+        "SPECTRA_AT_ONCE = 2e4",
+        "SPECTRA_AT_ONCE = AT_ONCE",
+        "tests/test_batching.py::test_fewer_spectra_go_at_once",
+    ),
+    Mutation(
         "keep a legend whose words are others now",
         "substrates/pictures/exploration.py",
         "style.colour_limits(ax), style.legend_of(ax))",

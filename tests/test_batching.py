@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from substrates.solvers.batching import if_any, in_turn, only_where
+from substrates.solvers.batching import SPECTRA_AT_ONCE, if_any, in_turn, only_where
 
 pytestmark = pytest.mark.skipif(jax.default_backend() != "cpu", reason="other devices take a batch at once")
 
@@ -18,6 +18,17 @@ def test_a_batch_is_factorised_as_many_at_a_time_as_need_no_other_thread(size, a
     shape = f"[{size},{size}]" if at_once == 1 else f"[{at_once},{size},{size}]"
     assert f"{shape} = cholesky" in str(jax.make_jaxpr(factorise)(matrices))
     np.testing.assert_allclose(factorise(matrices), np.linalg.cholesky(matrices), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(("size", "at_once"), [(4, 64), (19, 2), (80, 1)])
+def test_fewer_spectra_go_at_once(size, at_once):
+    """Those of 14 matrices of 19 rows waited for each other for ever: the system that `groundstate new` writes."""
+    draw = np.random.default_rng(0).normal(size=(64, size, size))
+    matrices = jnp.asarray(draw + draw.transpose(0, 2, 1))
+    spectra = jax.vmap(in_turn(jnp.linalg.eigvalsh, SPECTRA_AT_ONCE))
+    shape = f"[{size}]" if at_once == 1 else f"[{at_once},{size}]"
+    assert f"{shape} = eigh" in str(jax.make_jaxpr(spectra)(matrices))
+    np.testing.assert_allclose(spectra(matrices), np.linalg.eigvalsh(matrices), rtol=1e-5, atol=1e-4)
 
 
 def test_a_stage_runs_only_for_the_examples_that_need_it():

@@ -20,19 +20,27 @@ T = TypeVar("T")
 AT_ONCE = 1e5
 """A batch goes to LAPACK at once while its number times the cube of its size stays below: jaxlib uses one thread."""
 
+SPECTRA_AT_ONCE = 2e4
+"""The same for eigenvalues and singular values, of which jaxlib 0.10.1 shares out batches from about 3e4 on."""
+
 WORTH_A_COPY = 2e6
 """Parameters times examples from which on every phase of a rule has a copy of the program of a relaxation."""
 
 
-def in_turn(factorise: Callable[..., Any]) -> Callable[..., Any]:
+def in_turn(factorise: Callable[..., Any], at_once: float = AT_ONCE) -> Callable[..., Any]:
     """The same function of square matrices; on a CPU `jax.vmap` maps it over a batch a few examples at a time.
 
     There a large batched factorisation of jaxlib (0.10 and later) occupies a thread of XLA's pool while it waits for
     others of the same pool. As many independent ones as there are threads, say those of the two nudged phases on a
     machine with two cores, wait for ever. Small ones need no other thread. What is wrapped has no reverse-mode
     derivative.
+
+    Args:
+        factorise: of one matrix, or several.
+        at_once: the most examples at a time are this over the cube of the size; `SPECTRA_AT_ONCE` where eigenvalues or
+            singular values are computed.
     """
-    fits = lambda matrices: int(AT_ONCE / max(1, *(matrix.shape[-1] for matrix in matrices)) ** 3)
+    fits = lambda matrices: int(at_once / max(1, *(matrix.shape[-1] for matrix in matrices)) ** 3)
     return lambda *matrices: in_groups(fits, factorise, *matrices)
 
 

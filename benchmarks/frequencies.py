@@ -254,8 +254,8 @@ def stacked(trees: list) -> Any:
 # the digits
 
 LAYERS, DIGIT_EPOCHS, DIGIT_BATCH, DIGIT_BETA, DECAY = (64, 64, 10), 6, 32, 0.5, 0.9
-RATES = (0.003, 0.01, 0.03)
-CHOSEN = {"frequencies": 0.003, "as many couplings": 0.03, "all couplings": 0.01}
+RATES = (0.003, 0.01, 0.03, 0.1)
+CHOSEN = {"frequencies": 0.003, "as many couplings": 0.1, "all couplings": 0.01}
 CHOICE_EPOCHS = 2
 STARTS = {"spread": {}, "random": {"random_starts": True}, "spectral": {"spectral_starts": True}}
 

@@ -161,7 +161,7 @@ def draw(file: str, bias: tuple[np.ndarray, np.ndarray], seen: dict[str, dict[st
     right.set(ylabel="symmetry of the Jacobian (dashed)", ylim=(0.5, 1.02))
     for ax in axes.flat:
         ax.legend(frameon=False, fontsize=8)
-    axes[1, 1].legend(frameon=False, fontsize=8, loc="center right")
+    axes[1, 1].legend(frameon=False, fontsize=8, loc="center", bbox_to_anchor=(0.6, 0.75))
     figure.savefig(file, dpi=120)
     plt.close(figure)
 

@@ -10,7 +10,11 @@ from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from substrates.nudge import Nudge
 from substrates.quantum.eigensolvers import judged, self_consistent, start_of, unsettled
+from substrates.solvers.batching import SPECTRA_AT_ONCE, in_turn
 from substrates.solvers.solver import Equilibrium, Solver, Status
+
+_svd = in_turn(jnp.linalg.svd, SPECTRA_AT_ONCE)
+_eigh = in_turn(jnp.linalg.eigh, SPECTRA_AT_ONCE)
 
 
 class PolarFactor(Solver):
@@ -33,7 +37,7 @@ class PolarFactor(Solver):
             matrix = substrate.matrix(x, weights)
             # LAPACK may never return from a matrix that is not finite; the residual tells
             sound = jnp.where(jnp.all(jnp.isfinite(matrix)), matrix, jnp.eye(substrate.size, dtype=matrix.dtype))
-            left, singular, right = jnp.linalg.svd(sound)
+            left, singular, right = _svd(sound)
             # one small singular value leaves a sign to be decided, two a rotation between their vectors
             part = float(jnp.finfo(start.dtype).eps) ** 0.5
             resolved = jnp.minimum(2 * singular[-1] / rounding, (singular[-2] + singular[-1]) / part)
@@ -56,7 +60,7 @@ class PolarFactor(Solver):
 @jax.custom_jvp
 def polar_factor(matrix: Float[Array, "n n"]) -> Float[Array, "n n"]:
     """The orthogonal factor P of M = P H, H symmetric and positive; differentiable to any order where M is regular."""
-    left, _, right = jnp.linalg.svd(matrix)
+    left, _, right = _svd(matrix)
     return left @ right
 
 
@@ -75,7 +79,7 @@ def _sylvester(stretch: Array, right: Array) -> Array:
     """X of X H + H X = R for a symmetric positive H."""
 
     def solve(_, right):
-        values, vectors = jnp.linalg.eigh(jax.lax.stop_gradient(stretch))
+        values, vectors = _eigh(jax.lax.stop_gradient(stretch))
         inside = vectors.T @ right @ vectors
         return vectors @ (inside / (values[:, None] + values[None])) @ vectors.T
 

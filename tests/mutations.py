@@ -64,7 +64,7 @@ MUTATIONS = (
     Mutation(
         "take a force rounded in two ways for one that a bound takes up",
         "substrates/solvers/newton.py",
-        "held = taken_up(state, seen.force, seen.wall, land.lower, land.upper)",
+        "held = clipped_by_bounds(state, seen.force, seen.wall, land.lower, land.upper)[1]",
         "held = seen.left != seen.force",
         f"{UNITS}::test_between_walls_the_start_does_not_decide_whether_it_settles",
     ),
@@ -862,7 +862,7 @@ MUTATIONS = (
     Mutation(
         "forget the bounds in discrete time",
         "substrates/solvers/discrete_time.py",
-        "return jax.tree.map(jnp.clip, moved, lower, upper)",
+        "return moved if bounds is None else jax.tree.map(jnp.clip, moved, *bounds)",
         "return moved",
         f"{IN_TIME_STEPS}::test_prototypical_steps_are_those_of_the_recurrent_network",
     ),
@@ -1100,7 +1100,7 @@ MUTATIONS = (
     Mutation(
         "forget the walls",
         "substrates/solvers/solver.py",
-        "return jnp.clip(force, reach(stiffness, lower, state), reach(stiffness, upper, state))",
+        "return clipped_by_bounds(state, force, stiffness, lower, upper)[0]",
         "return force",
         f"{SOLVER}::test_minima_agree_with_scipy",
     ),

@@ -14,7 +14,7 @@ from jaxtyping import Array, Bool, Float, Inexact, Int
 from substrates.solvers.backtracking import backtrack
 from substrates.solvers.certificate import Balanced, Certificate, state_tolerance
 from substrates.solvers.meeting import of_matrix, shown, slopes
-from substrates.solvers.solver import left_by_bounds, left_over, taken_up
+from substrates.solvers.solver import clipped_by_bounds, left_by_bounds, left_over
 
 
 class Forces(eqx.Module):
@@ -212,7 +212,7 @@ def settle_by_newton(
         limit = select(now.fresh, seen.limit, now.limit)
         bent = -seen.slopes
         if land.lower is not None and land.upper is not None:
-            held = taken_up(state, seen.force, seen.wall, land.lower, land.upper)
+            held = clipped_by_bounds(state, seen.force, seen.wall, land.lower, land.upper)[1]
             held = held[:, None] | held[None] if land.downhill else jnp.broadcast_to(held[:, None], bent.shape)
             bent = select(held, jnp.diag(seen.wall), bent)
         stiffness = Balanced.of(bent, seen.scale, land.downhill)

@@ -205,14 +205,17 @@ def left_by_bounds(state: Array, force: Array, stiffness: Array, lower: Array, u
     """The force that is left over where a bound does not take it up, and of a variable beyond or short of a bound that
     it is pushed against the force that would bring it there.
     """
-    return jnp.clip(force, reach(stiffness, lower, state), reach(stiffness, upper, state))
+    return clipped_by_bounds(state, force, stiffness, lower, upper)[0]
 
 
-def taken_up(state: Array, force: Array, stiffness: Array, lower: Array, upper: Array) -> Bool[Array, "..."]:
-    """Whether a bound takes a force up. `left_by_bounds` may differ from a force that none takes up: a compiler that
-    computes the force twice may round it in two ways.
+def clipped_by_bounds(
+    state: Array, force: Array, stiffness: Array, lower: Array, upper: Array
+) -> tuple[Array, Bool[Array, "..."]]:
+    """`left_by_bounds`, and whether a bound takes the force up. What is left over may differ from a force that no bound
+    takes up: a compiler that computes the force twice may round it in two ways.
     """
-    return (force < reach(stiffness, lower, state)) | (force > reach(stiffness, upper, state))
+    least, most = reach(stiffness, lower, state), reach(stiffness, upper, state)
+    return jnp.clip(force, least, most), (force < least) | (force > most)
 
 
 def cast_like(tree: PyTree, like: PyTree) -> PyTree:

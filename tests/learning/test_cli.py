@@ -426,7 +426,9 @@ OF_ONE_WORD = {
 def test_every_rule_trains_with_the_options_that_its_fields_are(command, name):
     """What was asked for is what the rule was given; the rest is the substrate's, or what is usual."""
     cheap = ("--epochs", 1, "--batch-size", 60, "--precision", 64, "--lenient")
-    system = ("smooth-hopfield", "--sizes", 4) if name in ("holomorphic", "oscillating") else (PLUGIN,)
+    # the plug-in does not settle at complex nudges, and learns nothing where its outputs are held
+    elsewhere = name in ("holomorphic", "oscillating", "contrastive", "coupled")
+    system = ("smooth-hopfield", "--sizes", 4) if elsewhere else (PLUGIN,)
     start = ("train", *system, "--data", "iris", "--rule", name, "--out", "run")
     code, _, err = command(*start, *cheap, *OF_ONE_WORD[name])
     assert (code, err) == (0, "")

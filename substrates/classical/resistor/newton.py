@@ -19,12 +19,11 @@ from substrates.solvers.certificate import state_tolerance
 from substrates.solvers.solver import (
     Equilibrium,
     allowed,
+    clipped_by_bounds,
     default_tolerance,
     judge,
     judged,
-    left_by_bounds,
     left_over,
-    taken_up,
 )
 
 SHORT = 1e9
@@ -90,6 +89,7 @@ class View(NamedTuple):
         flow: voltages and currents.
         gradient: the sum of the currents that leave each potential, those of nudges and pins among them.
         balance: what of it no bound takes up; where one does, the current that would lead there.
+        held: where a bound does; None without bounds.
         pull: the currents into the outputs; None without a nudge or a pin.
         meeting: the currents that meet at each potential.
         left: the largest part of them that the balance leaves over.
@@ -100,6 +100,7 @@ class View(NamedTuple):
     flow: Flow
     gradient: Array
     balance: Array
+    held: Any
     pull: Any
     meeting: Any
     left: Any
@@ -187,15 +188,16 @@ class NewtonCircuit(eqx.Module):
         if hold is not None:
             pull = hold.pull(output)
             gradient -= net.topology.maps.read_test.transpose(pull)
-        balance = gradient
+        balance, held = gradient, None
         if self.bounds is not None:
             lower, upper, stiffness = self.bounds
-            balance = -left_by_bounds(potentials, -gradient, stiffness, lower, upper)
+            left_to, held = clipped_by_bounds(potentials, -gradient, stiffness, lower, upper)
+            balance = -left_to
         if judged:
             known = flow if net.diode is not None else flow._replace(diode_current=None)
             meeting = net.meeting_at(known, self.ceiling)
             left = left_over(balance, meeting)
-        view = View(potentials, flow, gradient, balance, pull, meeting, left, None)
+        view = View(potentials, flow, gradient, balance, held, pull, meeting, left, None)
         if judged and self.weighed:
             view = view._replace(
                 merit=self.energy(view) if net.conservative else jnp.max(jnp.abs(gradient), initial=0.0)
@@ -252,9 +254,8 @@ class NewtonCircuit(eqx.Module):
                 current += maps.read_test.transpose(view.pull + curvature @ maps.read_test(u))
         if self.bounds is None or alone is True:
             return self.solve(conductance, current, curvature)
-        lower, upper, stiffness = self.bounds
-        held = taken_up(u, -view.gradient, stiffness, lower, upper) & ~jnp.asarray(alone)
-        return self.solve(conductance, current, curvature, held, jnp.where(view.gradient > 0, lower, upper))
+        held = view.held if alone is False else view.held & ~alone
+        return self.solve(conductance, current, curvature, held, jnp.where(view.gradient > 0, *self.bounds[:2]))
 
 
 class Ending(NamedTuple):
@@ -288,7 +289,7 @@ def straightened(net: Circuit, ceiling: Any) -> Any:
 def shift_of(net: Circuit, potentials: Array, change: Array, x: Array) -> Float[Array, ""]:
     """The largest change of a potential as a part of the largest voltage."""
     span = jnp.max(jnp.abs(net.voltages(potentials, x)), initial=0.0)
-    return jnp.max(jnp.abs(change), initial=0.0) / jnp.where(span > 0, span, 1)
+    return jnp.max(jnp.abs(change), initial=0.0) / jnp.maximum(span, float(jnp.finfo(span.dtype).tiny))
 
 
 def newton(circuit: NewtonCircuit, first: View, limit, max_steps, certain: bool = True) -> tuple[View, Ending]:
@@ -340,7 +341,7 @@ def newton(circuit: NewtonCircuit, first: View, limit, max_steps, certain: bool 
         fraction, new = jax.lax.while_loop(refused, shorter, (jnp.asarray(2.0, dtype), view))
         going = found.positive & (fraction > 0)
         after = ended(alone | (shift <= jnp.where(going, fraction, 1) * small))
-        return new, after, going, alone | (not hidden)
+        return new, after, going, alone if hidden else np.True_
 
     view, ending, *_ = jax.lax.while_loop(running, advance, (first, Ending(), np.True_, np.bool_(not hidden)))
     return view, ending

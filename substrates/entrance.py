@@ -141,6 +141,8 @@ def ready_nudge(system: Any, x: PyTree, nudge: Any) -> Any:
     if isinstance(nudge, Pin):
         return Pin(target)
     beta = arguments.numbers("beta", nudge.beta, shown.dtype)
+    if not isinstance(beta, Tracer) and np.any(np.isinf(np.asarray(beta))):
+        raise ValueError("beta: wanted a finite strength of the nudge, got inf; Pin(target) holds outputs at a target")
     if beta.shape:
         raise ValueError(f"beta: wanted one number, the strength of the nudge, got shape {beta.shape}")
     about = nudge.about
@@ -194,10 +196,19 @@ def _entered(name: str, bare: Callable[..., Any], asked: Any, method: bool) -> C
                 found |= {word: as_complex(value) for word, value in found.items() if word not in STATES}
         whole = dict(found)
         placed = [found.pop(word) for word in words[: len(given)]]
-        returned = bare(*placed, **found)
-        if method and name in WRITTEN:
-            system, asked_at, *_ = (*map(whole.get, words), None)
-            _refuse_returned(system, name, returned, asked_at)
+        if not method or name not in WRITTEN:
+            return bare(*placed, **found)
+        system, asked_at, *_ = (*map(whole.get, words), None)
+        try:
+            returned = bare(*placed, **found)
+        except (jax.errors.TracerArrayConversionError, jax.errors.ConcretizationTypeError) as error:
+            mine = f"{type(system).__name__}.{name}"
+            raise TypeError(
+                f"{name}: wanted a function that JAX can trace, got {mine}, which asks for a number before there is "
+                "one; write jnp in place of np, jnp.where in place of if, and no float() or int(); see "
+                f"{explained.METHODS}"
+            ) from error
+        _refuse_returned(system, name, returned, asked_at)
         return returned
 
     entered.enters = True  # type: ignore[attr-defined]

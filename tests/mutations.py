@@ -62,6 +62,13 @@ STRATEGIES = "tests/theory_checks/test_strategies.py"
 FAULTS = "tests/theory_checks/test_faults.py::test_the_law_that_names_a_fault_finds_it_and_says_where_to_look"
 MUTATIONS = (
     Mutation(
+        "settle between bounds that leave no state",
+        "substrates/solvers/generic.py",
+        "status = Status.where(jnp.all(example.lower <= example.upper), found.status, Status.infeasible)",
+        "status = found.status",
+        "tests/test_written_methods.py::test_bounds_in_the_wrong_order_are_refused_by_the_kit",
+    ),
+    Mutation(
         "take a force rounded in two ways for one that a bound takes up",
         "substrates/solvers/newton.py",
         "held = clipped_by_bounds(state, seen.force, seen.wall, land.lower, land.upper)[1]",

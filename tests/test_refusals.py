@@ -208,6 +208,10 @@ MISTAKES = [
         lambda: CIRCUIT.relax(BATCH[0], Pin(jnp.zeros(2))),
         r"target: wanted shape \(1,\), like the outputs, got .* \(2,\)",
     ),
+    (
+        lambda: CIRCUIT.relax(BATCH[0], Nudge(SquaredError(), jnp.zeros(1), np.inf)),
+        r"beta: wanted a finite strength of the nudge, got inf; Pin\(target\) holds",
+    ),
     (lambda: CIRCUIT.relax(BATCH[0], 0.1), r"nudge: wanted a Nudge, a Pin or None, got float; give Nudge"),
     (lambda: CIRCUIT.relax(BATCH[0], solver="Newton"), "solver: wanted a Solver or None, got str"),
     (lambda: CIRCUIT.read(jnp.zeros(3), BATCH[0]), r"state: wanted shape \(2,\), a state of this system, got \(3,\)"),

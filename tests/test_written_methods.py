@@ -8,7 +8,7 @@ import pytest
 from where_raised import refusal
 
 from learning import EquilibriumPropagation, fit
-from substrates import Substrate
+from substrates import Status, Substrate
 from theory_checks import check_substrate
 
 KEY = jax.random.key(0)
@@ -100,8 +100,30 @@ def test_what_a_method_must_not_return_is_refused_by_its_name(what):
 
 def test_bounds_in_the_wrong_order_are_refused_by_the_kit():
     crossed = type("Crossed", (Springs,), {"bounds": lambda self, x: (jnp.ones(2), jnp.zeros(2))})
+    net = crossed(jnp.array([1.0, 2.0]))
     with pytest.raises(ValueError, match=r"bounds: wanted lower bounds .* Crossed.bounds, .* in this order"):
-        check_substrate(crossed(jnp.array([1.0, 2.0])), X, X)
+        check_substrate(net, X, X)
+    found = net.relax(X[0])
+    assert found.status == Status.infeasible
+    assert "lower bounds are above" in Status[found.status]
+
+
+UNTRACEABLE = {
+    "NumPy": {"energy": lambda self, state, x: float(np.sum(np.asarray(state) ** 2))},
+    "a float": {"energy": lambda self, state, x: float(jnp.sum(state**2))},
+    "if": {"force": lambda self, state, x: x - state if state[0] > 0 else x - 2 * state},
+    "a NumPy reading": {"read": lambda self, state, x: np.asarray(state)},
+}
+
+
+@pytest.mark.parametrize("what", UNTRACEABLE)
+def test_what_cannot_be_traced_is_told_by_the_name_of_the_method(what):
+    (name,) = UNTRACEABLE[what]
+    net = type("Mine", (Springs,), UNTRACEABLE[what])(jnp.array([1.0, 2.0]))
+    with pytest.raises(
+        TypeError, match=rf"^{name}: .* got Mine.{name}, .* write jnp in place of np, jnp.where in place"
+    ):
+        EquilibriumPropagation(0.1)(net, X, X)
 
 
 class OtherWords(Substrate):

@@ -252,6 +252,18 @@ def _settled(
 ) -> Equilibrium:
     """The equilibrium near a start, judged; `trusted` where a descent is not asked whether it led nearer."""
     example = _example(solver, substrate, x, nudge, start, descends and substrate.conservative)
+    found = _found(solver, example, start, most, descends, trusted)
+    if example.lower is None or example.upper is None:
+        return found
+    status = Status.where(jnp.all(example.lower <= example.upper), found.status, Status.infeasible)
+    return dataclasses.replace(found, status=status)
+
+
+def _found(
+    solver: DescendThenPolish | Newton, example: _Example, start: PyTree, most: Most, descends: bool, trusted: bool
+) -> Equilibrium:
+    """The same whether or not its bounds leave a state."""
+    substrate, x, nudge = example.substrate, example.x, example.nudge
     flat, unravel = ravel_pytree(start)
     descend = _descend if example.downhill else _flow
     if flat.size <= solver.dense_size:

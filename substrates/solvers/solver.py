@@ -21,14 +21,20 @@ class Status(eqx.Enumeration):
 
     converged = "The residual is below the tolerance."
     truncated = "Stopped after the sweeps that were asked for, without a test of convergence."
-    out_of_steps = "The residual was still above the tolerance when the steps ran out, or the samples had not mixed."
+    out_of_steps = (
+        "The residual was still above the tolerance when the steps ran out or none led further, "
+        "or the samples had not mixed."
+    )
     not_finite = "The state or the residual became infinite or NaN."
     unstable = (
         "No minimum: the nudge pushes the outputs harder than the system holds them, "
         "or the flow of a system without an energy would leave this state."
     )
     zero_mode = "No single minimum: some motion costs no energy to second order, so nothing decides where it settles."
-    infeasible = "No solution: the sources force a current through ideal elements without limit."
+    infeasible = (
+        "No solution: the sources force a current through ideal elements without limit, "
+        "or lower bounds are above the upper ones."
+    )
     ill_conditioned = (
         "Rounding alone moves this state by more than the tolerance: "
         "64 bits decide it, or parts of more equal strength."

@@ -7,7 +7,9 @@ LONG = (
     "06-predictive-coding",
     "10-recurrent",
     "11-trajectories",
+    "13-theorems",
     "15-rules",
+    "16-your-own-system",
     "18-a-package-of-its-own",
 )
 """Notebooks that take over half a minute: slow tests."""

@@ -17,7 +17,7 @@ from learning.costs import SquaredError
 from learning.examples import free_phase, outputs_at_start, ready_batch
 from learning.reference import check_state
 from learning.rule import Estimate, Estimator, check_count, check_positive, require, require_usable
-from substrates.substrate import Cost, Equilibrium, Status, Substrate, as_tree, fit_target, split_parameters
+from substrates.substrate import Cost, Equilibrium, Status, Substrate, as_tree, bounds_at, fit_target, split_parameters
 
 T = TypeVar("T")
 
@@ -236,11 +236,8 @@ def _through_time(
 
     def settled(system: Substrate, states: PyTree, steps: int) -> PyTree:
         def step(state: PyTree, x: PyTree) -> PyTree:
-            moved, bounds = _moved(state, rule.rate, system.force(state, x)), system.bounds(x)
-            if bounds is None:
-                return moved
-            within = lambda s, lower, upper: jnp.clip(s, jnp.asarray(lower, s.dtype), jnp.asarray(upper, s.dtype))
-            return jax.tree.map(within, moved, *bounds)
+            moved, bounds = _moved(state, rule.rate, system.force(state, x)), bounds_at(system, x, state)
+            return moved if bounds is None else jax.tree.map(jnp.clip, moved, *bounds)
 
         return jax.lax.scan(lambda states, _: (jax.vmap(step)(states, x), None), states, None, steps)[0]
 

@@ -82,6 +82,7 @@ __all__ = [
     "as_tree",
     "at_rest",
     "batch_axes",
+    "bounds_at",
     "by_devices",
     "by_path",
     "check_batch",

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from substrates.solvers.batching import SPECTRA_AT_ONCE, if_any, in_turn, only_where
+from substrates.solvers.batching import if_any, in_turn, only_where, spectra_in_turn
 
 pytestmark = pytest.mark.skipif(jax.default_backend() != "cpu", reason="other devices take a batch at once")
 
@@ -25,7 +25,7 @@ def test_fewer_spectra_go_at_once(size, at_once):
     """Those of 14 matrices of 19 rows waited for each other for ever: the system that `groundstate new` writes."""
     draw = np.random.default_rng(0).normal(size=(64, size, size))
     matrices = jnp.asarray(draw + draw.transpose(0, 2, 1))
-    spectra = jax.vmap(in_turn(jnp.linalg.eigvalsh, SPECTRA_AT_ONCE))
+    spectra = jax.vmap(spectra_in_turn(jnp.linalg.eigvalsh))
     shape = f"[{size}]" if at_once == 1 else f"[{at_once},{size}]"
     assert f"{shape} = eigh" in str(jax.make_jaxpr(spectra)(matrices))
     np.testing.assert_allclose(spectra(matrices), np.linalg.eigvalsh(matrices), rtol=1e-5, atol=1e-4)

@@ -14,7 +14,7 @@ from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 from substrates.nudge import Nudge
 from substrates.quantum.eigensolvers import is_free, judged, self_consistent, unsettled
 from substrates.quantum.system import Contrasted, QuantumSubstrate
-from substrates.solvers.batching import SPECTRA_AT_ONCE, in_turn
+from substrates.solvers.batching import spectra_in_turn
 from substrates.solvers.solver import ROUNDINGS, Equilibrium, Solver, default_tolerance, everywhere, left_over
 from substrates.substrate import fixed, parameter_dtype
 from substrates.wiring import with_leading_axes
@@ -39,7 +39,7 @@ class GibbsWeights(Solver):
 
         def look(weights, start, target):
             matrix = model.hamiltonian(x, weights).matrix()
-            energies, vectors = in_turn(jnp.linalg.eigh, SPECTRA_AT_ONCE)(matrix)
+            energies, vectors = spectra_in_turn(jnp.linalg.eigh)(matrix)
             log_p = jax.nn.log_softmax(-energies / temperature)
             p, state = jnp.exp(log_p), (vectors * log_p[None]) @ vectors.T
             energy = temperature * jnp.vdot(p, log_p) + jnp.vdot(p, energies)

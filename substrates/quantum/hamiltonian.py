@@ -16,7 +16,7 @@ from substrates import arguments
 from substrates.quantum.eigensolvers import Operator
 from substrates.quantum.gibbs import GibbsEnsemble, gibbs_ensemble
 from substrates.quantum.system import QuantumSubstrate, root_of_squares
-from substrates.solvers.batching import SPECTRA_AT_ONCE, in_turn
+from substrates.solvers.batching import spectra_in_turn
 from substrates.substrate import fixed
 
 MOST_LEVELS = 8192
@@ -107,7 +107,7 @@ class HamiltonianSubstrate(QuantumSubstrate):
         return moved / jnp.where(size > 0, size, 1) + 0.7 * noise / jnp.linalg.norm(noise)
 
     def diagonalised(self, operator: Operator) -> tuple[Float[Array, "levels"], Float[Array, "levels amplitudes"]]:
-        energies, vectors = in_turn(jnp.linalg.eigh, SPECTRA_AT_ONCE)(operator.matrix())
+        energies, vectors = spectra_in_turn(jnp.linalg.eigh)(operator.matrix())
         step = 2 if self.is_complex else 1  # psi and i psi
         return energies[::step], vectors.T[::step]
 

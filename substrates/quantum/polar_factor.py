@@ -10,11 +10,11 @@ from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from substrates.nudge import Nudge
 from substrates.quantum.eigensolvers import judged, self_consistent, start_of, unsettled
-from substrates.solvers.batching import SPECTRA_AT_ONCE, in_turn
+from substrates.solvers.batching import spectra_in_turn
 from substrates.solvers.solver import Equilibrium, Solver, Status
 
-_svd = in_turn(jnp.linalg.svd, SPECTRA_AT_ONCE)
-_eigh = in_turn(jnp.linalg.eigh, SPECTRA_AT_ONCE)
+_svd = spectra_in_turn(jnp.linalg.svd)
+_eigh = spectra_in_turn(jnp.linalg.eigh)
 
 
 class PolarFactor(Solver):

@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, PyTree
 
 from substrates.nudge import Nudge, Pin
 from substrates.quantum.eigensolvers import EigenstateSolver, Operator
-from substrates.solvers.batching import SPECTRA_AT_ONCE, in_turn
+from substrates.solvers.batching import spectra_in_turn
 from substrates.solvers.solver import Solver, everywhere
 from substrates.substrate import Substrate, split_parameters
 
@@ -112,7 +112,7 @@ class QuantumSubstrate(Contrasted):
 
     def diagonalised(self, operator: Operator) -> tuple[Float[Array, "levels"], Float[Array, "levels amplitudes"]]:
         """The energies of all levels of an operator, ascending, and their unit vectors, one per row."""
-        energies, vectors = in_turn(jnp.linalg.eigh, SPECTRA_AT_ONCE)(operator.matrix())
+        energies, vectors = spectra_in_turn(jnp.linalg.eigh)(operator.matrix())
         return energies, vectors.T
 
     def aligned(self, vector: Float[Array, "amplitudes"], start: Float[Array, "amplitudes"]) -> Array:

@@ -39,11 +39,15 @@ def in_turn(factorise: Callable[..., Any], at_once: float = AT_ONCE) -> Callable
 
     Args:
         factorise: of one matrix, or several.
-        at_once: the most examples at a time are this over the cube of the size; `SPECTRA_AT_ONCE` where eigenvalues or
-            singular values are computed.
+        at_once: the most examples at a time are this over the cube of the size.
     """
     fits = lambda matrices: int(at_once / max(1, *(matrix.shape[-1] for matrix in matrices)) ** 3)
     return lambda *matrices: in_groups(fits, factorise, *matrices)
+
+
+def spectra_in_turn(decompose: Callable[..., Any]) -> Callable[..., Any]:
+    """`in_turn` of what computes eigenvalues or singular values."""
+    return in_turn(decompose, SPECTRA_AT_ONCE)
 
 
 def in_groups(most: int | Callable[[Any], int], function: Callable[..., PyTree], *arguments: PyTree) -> PyTree:

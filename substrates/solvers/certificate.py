@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Inexact
 
-from substrates.solvers.batching import SPECTRA_AT_ONCE, in_turn
+from substrates.solvers.batching import in_turn, spectra_in_turn
 from substrates.solvers.meeting import or_largest
 from substrates.solvers.solver import Equilibrium, Status
 
@@ -67,9 +67,9 @@ class Balanced(eqx.Module):
         d = (1 / jnp.sqrt(rows)).astype(stiffness.dtype)
         balanced = (d[:, None] * stiffness) * d[None]
         if symmetric:
-            values, vectors = in_turn(jnp.linalg.eigh, SPECTRA_AT_ONCE)((balanced + balanced.T) / 2)
+            values, vectors = spectra_in_turn(jnp.linalg.eigh)((balanced + balanced.T) / 2)
             return cls(rows, vectors, values, vectors.T, scale, True)
-        left, values, right = in_turn(jnp.linalg.svd, SPECTRA_AT_ONCE)(balanced)
+        left, values, right = spectra_in_turn(jnp.linalg.svd)(balanced)
         return cls(rows, left, values, right, scale, False)
 
     @classmethod

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from substrates.solvers.batching import SPECTRA_AT_ONCE, if_any, in_turn
+from substrates.solvers.batching import if_any, spectra_in_turn
 from substrates.solvers.meeting import or_largest
 
 Map = Callable[[Float[Array, " n"]], Float[Array, " n"]]
@@ -97,7 +97,7 @@ class Motion(NamedTuple):
         if self.size > MOST_SPECTRAL:
             return self._replace(along=lambda d: self.along(one * d)).fastest(WATCHED)[0]
         columns = jax.vmap(self.along)(one * jnp.eye(self.size, dtype=self.dtype))
-        return jnp.max(jnp.real(in_turn(jnp.linalg.eigvals, SPECTRA_AT_ONCE)(columns.T)))
+        return jnp.max(jnp.real(spectra_in_turn(jnp.linalg.eigvals)(columns.T)))
 
     def fastest(self, steps: Int[Array, ""] | int) -> tuple[Float[Array, ""], Float[Array, " n"]]:
         """How fast a small push grows in the end, and what it has become, of length 1; after so many steps of the

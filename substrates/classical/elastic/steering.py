@@ -15,7 +15,7 @@ from jaxtyping import Array, Bool, Float, Int, PyTree
 from substrates.classical.elastic import grid, sparse_factor
 from substrates.classical.elastic.balance import Balance, Objective
 from substrates.classical.elastic.springs import Topology, zero_mode_threshold
-from substrates.solvers.batching import SPECTRA_AT_ONCE, in_turn
+from substrates.solvers.batching import in_turn, spectra_in_turn
 from substrates.solvers.certificate import inverse_of, rounding_of, state_tolerance
 from substrates.solvers.solver import Equilibrium, Status
 from substrates.wiring import taken
@@ -127,7 +127,7 @@ def by_dense_factor(
 
     # a loop rather than a conditional: under vmap it runs only while some example needs it
     def decomposed(carry):
-        values, modes = in_turn(jnp.linalg.eigh, SPECTRA_AT_ONCE)(carry[0])
+        values, modes = spectra_in_turn(jnp.linalg.eigh)(carry[0])
         inverse = (modes / jnp.maximum(jnp.maximum(jnp.abs(values), least), threshold)[None]) @ modes.T
         return inverse, values[0], modes[:, 0], jnp.asarray(True)
 

@@ -15,7 +15,7 @@ from substrates.classical.oscillator.phases import Oscillators
 from substrates.classical.oscillator.whole import Whole
 from substrates.nudge import Nudge, Pin
 from substrates.solvers.backtracking import SHORTEST, backtrack
-from substrates.solvers.batching import SPECTRA_AT_ONCE, in_turn
+from substrates.solvers.batching import spectra_in_turn
 from substrates.solvers.certificate import Certificate, state_tolerance
 from substrates.solvers.solver import Equilibrium, Status, judge, left_over
 
@@ -142,7 +142,7 @@ def descend_by_newton(
     """
     n, epsilon = start.size, float(jnp.finfo(start.dtype).eps)
     threshold = 4 * n * epsilon  # what rounding makes of an eigenvalue that is zero
-    decompose = in_turn(lambda matrix: jax.lax.linalg.eigh(matrix, symmetrize_input=False), SPECTRA_AT_ONCE)
+    decompose = spectra_in_turn(lambda matrix: jax.lax.linalg.eigh(matrix, symmetrize_input=False))
     close = state_tolerance(start.dtype) / 4
     spring = jnp.where(meeting > 0, meeting, 1.0)
     nowhere, first_mode = jnp.zeros_like(start), np.eye(1, n, dtype=start.dtype)[0]

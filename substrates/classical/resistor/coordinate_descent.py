@@ -12,7 +12,7 @@ from jaxtyping import Array, PRNGKeyArray, PyTree
 from substrates.classical.resistor.newton import NewtonCircuit, shift_of
 from substrates.classical.resistor.topology import Circuit
 from substrates.nudge import Nudge
-from substrates.solvers.batching import SPECTRA_AT_ONCE, in_turn
+from substrates.solvers.batching import spectra_in_turn
 from substrates.solvers.certificate import state_tolerance
 from substrates.solvers.solver import Equilibrium, Solver, Status
 
@@ -101,7 +101,7 @@ def _descend(solver: CoordinateDescent, net: Circuit, x: Array, nudge: Nudge | N
     status = Status.where(circuit.infeasible(view), Status.infeasible, status)
     if nudge is not None:
         curvature = nudge.curvature(net.read(view.potentials, x))
-        pushes = jnp.any(in_turn(jnp.linalg.eigvalsh, SPECTRA_AT_ONCE)(curvature) < 0)
+        pushes = jnp.any(spectra_in_turn(jnp.linalg.eigvalsh)(curvature) < 0)
         alone = lambda: circuit.step(view, alone=True).positive
         status = Status.where(jax.lax.cond(pushes, alone, lambda: jnp.asarray(True)), status, Status.unstable)
     return eqx.tree_at(lambda e: e.status, found, status)

@@ -13,7 +13,7 @@ from jaxtyping import Array, Bool, Float, Inexact, Int, PRNGKeyArray, PyTree
 from substrates.nudge import Nudge, Pin
 from substrates.quantum.oscillator.modes import Compliance, GaussianState, Modes, balanced, diagonal_of
 from substrates.quantum.oscillator.thermal import SingleOscillator
-from substrates.solvers.batching import SPECTRA_AT_ONCE, in_turn
+from substrates.solvers.batching import in_turn, spectra_in_turn
 from substrates.solvers.generic import DescendThenPolish
 from substrates.solvers.solver import (
     ROUNDINGS,
@@ -152,9 +152,9 @@ def _is_minimum(response: Response, place: Place) -> Bool[Array, ""]:
     # means and second moments have units of their own
     root = jnp.sqrt(jnp.maximum(diagonal_of(place.susceptibility), 0))
     safe = jnp.where(root > 0, root, 1.0)
-    sizes, vectors = in_turn(jnp.linalg.eigh, SPECTRA_AT_ONCE)((place.susceptibility / safe[:, None]) / safe[None])
+    sizes, vectors = spectra_in_turn(jnp.linalg.eigh)((place.susceptibility / safe[:, None]) / safe[None])
     half = root[:, None] * vectors * jnp.sqrt(jnp.maximum(sizes, 0))[None]
-    least = in_turn(jnp.linalg.eigvalsh, SPECTRA_AT_ONCE)(half.T @ place.curvature @ half)[0]
+    least = spectra_in_turn(jnp.linalg.eigvalsh)(half.T @ place.curvature @ half)[0]
     return response.holds(place.settled.pull - place.missing) & (least > -1)
 
 
@@ -263,7 +263,7 @@ class MeanResponse(Response):
 
     def __init__(self, net: Oscillators, x: PyTree):
         Response.__init__(self, net, x)
-        self.free_modes = in_turn(Modes.of, SPECTRA_AT_ONCE)(self.stiffness, net.mass)
+        self.free_modes = spectra_in_turn(Modes.of)(self.stiffness, net.mass)
         self.free_held = in_turn(Compliance.of)(self.stiffness)
         self.free_mean = self.free_held.mean(self.stiffness, self.force)
         self.compliance = self.rows @ self.free_held(self.rows.T)
@@ -303,7 +303,7 @@ class MomentResponse(Response):
 
     def settled(self, pull: Float[Array, "outputs"]) -> Settled:
         stiffness, force = self._under(pull)
-        modes, held = in_turn(Modes.of, SPECTRA_AT_ONCE)(stiffness, self.net.mass), in_turn(Compliance.of)(stiffness)
+        modes, held = spectra_in_turn(Modes.of)(stiffness, self.net.mass), in_turn(Compliance.of)(stiffness)
         mean = held.mean(stiffness, force)
         shown = taken(mean, self.nodes)
         second = shown**2

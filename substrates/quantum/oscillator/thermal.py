@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from substrates.solvers.batching import SPECTRA_AT_ONCE, in_turn
+from substrates.solvers.batching import spectra_in_turn
 
 Scalar = Callable[[Float[Array, "..."]], Float[Array, "..."]]
 
@@ -116,7 +116,7 @@ def _log_two_sinh(u: Float[Array, "..."]) -> Float[Array, "..."]:
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0, 1, 2))
 def trace_of(function: Scalar, slope: Scalar, curvature: Scalar, matrix: Float[Array, "n n"]) -> Float[Array, ""]:
     """tr f(A) of a symmetric matrix, with the derivative tr(f'(A) dA); f, f' and f'' are given."""
-    return jnp.sum(function(in_turn(jnp.linalg.eigvalsh, SPECTRA_AT_ONCE)(matrix)))
+    return jnp.sum(function(spectra_in_turn(jnp.linalg.eigvalsh)(matrix)))
 
 
 @trace_of.defjvp
@@ -128,13 +128,13 @@ def _trace_jvp(function, slope, curvature, primals, tangents):
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0, 1))
 def matrix_function(function: Scalar, slope: Scalar, matrix: Float[Array, "n n"]) -> Float[Array, "n n"]:
     """f(A) of a symmetric matrix; its derivative has the divided differences of f (Daleckii and Krein 1965)."""
-    values, vectors = in_turn(jnp.linalg.eigh, SPECTRA_AT_ONCE)(matrix)
+    values, vectors = spectra_in_turn(jnp.linalg.eigh)(matrix)
     return (vectors * function(values)[None]) @ vectors.T
 
 
 @matrix_function.defjvp
 def _matrix_jvp(function, slope, primals, tangents):
-    values, vectors = in_turn(jnp.linalg.eigh, SPECTRA_AT_ONCE)(primals[0])
+    values, vectors = spectra_in_turn(jnp.linalg.eigh)(primals[0])
     differences = divided_differences(function, slope, values)
     inner = differences * (vectors.T @ tangents[0] @ vectors)
     return (vectors * function(values)[None]) @ vectors.T, vectors @ inner @ vectors.T

@@ -28,7 +28,7 @@ from substrates.nudge import Nudge, Pin
 from substrates.solvers.batching import if_any
 from substrates.solvers.solver import Equilibrium, Solver, Status, left_over, tolerance
 from substrates.wiring import Convolution, Dense, Strength, added, sweep_layers
-from substrates.wiring.layers import feed
+from substrates.wiring.layers import feed, lifted
 from substrates.wiring.near import ROUGHNESS, in_full, near, roughly
 
 Carry = tuple[State, State]
@@ -195,7 +195,7 @@ class _Layers:
         return state
 
     def lifted(self, state: State) -> Carry:
-        return state, tuple(_lift(c, self.unit.sent(s)) for c, s in zip(self.couplings, state[:-1], strict=True))
+        return state, tuple(lifted(c, self.unit.sent(s)) for c, s in zip(self.couplings, state[:-1], strict=True))
 
     def from_before(self, lifts: Sequence[Array], k: int) -> Array:
         """The bias and what the layer before sends."""
@@ -223,7 +223,7 @@ class _Layers:
             else:
                 coupling, before = self.couplings[k], self.from_before(lifts, k)
                 moved = self.unit.at_rest(before + self.from_after(state, lifts, k))
-                lift = _lift(coupling, self.unit.sent(moved))
+                lift = lifted(coupling, self.unit.sent(moved))
                 if isinstance(coupling, Convolution) and coupling.pooling == "soft":
                     moved, lift = _not_uphill(coupling, before, state[k + 1], (state[k], lifts[k]), (moved, lift))
                 state[k], lifts[k] = moved, lift
@@ -277,10 +277,6 @@ class _Layers:
         if not isinstance(self.nudge, Nudge):
             return jnp.asarray(False)
         return jnp.any(1 + jnp.real(self.nudge.stiffness(state[-1])) <= 0)
-
-
-def _lift(coupling: Dense | Convolution, layer: Array) -> Array:
-    return coupling.convolve(layer) if isinstance(coupling, Convolution) else coupling.forward(layer.ravel())
 
 
 def _not_uphill(

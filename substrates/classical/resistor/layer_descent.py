@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
@@ -12,7 +14,8 @@ from jaxtyping import Array, Bool, Float, PRNGKeyArray
 from substrates.nudge import Nudge, Pin
 from substrates.solvers.certificate import state_tolerance
 from substrates.solvers.solver import Equilibrium, Solver, Status, System, max_norm, part, reach, tolerance
-from substrates.wiring import sweep_layers
+from substrates.wiring import Dense, sweep_layers
+from substrates.wiring.near import ROUGHNESS, in_full, near, roughly
 
 State = tuple[Float[Array, "nodes"], ...]
 
@@ -53,10 +56,14 @@ class LayerDescent(Solver):
         sweeps: a number of sweeps to do without a test (status `truncated`), or None to sweep until converged.
         max_sweeps: the most sweeps of a converging solve. It stops when a sweep changes no layer by more than rounding
             errors of the layer's voltages and of its departure from the start, and is then judged by the residual.
+        mixed: multiply changes of voltages in bfloat16 (`Solver.in_bfloat16`), but for what the inputs deliver. Sweeps
+            go on from currents that are known in full until they have come as far as such changes tell; the currents
+            are then done in full again.
     """
 
     sweeps: int | None = None
     max_sweeps: int = 1000
+    mixed: bool = eqx.field(static=True, default=False)
 
     def __call__(
         self,
@@ -66,12 +73,16 @@ class LayerDescent(Solver):
         start: State,
         key: PRNGKeyArray | None,
     ) -> Equilibrium:
-        nodes = _Nodes(substrate, x, nudge, start)
+        with in_full(self.mixed):
+            return self._settle(substrate, x, nudge, start)
+
+    def _settle(self, substrate: Layers, x: Array, nudge: Nudge | Pin | None, start: State) -> Equilibrium:
+        nodes = _Nodes(substrate, x, nudge, start, self.mixed)
         start = nodes.pinned(start)
         if self.sweeps is not None:
-            state = start
+            state, close = start, nodes.near(start)
             for _ in range(self.sweeps):
-                state = nodes.sweep(state)
+                state = close.sweep(state)
             steps = jnp.asarray(self.sweeps, jnp.int32)
         else:
             state, steps = self._converge(nodes, start)
@@ -96,25 +107,44 @@ class LayerDescent(Solver):
         watched = slice(1, None) if len(start) > 1 else slice(None)
         epsilon = float(jnp.finfo(nodes.dtype).eps)
 
-        def moving(carry):
-            *_, still, sweep = carry
-            return still & (sweep < self.max_sweeps)
+        def settle(carry, nodes, origin):
+            """Sweeps until a sweep changes no layer by more than rounding, and than changes from the origin tell."""
 
-        def advance(carry):
-            state, thresholds, _, sweep = carry
-            new = nodes.sweep(state)
-            changes, still = [], []
-            for before, after, threshold in zip(state[watched], new[watched], thresholds, strict=True):
-                change = jnp.abs(after - before)
-                # rounding of as much as the first sweep moves, or as the voltages then are
-                least = 2 * epsilon * (8 * jnp.max(change) + jnp.max(jnp.abs(after)))
-                changes.append(jnp.where(sweep == 0, least, threshold))
-                still.append(jnp.any(change > changes[-1]))
-            return new, changes, jnp.any(jnp.stack(still)), sweep + 1
+            def moving(carry):
+                *_, telling, sweep = carry
+                return telling & (sweep < self.max_sweeps)
+
+            def advance(carry):
+                state, thresholds, *_, sweep = carry
+                new = nodes.sweep(state)
+                changes, still, telling = [], [], []
+                for old, after, begin, threshold in zip(
+                    state[watched], new[watched], origin[watched], thresholds, strict=True
+                ):
+                    change = jnp.abs(after - old)
+                    # rounding of as much as the first sweep moves, or as the voltages then are
+                    least = 2 * epsilon * (8 * jnp.max(change) + jnp.max(jnp.abs(after)))
+                    changes.append(jnp.where(sweep == 0, least, threshold))
+                    if self.mixed:
+                        lost = ROUGHNESS * jnp.max(jnp.abs(after - begin))
+                        still.append(jnp.any(change > changes[-1]) | (lost > changes[-1]))
+                        telling.append(jnp.any(change > jnp.maximum(changes[-1], lost)))
+                    else:
+                        still.append(jnp.any(change > changes[-1]))
+                still = jnp.any(jnp.stack(still))
+                return new, changes, still, jnp.any(jnp.stack(telling)) if self.mixed else still, sweep + 1
+
+            state, thresholds, _, _, sweep = carry
+            return jax.lax.while_loop(moving, advance, (state, thresholds, *[jnp.asarray(True)] * 2, sweep))
 
         none = [jnp.zeros((), nodes.dtype)] * len(start[watched])
-        first = (start, none, jnp.asarray(True), jnp.zeros((), jnp.int32))
-        state, *_, sweeps = jax.lax.while_loop(moving, advance, first)
+        carry = (start, none, *[jnp.asarray(True)] * 2, jnp.zeros((), jnp.int32))
+        if self.mixed:
+            going = lambda carry: carry[2] & (carry[-1] < self.max_sweeps)
+            again = lambda carry: settle(carry, nodes.near(carry[0]), carry[0])
+            state, *_, sweeps = jax.lax.while_loop(going, again, carry)
+        else:
+            state, *_, sweeps = settle(carry, nodes, start)
         return state, sweeps
 
 
@@ -129,13 +159,15 @@ class _Acting(NamedTuple):
 class _Nodes:
     """The constants of one solve: what flows into each node from fixed voltages, and each node's conductance."""
 
-    def __init__(self, net: Layers, x: Float[Array, "inputs"], nudge: Nudge | Pin | None, start: State):
+    def __init__(self, net: Layers, x: Float[Array, "inputs"], nudge: Nudge | Pin | None, start: State, mixed: bool):
         self.net, self.x, self.nudge = net, x, nudge
         self.last = len(start) - 1
         self.lower, self.upper = net.bounds(x)
         self.kappa, self.dtype = list(net.weights()), net.gain.dtype
         self.gain, self.reverse_gain = list(net.gain), list(net.reverse_gain)
         self.source, self.total, self.columns = [], [], []
+        self.couplings = tuple(map(Dense, net.conductance[1:]))
+        self.rough = tuple(map(roughly, self.couplings)) if mixed else None
         self.rows = [jnp.sum(g, axis=1) for g in net.conductance[1:]]
         for layer, (rails, bias) in enumerate(zip(net.rail_conductance, net.bias_current, strict=True)):
             source = bias + net.rail_voltage @ rails
@@ -147,6 +179,16 @@ class _Nodes:
             self.source.append(source)
             self.total.append(total)
 
+    def near(self, state: State) -> _Nodes:
+        """The same solve with conductances that multiply changes from here in bfloat16, where they may."""
+        if self.rough is None:
+            return self
+        before = [gain * v for gain, v in zip(self.gain, state[:-1], strict=True)]
+        sent = [coupling.forward(v) for coupling, v in zip(self.couplings, before, strict=True)]
+        close = copy.copy(self)
+        close.couplings = tuple(map(near, self.couplings, self.rough, before, sent, state[1:]))
+        return close
+
     def pinned(self, state: State) -> State:
         if isinstance(self.nudge, Pin):
             return (*state[:-1], jnp.asarray(self.nudge.target, state[-1].dtype))
@@ -154,12 +196,11 @@ class _Nodes:
 
     def arriving(self, state: State | list, layer: int) -> Float[Array, "nodes"]:
         """sum_j g_kj v_j + I_k at every node k of a layer."""
-        net = self.net
         current = self.source[layer]
         if layer > 0:
-            current += (self.gain[layer - 1] * state[layer - 1]) @ net.conductance[layer]
+            current += self.couplings[layer - 1].forward(self.gain[layer - 1] * state[layer - 1])
         if layer < self.last:
-            current += self.reverse_gain[layer] * (state[layer + 1] @ net.conductance[layer + 1].T)
+            current += self.reverse_gain[layer] * self.couplings[layer].backward(state[layer + 1])
         return current
 
     def settle(self, state: list, layer: int) -> Float[Array, "nodes"]:

@@ -51,6 +51,7 @@ class LayeredNetwork(ResistorCircuit, Generic[Network]):
         input_gain: what the inputs are multiplied by.
         floor: the smallest conductance that `constrained` allows.
         build_circuit: makes a network of single elements of them, `ResistorNetwork.from_edges`.
+        solver: how it settles.
 
     The state is the tuple of the voltages of the layers after the input.
 
@@ -69,7 +70,7 @@ class LayeredNetwork(ResistorCircuit, Generic[Network]):
     floor: float = eqx.field(static=True, default=0.0)
     build_circuit: Callable[..., Network] = eqx.field(static=True, repr=False, kw_only=True)
 
-    solver: ClassVar[Any] = LayerDescent()
+    solver: Any = eqx.field(static=True, default=LayerDescent(), kw_only=True)  # type: ignore[override]
 
     @property
     def sizes(self) -> tuple[int, ...]:

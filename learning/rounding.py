@@ -71,7 +71,9 @@ def check_bfloat16(
     Raises:
         RoundingError: where an equilibrium does not converge, or a cosine is below 0.99; with the numbers.
     """
-    if not getattr(substrate.solver, "mixed", False):
+    if not isinstance(rule, Estimator):
+        raise TypeError(f"rule: wanted an Estimator, which gives a gradient, got {type(rule).__name__}")
+    if not isinstance(substrate, Substrate) or not getattr(substrate.solver, "mixed", False):
         raise ValueError(
             f"substrate: wanted one that multiplies in bfloat16, got {type(substrate).__name__}, which does not; give "
             "in_bfloat16(substrate)"

@@ -13,17 +13,24 @@ AnySubstrate = TypeVar("AnySubstrate", bound=Substrate)
 def in_bfloat16(substrate: AnySubstrate) -> AnySubstrate:
     """The same system, whose solver multiplies couplings with changes of the state in bfloat16 (`Solver.in_bfloat16`).
 
-    Parameters, states, energies, contrasts and the test of convergence keep their dtype: with changes d of the state
-    since products were last done in full and the couplings W, what rounding leaves is at most some 2^-8 |W| |d|, and
-    d shrinks from each time to the next by about 2^-8 times the condition of the equilibrium. Above a condition of
-    about 2^8 it does not: equilibria then do not converge, and say so.
+    Parameters, states, energies, contrasts and the test of convergence keep their dtype. With changes d of the state
+    since products were last done in full and couplings W, what rounding leaves of a product is at most some 2^-7 of
+    |W| |d|; products are done in full again once sweeps tell no more than that, until nothing that counts is left. So
+    equilibria are those of the system as it is, not of one with rounded couplings, and the contrast of two nudged ones
+    is off by rounding of their difference. After a number of sweeps without a test, products were done in full at the
+    start only.
+
+    It saves time where products within the network take most of it (several wide or convolutional layers, in many
+    sweeps) and where bfloat16 is multiplied faster. What the inputs send and what `contrast` multiplies is not rounded.
 
     Raises:
-        TypeError: for a system whose solver has no such products, and one that does not let its solver be chosen.
+        TypeError: for what is no substrate, one whose solver has no such products, and one that chooses its solver.
 
     Source: Higham and Mary 2022, "Mixed precision algorithms in numerical linear algebra", for iterative refinement.
     """
     name = type(substrate).__name__
+    if not isinstance(substrate, Substrate):
+        raise TypeError(f"substrate: wanted a Substrate, got {name}")
     try:
         solver = substrate.solver.in_bfloat16()
     except TypeError as error:

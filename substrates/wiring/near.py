@@ -14,10 +14,10 @@ from jaxtyping import Array, Float
 from substrates.wiring.layers import Convolution, Dense
 
 ROUGH = jnp.bfloat16
-"""What changes and couplings are rounded to: 8 bits, which tensor cores multiply several times as fast as 32."""
+"""What changes and couplings are rounded to: 8 significant bits, and the range of 32."""
 
 ROUGHNESS = float(jnp.finfo(ROUGH).eps)
-"""A change is off by so much of itself, in the products that are made of it."""
+"""About so much of itself is what rounding leaves of a product of a change: 2^-7, of three roundings by 2^-8."""
 
 
 def multiplied_roughly(product: Callable[[Array], Array], change: Float[Array, "..."]) -> Float[Array, "..."]:

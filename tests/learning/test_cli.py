@@ -532,3 +532,38 @@ class FinalRule(SimultaneousPerturbation):
     Attributes:
         probes: how many.
     """
+
+
+# products in bfloat16
+
+
+def test_bfloat16_is_compared_with_64_bits_recorded_and_resumed(command):
+    words = ("train", "hopfield", "--data", "iris", "--sizes", "8,8", "--dtype", "bfloat16", "--batch-size", 10)
+    code, out, err = command(*words, "--epochs", 1, "--out", "run")
+    assert (code, err) == (0, "")
+    assert "bfloat16: 30 equilibria, all settled" in out
+    assert json.loads(Path("run/summary.json").read_text())["bfloat16"] in out
+    assert json.loads(Path("run/config.json").read_text())["options"]["dtype"] == "bfloat16"
+    assert load_run("run").substrate.solver.mixed
+    assert command("train", "hopfield", "--out", "run", "--resume", "--epochs", 2)[0] == 0
+    assert command(*words, "--epochs", 2, "--out", "whole")[0] == 0
+    for one, other in zip(*(jax.tree.leaves(load_run(name).substrate) for name in ("run", "whole")), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        (("oscillator",), "--dtype: LayeredOscillators: in_bfloat16: .* got PhaseDescent.* settle in 32 bits"),
+        (("hopfield", "--rule", "agnostic"), "--dtype: AgnosticEP moves parameters while states settle; leave it out"),
+        (
+            ("hopfield", "--beta", "1e-7"),
+            r"bfloat16: .* cosine with that of 64 bits is at least -?0\..* stronger nudge",
+        ),
+    ],
+)
+def test_where_bfloat16_is_not_safe_it_is_refused(command, words, reason):
+    code, _, err = command("train", *words, "--data", "iris", "--dtype", "bfloat16", "--out", "run")
+    assert code == 2
+    assert re.search(reason, err)
+    assert not Path("run").exists()

@@ -191,9 +191,7 @@ def _drives(net: Predicting, state: State, x: Array, first: Array) -> State:
     return (first, *(net.drive(k, state, x) for k in range(2, len(state) + 1)))
 
 
-def _feedbacks(
-    net: Predicting, x: Array, nudge: Nudge | Pin, state: State, drives: State
-) -> tuple[State, State]:
+def _feedbacks(net: Predicting, x: Array, nudge: Nudge | Pin, state: State, drives: State) -> tuple[State, State]:
     """(what pulls on every layer from above, the errors that it makes), from the outputs back."""
     last = len(state) - 1
     feedback = [_output_error(nudge, state[last], drives[last])] * len(state)

@@ -60,7 +60,51 @@ DEVICES = "tests/learning/test_devices.py"
 CONFORMANCE = "tests/theory_checks/test_conformance.py"
 STRATEGIES = "tests/theory_checks/test_strategies.py"
 FAULTS = "tests/theory_checks/test_faults.py::test_the_law_that_names_a_fault_finds_it_and_says_where_to_look"
+BFLOAT16 = "tests/substrates/test_bfloat16.py"
+ROUNDING = "tests/learning/test_rounding.py"
 MUTATIONS = (
+    Mutation(
+        "judge a Hopfield network by products in bfloat16",
+        "substrates/classical/hopfield/block_descent.py",
+        "return carry if self.rough is None else self.lifted(carry[0])",
+        "return carry",
+        BFLOAT16 + "::test_what_is_made_good_is_the_equilibrium_of_the_system_itself[hopfield-float32]",
+    ),
+    Mutation(
+        "round all of a product where only its change may be",
+        "substrates/wiring/near.py",
+        "return self.sent + multiplied_roughly(self.rough.forward, u - self.u)",
+        "return multiplied_roughly(self.rough.forward, u)",
+        BFLOAT16 + "::test_what_rounding_leaves_is_a_part_of_the_change",
+    ),
+    Mutation(
+        "leave errors as bfloat16 has them",
+        "substrates/classical/predictive_coding/error_sweep.py",
+        "above(reached.step, reached) | above(lost(reached), reached)",
+        "jnp.asarray(False)",
+        BFLOAT16 + "::test_what_is_made_good_is_the_equilibrium_of_the_system_itself[predictive coding-float64]",
+    ),
+    Mutation(
+        "multiply in full what was to be rounded",
+        "substrates/wiring/near.py",
+        "return product(change.astype(ROUGH)).astype(change.dtype)",
+        "return product(change)",
+        BFLOAT16 + "::test_the_products_are_of_bfloat16_and_only_where_asked_for[hopfield]",
+    ),
+    Mutation(
+        "take the best parameter for the worst",
+        "learning/rounding.py",
+        "return min(self.cosine, key=lambda path: self.cosine[path])",
+        "return max(self.cosine, key=lambda path: self.cosine[path])",
+        ROUNDING + "::test_the_worst_parameter_decides",
+    ),
+    Mutation(
+        "compare a gradient in bfloat16 with itself",
+        "learning/rounding.py",
+        "exact = _numbers(forgiving(full, x, y, key=key).gradient)",
+        "exact = rounded",
+        ROUNDING + "::test_a_nudge_that_drowns_in_rounding_is_refused_with_the_numbers",
+    ),
     Mutation(
         "settle between bounds that leave no state",
         "substrates/solvers/generic.py",

@@ -87,8 +87,8 @@ MUTATIONS = (
     Mutation(
         "multiply in full what was to be rounded",
         "substrates/wiring/near.py",
-        "return product(change.astype(ROUGH)).astype(change.dtype)",
-        "return product(change)",
+        "ROUGH = jnp.bfloat16",
+        "ROUGH = jnp.float32",
         BFLOAT16 + "::test_the_products_are_of_bfloat16_and_only_where_asked_for[hopfield]",
     ),
     Mutation(

@@ -104,10 +104,12 @@ def near(
         v: of the later group, None where nothing comes back.
     """
     if isinstance(coupling, Convolution):
+        assert isinstance(rough, Convolution)
         v = None if v is None else coupling.unpool(v, sent)
         returned = None if v is None else coupling.convolve_back(v, u.shape)
         known = {"u": u, "sent": sent, "v": v, "returned": returned}
         return NearConvolution(coupling.weight, coupling.pooling, coupling.padding, rough=rough, **known)
+    assert isinstance(rough, Dense)
     return NearDense(coupling.weight, rough, u.ravel(), sent, v, None if v is None else coupling.backward(v))
 
 

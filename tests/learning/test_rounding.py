@@ -43,13 +43,10 @@ def test_the_gradient_is_that_of_64_bits(name):
     assert found.equilibria == 3 * len(X)
     exact = rule(jax.tree.map(lambda leaf: leaf.astype(jnp.float64), net), X.astype(jnp.float64), Y)
     rounded = rule(in_bfloat16(net), X, Y)
-    pairs = [(one, other) for one, other in zip(*map(jax.tree.leaves, (rounded.gradient, exact.gradient)), strict=True)]
-    cosines = [
-        float(jnp.vdot(g.astype(jnp.float64), e) / jnp.linalg.norm(g.astype(jnp.float64)) / jnp.linalg.norm(e))
-        for g, e in pairs
-        if e.size
-    ]
-    np.testing.assert_allclose(sorted(found.cosine.values())[: len(cosines)], sorted(cosines), atol=1e-6)
+    both = zip(*(jax.tree.leaves(each.gradient) for each in (rounded, exact)), strict=True)
+    pairs = [(np.asarray(one, np.float64), np.asarray(other)) for one, other in both if other.size]
+    cosines = [np.sum(g * e) / np.linalg.norm(g) / np.linalg.norm(e) for g, e in pairs]
+    np.testing.assert_allclose(min(found.cosine.values()), min(cosines), atol=1e-6)
     assert min(cosines) > 0.9999
     assert f"at least {min(cosines):.6f}" in str(found)
 

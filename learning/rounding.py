@@ -30,12 +30,14 @@ class Rounding:
     Attributes:
         cosine: with the gradient of 64 bits, by the path of each parameter; 1 where both vanish.
         unsettled: how many equilibria did not converge (those truncated on request are not among them).
+        unsettled_in_full: how many did not in 64 bits.
         equilibria: how many there were.
         residual: the largest part of the forces that was left over.
     """
 
     cosine: dict[str, float]
     unsettled: int
+    unsettled_in_full: int
     equilibria: int
     residual: float
 
@@ -48,6 +50,16 @@ class Rounding:
     def safe(self) -> bool:
         """Whether a system may be trained so."""
         return self.unsettled == 0 and self.cosine[self.worst] >= LEAST_COSINE
+
+    @property
+    def advice(self) -> str:
+        """What to do where it is not safe."""
+        if self.unsettled and self.unsettled_in_full:
+            return (
+                f"{self.unsettled_in_full} do not settle in 64 bits either: give the solver more steps, or take a "
+                "weaker nudge (beta)"
+            )
+        return "Settle in 32 bits, or take a stronger nudge (beta), whose answer is farther above rounding"
 
     def __str__(self) -> str:
         settled = "all settled" if self.unsettled == 0 else f"{self.unsettled} did not settle"
@@ -84,16 +96,18 @@ def check_bfloat16(
     with jax.enable_x64(True):
         full = dataclasses.replace(substrate, solver=dataclasses.replace(substrate.solver, mixed=False))
         full, x, y = jax.tree.map(lambda leaf: _widened(leaf), (full, x, y))
-        exact = _numbers(forgiving(full, x, y, key=key).gradient)
+        wanted = forgiving(full, x, y, key=key)
+        exact = _numbers(wanted.gradient)
     cosine = {path: _cosine(rounded[path], exact[path]) for path in exact}
     rounding = Rounding(
-        cosine, int(found.unusable), sum(each.residual.size for each in found.equilibria), float(found.residual)
+        cosine,
+        int(found.unusable),
+        int(wanted.unusable),
+        sum(each.residual.size for each in found.equilibria),
+        float(found.residual),
     )
     if not rounding.safe:
-        raise RoundingError(
-            f"{rounding}. Wanted all settled and at least {LEAST_COSINE}: settle in 32 bits, which resolves what these "
-            "equilibria answer to a nudge, or take a stronger nudge (beta) or weaker couplings"
-        )
+        raise RoundingError(f"{rounding}; wanted all settled and at least {LEAST_COSINE}. {rounding.advice}")
     return rounding
 
 

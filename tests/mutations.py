@@ -68,7 +68,7 @@ MUTATIONS = (
         "substrates/classical/hopfield/block_descent.py",
         "return carry if self.rough is None else self.lifted(carry[0])",
         "return carry",
-        BFLOAT16 + "::test_what_is_made_good_is_the_equilibrium_of_the_system_itself[hopfield-float32]",
+        BFLOAT16 + "::test_what_is_made_good_is_the_equilibrium_of_the_system_itself[hopfield-float64]",
     ),
     Mutation(
         "round all of a product where only its change may be",

@@ -38,7 +38,7 @@ from learning.rule import ConvergenceError, Mover
 from learning.run_folder import claim, read_config
 from learning.training import Run, fit
 from substrates.laboratory.plant import Plant
-from substrates.session import keep_compiled
+from substrates.session import keep_compiled, whole_products
 
 _EXAMPLES = """\
 examples:
@@ -331,6 +331,7 @@ def _train(options: argparse.Namespace) -> int:
         raise UsageError("--resume: which run? name its folder with --out")
     asked = _asked(options)
     keep_compiled()
+    whole_products()
     if options.device is not None:
         jax.config.update("jax_platforms", {"cpu": "cpu", "gpu": "cuda"}[options.device])
     hosts.join(options)

@@ -33,7 +33,7 @@ from learning.run_folder import RunFolderError, digest, surroundings, version
 from learning.steps import BenchTrainer, Epochs, Trainer, lenient
 from substrates.laboratory.imperfect import QuantisedKnobs, ReadNoise
 from substrates.laboratory.plant import Plant
-from substrates.session import filling_workers, keep_compiled
+from substrates.session import filling_workers, keep_compiled, whole_products
 from substrates.substrate import Substrate, split_parameters
 
 CONFIG, RUNS, TABLE, SUMMARY, FIGURE = "comparison.json", "runs", "table.md", "table.json", "comparison.png"
@@ -295,6 +295,7 @@ def _run_all(tasks: list[Task], folder: Path, jobs: int, together: int) -> None:
 
 def _write(task: Task, folder: Path) -> None:
     keep_compiled()
+    whole_products()
     write_json(folder / task.file, _run(task))
 
 

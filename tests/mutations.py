@@ -111,6 +111,27 @@ MUTATIONS = (
         EXPLORER + "::test_a_relaxation_is_scrubbed_from_its_start",
     ),
     Mutation(
+        "a CPU beside a GPU takes factorisations at once",
+        "substrates/solvers/batching.py",
+        "    if chosen is None:\n        return",
+        "    if True:\n        return",
+        "tests/test_batching.py::test_a_cpu_beside_an_accelerator_takes_them_in_turn_too",
+    ),
+    Mutation(
+        "a session leaves products to the device",
+        "substrates/session.py",
+        'jax.config.update("jax_default_matmul_precision", "float32")',
+        "pass",
+        "tests/test_session.py::test_a_session_asks_for_whole_products_unless_others_were_chosen",
+    ),
+    Mutation(
+        "read colours pixel by pixel where they come plane by plane",
+        "learning/cifar.py",
+        "reshape(-1, *_SHAPE).transpose(0, 2, 3, 1))",
+        "reshape(-1, 32, 32, 3))",
+        "tests/learning/test_cifar.py::test_every_pixel_comes_back",
+    ),
+    Mutation(
         "as many spectra at once as factors",
         "substrates/solvers/batching.py",
         "SPECTRA_AT_ONCE = 2e4",

@@ -13,9 +13,10 @@ import zlib
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import pytest
 
-from substrates import keep_compiled, start_session
+from substrates import HopfieldNetwork, keep_compiled, start_session
 from substrates.session import KEPT_DAYS, cache_folder
 
 ROOT = Path(__file__).parent.parent
@@ -222,3 +223,21 @@ def test_a_session_has_the_precision_that_was_asked_for():
         start_session()
     assert jax.config.values["jax_enable_x64"]
     assert keep_compiled() is None or keep_compiled().is_dir()
+
+
+def test_a_session_asks_for_whole_products_unless_others_were_chosen():
+    """What a GPU would make of it cannot be seen here; that every product asks for it can."""
+    chosen = jax.config.values["jax_default_matmul_precision"]
+    net = HopfieldNetwork.convolutional((4, 4, 1), (2,), 2, key=jax.random.key(0))
+    try:
+        jax.config.update("jax_default_matmul_precision", "tensorfloat32")
+        start_session()
+        assert jax.config.values["jax_default_matmul_precision"] == "tensorfloat32"
+        jax.config.update("jax_default_matmul_precision", None)
+        start_session()
+        program = str(jax.make_jaxpr(lambda x: net.relax(x).state)(jnp.zeros((4, 4, 1))))
+    finally:
+        jax.config.update("jax_default_matmul_precision", chosen)
+    products = [line for line in program.splitlines() if "precision=" in line]
+    assert len(products) > 2
+    assert all("HIGHEST" in line for line in products)

@@ -35,6 +35,7 @@ if TYPE_CHECKING:  # the same names for those who read without running
     from learning.physics_aware_knobs import PhysicsAwareKnobs
     from learning.prediction import Prediction, predict
     from learning.reference import ImplicitGradient
+    from learning.rounding import Rounding, RoundingError, check_bfloat16
     from learning.snapshots import Snapshots
     from learning.training import Run, fit
     from learning.unrolled import BackpropThroughTime, Course, RecurrentBackprop
@@ -65,6 +66,7 @@ _HOMES = {
     "learning.physics_aware_knobs": "PhysicsAwareKnobs",
     "learning.prediction": "Prediction predict",
     "learning.reference": "ImplicitGradient",
+    "learning.rounding": "Rounding RoundingError check_bfloat16",
     "learning.snapshots": "Snapshots",
     "learning.training": "Run fit",
     "learning.unrolled": "BackpropThroughTime Course RecurrentBackprop",

@@ -34,10 +34,12 @@ from learning.options import (
     who_has,
     whole,
 )
-from learning.rule import ConvergenceError, Mover
+from learning.rounding import check_bfloat16
+from learning.rule import ConvergenceError, Estimator, Mover
 from learning.run_folder import claim, read_config
 from learning.training import Run, fit
 from substrates.laboratory.plant import Plant
+from substrates.mixed import in_bfloat16
 from substrates.session import keep_compiled, whole_products
 
 _EXAMPLES = """\
@@ -176,6 +178,13 @@ def _parser(rule: Any, first: Sequence[str] = ()) -> argparse.ArgumentParser:
     where.add_argument("--seed", type=_seed, metavar="N", help="one seed gives the same numbers again (default: 0)")
     where.add_argument(
         "--precision", type=int, choices=(32, 64), help="bits of a number (default: the substrate's own)"
+    )
+    where.add_argument(
+        "--dtype",
+        choices=("bfloat16",),
+        help="multiply changes of the state by couplings in bfloat16, as tensor cores do fastest, and make it good in "
+        "--precision: equilibria are as exact as ever. Beforehand the gradient of a batch is compared with that of 64 "
+        "bits; systems in which it would be lost, or nothing gained, are refused (default: nothing is rounded)",
     )
     where.add_argument("--device", choices=("cpu", "gpu"), help="(default: what JAX finds best)")
     hosts.add(where)
@@ -322,6 +331,9 @@ _RECORDED = (
 )  # fmt: skip
 """The options that every run records, given or not; others where they are given."""
 
+_TRIED = 32
+"""So many examples show whether bfloat16 is safe."""
+
 _OF_THE_CALL = ("run", "out", "resume", "epochs", "device", "quiet", *hosts.NAMES)
 """The options that may be others when a run is resumed."""
 
@@ -407,6 +419,8 @@ def _train_in(
     build_key, train_key = jax.random.split(jax.random.key(seed))
     sizes = None if asked["sizes"] is None else tuple(asked["sizes"])
     substrate = catalogue.build(substrate_class, data.n_inputs, data.n_outputs, sizes=sizes, key=build_key)
+    if asked.get("dtype") is not None:
+        substrate = _in_bfloat16(substrate, rule_class)
     ruled, settings = settings_of(substrate, rule_class, asked)
     settings["epochs"] = options.epochs or settings["epochs"]
     settings["batch_size"] = min(settings["batch_size"], len(data.train[1]))
@@ -415,11 +429,17 @@ def _train_in(
     if on_bench(rule_class):
         copies = None if settings["batch_size"] == 1 else settings["batch_size"]
         system = Plant(substrate, settings["epsilon"], cost=rule.cost, copies=copies, inputs=data.n_inputs)
+    rounding = None
+    if asked.get("dtype") is not None:
+        tried = [part[: min(settings["batch_size"], _TRIED)] for part in data.train]
+        rounding = check_bfloat16(substrate, rule, *tried, key=train_key)
     batches = math.ceil(len(data.train[1]) / settings["batch_size"])
     epochs = settings.pop("epochs")
     say(data)
     say(f"{first_line(type(substrate))} {count_parameters(substrate):,} parameters.")
     say(f"{rule}; {_describe(settings)}; {epochs} epochs of {batches} batches.")
+    if rounding is not None:
+        say(f"{rounding}.")
     optimiser = None
     if not issubclass(rule_class, Mover):
         rates = (settings["optimiser"], settings["learning_rate"], settings["decay"])
@@ -437,7 +457,7 @@ def _train_in(
         resume=options.resume,
         progress=sys.stderr.isatty() and not options.quiet,
         config={"options": asked, "settings": settings},
-        summary={"seed": seed},
+        summary={"seed": seed, **({} if rounding is None else {"bfloat16": str(rounding)})},
     )
     say(_report(run))
     if run.interrupted:
@@ -445,6 +465,15 @@ def _train_in(
     if leads:
         print(out)
     return 130 if run.interrupted else 0
+
+
+def _in_bfloat16(substrate: Any, rule_class: Any) -> Any:
+    if not issubclass(rule_class, Estimator):
+        raise UsageError(f"--dtype: {rule_class.__name__} moves parameters while states settle; leave it out")
+    try:
+        return in_bfloat16(substrate)
+    except TypeError as error:
+        raise UsageError(f"--dtype: {error}") from error
 
 
 def _report(run: Run) -> str:

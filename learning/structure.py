@@ -141,6 +141,7 @@ def _as_it_was(kind: str, numbers: np.ndarray, more: list[tuple[str, Any]]) -> A
 def _made(kind: str, found: Any, fields: dict[str, Any]) -> Any:
     """An instance with these fields, without its constructor, which may want other things."""
     names = _field_names(found)
+    fields = _gained(found, fields) | fields
     if names is None or set(names) != set(fields):
         raise StructureError(
             f"{name_of(found)} has the fields {', '.join(names or ()) or '(none)'} here, and had {', '.join(fields)}"
@@ -151,6 +152,13 @@ def _made(kind: str, found: Any, fields: dict[str, Any]) -> Any:
     for name, value in fields.items():
         object.__setattr__(made, name, value)
     return made
+
+
+def _gained(kind: Any, known: Mapping[str, Any]) -> dict[str, Any]:
+    """The defaults of settings that a class has and had not when its fields were written down."""
+    own = dataclasses.fields(kind) if dataclasses.is_dataclass(kind) else ()
+    gained = [field for field in own if field.name not in known and field.metadata.get("static", False)]
+    return {field.name: field.default for field in gained if field.default is not dataclasses.MISSING}
 
 
 def _field_names(kind: Any) -> tuple[str, ...] | None:

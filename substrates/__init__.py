@@ -31,6 +31,7 @@ if TYPE_CHECKING:  # the same names for those who read without running
     from substrates.laboratory.recorder import Recorder, Replay
     from substrates.laboratory.spice_circuit import SpiceCircuit
     from substrates.laboratory.system import PhysicalSystem
+    from substrates.mixed import in_bfloat16
     from substrates.pictures.exploration import animate, explore_beforehand
     from substrates.pictures.explorer import explore
     from substrates.quantum.free_fermions import FreeFermionChain
@@ -61,6 +62,7 @@ _HOMES = {
     "substrates.laboratory.recorder": "Recorder Replay",
     "substrates.laboratory.spice_circuit": "SpiceCircuit",
     "substrates.laboratory.system": "PhysicalSystem",
+    "substrates.mixed": "in_bfloat16",
     "substrates.pictures.exploration": "animate explore_beforehand",
     "substrates.pictures.explorer": "explore",
     "substrates.quantum.free_fermions": "FreeFermionChain",

@@ -170,6 +170,19 @@ class Solver(eqx.Module):
         """The same solver with `count` as the most steps of the whole relaxation."""
         return dataclasses.replace(self, **{str(self._most): count})
 
+    def in_bfloat16(self) -> Self:
+        """The same solver, which multiplies changes of the state by couplings in bfloat16 and does these products in
+        full again as often as it takes: what it finds is judged as ever, and settles as finely.
+
+        Raises TypeError for a solver that has no such products.
+        """
+        if "mixed" not in {field.name for field in dataclasses.fields(self)}:
+            raise TypeError(
+                f"in_bfloat16: wanted a solver that multiplies couplings with changes of the state and does so in full "
+                f"again, got {type(self).__name__}, which would lose what 8 bits do not hold; settle in 32 bits"
+            )
+        return dataclasses.replace(self, mixed=True)
+
     @property
     def _most(self) -> str | None:
         names = {field.name for field in dataclasses.fields(self)}

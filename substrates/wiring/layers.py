@@ -211,6 +211,11 @@ def feed(coupling: Dense | Convolution, u: Inexact[Array, "..."]) -> Inexact[Arr
     return coupling.forward(u.ravel() if isinstance(coupling, Dense) else u)
 
 
+def lifted(coupling: Dense | Convolution, u: Inexact[Array, "..."]) -> Inexact[Array, "..."]:
+    """What the later group feels from an earlier one, before pooling."""
+    return coupling.convolve(u) if isinstance(coupling, Convolution) else coupling.forward(u.ravel())
+
+
 def feed_back(
     coupling: Dense | Convolution, v: Inexact[Array, "..."], u: Inexact[Array, "..."]
 ) -> Inexact[Array, "..."]:

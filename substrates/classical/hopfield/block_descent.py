@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
@@ -26,7 +28,8 @@ from substrates.nudge import Nudge, Pin
 from substrates.solvers.batching import if_any
 from substrates.solvers.solver import Equilibrium, Solver, Status, left_over, tolerance
 from substrates.wiring import Convolution, Dense, Strength, added, sweep_layers
-from substrates.wiring.layers import feed
+from substrates.wiring.layers import feed, lifted
+from substrates.wiring.near import ROUGHNESS, in_full, near, roughly
 
 Carry = tuple[State, State]
 
@@ -55,6 +58,8 @@ class BlockDescent(Solver):
         max_sweeps: the most sweeps of a converging solve. It sweeps until no unit moves by more than the tolerance, as
             a part of what meets there, nor has far to go at the rate at which the moves shrink, and goes on as long as
             the residual is above the tolerance. A network that still creeps when the sweeps run out is `out_of_steps`.
+        mixed: multiply changes of the activities in bfloat16 (`Solver.in_bfloat16`). Sweeps go on from products that
+            are known in full until they have come as far as such changes tell; these are then done in full again.
 
     Where couplings are so strong that the energy may have saddles, forces can balance on one, as those of a memory do
     whose cue has no overlap with its patterns. There a roughly settled state is pushed aside a little, in a random
@@ -66,16 +71,25 @@ class BlockDescent(Solver):
 
     sweeps: int | None = None
     max_sweeps: int = 2000
+    mixed: bool = eqx.field(static=True, default=False)
 
     def __call__(
         self, substrate: Layered, x: Array, nudge: Nudge | Pin | None, start: State, key: PRNGKeyArray | None
     ) -> Equilibrium:
-        layers = _Layers(substrate, x, nudge, start)
+        with in_full(self.mixed):
+            return self._settle(substrate, x, nudge, start, key)
+
+    def _settle(
+        self, substrate: Layered, x: Array, nudge: Nudge | Pin | None, start: State, key: PRNGKeyArray | None
+    ) -> Equilibrium:
+        layers = _Layers(substrate, x, nudge, start, self.mixed)
         limit = tolerance(substrate, start, x, nudge)
         carry = layers.lifted(layers.pinned(start))
         if self.sweeps is not None:
+            close = layers.near(carry)
             for _ in range(self.sweeps):
-                carry = layers.sweep(carry)
+                carry = close.sweep(carry)
+            carry = layers.in_full(carry)
             steps = jnp.asarray(self.sweeps, jnp.int32)
             residual = layers.residual(carry)
             status = Status.truncated
@@ -104,22 +118,28 @@ class BlockDescent(Solver):
 
         def settle(carry, first, change, level):
             weights = one_over(layers.scale(carry[0])[watched])
+            close, origin = layers.near(carry), carry[0]
+
+            def distance(here, there):
+                parts = zip(here[watched], there[watched], weights, strict=True)
+                return jnp.max(jnp.stack([jnp.max(jnp.abs(new - old) * weight) for new, old, weight in parts]))
 
             def moving(inner):
-                _, before, change, step = inner
+                (state, _), before, change, step = inner
                 going = restless(before, change, level) & (step < jnp.minimum(first + BATCH, self.max_sweeps))
+                if self.mixed:
+                    going &= change > ROUGHNESS * distance(state, origin)
                 return going | (step == first)
 
             def advance(inner):
-                (state, lifts), _, before, step = inner
+                carry, _, before, step = inner
                 before = jnp.where(jnp.isfinite(before), before, 0)
-                moved = layers.sweep((state, lifts))
-                both = zip(moved[0][watched], state[watched], weights, strict=True)
-                changes = [jnp.max(jnp.abs(new - old) * weight) for new, old, weight in both]
-                return moved, before, jnp.max(jnp.stack(changes)), step + 1
+                moved = close.sweep(carry)
+                return moved, before, distance(moved[0], carry[0]), step + 1
 
             inner = (carry, jnp.zeros_like(limit), change, first)
             carry, before, change, step = jax.lax.while_loop(moving, advance, inner)
+            carry = layers.in_full(carry)
             return carry, layers.residual(carry), restless(before, change, level), step, change
 
         def unsettled(outer):
@@ -144,7 +164,7 @@ class BlockDescent(Solver):
 class _Layers:
     """One solve. A carry is (state, lifts): lifts[k] is what layer k sends on, before pooling; both are current."""
 
-    def __init__(self, net: Layered, x: Array, nudge: Nudge | Pin | None, start: State):
+    def __init__(self, net: Layered, x: Array, nudge: Nudge | Pin | None, start: State, mixed: bool):
         if [layer.shape for layer in start] != list(net.shapes[1:]):
             raise ValueError(
                 f"start: wanted layers of the shapes {net.shapes[1:]}, got {tuple(layer.shape for layer in start)}"
@@ -154,6 +174,20 @@ class _Layers:
         self.couplings = net.coupling[1:]
         self.field = added(net.bias[0], feed(net.coupling[0], net.clamped(x)))
         self.strengths = tuple(Strength.of(c.weight) for c in self.couplings)
+        self.rough = tuple(map(roughly, self.couplings)) if mixed else None
+
+    def near(self, carry: Carry) -> _Layers:
+        """The same solve with couplings that multiply changes from here in bfloat16, where they may."""
+        if self.rough is None:
+            return self
+        sent = [*(self.unit.sent(s) for s in carry[0][:-1]), carry[0][-1]]
+        close = copy.copy(self)
+        close.couplings = tuple(map(near, self.couplings, self.rough, sent[:-1], carry[1], sent[1:]))
+        return close
+
+    def in_full(self, carry: Carry) -> Carry:
+        """A carry of roughly multiplied changes, with its products in full."""
+        return carry if self.rough is None else self.lifted(carry[0])
 
     def pinned(self, state: State) -> State:
         if isinstance(self.nudge, Pin):
@@ -161,7 +195,7 @@ class _Layers:
         return state
 
     def lifted(self, state: State) -> Carry:
-        return state, tuple(_lift(c, self.unit.sent(s)) for c, s in zip(self.couplings, state[:-1], strict=True))
+        return state, tuple(lifted(c, self.unit.sent(s)) for c, s in zip(self.couplings, state[:-1], strict=True))
 
     def from_before(self, lifts: Sequence[Array], k: int) -> Array:
         """The bias and what the layer before sends."""
@@ -189,7 +223,7 @@ class _Layers:
             else:
                 coupling, before = self.couplings[k], self.from_before(lifts, k)
                 moved = self.unit.at_rest(before + self.from_after(state, lifts, k))
-                lift = _lift(coupling, self.unit.sent(moved))
+                lift = lifted(coupling, self.unit.sent(moved))
                 if isinstance(coupling, Convolution) and coupling.pooling == "soft":
                     moved, lift = _not_uphill(coupling, before, state[k + 1], (state[k], lifts[k]), (moved, lift))
                 state[k], lifts[k] = moved, lift
@@ -243,10 +277,6 @@ class _Layers:
         if not isinstance(self.nudge, Nudge):
             return jnp.asarray(False)
         return jnp.any(1 + jnp.real(self.nudge.stiffness(state[-1])) <= 0)
-
-
-def _lift(coupling: Dense | Convolution, layer: Array) -> Array:
-    return coupling.convolve(layer) if isinstance(coupling, Convolution) else coupling.forward(layer.ravel())
 
 
 def _not_uphill(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
@@ -49,6 +50,7 @@ class HopfieldNetwork(CoupledLayers):
         coupling: w_k between successive layers, each a `Dense` or a `Convolution`; the last is dense.
         bias: b_k of each layer after the input, shape (units,), or (channels,) for feature maps.
         input_shape: (units,), or (height, width, channels) for images; x may be given flat.
+        solver: how it settles.
 
     The state is the tuple of the activities of the layers after the input.
 
@@ -62,7 +64,7 @@ class HopfieldNetwork(CoupledLayers):
 
     holomorphic: ClassVar[bool] = False
 
-    solver: ClassVar[Solver] = BlockDescent()
+    solver: Solver = eqx.field(static=True, default=BlockDescent(), kw_only=True)  # type: ignore[override]
 
     # the contract
 

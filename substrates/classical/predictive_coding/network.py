@@ -21,7 +21,8 @@ from substrates.classical.predictive_coding.stacks import Stack, Strengths, join
 from substrates.solvers.solver import Solver
 from substrates.substrate import Substrate, parameter_dtype, split_parameters
 from substrates.wiring import Convolution, Dense, Pooling, Strength, added, chain_of_groups
-from substrates.wiring.layers import as_group, feed, feed_back, hidden_between
+from substrates.wiring.layers import as_group, feed, feed_back, hidden_between, lifted
+from substrates.wiring.near import near
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -251,6 +252,31 @@ class PredictiveCodingNetwork(Substrate):
     def _below(self, k: int, state: Sequence[Array], x: Float[Array, "inputs"]) -> Float[Array, "..."]:
         u, coupling = self._layer(k - 1, state, x), self.coupling[k - 1]
         return coupling.below(u, state[k - 1]) if isinstance(coupling, Stack) else u
+
+    def near(
+        self,
+        rough: Sequence[Dense | Convolution],
+        state: Sequence[Array],
+        x: Float[Array, "inputs"],
+        drives: Sequence[Array] = (),
+        errors: Sequence[Array] = (),
+    ) -> Self:
+        """The network with couplings that multiply changes of the activities and errors from here in bfloat16; those of
+        the input, of skips and of stacks stay.
+
+        Args:
+            rough: its couplings, `roughly` the same.
+            state: the activities from which changes count.
+            x: the input.
+            drives, errors: those of all layers there; without them errors are multiplied as they are.
+        """
+        couplings = list(self.coupling)
+        for k, coupling in enumerate(self.coupling[1:], 2):
+            if not isinstance(coupling, Stack):
+                u = self._below(k, state, x)
+                v = self._passed(k, drives[k - 1], errors[k - 1]) if errors else None
+                couplings[k - 1] = near(coupling, rough[k - 1], u, lifted(coupling, u), v)
+        return eqx.tree_at(lambda net: net.coupling, self, tuple(couplings))
 
     # runs of equal layers, for short programs
 

@@ -1,0 +1,110 @@
+"""Whether a system that multiplies in bfloat16 still learns in the direction that 64 bits would."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import numpy as np
+from jaxtyping import PRNGKeyArray, PyTree
+
+from learning.rule import Estimator
+from learning.steps import lenient
+from substrates.parameters import cast
+from substrates.substrate import Substrate, by_path
+
+LEAST_COSINE = 0.99
+"""A gradient that deviates farther from that of 64 bits, in any parameter, is refused."""
+
+
+class RoundingError(ValueError):
+    """Products in bfloat16 lose the direction of a gradient, or keep equilibria from converging."""
+
+
+@dataclass(frozen=True)
+class Rounding:
+    """What products in bfloat16 do to the gradient of a batch.
+
+    Attributes:
+        cosine: with the gradient of 64 bits, by the path of each parameter; 1 where both vanish.
+        unsettled: how many equilibria did not converge (those truncated on request are not among them).
+        equilibria: how many there were.
+        residual: the largest part of the forces that was left over.
+    """
+
+    cosine: dict[str, float]
+    unsettled: int
+    equilibria: int
+    residual: float
+
+    @property
+    def worst(self) -> str:
+        """The parameter whose gradient deviates most."""
+        return min(self.cosine, key=lambda path: self.cosine[path])
+
+    @property
+    def safe(self) -> bool:
+        """Whether a system may be trained so."""
+        return self.unsettled == 0 and self.cosine[self.worst] >= LEAST_COSINE
+
+    def __str__(self) -> str:
+        settled = "all settled" if self.unsettled == 0 else f"{self.unsettled} did not settle"
+        return (
+            f"bfloat16: {self.equilibria} equilibria, {settled}, largest residual {self.residual:.1e}; the gradient's "
+            f"cosine with that of 64 bits is at least {self.cosine[self.worst]:.6f} ({self.worst})"
+        )
+
+
+def check_bfloat16(
+    substrate: Substrate, rule: Estimator, x: PyTree, y: PyTree, *, key: PRNGKeyArray | None = None
+) -> Rounding:
+    """What products in bfloat16 do to the gradient of a batch, where they do little: cos(g, g_64) of every parameter.
+
+    Args:
+        substrate: of `in_bfloat16`.
+        rule: estimates the gradients.
+        x, y: a batch as the rule takes it.
+        key: as the rule takes it.
+
+    Raises:
+        RoundingError: where an equilibrium does not converge, or a cosine is below 0.99; with the numbers.
+    """
+    if not getattr(substrate.solver, "mixed", False):
+        raise ValueError(
+            f"substrate: wanted one that multiplies in bfloat16, got {type(substrate).__name__}, which does not; give "
+            "in_bfloat16(substrate)"
+        )
+    forgiving = lenient(rule)
+    found = forgiving(substrate, x, y, key=key)
+    rounded = _numbers(found.gradient)
+    with jax.enable_x64(True):
+        full = dataclasses.replace(substrate, solver=dataclasses.replace(substrate.solver, mixed=False))
+        full, x, y = jax.tree.map(lambda leaf: _widened(leaf), (full, x, y))
+        exact = _numbers(forgiving(full, x, y, key=key).gradient)
+    cosine = {path: _cosine(rounded[path], exact[path]) for path in exact}
+    rounding = Rounding(
+        cosine, int(found.unusable), sum(each.residual.size for each in found.equilibria), float(found.residual)
+    )
+    if not rounding.safe:
+        raise RoundingError(
+            f"{rounding}. Wanted all settled and at least {LEAST_COSINE}: settle in 32 bits, which resolves what these "
+            "equilibria answer to a nudge, or take a stronger nudge (beta) or weaker couplings"
+        )
+    return rounding
+
+
+def _widened(leaf: Any) -> Any:
+    return cast(leaf, np.dtype(np.float64)) if isinstance(leaf, jax.Array | np.ndarray) else leaf
+
+
+def _numbers(gradient: PyTree) -> dict[str, np.ndarray]:
+    return {path: np.asarray(leaf, np.float64) for path, leaf in by_path(gradient).items()}
+
+
+def _cosine(a: np.ndarray, b: np.ndarray) -> float:
+    sizes = float(np.linalg.norm(a) * np.linalg.norm(b))
+    if sizes == 0:
+        return float(np.array_equal(a, b))
+    return float(np.sum(a * b)) / sizes

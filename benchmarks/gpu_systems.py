@@ -15,7 +15,6 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +44,7 @@ from substrates import (
     start_session,
 )
 from substrates.classical.ising.annealing import Annealing
+from substrates.session import in_bits
 from substrates.substrate import FAILURES
 from theory_checks.small_systems import small_batch, small_system
 
@@ -124,19 +124,6 @@ ENDINGS = ("converged", "truncated", *FAILURES)
 Answer = dict[str, np.ndarray]
 
 
-@contextmanager
-def precision(bits: int) -> Iterator[None]:
-    """All threads compute with so many bits; callbacks to the host run in threads that know nothing of
-    `jax.enable_x64`.
-    """
-    before = jax.config.values["jax_enable_x64"]
-    jax.config.update("jax_enable_x64", bits == 64)
-    try:
-        yield
-    finally:
-        jax.config.update("jax_enable_x64", before)
-
-
 def answer(name: str) -> Answer:
     """What a system shows, its energies, its centred gradient, and how its relaxations ended.
 
@@ -171,7 +158,7 @@ def answers(names: Sequence[str], until: float) -> Iterator[tuple[str, int, Answ
             return in_short(error)
 
     for bits in (64, 32):
-        with precision(bits), ThreadPoolExecutor(max(1, (os.cpu_count() or 2) // 2)) as pool:
+        with in_bits(bits), ThreadPoolExecutor(max(1, (os.cpu_count() or 2) // 2)) as pool:
             for name, found in zip(names, pool.map(attempt, names), strict=True):
                 if found is not None:
                     yield name, bits, found
@@ -335,7 +322,7 @@ def timed(
     """Seconds on each device of a dict, in rounds as long as the clock says less than `until`, but one at least."""
     programs, row = {}, {}
     for where, device in devices.items():
-        with precision(bits), jax.default_device(device):
+        with in_bits(bits), jax.default_device(device):
             programs[where] = build(small)
             row[f"first_{where}"] = seconds_of(*programs[where])
     spent: dict[str, list[float]] = {where: [] for where in devices}
@@ -343,7 +330,7 @@ def timed(
         if turn and time.time() > until:
             break
         for where, device in devices.items():
-            with precision(bits), jax.default_device(device):
+            with in_bits(bits), jax.default_device(device):
                 spent[where].append(seconds_of(*programs[where]))
     row |= {where: statistics.median(values) for where, values in spent.items()}
     ours, theirs = row["accelerator"], row["cpu"]

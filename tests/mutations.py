@@ -125,6 +125,20 @@ MUTATIONS = (
         "tests/test_session.py::test_a_session_asks_for_whole_products_unless_others_were_chosen",
     ),
     Mutation(
+        "64 bits in one thread alone",
+        "substrates/session.py",
+        'jax.config.update("jax_enable_x64", bits == 64)',
+        "pass",
+        "tests/test_session.py::test_64_bits_reach_the_threads_of_the_host",
+    ),
+    Mutation(
+        "let the host round what it is given",
+        "substrates/solvers/host.py",
+        "if wide and not config.jax_enable_x64:",
+        "if False:",
+        "tests/test_session.py::test_64_bits_of_one_thread_alone_are_refused_on_the_host",
+    ),
+    Mutation(
         "read colours pixel by pixel where they come plane by plane",
         "learning/cifar.py",
         "reshape(-1, *_SHAPE).transpose(0, 2, 3, 1))",

@@ -125,7 +125,7 @@ def main(words: list[str] | None = None) -> int:
         return 0
     start_session(32)
     report, quick = Report(options.out, options.minutes), options.quick
-    device, cpu = jax.devices()[0], jax.devices("cpu")[0]
+    device = jax.devices()[0]
     kinds = ("float32", "bfloat16") if device.platform == "cpu" else ("float32", "tensorfloat32", "bfloat16")
     report.add(
         "machine", device.device_kind, platform=device.platform, jax=jax.__version__, python=platform.python_version(),
@@ -134,8 +134,7 @@ def main(words: list[str] | None = None) -> int:
     if "right" in options.stages:
         report.stage("right", partial(correctness, report, QUICK if quick else tuple(SYSTEMS)))
     if "times" in options.stages:
-        both = {"accelerator": device, "cpu": cpu}
-        report.stage("times", partial(times, report, both, small=quick))
+        report.stage("times", partial(times, report, device, small=quick))
     width = 1 / 64 if quick else 1.0
     chosen = [kind for kind in RECIPES if kind in options.stages]
     if chosen or "train" in options.stages:

@@ -223,7 +223,7 @@ def speed(report: Any, kind: str, dtypes: Sequence[str], images: Images, seconds
     """
     until = time.time() + seconds
     batch = min(RECIPES[kind].batch, len(images.train[1]))
-    count = 1 if width < 1 else 20
+    count = 1 if width < 1 else 5
     x, y = images.train
     examples = prepare(network(kind, "float32", width=width), (x[: batch * count], y[: batch * count]))
     ready: list[Steps] = []

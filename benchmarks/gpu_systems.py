@@ -303,9 +303,10 @@ WORKLOADS: dict[str, tuple[int, Workload]] = {
 """Bits, and what makes a program and its arguments, small for a quick run."""
 
 
-def times(report: Any, devices: dict[str, Any], seconds: float, small: bool, rounds: int = 7) -> None:
-    """A row for every workload: medians on both devices, which take turns, and what compiling took."""
+def times(report: Any, device: Any, seconds: float, small: bool, rounds: int = 7) -> None:
+    """A row for every workload: medians on a device and on the CPU, which take turns, and what the first calls took."""
     until = time.time() + seconds
+    devices = {"accelerator": device, "cpu": jax.devices("cpu")[0]}
     for name, (bits, build) in WORKLOADS.items():
         if time.time() > until:
             report.add("times", name, left_out="no time was left")

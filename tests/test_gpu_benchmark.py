@@ -112,7 +112,7 @@ def test_training_takes_the_fastest_numbers_that_keep_the_gradient():
 
 def test_what_does_not_fit_into_the_time_is_said():
     report = gpu.Report(None, 0.0)
-    gpu_systems.times(report, {"accelerator": jax.devices()[0], "cpu": jax.devices()[0]}, -1.0, small=True)
+    gpu_systems.times(report, jax.devices()[0], -1.0, small=True)
     assert [row["what"] for row in report.rows] == list(gpu_systems.WORKLOADS)
     assert all(row["left_out"] == "no time was left" for row in report.rows)
 

@@ -217,7 +217,7 @@ class Steps:
 
 
 def speed(report: Any, kind: str, dtypes: Sequence[str], images: Images, seconds: float, width: float) -> None:
-    """A row for every dtype: seconds of a step beside its floor, and the cosine of its gradient with the first dtype's.
+    """A row for every dtype: seconds of a step beside its floor, and the cosine of its gradient with that of float32.
 
     Rounds of all dtypes take turns as long as the time allows, one at least.
     """
@@ -240,6 +240,7 @@ def speed(report: Any, kind: str, dtypes: Sequence[str], images: Images, seconds
             break
         for steps in ready:
             steps.go()
+    exact = next((steps.gradient for steps in ready if steps.dtype == "float32"), None)
     for steps in ready:
         ours, least = statistics.median(steps.ours), statistics.median(steps.least)
         ratios = [mine / bare for mine, bare in zip(steps.ours, steps.least, strict=True)]
@@ -250,7 +251,7 @@ def speed(report: Any, kind: str, dtypes: Sequence[str], images: Images, seconds
             seconds_of_its_convolutions=least,
             over_its_floor=statistics.median(ratios),
             seconds_an_epoch=ours * math.ceil(EPOCH / batch),
-            cosine_with_float32=_cosine(steps.gradient, ready[0].gradient),
+            cosine_with_float32=math.nan if exact is None else _cosine(steps.gradient, exact),
             rounds=len(steps.ours),
             **steps.row,
         )

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import difflib
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int
 
-from learning.idx import IMAGE_SETS, DataError, load_image_set
+from learning import cifar
+from learning.idx import DataError, load_image_set
 
 Examples = tuple[Float[np.ndarray, "n inputs"], Int[np.ndarray, "n"]]
 
@@ -20,6 +22,13 @@ _FASHION = (
     "T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot"
 )  # fmt: skip
 
+_IMAGES = {
+    "mnist": (partial(load_image_set, "mnist"), tuple(map(str, range(10)))),
+    "fashion-mnist": (partial(load_image_set, "fashion-mnist"), _FASHION),
+    "cifar-10": (cifar.load_colour_images, cifar.CLASSES),
+}
+"""What loads published images, training and test parts, and what their labels mean."""
+
 DATA_SETS = {
     "digits": "1,797 images of 8 x 8 of handwritten digits (scikit-learn)",
     "iris": "150 flowers of 3 species, 4 lengths each (scikit-learn)",
@@ -27,6 +36,7 @@ DATA_SETS = {
     "breast-cancer": "569 tumours of 2 kinds, 30 features each (scikit-learn)",
     "mnist": "70,000 images of 28 x 28 of handwritten digits (idx files or OpenML)",
     "fashion-mnist": "70,000 images of 28 x 28 of clothes (idx files or OpenML)",
+    "cifar-10": "60,000 colour images of 32 x 32 of 10 kinds of animals and vehicles (its binary archive)",
 }
 """The names that `load_data` knows, with a line about each."""
 
@@ -117,15 +127,17 @@ def load_data(name: str = "digits", *, seed: int = 0, validation: float | int = 
 
     Args:
         name: one of `DATA_SETS`. "mnist" and "fashion-mnist" are read from `$GROUNDSTATE_DATA/<name>/` or the user's
-            cache, and else downloaded from OpenML into the cache; their checksums are verified.
+            cache, and else downloaded from OpenML into the cache; "cifar-10" is read from `$GROUNDSTATE_DATA/cifar10/`
+            or the user's cache. Checksums are verified.
         seed: draws the validation examples. The test examples do not depend on it, so runs with different seeds are
             judged by the same ones.
         validation: the part of the training examples that is set aside for validation, a fraction below 1 or a
             number of examples; 0 for none. Like the test part it has the classes in the proportions of the whole.
 
-    Images are divided by their largest possible value, so inputs lie in [0, 1]. Tables are standardised by the mean and
-    the standard deviation of the training examples. The test part is the published one for "mnist" and
-    "fashion-mnist", and a fifth of the examples otherwise.
+    Images are divided by their largest possible value, so inputs lie in [0, 1]; those in colour are flattened as (row,
+    column, colour), which networks of input shape (32, 32, 3) fold back. Tables are standardised by the mean and the
+    standard deviation of the training examples. The test part is the published one of images ("cifar-10": its first
+    1,000 where no more are at hand), and a fifth of the examples otherwise.
 
     Raises DataError for an unknown name, a senseless `validation`, and data that is absent or damaged.
     """
@@ -133,10 +145,10 @@ def load_data(name: str = "digits", *, seed: int = 0, validation: float | int = 
         close = difflib.get_close_matches(name, DATA_SETS, n=1)
         hint = f"; did you mean {close[0]!r}?" if close else ""
         raise DataError(f"data: wanted one of {', '.join(DATA_SETS)}, got {name!r}{hint}")
-    if name in IMAGE_SETS:
-        train_x, train_y, test_x, test_y = load_image_set(name)
+    if name in _IMAGES:
+        load, classes = _IMAGES[name]
+        train_x, train_y, test_x, test_y = load()
         rest, test = (_images(train_x, 255), train_y.astype(np.int32)), (_images(test_x, 255), test_y.astype(np.int32))
-        classes = _FASHION if name == "fashion-mnist" else tuple(str(digit) for digit in range(10))
     else:
         bunch = _bundled(name)
         x, y = np.asarray(bunch.data), np.asarray(bunch.target, np.int32)

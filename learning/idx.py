@@ -102,17 +102,20 @@ def load_image_set(name: str) -> list[np.ndarray]:
     They are looked for in `$GROUNDSTATE_DATA/<name>`, then in the user's cache, and else downloaded from OpenML into
     the cache; wherever they come from, their checksums are verified. Raises DataError.
     """
-    shelves = [cache_folder()]
-    if os.environ.get("GROUNDSTATE_DATA"):
-        shelves.insert(0, Path(os.environ["GROUNDSTATE_DATA"]))
-    for shelf in shelves:
+    for shelf in shelves():
         paths = [_present(shelf / name, file) for file in FILES]
         if all(paths):
             arrays = [read_idx(path) for path in paths if path]
             for path, array, digest in zip(paths, arrays, IMAGE_SETS[name].digests, strict=True):
                 _verify(str(path), array, digest)
             return arrays
-    return _download(name, shelves)
+    return _download(name)
+
+
+def shelves() -> list[Path]:
+    """Where folders of data sets are looked for, in turn: `$GROUNDSTATE_DATA` if it is set, and the user's cache."""
+    named = os.environ.get("GROUNDSTATE_DATA")
+    return [Path(named), cache_folder()] if named else [cache_folder()]
 
 
 def _present(folder: Path, file: str) -> Path | None:
@@ -128,14 +131,14 @@ def _verify(origin: str, array: np.ndarray, digest: str) -> None:
         )
 
 
-def _download(name: str, shelves: list[Path]) -> list[np.ndarray]:
+def _download(name: str) -> list[np.ndarray]:
     from sklearn.datasets import fetch_openml
 
     source = IMAGE_SETS[name]
     try:
         bunch: Any = fetch_openml(source.openml_name, version=1, as_frame=False, parser="liac-arff", cache=False)
     except (OSError, ValueError) as error:
-        places = " or ".join(str(shelf / name) for shelf in shelves)
+        places = " or ".join(str(shelf / name) for shelf in shelves())
         raise DataError(
             f"{name}: not on this machine, and OpenML cannot be reached ({error}). Place the four files "
             f"{', '.join(f'{file}.gz' for file in FILES)} in {places}, or set GROUNDSTATE_DATA to the folder that "

@@ -1,4 +1,4 @@
-"""What a session switches on, in the open: double precision, and a folder that keeps what was compiled.
+"""What a session switches on, in the open: double precision, whole products, a folder that keeps what was compiled.
 
 The library flips no switch on import. The command, the tests and the notebooks call what stands here.
 """
@@ -26,11 +26,38 @@ _PROCESSOR = ("vendor_id", "cpu family", "model", "flags", "CPU implementer", "C
 
 
 def start_session(precision: int = 64) -> None:
-    """Sets the precision of all numbers, 64 or 32 bits, and keeps what gets compiled: the first call of a notebook."""
+    """Sets the precision of all numbers, 64 or 32 bits, and of products of 32-bit ones (`whole_products`), and keeps
+    what gets compiled: the first call of a notebook.
+    """
     if precision not in (32, 64):
         raise ValueError(f"precision: wanted 32 or 64 bits, got {precision!r}")
     jax.config.update("jax_enable_x64", precision == 64)
+    whole_products()
     keep_compiled()
+
+
+@contextlib.contextmanager
+def in_bits(bits: int) -> Iterator[None]:
+    """Numbers of 64 or 32 bits for a while, in all threads: parts of solvers compute on the host in threads of XLA's,
+    which know nothing of `jax.enable_x64`.
+    """
+    before = jax.config.values["jax_enable_x64"]
+    jax.config.update("jax_enable_x64", bits == 64)
+    try:
+        with jax.enable_x64(bits == 64):
+            yield
+    finally:
+        jax.config.update("jax_enable_x64", before)
+
+
+def whole_products() -> None:
+    """Keeps all 24 bits of 32-bit numbers in products and convolutions, of which recent GPUs otherwise read 11.
+
+    With so few a relaxation does not settle to the tolerance of 32 bits. CPUs and other dtypes take no notice. A
+    precision that JAX was already given (`jax_default_matmul_precision`) stays as it is.
+    """
+    if jax.config.values["jax_default_matmul_precision"] is None:
+        jax.config.update("jax_default_matmul_precision", "float32")
 
 
 def keep_compiled() -> Path | None:

@@ -17,6 +17,7 @@ from substrates.nudge import Nudge, Pin
 from substrates.solvers.batching import in_turn
 from substrates.solvers.certificate import state_tolerance
 from substrates.solvers.generic import DescendThenPolish
+from substrates.solvers.host import on_host
 from substrates.solvers.meeting import slopes
 from substrates.solvers.solver import Equilibrium, Solver, Status, allowed, judged, left_over
 from substrates.substrate import Substrate
@@ -144,7 +145,7 @@ def _growth(rates: Float[Array, "n n"]) -> Int[Array, ""]:
         rounding = 4 * matrices.shape[-1] * np.finfo(matrices.dtype).eps * size
         return np.where(finite & (np.abs(fastest) > rounding), np.sign(fastest), 0).astype(np.int32)
 
-    return jax.pure_callback(look, jax.ShapeDtypeStruct((), jnp.int32), rates, vmap_method="broadcast_all")
+    return on_host(look, jax.ShapeDtypeStruct((), jnp.int32), rates, vmap_method="broadcast_all")
 
 
 class SkewGradient(Substrate):

@@ -31,6 +31,16 @@ def test_fewer_spectra_go_at_once(size, at_once):
     np.testing.assert_allclose(spectra(matrices), np.linalg.eigvalsh(matrices), rtol=1e-5, atol=1e-4)
 
 
+@pytest.mark.parametrize("named", [False, True])
+def test_a_cpu_beside_an_accelerator_takes_them_in_turn_too(monkeypatch, named):
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    matrices = jnp.broadcast_to(jnp.eye(80), (64, 80, 80))
+    program = lambda: str(jax.make_jaxpr(jax.vmap(in_turn(lambda a: jnp.linalg.cholesky(a))))(matrices))
+    assert "[64,80,80] = cholesky" in program()
+    with jax.default_device("cpu" if named else jax.devices("cpu")[0]):
+        assert "[80,80] = cholesky" in program()
+
+
 def test_a_stage_runs_only_for_the_examples_that_need_it():
     seen = []
 

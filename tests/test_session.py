@@ -10,13 +10,19 @@ import sys
 import tempfile
 import time
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 import pytest
+import scipy.sparse
+import scipy.sparse.linalg
 
-from substrates import keep_compiled, start_session
-from substrates.session import KEPT_DAYS, cache_folder
+from substrates import HopfieldNetwork, ResistorNetwork, keep_compiled, start_session
+from substrates.session import KEPT_DAYS, cache_folder, in_bits
+from substrates.solvers.host import on_host
 
 ROOT = Path(__file__).parent.parent
 VALUES = [math.sin(1.0) / k for k in (1, 2, 3)]
@@ -222,3 +228,74 @@ def test_a_session_has_the_precision_that_was_asked_for():
         start_session()
     assert jax.config.values["jax_enable_x64"]
     assert keep_compiled() is None or keep_compiled().is_dir()
+
+
+def test_a_session_asks_for_whole_products_unless_others_were_chosen():
+    """What a GPU would make of it cannot be seen here; that every product asks for it can."""
+    chosen = jax.config.values["jax_default_matmul_precision"]
+    net = HopfieldNetwork.convolutional((4, 4, 1), (2,), 2, key=jax.random.key(0))
+    try:
+        jax.config.update("jax_default_matmul_precision", "tensorfloat32")
+        start_session()
+        assert jax.config.values["jax_default_matmul_precision"] == "tensorfloat32"
+        jax.config.update("jax_default_matmul_precision", None)
+        start_session()
+        program = str(jax.make_jaxpr(lambda x: net.relax(x).state)(jnp.zeros((4, 4, 1))))
+    finally:
+        jax.config.update("jax_default_matmul_precision", chosen)
+    products = [line for line in program.splitlines() if "precision=" in line]
+    assert len(products) > 2
+    assert all("HIGHEST" in line for line in products)
+
+
+def lattice(side):
+    """Resistors whose sparse factors are made on the host, and SciPy's voltages of all nodes but two corners."""
+    conductance = np.random.default_rng(0).uniform(0.5, 1.5, 2 * side * (side - 1))
+    ends = [0, side * side - 1]
+    net = ResistorNetwork.lattice((side, side), conductance=conductance, inputs=ends, outputs=[side])
+    i, j = np.asarray(net.edges).T
+    entries = np.concatenate([-conductance, -conductance, conductance, conductance])
+    places = np.concatenate([i, j, i, j]), np.concatenate([j, i, i, j])
+    full = scipy.sparse.coo_array((entries, places), shape=(net.n, net.n)).tocsr()
+    free = np.setdiff1d(np.arange(net.n), ends)
+    return net, scipy.sparse.linalg.spsolve(full[free][:, free].tocsc(), -full[free][:, ends] @ [1.0, -1.0])
+
+
+def elsewhere(function):
+    """What a function returns in a thread of its own."""
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(function).result()
+
+
+@pytest.fixture
+def narrow_threads():
+    """Threads begin with 32 bits, as in a process that has switched nothing on."""
+    before = jax.config.values["jax_enable_x64"]
+    jax.config.update("jax_enable_x64", False)
+    yield
+    jax.config.update("jax_enable_x64", before)
+
+
+def test_64_bits_reach_the_threads_of_the_host(narrow_threads):
+    """Where they do not, XLA rounds what a solver is given in numpy, or stops at what comes back."""
+    with in_bits(64):
+        assert elsewhere(lambda: jnp.zeros(1).dtype) == jnp.float64
+        net, wanted = lattice(40)
+        found = net.relax(jnp.array([1.0, -1.0]))
+        assert found.converged
+        assert np.max(np.abs(np.asarray(found.state) - wanted)) < 1e-12
+    with in_bits(64), in_bits(32):
+        assert jnp.zeros(1).dtype == elsewhere(lambda: jnp.zeros(1).dtype) == jnp.float32
+    assert jnp.zeros(1).dtype == jnp.float32
+
+
+def test_64_bits_of_one_thread_alone_are_refused_on_the_host(narrow_threads, monkeypatch):
+    monkeypatch.setattr(jax, "pure_callback", lambda function, *_, **__: function)
+    program = lambda: on_host(lambda x: 2 * x, None, vmap_method="expand_dims")
+    narrow = program()
+    with jax.enable_x64(True):
+        wide = program()
+        assert wide(3.0) == 6.0
+        with pytest.raises(RuntimeError, match="start_session"):
+            elsewhere(lambda: wide(3.0))
+        assert elsewhere(lambda: narrow(3.0)) == 6.0

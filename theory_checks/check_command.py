@@ -10,7 +10,7 @@ import jax
 
 from learning import catalogue
 from learning.options import UsageError, count, positive, reader, whole
-from substrates.session import keep_compiled
+from substrates.session import in_bits, keep_compiled, whole_products
 from substrates.substrate import Substrate
 from theory_checks.conformance import check_substrate
 from theory_checks.report import Report
@@ -55,7 +55,8 @@ def add(commands: Any) -> None:
 
 def _check(options: argparse.Namespace) -> int:
     keep_compiled()
-    with jax.enable_x64(options.precision == 64):
+    whole_products()
+    with in_bits(options.precision):
         report = _report(options)
     print(json.dumps(report.as_dict(), indent=1) if options.json else report)
     return 0 if report.passed else 1

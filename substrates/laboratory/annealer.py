@@ -16,6 +16,7 @@ from substrates.classical.ising.annealing import best
 from substrates.classical.ising.spins import Spins, binary_quadratic_model
 from substrates.classical.ising.sweeps import DRAW, sweep_words
 from substrates.nudge import Nudge, Pin
+from substrates.solvers.host import on_host
 from substrates.solvers.solver import Equilibrium, Solver, judge, tolerance
 from substrates.substrate import Substrate
 
@@ -52,7 +53,7 @@ class HostSampler(Solver):
         shape = jax.ShapeDtypeStruct((count, flat.size), flat.dtype)
         ask = lambda *given: self.ask(count, *(np.asarray(part) for part in given)).astype(flat.dtype)
         given = (found.pairs, found.linear, found.quadratic, flat, seed)
-        samples = jax.pure_callback(ask, shape, *given, vmap_method="sequential")
+        samples = on_host(ask, shape, *given, vmap_method="sequential")
         kernel = model.sweeps(x, nudge)
         spins = kernel.load(jax.vmap(unravel)(samples), sweep_words(key, DRAW))
         state, steps = best(model, x, nudge, kernel, spins, start, sweep_words(key, DRAW - 1))

@@ -56,7 +56,7 @@ def in_groups(most: int | Callable[[Any], int], function: Callable[..., PyTree],
     An iteration under `jax.vmap` goes on with all examples until the slowest has ended: in groups a slow one holds up
     few. It has no reverse-mode derivative.
     """
-    if jax.default_backend() != "cpu":
+    if not _for_cpu():
         return function(*arguments)
     arrays, static = eqx.partition(arguments, eqx.is_array)
     leaves, structure = jax.tree.flatten(arrays)
@@ -78,6 +78,17 @@ def in_groups(most: int | Callable[[Any], int], function: Callable[..., PyTree],
         return found, jax.tree.map(lambda _: True, found)
 
     return grouped(*leaves)
+
+
+def _for_cpu() -> bool:
+    """Whether what is being traced will run on a CPU, for all that JAX can tell: it may be the default device beside an
+    accelerator.
+    """
+    config: Any = jax.config
+    chosen = config.jax_default_device
+    if chosen is None:
+        return jax.default_backend() == "cpu"
+    return getattr(chosen, "platform", chosen) == "cpu"
 
 
 def only_where(needed: Bool[Array, ""], stage: Callable[..., PyTree], *arguments: PyTree) -> PyTree:

@@ -17,6 +17,7 @@ from substrates.classical.elastic.balance import Balance, Objective
 from substrates.classical.elastic.springs import Topology, zero_mode_threshold
 from substrates.solvers.batching import in_turn, spectra_in_turn
 from substrates.solvers.certificate import inverse_of, rounding_of, state_tolerance
+from substrates.solvers.host import on_host
 from substrates.solvers.solver import Equilibrium, Status
 from substrates.wiring import taken
 
@@ -236,7 +237,7 @@ def _on_host(function: Callable, like: PyTree, *arrays: Array) -> PyTree:
         return structure.unflatten([np.asarray(part, old.dtype).reshape(leading + old.shape) for old, *part in parts])
 
     shapes = structure.unflatten([jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for leaf in leaves])
-    return jax.pure_callback(host, shapes, *arrays, vmap_method="expand_dims")
+    return on_host(host, shapes, *arrays, vmap_method="expand_dims")
 
 
 def _solved(topology: Topology, *arrays: np.ndarray) -> np.ndarray:

@@ -19,6 +19,7 @@ from substrates.classical.resistor.star_mesh import star_mesh, with_held
 from substrates.classical.resistor.topology import Topology
 from substrates.solvers.batching import in_turn
 from substrates.solvers.certificate import state_tolerance
+from substrates.solvers.host import on_host
 from substrates.wiring import summed
 
 DENSE_SIZE = 128
@@ -148,7 +149,7 @@ def _solve_sparse(
     sizes = eqx.filter(topology, eqx.is_array, inverse=True)
     graph = () if topology.compiled else (topology.nodes, topology.gains)
     host = functools.partial(_solve_batch, sizes, widest, symmetric)
-    return Solved(*jax.pure_callback(host, shapes, conductance, current, curvature, *graph, vmap_method="expand_dims"))
+    return Solved(*on_host(host, shapes, conductance, current, curvature, *graph, vmap_method="expand_dims"))
 
 
 def _solve_batch(

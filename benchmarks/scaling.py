@@ -41,9 +41,9 @@ from substrates import (
     SmoothHopfieldNetwork,
     Trajectory,
     TransverseFieldIsing,
-    style,
 )
 from substrates.classical.ising.annealing import Annealing
+from substrates.pictures import style
 
 SWEEPS, REPLICAS = 50, 4
 STEP, DECADES = math.sqrt(10), 3.5
@@ -139,8 +139,8 @@ def slope(points: list[tuple[int, float]]) -> float:
     return float(np.polyfit(sizes, times, 1)[0]) if len(set(sizes)) > 1 else math.nan
 
 
-def floor(side: int) -> float:
-    """Nanoseconds of an update by checkerboard sweeps of rolled arrays."""
+def floor(side: int, count: int = SWEEPS) -> float:
+    """Nanoseconds of an update by so many checkerboard sweeps of rolled arrays."""
     odd = (jnp.arange(side)[:, None] + jnp.arange(side)[None]) % 2
 
     @jax.jit
@@ -151,11 +151,11 @@ def floor(side: int) -> float:
             flips = (uniform < jnp.exp(-0.9 * s * field)) & (odd == turn % 2)
             return jnp.where(flips, -s, s), None
 
-        return jax.lax.scan(half, s, jnp.arange(2 * SWEEPS))[0]
+        return jax.lax.scan(half, s, jnp.arange(2 * count))[0]
 
     s = jnp.ones((side, side), jnp.float32)
     jax.block_until_ready(sweeps(s, jax.random.key(0)))
-    return 1e9 * seconds(lambda: sweeps(s, jax.random.key(1)))[0] / (SWEEPS * side**2)
+    return 1e9 * seconds(lambda: sweeps(s, jax.random.key(1)))[0] / (count * side**2)
 
 
 def draw(found: dict[str, list[tuple[int, float]]], path: str) -> None:

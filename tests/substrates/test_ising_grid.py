@@ -166,6 +166,13 @@ def test_samples_of_a_grid_have_the_means_of_the_exact_ensemble(lattices, update
     assert found.usable
 
 
+def test_both_halves_of_a_grid_draw_their_own_numbers(lattices):
+    kernel = lattices((8, 8), coupling=0.0, field=0.0)[1].sweeps(NONE, None)
+    spins = kernel.load(jnp.ones((64, 64)), WORDS)
+    even, odd = kernel.heat_bath(spins, jnp.ones(64), jnp.asarray([3, 5], jnp.uint32))
+    assert abs(float(jnp.mean(even * odd, dtype=float))) < 5 / np.sqrt(even.size)
+
+
 @pytest.mark.parametrize(("temperature", "update", "burn_in"), [(2.0, "clusters", 25), (3.0, "heat bath", 100)])
 def test_a_large_torus_has_kaufmans_energy(temperature, update, burn_in):
     net = IsingModel.lattice((32, 32), periodic=True)

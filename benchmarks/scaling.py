@@ -4,12 +4,12 @@
     python benchmarks/scaling.py resistor ising --seconds 60         # some of them, farther
     python benchmarks/scaling.py --figure scaling.png
 
-Sizes grow by the square root of ten, from some hundred numbers in a state (four of a driven chain), until a point
-would take longer than it may or three decades and a half are full. Lattices where a substrate has them (resistors
-uniform in (0.5, 1.5), springs stretched by 1 %, spins of couplings +-1 annealed by four replicas in 50 sweeps, nodes
-that react and diffuse), chains of driven masses and of quantum oscillators, whose state has the square of their number,
-the path of four pendulums in ever finer steps; else the network that `for_task` builds with one hidden layer, whose
-parameters are 26 for each unit; of quantum spins the state has 2^spins numbers.
+Sizes grow by the square root of ten, from some hundred numbers in a state (from eight where masses are driven, 32 where
+nodes react), until a point would take longer than it may or three decades and a half are full. Lattices where a
+substrate has them (resistors uniform in (0.5, 1.5), springs stretched by 1 %, spins of couplings +-1 annealed by four
+replicas in 50 sweeps, nodes that react and diffuse, driven masses), chains of quantum oscillators, whose state has the
+square of their number, the path of four pendulums in ever finer steps; else the network that `for_task` builds with one
+hidden layer, whose parameters are 26 for each unit; of quantum spins the state has 2^spins numbers.
 Seconds are of all threads of the process, the least of three relaxations after one that compiles; the slope is that of
 their logarithm, over all sizes and over the last decade. Ising lattices stand beside a floor: the roll-and-where sweep
 of a checkerboard of one replica, with its uniform numbers, written in four lines of JAX; the annealer's descents at the
@@ -96,10 +96,15 @@ def pendulums(n: int) -> tuple[Any, Any]:
 
 
 def shaken(n: int) -> tuple[Any, Any]:
-    nodes = n // 2
-    stiffness = np.random.default_rng(0).uniform(0.5, 1.5, nodes - 1)
-    words: dict[str, Any] = {"inputs": [0], "outputs": [nodes - 1], "frequencies": [1.0], "reading": "quadratures"}
-    return DrivenNetwork.lattice(nodes, stiffness=stiffness, **words), jnp.array([1.0])
+    side = side_of(n // 2)
+    stiffness = np.random.default_rng(0).uniform(0.5, 1.5, 2 * side * (side - 1))
+    words: dict[str, Any] = {
+        "inputs": [0],
+        "outputs": [side * side - 1],
+        "frequencies": [1.0],
+        "reading": "quadratures",
+    }
+    return DrivenNetwork.lattice((side, side), stiffness=stiffness, **words), jnp.array([1.0])
 
 
 def oscillators(n: int) -> tuple[Any, Any]:
@@ -135,8 +140,8 @@ BUILD: dict[str, Callable[[int], tuple[Any, Any]]] = {
 }
 
 
-FIRST = {"driven": 4}
-"""How many numbers the smallest state has; 100 elsewhere. A driven chain is solved as a dense matrix."""
+FIRST = {"driven": 8, "activator-inhibitor": 32}
+"""How many numbers the smallest state has; 100 elsewhere. A driven lattice is solved as a dense matrix."""
 
 
 @eqx.filter_jit

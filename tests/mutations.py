@@ -1474,7 +1474,7 @@ MUTATIONS = (
         "substrates/classical/ising/grid.py",
         "apart = self._at_outputs(felt) - s @ between",
         "apart = self._at_outputs(felt)",
-        f"{ISING_GRID}::test_a_grid_anneals_to_the_ground_state_of_all_configurations",
+        f"{ISING_GRID}::test_sweeps_over_a_grid_see_the_energies_of_its_spins",
     ),
     Mutation(
         "grids: pinned outputs that move",

@@ -91,12 +91,22 @@ def test_a_grid_is_the_lattice_of_its_edges(lattices, shape, periodic):
     wanted, found = contract(graph, state, other, x), contract(grid, state, other, x)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(b, a, rtol=1e-12, atol=1e-12), wanted, found)
     np.testing.assert_array_equal(grid.roles.slots, graph.roles.slots)
+    jax.tree.map(np.testing.assert_array_equal, graph.free_couplings(), grid.free_couplings())
     for name in ("free", "place"):
         np.testing.assert_array_equal(getattr(grid.roles, name), getattr(graph.roles, name))
 
 
-@pytest.mark.parametrize("cost", list(COSTS))
-@pytest.mark.parametrize(("shape", "periodic"), [((6, 7), False), ((6, 8), True)])
+SWEPT = [
+    ((6, 8), True, "weighed"),
+    ((6, 7), False, "free"),
+    ((7, 6), False, "weighed"),
+    ((48,), True, "fields"),
+    ((3, 5, 4), False, "fields"),
+    ((4, 6, 2), True, "free"),
+]
+
+
+@pytest.mark.parametrize(("shape", "periodic", "cost"), SWEPT)
 def test_sweeps_over_a_grid_see_the_energies_of_its_spins(lattices, shape, periodic, cost):
     graph, grid = lattices(shape, periodic, (11, 3), (5, 12, 13, 4))
     draw = np.random.default_rng(2)

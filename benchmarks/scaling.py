@@ -4,7 +4,7 @@
     python benchmarks/scaling.py resistor ising --seconds 60         # some of them, farther
     python benchmarks/scaling.py --figure scaling.png
 
-Sizes grow by the square root of ten, from some hundred numbers in a state (from eight where masses are driven, 32 where
+Sizes grow by the square root of ten, from some hundred numbers in a state (from 2 where masses are driven, 32 where
 nodes react), until a point would take longer than it may or three decades and a half are full. Lattices where a
 substrate has them (resistors uniform in (0.5, 1.5), springs stretched by 1 %, spins of couplings +-1 annealed by four
 replicas in 50 sweeps, nodes that react and diffuse, driven masses), chains of quantum oscillators, whose state has the
@@ -140,7 +140,7 @@ BUILD: dict[str, Callable[[int], tuple[Any, Any]]] = {
 }
 
 
-FIRST = {"driven": 8, "activator-inhibitor": 32}
+FIRST = {"driven": 2, "activator-inhibitor": 32}
 """How many numbers the smallest state has; 100 elsewhere. A driven lattice is solved as a dense matrix."""
 
 

@@ -4,10 +4,12 @@
     python benchmarks/scaling.py resistor ising --seconds 60         # some of them, farther
     python benchmarks/scaling.py --figure scaling.png
 
-Sizes grow by the square root of ten, from some hundred numbers in a state, until a point would take longer than it may
-or three decades and a half are full. Lattices where a substrate has them (resistors uniform in (0.5, 1.5), springs
-stretched by 1 %, spins of couplings +-1 annealed by four replicas in 50 sweeps), else the network that `for_task`
-builds with one hidden layer, whose parameters are 26 for each unit; of quantum spins the state has 2^spins numbers.
+Sizes grow by the square root of ten, from some hundred numbers in a state (from 2 where masses are driven, 32 where
+nodes react), until a point would take longer than it may or three decades and a half are full. Lattices where a
+substrate has them (resistors uniform in (0.5, 1.5), springs stretched by 1 %, spins of couplings +-1 annealed by four
+replicas in 50 sweeps, nodes that react and diffuse, driven masses), chains of quantum oscillators, whose state has the
+square of their number, the path of four pendulums in ever finer steps; else the network that `for_task` builds with one
+hidden layer, whose parameters are 26 for each unit; of quantum spins the state has 2^spins numbers.
 Seconds are of all threads of the process, the least of three relaxations after one that compiles; the slope is that of
 their logarithm, over all sizes and over the last decade. Ising lattices stand beside a floor: the roll-and-where sweep
 of a checkerboard of one replica, with its uniform numbers, written in four lines of JAX; the annealer's descents at the
@@ -41,9 +43,10 @@ from substrates import (
     SmoothHopfieldNetwork,
     Trajectory,
     TransverseFieldIsing,
-    style,
 )
 from substrates.classical.ising.annealing import Annealing
+from substrates.classical.trajectory import CoupledPendulums, Samples
+from substrates.pictures import style
 
 SWEEPS, REPLICAS = 50, 4
 STEP, DECADES = math.sqrt(10), 3.5
@@ -77,6 +80,39 @@ def chain(n: int) -> tuple[Any, Any]:
     return TransverseFieldIsing.chain(round(math.log2(n)), coupling=1.0, transverse_field=1.5), jnp.zeros(0)
 
 
+def spots(n: int) -> tuple[Any, Any]:
+    side = side_of(n // 2)
+    bias = np.random.default_rng(0).uniform(-1, 1, side * side)
+    ends = {"inputs": [0], "outputs": [side * side - 1]}
+    return ActivatorInhibitor.lattice((side, side), gain=-0.1, bias=bias, **ends), jnp.array([1.0])
+
+
+def pendulums(n: int) -> tuple[Any, Any]:
+    law = CoupledPendulums.random(4, 1, key=jax.random.key(0))
+    first, last = np.zeros(4), np.array([0.3, 0.0, -0.2, 0.1])
+    steps = n // 4
+    path = {"duration": 2.0, "steps": steps, "meter": Samples([3], [steps // 2]), "n_inputs": 1}
+    return Trajectory.between(law, first, last, **path), jnp.array([0.5])
+
+
+def shaken(n: int) -> tuple[Any, Any]:
+    side = side_of(n // 2)
+    stiffness = np.random.default_rng(0).uniform(0.5, 1.5, 2 * side * (side - 1))
+    words: dict[str, Any] = {
+        "inputs": [0],
+        "outputs": [side * side - 1],
+        "frequencies": [1.0],
+        "reading": "quadratures",
+    }
+    return DrivenNetwork.lattice((side, side), stiffness=stiffness, **words), jnp.array([1.0])
+
+
+def oscillators(n: int) -> tuple[Any, Any]:
+    count = side_of(n)
+    stiffness = np.random.default_rng(0).uniform(0.5, 1.5, count - 1)
+    return QuantumOscillatorNetwork.chain(count, inputs=[0], outputs=[count - 1], stiffness=stiffness), jnp.array([1.0])
+
+
 def task(kind: Any) -> Callable[[int], tuple[Any, Any]]:
     """A network for a task of 16 inputs and 10 outputs."""
 
@@ -96,12 +132,16 @@ BUILD: dict[str, Callable[[int], tuple[Any, Any]]] = {
     "smooth-hopfield": task(SmoothHopfieldNetwork),
     "predictive-coding": task(PredictiveCodingNetwork),
     "recurrent": task(RecurrentNetwork),
-    "activator-inhibitor": task(ActivatorInhibitor),
-    "trajectory": task(Trajectory),
-    "driven": task(DrivenNetwork),
-    "quantum-oscillator": task(QuantumOscillatorNetwork),
+    "activator-inhibitor": spots,
+    "trajectory": pendulums,
+    "driven": shaken,
+    "quantum-oscillator": oscillators,
     "transverse-ising": chain,
 }
+
+
+FIRST = {"driven": 2, "activator-inhibitor": 32}
+"""How many numbers the smallest state has; 100 elsewhere. A driven lattice is solved as a dense matrix."""
 
 
 @eqx.filter_jit
@@ -119,7 +159,7 @@ def costs(name: str, most: float) -> list[tuple[int, float]]:
     """(numbers in the state, seconds of an equilibrium) at growing sizes."""
     points: list[tuple[int, float]] = []
     for step in range(1 + int(2 * DECADES)):
-        net, x = BUILD[name](round(100 * STEP**step))
+        net, x = BUILD[name](round(FIRST.get(name, 100) * STEP**step))
         solver = Annealing(sweeps=SWEEPS, replicas=REPLICAS) if name == "ising" else None
         compiling, found = seconds(lambda net=net, x=x, solver=solver: settle(net, x, solver))
         size = sum(leaf.size for leaf in jax.tree.leaves(found.state))
@@ -139,8 +179,8 @@ def slope(points: list[tuple[int, float]]) -> float:
     return float(np.polyfit(sizes, times, 1)[0]) if len(set(sizes)) > 1 else math.nan
 
 
-def floor(side: int) -> float:
-    """Nanoseconds of an update by checkerboard sweeps of rolled arrays."""
+def floor(side: int, count: int = SWEEPS) -> float:
+    """Nanoseconds of an update by so many checkerboard sweeps of rolled arrays."""
     odd = (jnp.arange(side)[:, None] + jnp.arange(side)[None]) % 2
 
     @jax.jit
@@ -151,11 +191,11 @@ def floor(side: int) -> float:
             flips = (uniform < jnp.exp(-0.9 * s * field)) & (odd == turn % 2)
             return jnp.where(flips, -s, s), None
 
-        return jax.lax.scan(half, s, jnp.arange(2 * SWEEPS))[0]
+        return jax.lax.scan(half, s, jnp.arange(2 * count))[0]
 
     s = jnp.ones((side, side), jnp.float32)
     jax.block_until_ready(sweeps(s, jax.random.key(0)))
-    return 1e9 * seconds(lambda: sweeps(s, jax.random.key(1)))[0] / (SWEEPS * side**2)
+    return 1e9 * seconds(lambda: sweeps(s, jax.random.key(1)))[0] / (count * side**2)
 
 
 def draw(found: dict[str, list[tuple[int, float]]], path: str) -> None:

@@ -38,6 +38,7 @@ SOLVER = "tests/substrates/test_generic_solver.py"
 UNITS = "tests/substrates/test_units.py"
 MULTIGRID = "tests/substrates/test_multigrid.py"
 GRID = "tests/substrates/test_elastic_grid.py"
+ISING_GRID = "tests/substrates/test_ising_grid.py"
 KRYLOV = "tests/substrates/test_krylov.py"
 WRAPPER = "tests/substrates/test_wrapper.py"
 ELASTIC_UNITS = "tests/substrates/test_elastic_units.py"
@@ -1515,9 +1516,72 @@ MUTATIONS = (
     Mutation(
         "spins: the field of a held spin the wrong way round",
         "substrates/classical/ising/model.py",
-        "taken(jnp.concatenate([state, x.astype(state.dtype)]), self.roles.place)",
-        "taken(jnp.concatenate([state, -x.astype(state.dtype)]), self.roles.place)",
+        "self.roles.arranged(state, x.astype(state.dtype))",
+        "self.roles.arranged(state, -x.astype(state.dtype))",
         "tests/substrates/test_ising.py::test_every_solver_finds_the_ground_state_that_brute_force_finds",
+    ),
+    Mutation(
+        "grids: the neighbour beside on the wrong side",
+        "substrates/classical/ising/grid.py",
+        "beyond = jnp.where(self._side(half, other.ndim) == 0, beside(last, -1), beside(last, 1))",
+        "beyond = jnp.where(self._side(half, other.ndim) == 1, beside(last, -1), beside(last, 1))",
+        f"{ISING_GRID}::test_sweeps_over_a_grid_see_the_energies_of_its_spins",
+    ),
+    Mutation(
+        "grids: couplings felt from one side only",
+        "substrates/wiring/grids.py",
+        "total += along * jnp.roll(whole, -1, axis) + jnp.roll(along * whole, 1, axis)",
+        "total += along * jnp.roll(whole, -1, axis)",
+        f"{ISING_GRID}::test_a_grid_is_the_lattice_of_its_edges",
+    ),
+    Mutation(
+        "grids: a coupling in the unit of temperature once",
+        "substrates/classical/ising/grid.py",
+        "self.scale = jnp.sqrt((2 * squares + jnp.sum(field**2)) / self.size)",
+        "self.scale = jnp.sqrt((squares + jnp.sum(field**2)) / self.size)",
+        f"{ISING_GRID}::test_sweeps_over_a_grid_see_the_energies_of_its_spins",
+    ),
+    Mutation(
+        "grids: couplings to inputs in the unit of temperature",
+        "substrates/classical/ising/grid.py",
+        "along = [w * free * jnp.roll(free, -1, axis) for",
+        "along = [w * free for",
+        f"{ISING_GRID}::test_sweeps_over_a_grid_see_the_energies_of_its_spins",
+    ),
+    Mutation(
+        "grids: outputs that feel each other twice",
+        "substrates/classical/ising/grid.py",
+        "apart = self._at_outputs(felt) - s @ between",
+        "apart = self._at_outputs(felt)",
+        f"{ISING_GRID}::test_sweeps_over_a_grid_see_the_energies_of_its_spins",
+    ),
+    Mutation(
+        "grids: pinned outputs that move",
+        "substrates/classical/ising/grid.py",
+        "spins[half] = spins[half].at[at].set(old[at])",
+        "spins[half] = spins[half].at[at].set(spins[half][at])",
+        f"{ISING_GRID}::test_a_pin_holds_the_outputs_of_a_grid",
+    ),
+    Mutation(
+        "grids: clusters that grow one way",
+        "substrates/classical/ising/clusters.py",
+        "for bonds, step in ((here, -1), (self._moved(here, 1, axis), 1)):",
+        "for bonds, step in ((here, -1),):",
+        f"{ISING_GRID}::test_clusters_of_a_grid_are_the_connected_parts_of_its_bonds",
+    ),
+    Mutation(
+        "grids: the same random numbers for both halves",
+        "substrates/classical/ising/grid.py",
+        "flips = accept(gain, s, half * s.size, self.meeting[half][None])",
+        "flips = accept(gain, s, 0, self.meeting[half][None])",
+        f"{ISING_GRID}::test_both_halves_of_a_grid_draw_their_own_numbers",
+    ),
+    Mutation(
+        "grids: free nodes counted past inputs one too few",
+        "substrates/wiring/roles.py",
+        'jnp.searchsorted(before, slot, side="right")',
+        'jnp.searchsorted(before, slot, side="left")',
+        f"{ISING_GRID}::test_a_grid_is_the_lattice_of_its_edges",
     ),
     Mutation(
         "quantum spins: couplings between the halves the wrong way round",

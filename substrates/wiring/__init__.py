@@ -12,7 +12,6 @@ from substrates.wiring.graphs import (
     Edges,
     Graph,
     HashedByContent,
-    SparseMap,
     added,
     colour_classes,
     connected_parts,
@@ -22,8 +21,10 @@ from substrates.wiring.graphs import (
     taken,
     with_leading_axes,
 )
+from substrates.wiring.grids import Grid, bonds_along, edges_by_axis
 from substrates.wiring.layers import Convolution, Dense, Pooling, Strength, chain_of_groups, sweep_layers
 from substrates.wiring.roles import CompiledRoles, Roles
+from substrates.wiring.sparse import SparseMap
 
 __all__ = [
     "Bonds",
@@ -32,15 +33,18 @@ __all__ = [
     "Dense",
     "Edges",
     "Graph",
+    "Grid",
     "HashedByContent",
     "Pooling",
     "Roles",
     "SparseMap",
     "Strength",
     "added",
+    "bonds_along",
     "chain_of_groups",
     "colour_classes",
     "connected_parts",
+    "edges_by_axis",
     "lattice_edges",
     "neighbour_table",
     "summed",

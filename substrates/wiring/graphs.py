@@ -1,4 +1,4 @@
-"""Graphs and the bonds along their edges, and sparse linear maps.
+"""Graphs and the bonds along their edges.
 
 What a large graph is, is part of the programs that are compiled for it; a small one is run-time numbers, so that
 another of the same size compiles nothing.
@@ -66,60 +66,6 @@ def summed(
     """The sums of the values that belong to each of n nodes; a value of node n belongs to none and is dropped."""
     zeros = jnp.zeros(n, values.dtype)
     return zeros.at[nodes].add(values, mode="drop", wrap_negative_indices=False, indices_are_sorted=in_order)
-
-
-@dataclasses.dataclass(frozen=True, eq=False, repr=False)
-class SparseMap(HashedByContent):
-    """A constant sparse matrix A of shape (targets, sources), applied inside compiled code by segment sums.
-
-    Attributes:
-        shape: (targets, sources).
-        rows, columns, values: its entries; the rows ascend.
-    """
-
-    shape: tuple[int, int]
-    rows: np.ndarray
-    columns: np.ndarray
-    values: np.ndarray
-
-    @classmethod
-    def from_scipy(cls, matrix: Any) -> SparseMap:
-        """The map of a SciPy sparse matrix."""
-        entries = matrix.tocsr()
-        entries.sum_duplicates()
-        entries.eliminate_zeros()
-        entries = entries.tocoo()
-        return cls(tuple(entries.shape), entries.row.astype(np.int32), entries.col.astype(np.int32), entries.data)
-
-    def to_scipy(self) -> Any:
-        """The matrix in SciPy's compressed sparse row format."""
-        import scipy.sparse
-
-        return scipy.sparse.csr_array((self.values, (self.rows, self.columns)), shape=self.shape)
-
-    def __call__(self, vector: Inexact[Array, "sources"]) -> Inexact[Array, "targets"]:
-        """A @ vector."""
-        products = self.values.astype(vector.dtype) * taken(vector, self.columns)
-        return summed(products, self.rows, self.shape[0], in_order=True)
-
-    def transpose(self, vector: Inexact[Array, "targets"]) -> Inexact[Array, "sources"]:
-        """A' @ vector."""
-        products = self.values.astype(vector.dtype) * taken(vector, self.rows)
-        return summed(products, self.columns, self.shape[1])
-
-    @functools.cached_property
-    def absolute(self) -> SparseMap:
-        """The map of the magnitudes of the entries."""
-        return SparseMap(self.shape, self.rows, self.columns, np.abs(self.values))
-
-    def dense(self, dtype: Any) -> Inexact[Array, "targets sources"]:
-        """The matrix, dense."""
-        matrix = np.zeros(self.shape, dtype)
-        np.add.at(matrix, (self.rows, self.columns), self.values.astype(dtype))
-        return jnp.asarray(matrix)
-
-    def __repr__(self) -> str:
-        return f"SparseMap({self.shape[0]}x{self.shape[1]}, {self.values.size} entries)"
 
 
 def lattice_edges(shape: tuple[int, ...], periodic: bool = False) -> np.ndarray:
@@ -207,13 +153,14 @@ MOST_NODES_AT_RUN_TIME = 64
 """Up to this many nodes a graph is run-time numbers, and couplings along its edges a whole matrix."""
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class Edges(HashedByContent):
-    """The edges of a graph as numbers: of a large one, part of the programs that are compiled for it.
+class Joined(HashedByContent):
+    """Nodes and what joins them, as numbers: of a large graph, part of the programs that are compiled for it.
 
     Attributes:
         n: the number of nodes.
-        pairs: shape (m, 2), integers.
+        pairs: the nodes that each edge joins, shape (m, 2), integers.
+        count: the number of edges, m.
+        degree: the largest number of edges at a node, at least 1; a lattice may tell a larger one.
         neighbours: for every node its neighbours and the edges to them, each of shape (n, largest degree); see
             `neighbour_table`.
         between: the edge that joins each two nodes, shape (n, n); m where none does.
@@ -221,7 +168,25 @@ class Edges(HashedByContent):
     """
 
     n: int
-    pairs: np.ndarray
+    pairs: Any
+
+    @property
+    def count(self) -> int:
+        return len(self.pairs)
+
+    @property
+    def degree(self) -> int:
+        return self.neighbours[0].shape[1]
+
+    def product(self, weight: Array, s: Inexact[Any, "*batch nodes"]) -> Inexact[Array, "*batch nodes"]:
+        """What every node feels from its neighbours by couplings along the edges, shape (m,); see `Bonds.product`."""
+        nodes, along = self.neighbours
+        none = jnp.concatenate([weight, np.zeros(1, weight.dtype)])
+        return jnp.sum(with_leading_axes(taken(none, along), jnp.ndim(s) + 1) * taken(s, nodes), axis=-1)
+
+    def alignment(self, weight: Array, s: Inexact[Any, "nodes"]) -> Inexact[Array, ""]:
+        """The sum of W_ij s_i s_j over the edges; see `Bonds.alignment`."""
+        return alignment(weight, s, self.pairs)
 
     @functools.cached_property
     def neighbours(self) -> tuple[np.ndarray, np.ndarray]:
@@ -244,6 +209,21 @@ class Edges(HashedByContent):
         return connected_parts(self.n, self.pairs)
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class Edges(Joined):
+    """Nodes that any edges join, which are listed."""
+
+    n: int
+    pairs: np.ndarray
+
+
+def alignment(
+    weight: Float[Array, "edges"], s: Inexact[Any, "nodes"], pairs: Int[Any, "edges 2"]
+) -> Inexact[Array, ""]:
+    """The sum of W_ij s_i s_j over pairs of nodes."""
+    return jnp.sum(weight * jnp.prod(taken(s, pairs), axis=1))
+
+
 class Graph(eqx.Module):
     """An undirected graph of n nodes without loops or parallel edges.
 
@@ -257,7 +237,7 @@ class Graph(eqx.Module):
     n: int = eqx.field(static=True)
     run_time: Int[Any, "edges 2"] | None
     between: Int[Any, "n n"] | None
-    compiled: Edges | None = eqx.field(static=True)
+    compiled: Joined | None = eqx.field(static=True)
 
     @classmethod
     def from_edges(cls, edges: Any, n: int) -> Graph:
@@ -325,9 +305,14 @@ class Graph(eqx.Module):
         return self.run_time if self.compiled is None else self.compiled.pairs
 
     @property
-    def known(self) -> Edges:
+    def known(self) -> Joined:
         """The edges as numbers; of a small graph only outside compiled programs."""
         return Edges(self.n, np.asarray(self.run_time)) if self.compiled is None else self.compiled
+
+    @property
+    def count(self) -> int:
+        """The number of edges."""
+        return len(self.edges) if self.compiled is None else self.compiled.count
 
     @property
     def colours(self) -> tuple[np.ndarray, ...]:
@@ -340,7 +325,7 @@ class Graph(eqx.Module):
         return self.known.parts
 
     def __repr__(self) -> str:
-        return f"Graph({self.n} nodes, {len(self.edges)} edges)"
+        return f"Graph({self.n} nodes, {self.count} edges)"
 
 
 class Bonds(eqx.Module):
@@ -355,9 +340,9 @@ class Bonds(eqx.Module):
     graph: Graph
 
     def __check_init__(self):
-        if jnp.shape(self.weight) != (len(self.graph.edges),):
+        if jnp.shape(self.weight) != (self.graph.count,):
             raise ValueError(
-                f"weight: wanted shape ({len(self.graph.edges)},), one coupling per edge, got {jnp.shape(self.weight)}"
+                f"weight: wanted shape ({self.graph.count},), one coupling per edge, got {jnp.shape(self.weight)}"
             )
 
     @property
@@ -366,7 +351,7 @@ class Bonds(eqx.Module):
         quicker.
         """
         known = self.graph.compiled
-        return known is None or known.neighbours[0].shape[1] > self.graph.n // 8
+        return known is None or known.degree > self.graph.n // 8
 
     def along(self, edges: Int[Any, "*shape"]) -> Float[Array, "*shape"]:
         """The couplings of edges given by their numbers; 0 for the number that stands for none."""
@@ -385,8 +370,12 @@ class Bonds(eqx.Module):
         if self.dense:
             return s @ self.matrix()
         assert self.graph.compiled is not None
-        nodes, along = self.graph.compiled.neighbours
-        return jnp.sum(with_leading_axes(self.along(along), jnp.ndim(s) + 1) * taken(s, nodes), axis=-1)
+        return self.graph.compiled.product(self.weight, s)
+
+    def alignment(self, s: Inexact[Any, "nodes"]) -> Inexact[Array, ""]:
+        """The sum over pairs of W_ij s_i s_j, each pair once."""
+        known = self.graph.compiled
+        return alignment(self.weight, s, self.graph.edges) if known is None else known.alignment(self.weight, s)
 
     def interaction(
         self, s: Inexact[Array, "*batch nodes"], t: Inexact[Array, "*batch nodes"]

@@ -8,10 +8,12 @@ from typing import Any
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Array, Int, Shaped
 
-from substrates.wiring.graphs import Edges, Graph, HashedByContent
+from substrates.wiring.graphs import Edges, Graph, HashedByContent, Joined, taken
+from substrates.wiring.grids import Grid
 
 MOST_CLASSES = 16
 """With more classes of unjoined nodes than this, nodes are `crowded`."""
@@ -22,28 +24,55 @@ MOST_CLASSES = 16
 class CompiledRoles(HashedByContent):
     """The roles of the nodes of a large graph, part of the programs that are compiled for it; see `Roles`."""
 
-    edges: Edges
+    edges: Joined
     inputs: np.ndarray
     references: np.ndarray
     outputs: np.ndarray
 
     @functools.cached_property
-    def order(self) -> np.ndarray:
-        """The nodes that settle, the inputs and the references."""
-        clamped = np.concatenate([self.inputs, self.references])
-        return np.concatenate([np.setdiff1d(np.arange(self.edges.n, dtype=np.int32), clamped), clamped])
+    def clamped(self) -> np.ndarray:
+        """The inputs and the references."""
+        return np.concatenate([self.inputs, self.references])
+
+    @property
+    def size(self) -> int:
+        return self.edges.n - self.clamped.size
 
     @functools.cached_property
     def free(self) -> np.ndarray:
-        return self.order[: self.edges.n - self.inputs.size - self.references.size]
+        return np.setdiff1d(np.arange(self.edges.n, dtype=np.int32), self.clamped)
 
     @functools.cached_property
     def place(self) -> np.ndarray:
-        return np.argsort(self.order).astype(np.int32)
+        return self._places(np.arange(self.edges.n, dtype=np.int32), np)
 
     @functools.cached_property
     def slots(self) -> np.ndarray:
-        return self.place[self.outputs]
+        return self._places(self.outputs, np)
+
+    def _places(self, nodes: Any, xp: Any) -> Any:
+        """`place` of some nodes, by NumPy or, inside compiled programs, by JAX."""
+        turn = np.argsort(self.clamped)
+        ordered = xp.asarray(np.append(self.clamped[turn], self.edges.n), np.int32)
+        held = xp.asarray(np.append(self.size + turn, 0), np.int32)
+        below = xp.searchsorted(ordered, nodes).astype(np.int32)
+        return xp.where(ordered[below] == nodes, held[below], nodes - below)
+
+    def settled(self, values: Shaped[Any, "nodes"]) -> Shaped[Array, "free"]:
+        if not self.clamped.size:
+            return jnp.asarray(values)
+        if not isinstance(self.edges, Grid):
+            return taken(values, self.free)
+        slot = jnp.arange(self.size, dtype=jnp.int32)
+        before = np.sort(self.clamped) - np.arange(self.clamped.size, dtype=np.int32)
+        return taken(values, slot + jnp.searchsorted(before, slot, side="right").astype(jnp.int32))
+
+    def arranged(self, state: Shaped[Any, "free"], clamped: Shaped[Any, "clamped"]) -> Shaped[Array, "nodes"]:
+        if not self.clamped.size:
+            return jnp.asarray(state)
+        grid = isinstance(self.edges, Grid)
+        place = self._places(jnp.arange(self.edges.n, dtype=jnp.int32), jnp) if grid else self.place
+        return taken(jnp.concatenate([state, clamped]), place)
 
     @functools.cached_property
     def inside(self) -> np.ndarray:
@@ -103,6 +132,7 @@ class Roles(eqx.Module):
         colours: how many classes there are.
         roots: of each node the first node of its connected part.
         crowded: whether the classes are more than `MOST_CLASSES`.
+        size: how many nodes settle.
     """
 
     inputs: Int[Any, "inputs"]
@@ -124,3 +154,15 @@ class Roles(eqx.Module):
         if graph.compiled is not None:
             return known
         return Roles(**{field.name: getattr(known, field.name) for field in dataclasses.fields(Roles)})
+
+    @property
+    def size(self) -> int:
+        return len(self.free)
+
+    def settled(self, values: Shaped[Any, "nodes"]) -> Shaped[Array, "free"]:
+        """What the nodes that settle have, of what all nodes have."""
+        return taken(values, self.free)
+
+    def arranged(self, state: Shaped[Any, "free"], clamped: Shaped[Any, "clamped"]) -> Shaped[Array, "nodes"]:
+        """What all nodes have, from what those that settle have, and the inputs and references."""
+        return taken(jnp.concatenate([state, clamped]), self.place)

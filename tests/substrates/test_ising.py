@@ -101,6 +101,16 @@ def flat(state):
 # ground states
 
 
+def test_a_large_graph_weighs_a_cost_flip_by_flip():
+    draw, graph = np.random.default_rng(0), nx.random_regular_graph(3, 80, seed=0)
+    net = IsingModel.from_networkx(graph, coupling=draw.normal(size=120), outputs=list(graph)[:3])
+    nudge = Nudge(CrossEntropy(), jnp.array([1.0, 0.0, 0.0]), jnp.asarray(2.0))
+    free = relax(net, jnp.zeros(0), None, None, ANNEAL)
+    found = relax(net, jnp.zeros(0), nudge, free.state, ANNEAL)
+    assert float(judged(net, found.state, jnp.zeros(0), nudge)[0]) == 0
+    assert float(found.energy) <= float(judged(net, free.state, jnp.zeros(0), nudge)[1])
+
+
 @kinds
 @pytest.mark.parametrize("cost", ["squared", "entropy"])
 @pytest.mark.parametrize("solver", [Enumeration(), ANNEAL, TEMPER], ids=["enumeration", "annealing", "tempering"])

@@ -193,7 +193,7 @@ def test_clusters_are_the_connected_parts_of_the_bonds():
     bonds = np.random.default_rng(0).random((84, 5)) < 0.45
     labels = np.asarray(clusters.labels(jnp.asarray(bonds), 42))
     for replica in range(5):
-        i, j = (end[bonds[:, replica]] for end in clusters.ends)
+        i, j = (end[bonds[:, replica]] for end in clusters.coupled.places)
         matrix = scipy.sparse.coo_array((np.ones(i.size), (i, j)), shape=(42, 42))
         parts = scipy.sparse.csgraph.connected_components(matrix, directed=False)[1]
         first = np.array([np.flatnonzero(parts == part)[0] for part in parts])

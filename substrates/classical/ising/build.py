@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
@@ -12,14 +13,16 @@ import numpy as np
 from jaxtyping import PRNGKeyArray
 
 from substrates import arguments
-from substrates.wiring import Bonds, Dense, Graph, Roles, lattice_edges
+from substrates.wiring import Bonds, Dense, Graph, Grid, Roles, bonds_along, edges_by_axis, lattice_edges
 
 # graphs
 
 
-def from_edges(
-    edges: Any, n: int | None, coupling: Any, field: Any, inputs: Any, outputs: Any, shape: tuple[int, ...] = ()
-) -> dict[str, Any]:
+FEWEST_ON_A_GRID = 1024
+"""Lattices of as many spins are grids, of which programs hold no edges; smaller ones are graphs like any other."""
+
+
+def from_edges(edges: Any, n: int | None, coupling: Any, field: Any, inputs: Any, outputs: Any) -> dict[str, Any]:
     """The fields of the model that `IsingModel.from_edges` describes."""
     members, pairs = {"inputs": inputs, "outputs": outputs}, np.asarray(edges)
     if n is None:
@@ -28,13 +31,21 @@ def from_edges(
     graph = Graph.from_edges(pairs, n)
     if n < 1:
         raise ValueError(f"n: wanted at least one spin, got {n}")
+    return _on(graph, coupling, field, inputs, outputs)
+
+
+def _on(
+    graph: Graph, coupling: Any, field: Any, inputs: Any, outputs: Any, shape: tuple[int, ...] = ()
+) -> dict[str, Any]:
+    """The fields of the model on a graph."""
+    n, members = graph.n, {"inputs": inputs, "outputs": outputs}
     inputs, outputs = (arguments.different_nodes(name, nodes, n, "spin") for name, nodes in members.items())
     both = sorted(set(inputs) & set(outputs))
     if both:
         raise ValueError(f"outputs: wanted spins that no input holds, got {both[:5]}, which are inputs")
     if len(inputs) == n:
         raise ValueError(f"inputs: wanted at least one free spin, got all {n} held")
-    weight = arguments.one_each("coupling", coupling, len(graph.edges), "edge", owner="model")
+    weight = arguments.one_each("coupling", coupling, graph.count, "edge", owner="model")
     fields = arguments.one_each("field", field, n, "spin", owner="model")
     dtype = jnp.result_type(weight.dtype, fields.dtype)
     return {
@@ -63,8 +74,32 @@ def lattice(
 ) -> dict[str, Any]:
     """The fields of the model that `IsingModel.lattice` describes."""
     sides = arguments.sides(shape, "spin")
-    edges = lattice_edges(sides, periodic)
-    return from_edges(edges, int(np.prod(sides)), coupling, field, inputs, outputs, sides)
+    n = math.prod(sides)
+    if n >= FEWEST_ON_A_GRID and Grid.fits(sides, periodic):
+        graph = Graph(n, None, None, Grid.of(sides, periodic))
+    else:
+        graph = Graph.joining(lattice_edges(sides, periodic), n)
+    return _on(graph, _by_axis(coupling, sides, periodic), field, inputs, outputs, sides)
+
+
+def _by_axis(coupling: Any, sides: tuple[int, ...], periodic: bool) -> Any:
+    """The couplings of a lattice as one number or one for each edge; from one array or number for each axis, too."""
+    shaped = isinstance(coupling, list | tuple) and any(np.ndim(along) == len(sides) > 1 for along in coupling)
+    if not shaped:
+        return coupling
+    if len(coupling) != len(sides):
+        raise ValueError(f"coupling: wanted {len(sides)} arrays, one for each axis of the lattice, got {len(coupling)}")
+    shapes = bonds_along(sides, periodic)
+    found = []
+    for axis, (along, wanted) in enumerate(zip(coupling, shapes, strict=True)):
+        values = np.asarray(arguments.real_array(f"coupling[{axis}]", along, owner="model"))
+        if values.shape not in ((), wanted):
+            raise ValueError(
+                f"coupling[{axis}]: wanted one number or shape {wanted}, one for each two neighbours along the axis, "
+                f"got shape {values.shape}"
+            )
+        found.append(np.broadcast_to(values, wanted))
+    return edges_by_axis(found, sides)
 
 
 def all_to_all(coupling: Any, field: Any, inputs: Any, outputs: Any) -> dict[str, Any]:

@@ -180,7 +180,7 @@ class GraphSweeps(Sweeps):
             return self.diagonals[:, place] @ spins[columns] + self.field[place]
         if self.matrix is not None:
             return self.matrix[place] @ spins + self.field[place]
-        return self.weights[place] @ spins[self.nodes[place]] + self.field[place]
+        return self.weights[place] @ spins[jnp.asarray(self.nodes)[place]] + self.field[place]
 
     def _one_by_one(self, spins, accept):
         def update(place, spins):

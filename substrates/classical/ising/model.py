@@ -16,13 +16,15 @@ from substrates.classical.ising.annealing import Annealing
 from substrates.classical.ising.ensemble import boltzmann_ensemble
 from substrates.classical.ising.enumeration import MOST_SPINS_UNASKED, Enumeration
 from substrates.classical.ising.graph import GraphSweeps
+from substrates.classical.ising.grid import GridSweeps
 from substrates.classical.ising.layered import LayeredSpins
 from substrates.classical.ising.sampling import sampled_ensemble
 from substrates.classical.ising.spins import Spins
+from substrates.classical.ising.sweeps import Sweeps
 from substrates.nudge import Nudge, Pin
 from substrates.solvers.solver import Solver
 from substrates.substrate import fixed
-from substrates.wiring import Bonds, CompiledRoles, Roles, taken
+from substrates.wiring import Bonds, CompiledRoles, Grid, Roles, taken
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -57,7 +59,7 @@ class IsingModel(Spins):
         labels: of the spins, in their order, where the model was built from labels; None where they are numbers.
 
     Up to 64 nodes the graph is run-time numbers: another with as many nodes, edges, inputs and outputs compiles
-    nothing. Sweeps over a larger one are laid out, and compiled, for it.
+    nothing. Sweeps over a larger one are laid out, and compiled, for it; of a large lattice only the sides are.
 
     Source: Laydevant, Markovic and Grollier 2024, arXiv 2305.18321 (where the energy has the opposite sign).
     """
@@ -72,15 +74,14 @@ class IsingModel(Spins):
     def energy(self, state: Float[Array, "free"], x: Float[Array, "inputs"]) -> Float[Array, ""]:
         """E = -sum_(ij) J_ij s_i s_j - sum_i h_i s_i over all spins, free and held, and the offset."""
         s = self.configuration(state, x)
-        pairs = jnp.prod(taken(s, self.coupling.graph.edges), axis=1)
-        energy = -jnp.sum(self.coupling.weight * pairs) - jnp.sum(self.field * s)
+        energy = -self.coupling.alignment(s) - jnp.sum(self.field * s)
         return energy if self.offset is None else energy + self.offset
 
     def local_field(self, state: Float[Any, "free"], x: Float[Array, "inputs"]) -> Float[Array, "free"]:
-        return taken(self.coupling.product(self.configuration(state, x)) + self.field, self.roles.free)
+        return self.roles.settled(self.coupling.product(self.configuration(state, x)) + self.field)
 
     def held_field(self, x: Float[Array, "inputs"]) -> Float[Array, "free"]:
-        return self.local_field(np.zeros(self.size, self.field.dtype), x)
+        return self.local_field(jnp.zeros(self.size, self.field.dtype), x)
 
     def strengths(self, state: Float[Array, "free"], x: Float[Array, "inputs"]) -> Float[Array, "free"]:
         return jnp.abs(self.held_field(x)) + self._coupled(jnp.abs(state))
@@ -88,11 +89,11 @@ class IsingModel(Spins):
     def _coupled(self, sizes: Float[Any, "free"]) -> Float[Array, "free"]:
         """sum_j |J_ij| times the sizes of free spins j."""
         couplings = Bonds(jnp.abs(self.coupling.weight), self.coupling.graph)
-        return taken(couplings.product(self.configuration(sizes, np.zeros(self.input_size))), self.roles.free)
+        return self.roles.settled(couplings.product(self.configuration(sizes, np.zeros(self.input_size))))
 
     def configuration(self, state: Float[Any, "free"], x: Float[Any, "inputs"]) -> Float[Array, "nodes"]:
         """All spins, free and held, in the order of the nodes."""
-        return taken(jnp.concatenate([state, x.astype(state.dtype)]), self.roles.place)
+        return self.roles.arranged(state, x.astype(state.dtype))
 
     def initial_state(self, x: Float[Array, "inputs"]) -> Float[Array, "free"]:
         return jnp.zeros(self.size, self.field.dtype)
@@ -125,7 +126,7 @@ class IsingModel(Spins):
 
     @property
     def size(self) -> int:
-        return len(self.roles.free)
+        return self.roles.size
 
     @property
     def input_size(self) -> int:
@@ -145,15 +146,17 @@ class IsingModel(Spins):
         pairs = taken(self.roles.place, self.coupling.graph.edges)
         return pairs, jnp.where(jnp.all(pairs < self.size, axis=1), self.coupling.weight, 0)
 
-    def sweeps(self, x: Float[Array, "inputs"], nudge: Nudge | Pin | None) -> GraphSweeps:
+    def sweeps(self, x: Float[Array, "inputs"], nudge: Nudge | Pin | None) -> Sweeps:
         field = self.held_field(x)
-        meeting = jnp.abs(field) + self._coupled(np.ones(self.size, field.dtype))
+        meeting = jnp.abs(field) + self._coupled(jnp.ones(self.size, field.dtype))
         if isinstance(nudge, Nudge) and nudge.separable:
             up = np.ones((len(self.roles.outputs), 1), self.field.dtype)
             # flipping a spin that points up gains 2 f, so a cost acts as the field (C(down) - C(up))/2
             change, size = self.cost_of_flips(up, nudge)
             pulled = self.with_outputs(jnp.zeros_like(field), change)
             field, meeting, nudge = field + 0.5 * pulled, meeting + self.with_outputs(jnp.zeros_like(field), size), None
+        if isinstance(self.coupling.graph.compiled, Grid) and isinstance(self.roles, CompiledRoles):
+            return GridSweeps(self.coupling, self.roles, field, meeting, nudge)
         return GraphSweeps(self.coupling, self.roles, field, meeting, nudge)
 
     # the ways to build one
@@ -221,9 +224,14 @@ class IsingModel(Spins):
     ) -> Self:
         """Spins on a grid of any dimension, coupled to their nearest neighbours; numbered in C order.
 
+        From 1,024 spins on, programs hold no edges: they shift whole halves of a checkerboard, and 4,096 x 4,096 spins
+        settle in 4 GB. Only a lattice that closes on itself along an odd side, which is no checkerboard, stays a graph.
+
         Args:
             shape: the number of spins along each axis.
-            coupling: one number, or one per edge in the order of `substrates.wiring.lattice_edges`.
+            coupling: one number; one per edge in the order of `substrates.wiring.lattice_edges`; or for each axis a
+                number or an array, at least one of them an array, with an entry for each spin and the next along it:
+                (rows - 1, columns) and (rows, columns - 1), or (rows, columns) each where the lattice is periodic.
             field: one number, or one per spin.
             periodic: whether each axis closes on itself.
             inputs, outputs: spins, as in `from_edges`; `numpy.ravel_multi_index` numbers them.
@@ -298,7 +306,8 @@ class IsingModel(Spins):
     sampled = sampled_ensemble
 
     def draw(self, state: Any = None, x: Any = None, ax: Axes | None = None, positions: Any = None) -> Axes:
-        """Draws the spins and their couplings: lattices of two dimensions as cells, other graphs as discs and lines.
+        """Draws the spins and their couplings: lattices of two dimensions as cells (with walls up to 2^18 spins), other
+        graphs as discs and lines.
 
         Args:
             state: spins; None with an x (or without inputs) settles the model, else its spins are drawn undecided.
@@ -311,8 +320,10 @@ class IsingModel(Spins):
         else:
             x = jnp.zeros(0, self.field.dtype) if x is None else jnp.asarray(x)
             spins = self.configuration(self.relax(x).state if state is None else jnp.asarray(state), x)
-        edges = self.coupling.graph.edges
-        drawn = np.asarray(spins, float), np.asarray(edges), self.coupling.weight
+        spins = np.asarray(spins, float)
+        if len(self.shape) == 2 and positions is None and self.n > pictures.MOST_WALLED:
+            return pictures.lattice(spins, np.zeros((0, 2), int), np.zeros(0), self.shape, ax)
+        drawn = spins, np.asarray(self.coupling.graph.edges), self.coupling.weight
         if len(self.shape) == 2 and positions is None:
             return pictures.lattice(*drawn, self.shape, ax)
         roles = {"inputs": self.roles.inputs, "outputs": self.roles.outputs}

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 DOWN, UP = "#2166AC", "#FDDBC7"
 BROKEN = style.VERMILION
 
+MOST_WALLED = 2**18
+"""Larger lattices are drawn without walls, of which a picture could show none."""
+
 
 def graph(
     spins: Any,

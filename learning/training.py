@@ -39,6 +39,7 @@ from learning.run_folder import (
     Simulation,
     describe_tree,
     digest,
+    read_config,
     read_data,
     read_times,
     surroundings,
@@ -189,8 +190,8 @@ def fit(
         optimiser: an optax transformation of the trainable parameters (a tree like the substrate).
         epochs: how many times every example is visited, those of a resumed run included.
         key: all randomness: the order of the examples and what the substrate and the rule draw.
-        batch_size: examples per step, by default 32 or all if there are fewer; of a physical system as many as it
-            has copies, or one.
+        batch_size: examples per step, by default 32 or all if there are fewer, rounded up to a multiple of the
+            devices, and of a resumed run those of its start; of a physical system as many as it has copies, or one.
         mesh: devices that share the examples of every batch, `jax.make_mesh((4,), ("examples",))` say; batches must
             be multiples of their number. Each device loops over its own examples until they have settled; what is
             summed over a batch is summed over all devices, and the parameters are on every device. The numbers are
@@ -232,9 +233,10 @@ def fit(
     if batch_size is not None and batch_size > examples.size:
         raise ValueError(f"batch_size: wanted at most the {examples.size} examples there are, got {batch_size}")
     on_bench = not isinstance(substrate, Substrate)
-    usual = (substrate.spec.copies or 1) if on_bench else min(32, examples.size)
-    size = usual if batch_size is None else batch_size
     devices = Devices(mesh)
+    recorded = (read_config(Path(out)) or {}) if resume and out is not None else {}
+    usual = (substrate.spec.copies or 1) if on_bench else devices.rounded(min(32, examples.size), examples.size)
+    size = recorded.get("batch_size", usual) if batch_size is None else batch_size
     devices.check_batch(size)
     if mesh is not None and on_bench and not isinstance(substrate, Simulation):
         raise ValueError(f"mesh: {type(substrate).__name__} is no simulation, which devices could share; leave it out")

@@ -113,7 +113,7 @@ def test_gradients_are_summed_at_once_and_no_loop_waits_for_another_device(two):
 def test_processes_that_differ_say_in_what(two):
     for told in two[1]:
         assert told["unequal parts"].startswith("ValueError: batch_size: wanted a multiple of the 2 devices")
-        assert told["unequal parts"].endswith("got 5; give 4 or 6")
+        assert told["unequal parts"].endswith("got 5; give 4 or 6, or a number of devices that divides it")
         assert told["another key"].startswith("ProcessError: key: wanted the same in all 2 processes, got [0, 0] in")
     assert two[1][0]["devices of one process"] == "nothing"
     assert "wanted devices of this process or of all 2" in two[1][1]["devices of one process"]
@@ -245,6 +245,64 @@ def test_what_is_no_simulation_is_not_shared(key):
     system = Recorder(Plant(net, 0.1, inputs=3))
     with pytest.raises(ValueError, match="mesh: Recorder is no simulation"):
         fit(system, shared_training.AgnosticEP(beta=0.1), data, epochs=1, key=key, mesh=MESH())
+
+
+@pytest.fixture
+def counted(monkeypatch):
+    """Devices by any number, all of which are this one: batches are checked and rounded for so many."""
+    made = Devices.__init__
+
+    def counting(number):
+        monkeypatch.setattr(
+            Devices, "__init__", lambda self, mesh=None: (made(self, mesh), vars(self).update(count=number))[0]
+        )
+
+    return counting
+
+
+def test_the_default_batch_is_rounded_up_recorded_and_resumed_on_other_devices(command, counted):
+    train = lambda *words: command("train", PLUGIN, "--data", "iris", *words)
+    recorded = lambda: json.loads(Path("run/config.json").read_text())
+    counted(3)
+    assert train("--out", "run", "--epochs", 1)[0] == 0
+    assert [recorded()[part]["batch_size"] for part in ("options", "settings")] == [18, 18]
+    counted(1)
+    assert train("--out", "run", "--resume", "--epochs", 2)[0] == 0
+    counted(4)
+    code, _, err = train("--out", "run", "--resume", "--epochs", 3)
+    assert code == 2
+    assert "wanted a multiple of the 4 devices" in err
+    assert "give 16 or 20, or a number of devices that divides it" in err
+    counted(3)
+    code, _, err = train("--out", "other", "--batch-size", 32)
+    assert code == 2
+    assert "got 32; give 30 or 33" in err
+
+
+def test_the_default_batch_of_fit_is_rounded_up_and_resumed_on_other_devices(tmp_path, key, counted):
+    net, data = LinearResponse(jnp.zeros((2, 3)), jnp.zeros(2)), (np.ones((70, 3)), np.ones((70, 2)))
+    train = lambda epochs, **options: fit(
+        net,
+        EquilibriumPropagation(0.5),
+        data,
+        optimiser=optax.sgd(0.1),
+        epochs=epochs,
+        key=key,
+        progress=False,
+        **options,
+    )
+    counted(3)
+    train(1, out=tmp_path / "run")
+    counted(1)
+    resumed, whole = train(2, out=tmp_path / "run", resume=True), train(2, batch_size=33)
+    np.testing.assert_array_equal(resumed.substrate.weight, whole.substrate.weight)
+
+
+def test_no_default_batch_has_more_examples_than_there_are():
+    devices = Devices()
+    devices.count = 4
+    assert [devices.rounded(n, n) for n in (3, 4, 6, 8)] == [3, 4, 4, 8]
+    assert devices.rounded(6, 100) == 8
 
 
 @pytest.mark.parametrize(

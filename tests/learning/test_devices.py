@@ -1,5 +1,6 @@
 """Batches shared by devices, in one process and in two: the numbers of one device, whatever is drawn."""
 
+import contextlib
 import json
 import os
 import re
@@ -54,6 +55,7 @@ def ended(*processes, seconds=280):
             process.kill()
             process.communicate()
     assert [process.returncode for process in processes] == [0] * len(processes), "\n".join(said)
+    return said
 
 
 def in_two_processes(folder, names):
@@ -130,6 +132,54 @@ def test_one_process_writes_the_folder(two):
     assert (folder / "checkpoint.npz").exists()
     assert len((folder / "metrics.jsonl").read_text().splitlines()) == 1
     assert not list(folder.glob(".*"))
+
+
+MEETING = """
+import argparse, sys
+import jax
+from learning import hosts
+
+parser = argparse.ArgumentParser()
+parser.add_argument("--out")
+hosts.add(parser)
+hosts.join(parser.parse_args())
+print("is", jax.process_index(), "of", jax.process_count(), "with", jax.device_count(), "devices")
+"""
+LAUNCHERS = {
+    "Slurm": lambda process, job: {
+        "SLURM_JOB_ID": str(job),
+        "SLURM_STEP_NODELIST": "localhost",
+        "SLURM_STEP_NUM_NODES": "1",
+        "SLURM_NTASKS": "2",
+        "SLURM_PROCID": str(process),
+        "SLURM_LOCALID": str(process),
+    },
+    "Open MPI": lambda process, job: {
+        "OMPI_MCA_orte_hnp_uri": f"{job * 2**12}.0;tcp://127.0.0.1:51059;tcp6://[::1]:54507",
+        "OMPI_COMM_WORLD_SIZE": "2",
+        "OMPI_COMM_WORLD_RANK": str(process),
+        "OMPI_COMM_WORLD_LOCAL_RANK": str(process),
+    },
+}
+"""What srun of Slurm 22.05 and mpirun of Open MPI 4.1 tell their processes, as far as JAX asks for it."""
+
+
+def free_job():
+    """A job whose number leads to a port that is free: JAX takes one of the 4,096 highest by it."""
+    for job in range(4096):
+        with socket.socket() as free, contextlib.suppress(OSError):
+            free.bind(("localhost", 65535 - 4095 + job))
+            return job
+    raise OSError("no port is free")
+
+
+@pytest.mark.parametrize("launcher", LAUNCHERS)
+def test_processes_that_a_launcher_started_find_each_other(launcher, tmp_path):
+    job = free_job()
+    words = ("-c", MEETING, "--distributed", "--out", tmp_path)
+    processes = [started(*words, **LAUNCHERS[launcher](k, job), JAX_NUM_CPU_DEVICES="1") for k in range(2)]
+    said = ended(*processes, seconds=100)
+    assert [f"is {k} of 2 with 2 devices" in text for k, text in enumerate(said)] == [True, True], said
 
 
 @pytest.mark.slow

@@ -11,6 +11,7 @@ import sys
 import time
 from pathlib import Path
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -21,9 +22,9 @@ from jax.sharding import Mesh
 from linear_response import PLUGIN, LinearResponse
 from shared_training import FIRST, TRAININGS, numbers, train
 
-from learning import EquilibriumPropagation, SquaredError, fit
+from learning import ContinualEP, EquilibriumPropagation, SquaredError, fit
 from learning.devices import Devices
-from substrates import HopfieldNetwork, Nudge, Plant, Recorder
+from substrates import HopfieldNetwork, Nudge, Plant, Recorder, SmoothHopfieldNetwork
 from substrates.solvers.sharing import EXAMPLES
 from substrates.substrate import relax_batch, relax_phases
 
@@ -260,6 +261,20 @@ def test_relaxations_under_a_mesh_are_those_without(key):
         shared = found()
     for one, other in zip(jax.tree.leaves(alone), jax.tree.leaves(shared), strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+def test_nudged_steps_of_parameters_that_move_are_shared_like_free_phases(key):
+    """Each device loops over its own examples in both, and the numbers are those of one."""
+    net = SmoothHopfieldNetwork.for_task(3, 2, sizes=(4,), key=key)
+    rule = ContinualEP(beta=0.3, learning_rate=0.01, steps=3, variant="random")
+    x, y = jax.random.uniform(key, (6, 3)), jnp.eye(2)[jnp.arange(6) % 2]
+    alone = rule.step(net, x, y, key=key)
+    with jax.set_mesh(Mesh(jax.devices()[:1], (EXAMPLES,), axis_types=(jax.sharding.AxisType.Auto,))):
+        shared = rule.step(net, x, y, key=key)
+        program = str(eqx.filter_make_jaxpr(rule.step)(net, x, y, key=key)[0])
+    assert program.count("shard_map[") == 2
+    for one, other in zip(jax.tree.leaves(alone), jax.tree.leaves(shared), strict=True):
+        np.testing.assert_allclose(other, one, rtol=1e-13)
 
 
 def test_what_a_run_returns_is_of_one_device_and_resumes_without_a_mesh(tmp_path, key):

@@ -1000,6 +1000,20 @@ MUTATIONS = (
         f"{RECURRENT}::test_contraction_is_seen_where_it_is",
     ),
     Mutation(
+        "take a centre for a rest",
+        "substrates/solvers/stability.py",
+        "jnp.where(turns, -rounding, rounding)",
+        "jnp.where(turns, rounding, rounding)",
+        f"{SOLVER}::test_a_centre_which_the_flow_circles_for_ever_is_no_rest",
+    ),
+    Mutation(
+        "take every motion that neither grows nor fades for a circle",
+        "substrates/solvers/stability.py",
+        "jnp.where(turns, -rounding, rounding)",
+        "-rounding",
+        f"{SOLVER}::test_a_centre_which_the_flow_circles_for_ever_is_no_rest",
+    ),
+    Mutation(
         "give one weight of a pair the step of both",
         "substrates/classical/recurrent/network.py",
         "couplings[i] = couplings[j] = mean_of(",

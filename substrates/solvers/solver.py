@@ -28,7 +28,7 @@ class Status(eqx.Enumeration):
     not_finite = "The state or the residual became infinite or NaN."
     unstable = (
         "No minimum: the nudge pushes the outputs harder than the system holds them, "
-        "or the flow of a system without an energy would leave this state."
+        "or the flow of a system without an energy would leave this state, or circle about it for ever."
     )
     zero_mode = "No single minimum: some motion costs no energy to second order, so nothing decides where it settles."
     infeasible = (

@@ -379,6 +379,32 @@ def test_a_fixed_point_that_the_flow_would_leave_is_unstable(gain, status):
     assert found.status == status
 
 
+class Turning(Substrate):
+    """A linear force between a pair of variables: eigenvalues -damping +- 5 i, and a third variable nobody moves."""
+
+    damping: jax.Array
+
+    def force(self, state, x):
+        a, b, idle = state
+        return jnp.stack([5 * b - self.damping * a + x[0], -5 * a - self.damping * b + x[1], 0 * idle])
+
+    def initial_state(self, x):
+        return jnp.ones(3)
+
+    def read(self, state, x):
+        return state[:2]
+
+
+@pytest.mark.parametrize(
+    ("damping", "status"), [(1e-3, Status.converged), (0.0, Status.unstable), (-1e-3, Status.unstable)]
+)
+def test_a_centre_which_the_flow_circles_for_ever_is_no_rest(damping, status):
+    """A variable that no force moves, and that no output shows, is a gauge and stays where it is."""
+    found = Turning(jnp.asarray(damping)).relax(jnp.array([1.0, 2.0]))
+    np.testing.assert_allclose(5 * jnp.array([found.state[1], -found.state[0]]), [-1, -2], atol=1e-2)
+    assert found.status == status
+
+
 class Pendula(Substrate):
     torsion: jax.Array
 

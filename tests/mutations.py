@@ -1000,6 +1000,20 @@ MUTATIONS = (
         f"{RECURRENT}::test_contraction_is_seen_where_it_is",
     ),
     Mutation(
+        "learn from an energy that overflows",
+        "substrates/substrate.py",
+        "lost.append(at_rest(found.status) & ~jnp.isfinite(found.energy))",
+        "lost.append(jnp.zeros((), bool))",
+        "tests/substrates/test_arguments.py::test_energies_that_no_number_holds_are_not_finite_and_nothing_is_tried_in_vain",
+    ),
+    Mutation(
+        "go on with numbers that are none",
+        "substrates/classical/resistor/newton.py",
+        "going &= (ending.steps == 0) | ~jnp.isnan(view.left)",
+        "going &= True",
+        "tests/substrates/test_arguments.py::test_energies_that_no_number_holds_are_not_finite_and_nothing_is_tried_in_vain",
+    ),
+    Mutation(
         "take a centre for a rest",
         "substrates/solvers/stability.py",
         "jnp.where(turns, -rounding, rounding)",

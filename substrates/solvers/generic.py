@@ -285,7 +285,7 @@ def _found(
     steps = 0
     if descends:
         (energy, force), along = example.feel(flat), products(example.force, flat)[1]
-        going = jnp.where(residual(flat) <= limit, 0, most(0))
+        going = jnp.where(residual(flat) > limit, most(0), 0)
         fallen, steps = descend(example, flat, energy, force, along, example.sizes(flat), limit, going)
         flat = fallen if trusted else better(flat, fallen)
     bound = example.lower is not None or jnp.iscomplexobj(flat) or not substrate.conservative

@@ -25,7 +25,7 @@ class Status(eqx.Enumeration):
         "The residual was still above the tolerance when the steps ran out or none led further, "
         "or the samples had not mixed."
     )
-    not_finite = "The state or the residual became infinite or NaN."
+    not_finite = "The input, the state, its energy or the residual is infinite or NaN."
     unstable = (
         "No minimum: the nudge pushes the outputs harder than the system holds them, "
         "or the flow of a system without an energy would leave this state, or circle about it for ever."

@@ -234,6 +234,7 @@ def test_numbers_that_are_not_are_admitted():
     found = settle(system, x.at[0].set(jnp.nan))
     assert found.status == Status.not_finite
     assert not found.usable
+    assert found.steps <= 1
 
 
 def test_an_equilibrium_is_recognised_without_a_step():

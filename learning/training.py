@@ -25,6 +25,7 @@ from jaxtyping import Array, PRNGKeyArray, PyTree
 from tqdm import tqdm
 
 from learning.checkpoint import load_checkpoint, raw
+from learning.closures import describe_functions
 from learning.data import Data, Split, number_names
 from learning.devices import Devices
 from learning.evaluation import Evaluation
@@ -35,6 +36,7 @@ from learning.prediction import Prediction, predict
 from learning.rule import ConvergenceError, Estimator, Mover
 from learning.run_folder import (
     CHECKPOINT,
+    OPTIMISER,
     RunFolder,
     Simulation,
     describe_tree,
@@ -252,6 +254,9 @@ def fit(
             "substrate": describe_tree(substrate),
             "initial_arrays": digest(substrate.read().parameters if on_bench else substrate),
             "rule": eqx.tree_pformat(rule, short_arrays=False),
+            OPTIMISER: None
+            if optimiser is None
+            else {"optax": optax.__version__, "made of": describe_functions(optimiser)},
             "data": [digest((part.x, part.y)) for part in (examples, validated, tested) if part is not None],
             "examples": examples.size,
             "batch_size": size,
@@ -486,10 +491,10 @@ class _Session:
         return run
 
     def _conclude(self, run: Run) -> None:
-        run.seconds = self.seconds
         if self.folder is not None:
             self.folder.draw(run.history)
-            run.seconds = self.seconds
+        run.seconds = round(self.seconds, 3)
+        if self.folder is not None:
             self.folder.write_summary(self._summary(run))
 
     def _summary(self, run: Run) -> dict[str, Any]:
@@ -500,7 +505,7 @@ class _Session:
             **{f"{name}_cost": found and found.cost for name, found in evaluations.items()},
             "unconverged": int(sum(row.get("unconverged", 0) for row in self.rows)),
             **self.noted,
-            "seconds": round(run.seconds, 3),
+            "seconds": run.seconds,
             "epochs": run.epochs,
             "interrupted": run.interrupted,
             **surroundings(),

@@ -1014,6 +1014,27 @@ MUTATIONS = (
         "tests/substrates/test_arguments.py::test_energies_that_no_number_holds_are_not_finite_and_nothing_is_tried_in_vain",
     ),
     Mutation(
+        "resume with any optimiser",
+        "learning/closures.py",
+        "parts = [*constants, *(",
+        "parts = [*(",
+        "tests/learning/test_resume.py::test_optimisers_are_described_alike_where_they_are_alike_and_only_there",
+    ),
+    Mutation(
+        "look at no optimiser",
+        "learning/run_folder.py",
+        """(recorded.get(OPTIMISER) or {}).get("optax") != (""",
+        """(recorded.get(OPTIMISER) or {}).get("optax") is not (""",
+        "tests/learning/test_resume.py::test_another_optimiser_is_refused",
+    ),
+    Mutation(
+        "forget the seconds after the last checkpoint",
+        "learning/loading.py",
+        "seconds=max(total, read_seconds(path))",
+        "seconds=total",
+        "tests/learning/test_load_run.py::test_a_loaded_run_took_the_seconds_that_the_run_reported",
+    ),
+    Mutation(
         "take a centre for a rest",
         "substrates/solvers/stability.py",
         "jnp.where(turns, -rounding, rounding)",

@@ -563,4 +563,3 @@ def test_energies_that_no_number_holds_are_not_finite_and_nothing_is_tried_in_va
     assert found.status == status
     assert bool(jnp.isfinite(found.energy)) == (status == Status.converged)
     assert found.steps <= 10
-

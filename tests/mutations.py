@@ -1035,6 +1035,13 @@ MUTATIONS = (
         "tests/learning/test_load_run.py::test_a_loaded_run_took_the_seconds_that_the_run_reported",
     ),
     Mutation(
+        "bring outputs nearer through a wall",
+        "substrates/solvers/generic.py",
+        "nearer = jnp.where(blocked, 0, nearer)",
+        "nearer = jnp.where(blocked, nearer, nearer)",
+        f"{SOLVER}::test_a_pin_that_bounds_cannot_meet_is_infeasible",
+    ),
+    Mutation(
         "take a centre for a rest",
         "substrates/solvers/stability.py",
         "jnp.where(turns, -rounding, rounding)",

@@ -33,7 +33,7 @@ class Status(eqx.Enumeration):
     zero_mode = "No single minimum: some motion costs no energy to second order, so nothing decides where it settles."
     infeasible = (
         "No solution: the sources force a current through ideal elements without limit, "
-        "or lower bounds are above the upper ones."
+        "lower bounds are above the upper ones, or no state within them shows what outputs are held at."
     )
     ill_conditioned = (
         "Rounding alone moves this state by more than the tolerance: "

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import scipy.optimize
 from hurried import as_users_compile
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from learning import SquaredError
@@ -329,6 +329,18 @@ def test_a_pin_is_met_within_bounds(seed):
     found = settle(Walled(jnp.asarray(stiffness), jnp.asarray(shown)), jnp.asarray(field), Pin(jnp.asarray(target)))
     assert found.converged, str(found)
     np.testing.assert_allclose(found.state, boxed_minimum(stiffness, field, shown, target), atol=1e-7)
+
+
+@given(seed=st.integers(0, 10**6))
+def test_a_pin_that_bounds_cannot_meet_is_infeasible(seed):
+    """The distance of a target from all that is shown within the walls, by least squares within bounds, decides."""
+    draw = np.random.default_rng(seed)
+    shown, target = draw.normal(size=(2, 4)), 3 * draw.normal(size=2)
+    distance = np.sqrt(2 * scipy.optimize.lsq_linear(shown, target, (0, 1), tol=1e-14).cost)
+    assume(not 1e-8 < distance < 1e-2)
+    stiffness, field = jnp.diag(jnp.array([1.0, 2.0, 3.0, 4.0])), jnp.asarray(3 * draw.normal(size=4))
+    found = settle(Walled(stiffness, jnp.asarray(shown)), field, Pin(jnp.asarray(target)))
+    assert found.status == (Status.infeasible if distance > 1e-3 else Status.converged), (distance, str(found))
 
 
 class Probabilities(Quartic):

@@ -234,7 +234,7 @@ def refuse_unjoined(name: str, nodes: Any, joined: Iterable[Any], n: Any = None)
     if not whole_numbers or any(array.ndim == 2 and array.size and array.shape[1] != 2 for array in arrays):
         return  # refused where the elements are looked at
     ends = np.unique(np.concatenate([array.ravel() for array in arrays[1:] if array.size] or [np.zeros(0, int)]))
-    if ends.size and (ends[0] < -1 or (isinstance(n, int) and ends[-1] >= n)):
+    if ends.size and (ends[0] < -1 or (isinstance(n, int | np.integer) and ends[-1] >= n)):
         return  # an element's fault, of which they tell there
     missing = [node for node in arrays[0].ravel().tolist() if node not in ends]
     if missing and ends.size:

@@ -925,8 +925,8 @@ MUTATIONS = (
     Mutation(
         "move states with the parameters of the start",
         "learning/continual.py",
-        "relax = lambda x, n, s, k: now.relax(",
-        "relax = lambda x, n, s, k: system.relax(",
+        "0, now, solver, x, nudge, states, keys)",
+        "0, system, solver, x, nudge, states, keys)",
         f"{CONTINUAL}::test_a_phase_is_the_definition",
     ),
     Mutation(
@@ -1716,8 +1716,8 @@ MUTATIONS = (
     Mutation(
         "evaluate by batches that devices cannot share",
         "learning/devices.py",
-        "        return -(-size // self.count) * self.count",
-        "        return size // self.count * self.count",
+        "up = -(-size // self.count) * self.count",
+        "up = size // self.count * self.count",
         f"{DEVICES}::test_every_device_has_as_many_examples",
     ),
     Mutation(

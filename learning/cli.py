@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-from jax.sharding import Mesh
 
 from learning import catalogue, hosts, list_command, new_command, notebook_command, show_command
 from learning.comparison import ComparisonSettings, compare
@@ -353,8 +352,7 @@ def _train(options: argparse.Namespace) -> int:
         raise UsageError(
             f"--device: JAX finds no {options.device or 'device'}; a GPU needs groundstate[gpu] and NVIDIA's driver"
         ) from error
-    mesh = hosts.mesh_of(options)
-    devices = Devices(mesh)
+    devices = Devices(hosts.mesh_of(options))
     out = options.out or Path("runs") / _name_of_run(options, asked)
     devices.together(lambda: claim(out, resume=options.resume) if devices.leads else None)
     try:
@@ -362,7 +360,7 @@ def _train(options: argparse.Namespace) -> int:
         rule_class = catalogue.find(catalogue.RULES, asked["rule"] or _RULE)
         usual = 64 if on_bench(rule_class) else getattr(substrate_class, "training_precision", 32)
         with in_bits(asked["precision"] or usual), hosts.lost_run(devices, _again(asked, out)):
-            return _train_in(out, options, asked, substrate_class, rule_class, mesh)
+            return _train_in(out, options, asked, substrate_class, rule_class, devices)
     finally:
         if devices.leads:
             with contextlib.suppress(OSError):
@@ -407,11 +405,11 @@ def _train_in(
     asked: dict[str, Any],
     substrate_class: Any,
     rule_class: Any,
-    mesh: Mesh | None,
+    devices: Devices,
 ) -> int:
-    leads = jax.process_index() == 0
-    say = (lambda text: print(text, flush=True)) if leads and not options.quiet else (lambda *_: None)
-    if options.resume and read_config(out) is None:
+    new = not options.resume or read_config(out) is None
+    say = (lambda text: print(text, flush=True)) if devices.leads and not options.quiet else (lambda *_: None)
+    if options.resume and new:
         say(f"There is no run in {out} yet: it starts now.")
     seed = asked["seed"] or 0
     part = 0.1 if asked["validation"] is None else asked["validation"]
@@ -423,7 +421,11 @@ def _train_in(
         substrate = _in_bfloat16(substrate, rule_class)
     ruled, settings = settings_of(substrate, rule_class, asked)
     settings["epochs"] = options.epochs or settings["epochs"]
-    settings["batch_size"] = min(settings["batch_size"], len(data.train[1]))
+    examples = len(data.train[1])
+    settings["batch_size"] = min(settings["batch_size"], examples)
+    shared = devices.rounded(settings["batch_size"], examples)
+    if new and asked["batch_size"] is None and shared != settings["batch_size"]:
+        settings["batch_size"] = asked["batch_size"] = shared  # recorded, so that other devices go on with it
     rule = rule_of(rule_class, ruled, lenient=bool(asked["lenient"]), read_back=bool(asked.get("read_back")))
     system = substrate
     if on_bench(rule_class):
@@ -433,7 +435,7 @@ def _train_in(
     if asked.get("dtype") is not None:
         tried = [part[: min(settings["batch_size"], _TRIED)] for part in data.train]
         rounding = check_bfloat16(substrate, rule, *tried, key=train_key)
-    batches = math.ceil(len(data.train[1]) / settings["batch_size"])
+    batches = math.ceil(examples / settings["batch_size"])
     epochs = settings.pop("epochs")
     say(data)
     say(f"{first_line(type(substrate))} {count_parameters(substrate):,} parameters.")
@@ -452,7 +454,7 @@ def _train_in(
         epochs=epochs,
         key=train_key,
         batch_size=settings["batch_size"],
-        mesh=mesh,
+        mesh=devices.mesh,
         out=out,
         resume=options.resume,
         progress=sys.stderr.isatty() and not options.quiet,
@@ -462,7 +464,7 @@ def _train_in(
     say(_report(run))
     if run.interrupted:
         say(f"Interrupted; what is done is kept. Go on with: {_again(asked, out)}")
-    if leads:
+    if devices.leads:
         print(out)
     return 130 if run.interrupted else 0
 

@@ -22,6 +22,7 @@ from substrates.substrate import (
     Substrate,
     as_tree,
     batch_axes,
+    by_devices,
     fit_target,
     match_paths,
     split_parameters,
@@ -155,9 +156,8 @@ def _moved(
         parameters, states, before = carry
         now = eqx.combine(parameters, rest)
         nudge = Nudge(rule.cost, y, strengths)
-        relax = lambda x, n, s, k: now.relax(x, n, s, key=k, solver=solver)
         axes = (0, batch_axes(nudge), 0, None if keys is None else 0)
-        after = jax.vmap(relax, in_axes=axes)(x, nudge, states, keys).state
+        after = by_devices(_nudged, len(output), (None, None, *axes), 0, now, solver, x, nudge, states, keys)
         # a nudge of strength -beta swaps the two, so that all are divided by beta
         plus, minus = jax.tree.map(either, after, states), jax.tree.map(either, states, after)
         at_plus, at_minus = either(strengths, before), either(before, strengths)
@@ -175,6 +175,14 @@ def _moved(
     estimate = Estimate(None, cost, output, (free,), relaxations=1)
     moved = Moved(ended, cost, output, estimate.residual, estimate.unconverged)
     return moved, estimate, jnp.all(finite)
+
+
+def _nudged(
+    system: Substrate, solver: Solver, x: PyTree, nudge: Nudge, states: PyTree, keys: PRNGKeyArray | None
+) -> PyTree:
+    """The states of a batch after one relaxation by a solver."""
+    relax = lambda x, n, s, k: system.relax(x, n, s, key=k, solver=solver).state
+    return jax.vmap(relax, in_axes=(0, batch_axes(nudge), 0, None if keys is None else 0))(x, nudge, states, keys)
 
 
 def _rates(rates: Any, parameters: PyTree) -> PyTree:

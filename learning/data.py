@@ -189,7 +189,7 @@ def _bundled(name: str) -> Any:
 
 
 def _images(pixels: np.ndarray, largest: int) -> np.ndarray:
-    return pixels.reshape(len(pixels), -1).astype(np.float32) / np.float32(largest)
+    return np.divide(pixels.reshape(len(pixels), -1), largest, dtype=np.float32)
 
 
 def _validation_size(validation: float | int, n: int) -> int:

@@ -38,6 +38,7 @@ class Devices:
         count: how many devices there are.
         several: whether they belong to several processes, all of which then make the same calls.
         leads: whether this is the process that writes and speaks for all.
+        mesh: these devices, or None.
     """
 
     def __init__(self, mesh: Mesh | None = None):
@@ -46,7 +47,7 @@ class Devices:
         Raises TypeError for what is no mesh, ValueError for one of several axes, and for one that has devices of some
         processes only.
         """
-        self.count, self.several, self.leads, self._mesh = 1, False, True, None
+        self.count, self.several, self.leads, self.mesh = 1, False, True, None
         if mesh is None:
             return
         if not isinstance(mesh, Mesh):
@@ -70,7 +71,7 @@ class Devices:
                 RuntimeWarning,
                 stacklevel=3,
             )
-        self._mesh = Mesh(mesh.devices, (EXAMPLES,), axis_types=(AxisType.Auto,))
+        self.mesh = Mesh(mesh.devices, (EXAMPLES,), axis_types=(AxisType.Auto,))
         self.count, self.several = mesh.size, len(owners) > 1
         self.leads = not self.several or jax.process_index() == 0
 
@@ -81,28 +82,31 @@ class Devices:
             fitting = " or ".join(str(n) for n in (below, below + self.count) if n)
             raise ValueError(
                 f"batch_size: wanted a multiple of the {self.count} devices, each of which has as many examples, got "
-                f"{size}; give {fitting}"
+                f"{size}; give {fitting}, or a number of devices that divides it"
             )
 
-    def rounded(self, size: int) -> int:
-        """The next larger batch of which all devices have equal parts."""
-        return -(-size // self.count) * self.count
+    def rounded(self, size: int, most: int | None = None) -> int:
+        """The next larger batch of which all devices have equal parts; the largest such that has at most so many
+        examples, if there is one.
+        """
+        up = -(-size // self.count) * self.count
+        return up if most is None or up <= most else most - most % self.count or most
 
     def sharing(self) -> AbstractContextManager[Any]:
         """In here, what is compiled shares examples: relaxations as `by_devices` has it, the rest by the compiler."""
-        return contextlib.nullcontext() if self._mesh is None else jax.set_mesh(self._mesh)
+        return contextlib.nullcontext() if self.mesh is None else jax.set_mesh(self.mesh)
 
     def place(self, tree: T) -> T:
         """The tree with its arrays whole on every device; each process gives the same."""
-        if self._mesh is None:
+        if self.mesh is None:
             return tree
-        everywhere = NamedSharding(self._mesh, PartitionSpec())
+        everywhere = NamedSharding(self.mesh, PartitionSpec())
         copies = lambda numbers: jax.make_array_from_callback(numbers.shape, everywhere, lambda part: numbers[part])
         return jax.tree.map(lambda leaf: _remade(leaf, copies) if eqx.is_array(leaf) else leaf, tree)
 
     def own(self, tree: T) -> T:
         """The tree with arrays that are whole on every device as arrays like any other, of this process alone."""
-        if self._mesh is None:
+        if self.mesh is None:
             return tree
         held = lambda leaf: eqx.is_array(leaf) and isinstance(leaf.sharding, NamedSharding)
         return jax.tree.map(lambda leaf: _remade(leaf, jnp.asarray) if held(leaf) else leaf, tree)

@@ -114,7 +114,7 @@ def prepare(
         )
     if np.iscomplexobj(y) and not np.issubdtype(dtype, np.complexfloating):
         raise ValueError(f"{name}: wanted real targets, like the outputs, got {y.dtype.name}; give their real parts")
-    return Examples(x, y.astype(dtype).reshape(len(y), *shape), labelled=False)
+    return Examples(x, y.astype(dtype, copy=False).reshape(len(y), *shape), labelled=False)
 
 
 def encode_labels(labels: np.ndarray, shape: tuple[int, ...], dtype: Any, name: str) -> np.ndarray:
@@ -260,7 +260,7 @@ def _cast(leaf: Any, dtype: Any, name: str) -> np.ndarray:
         raise ValueError(f"{name}: wanted numbers, got {array.dtype}")
     if not np.all(np.isfinite(array)):
         raise ValueError(f"{name}: wanted finite numbers, got NaN or infinity in an array of shape {array.shape}")
-    return array.astype(np.result_type(dtype, np.complex64) if np.iscomplexobj(array) else dtype)
+    return array.astype(np.result_type(dtype, np.complex64) if np.iscomplexobj(array) else dtype, copy=False)
 
 
 def _shapes(data: Any) -> str:

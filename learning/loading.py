@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import os
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,15 @@ from jax.flatten_util import ravel_pytree
 
 from learning.checkpoint import CheckpointError, named_arrays, read_checkpoint, replace_arrays
 from learning.homeostat import IntegralControl
-from learning.run_folder import CHECKPOINT, RunFolderError, read_config, read_system, read_times, version
+from learning.run_folder import (
+    CHECKPOINT,
+    RunFolderError,
+    read_config,
+    read_seconds,
+    read_system,
+    read_times,
+    version,
+)
 from learning.training import Run, as_history
 from substrates.laboratory.system import PhysicalSystem
 from substrates.substrate import Substrate, split_parameters
@@ -36,12 +46,14 @@ def load_run(folder: str | os.PathLike, *, like: Any = None) -> Run:
             defined in a function, a field that is neither numbers nor text, a physical system). Of a substrate its
             trainable arrays are replaced, in its own precision; a physical system is put where the run left it.
 
-    Returns a `Run` as of its last checkpoint, `seconds` too. Its evaluations are None: make them by
+    Returns a `Run` as of its last checkpoint, with all seconds that are on record; where their file is damaged it
+    warns, and those of the epochs are NaN. Its evaluations are None: make them by
     `evaluate(run.substrate, run.data.test)`, or ask `run.predict(x)`.
 
     Raises:
         RunFolderError: no run is there, it has no checkpoint yet, or the substrate cannot be built; says why.
-        CheckpointError: a file is damaged, or was written in another format, or `like` is another system.
+        CheckpointError: the checkpoint, which alone holds what was learned, or the system is damaged or was written in
+            another format, or `like` is another system.
     """
     path = Path(folder)
     config = read_config(path)
@@ -67,14 +79,18 @@ def load_run(folder: str | os.PathLike, *, like: Any = None) -> Run:
         system = _with_vector(system, arrays[_PARAMETERS], path)
     else:
         system = _with_arrays(system, arrays, path)
-    seconds = read_times(path, facts["epoch"])
+    try:
+        each, _, total = read_times(path, facts["epoch"])
+    except CheckpointError as error:
+        warnings.warn(f"{error}; all else of the run is whole", stacklevel=2)
+        each, total = [math.nan] * facts["epoch"], 0.0
     classes = described["classes"]
     return Run(
         substrate=system,
         history=as_history(facts["rows"]),
         epochs=facts["epoch"],
-        seconds=seconds[2],
-        epoch_seconds=np.asarray(seconds[0]),
+        seconds=max(total, read_seconds(path)),
+        epoch_seconds=np.asarray(each),
         interrupted=facts["epoch"] < config["epochs"],
         folder=path,
         classes=None if classes is None else tuple(classes),

@@ -148,7 +148,8 @@ def draw_contrast(
     if nudged is not None:
         step = moved - places
         longest = style.largest(np.linalg.norm(step, axis=1))
-        scale = float(np.median(np.linalg.norm(ends[:, 1] - ends[:, 0], axis=1))) / longest
+        lengths = np.linalg.norm(ends[:, 1] - ends[:, 0], axis=1)
+        scale = float(np.median(lengths) if lengths.size else style.largest(np.ptp(places, axis=0))) / longest
         arrows = {"angles": "xy", "scale_units": "xy", "scale": 1 / scale, "width": 0.006, "zorder": 2}
         ax.quiver(*places.T, *step.T, color=style.NUDGED, label="nudged", **arrows)
         handles.append(Line2D([], [], color=style.NUDGED, linewidth=2, label=f"nudged, {scale:.3g} times"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import itertools
 import json
 import math
 import os
@@ -39,6 +40,7 @@ CONFIG, METRICS, CHECKPOINT, SUMMARY = "config.json", "metrics.jsonl", "checkpoi
 SYSTEM, DATA, TIMES = "system.npz", "data.npz", "times.json"
 FIGURE = Path("figures") / "learning_curve.png"
 
+OPTIMISER = "optimiser"
 _MAY_CHANGE = ("epochs", "groundstate")
 _MOST_DATA = 64 * 2**20
 
@@ -227,6 +229,14 @@ def read_times(path: Path, epochs: int) -> tuple[list[float], float, float]:
         ) from error
 
 
+def read_seconds(path: Path) -> float:
+    """The seconds of a run up to its last summary, its evaluations and pictures included; 0 where none can be read."""
+    try:
+        return float(json.loads((path / SUMMARY).read_text())["seconds"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return 0.0
+
+
 def read_system(path: Path) -> tuple[Any, str | None, dict[str, Any]]:
     """(the system of a run before training, why there is none, what else `describe` wrote).
 
@@ -322,11 +332,15 @@ def _require_same(path: Path, recorded: dict[str, Any], config: dict[str, Any]) 
             f"resume: {path} was written by an earlier version of groundstate, in another format; resume it with that "
             "version, or name another folder"
         )
+    may_change: set[str] = {*_MAY_CHANGE}
+    if (recorded.get(OPTIMISER) or {}).get("optax") != (config.get(OPTIMISER) or {}).get("optax"):
+        may_change.add(OPTIMISER)  # another version may build the same optimiser in another way
     for name in [*config, *recorded]:
-        if name not in _MAY_CHANGE and recorded.get(name) != _as_json(config.get(name)):
+        if name not in may_change and recorded.get(name) != _as_json(config.get(name)):
+            there, here = _differing(recorded.get(name), config.get(name))
             raise RunFolderError(
-                f"resume: {path} was started with another {name}: {_short(recorded.get(name))} there, "
-                f"{_short(config.get(name))} here; give what it was started with, or name another folder"
+                f"resume: {path} was started with another {name}: {there} there, {here} here; give what it was "
+                "started with, or name another folder"
             )
 
 
@@ -334,6 +348,10 @@ def _as_json(value: Any) -> Any:
     return json.loads(json.dumps(value))
 
 
-def _short(value: Any) -> str:
-    text = " ".join(str(value).split())
-    return text if len(text) <= 160 else text[:157] + "..."
+def _differing(*values: Any) -> list[str]:
+    """Two values in short, from a little before they differ."""
+    texts = [" ".join(str(value).split()) for value in values]
+    same = itertools.takewhile(lambda pair: pair[0] == pair[1], zip(*texts, strict=False))
+    start = max(0, sum(1 for _ in same) - 60)
+    texts = [f"...{text[start:]}" if start else text for text in texts]
+    return [text if len(text) <= 160 else text[:157] + "..." for text in texts]

@@ -25,6 +25,7 @@ from jaxtyping import Array, PRNGKeyArray, PyTree
 from tqdm import tqdm
 
 from learning.checkpoint import load_checkpoint, raw
+from learning.closures import describe_functions
 from learning.data import Data, Split, number_names
 from learning.devices import Devices
 from learning.evaluation import Evaluation
@@ -35,10 +36,12 @@ from learning.prediction import Prediction, predict
 from learning.rule import ConvergenceError, Estimator, Mover
 from learning.run_folder import (
     CHECKPOINT,
+    OPTIMISER,
     RunFolder,
     Simulation,
     describe_tree,
     digest,
+    read_config,
     read_data,
     read_times,
     surroundings,
@@ -189,8 +192,8 @@ def fit(
         optimiser: an optax transformation of the trainable parameters (a tree like the substrate).
         epochs: how many times every example is visited, those of a resumed run included.
         key: all randomness: the order of the examples and what the substrate and the rule draw.
-        batch_size: examples per step, by default 32 or all if there are fewer; of a physical system as many as it
-            has copies, or one.
+        batch_size: examples per step, by default 32 or all if there are fewer, rounded up to a multiple of the
+            devices, and of a resumed run those of its start; of a physical system as many as it has copies, or one.
         mesh: devices that share the examples of every batch, `jax.make_mesh((4,), ("examples",))` say; batches must
             be multiples of their number. Each device loops over its own examples until they have settled; what is
             summed over a batch is summed over all devices, and the parameters are on every device. The numbers are
@@ -232,9 +235,10 @@ def fit(
     if batch_size is not None and batch_size > examples.size:
         raise ValueError(f"batch_size: wanted at most the {examples.size} examples there are, got {batch_size}")
     on_bench = not isinstance(substrate, Substrate)
-    usual = (substrate.spec.copies or 1) if on_bench else min(32, examples.size)
-    size = usual if batch_size is None else batch_size
     devices = Devices(mesh)
+    recorded = (read_config(Path(out)) or {}) if resume and out is not None else {}
+    usual = (substrate.spec.copies or 1) if on_bench else devices.rounded(min(32, examples.size), examples.size)
+    size = recorded.get("batch_size", usual) if batch_size is None else batch_size
     devices.check_batch(size)
     if mesh is not None and on_bench and not isinstance(substrate, Simulation):
         raise ValueError(f"mesh: {type(substrate).__name__} is no simulation, which devices could share; leave it out")
@@ -250,6 +254,9 @@ def fit(
             "substrate": describe_tree(substrate),
             "initial_arrays": digest(substrate.read().parameters if on_bench else substrate),
             "rule": eqx.tree_pformat(rule, short_arrays=False),
+            OPTIMISER: None
+            if optimiser is None
+            else {"optax": optax.__version__, "made of": describe_functions(optimiser)},
             "data": [digest((part.x, part.y)) for part in (examples, validated, tested) if part is not None],
             "examples": examples.size,
             "batch_size": size,
@@ -484,10 +491,10 @@ class _Session:
         return run
 
     def _conclude(self, run: Run) -> None:
-        run.seconds = self.seconds
         if self.folder is not None:
             self.folder.draw(run.history)
-            run.seconds = self.seconds
+        run.seconds = round(self.seconds, 3)
+        if self.folder is not None:
             self.folder.write_summary(self._summary(run))
 
     def _summary(self, run: Run) -> dict[str, Any]:
@@ -498,7 +505,7 @@ class _Session:
             **{f"{name}_cost": found and found.cost for name, found in evaluations.items()},
             "unconverged": int(sum(row.get("unconverged", 0) for row in self.rows)),
             **self.noted,
-            "seconds": round(run.seconds, 3),
+            "seconds": run.seconds,
             "epochs": run.epochs,
             "interrupted": run.interrupted,
             **surroundings(),

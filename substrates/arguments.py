@@ -220,19 +220,22 @@ def listed(name: str, values: Any) -> Any:
     return values if isinstance(values, Sequence) else list(values)
 
 
-def refuse_unjoined(name: str, nodes: Any, joined: Iterable[Any]) -> None:
+def refuse_unjoined(name: str, nodes: Any, joined: Iterable[Any], n: Any = None) -> None:
     """Raises ValueError for nodes that no element joins, which do not exist for a circuit.
 
     Args:
         name: of the argument, for messages.
         nodes: their numbers.
         joined: arrays of the numbers of nodes at the ends of elements.
+        n: how many nodes there are, or None where the largest number says it.
     """
     arrays = [np.asarray(nodes), *(np.asarray(ends) for ends in joined)]
     whole_numbers = all(np.issubdtype(array.dtype, np.integer) for array in arrays if array.size)
     if not whole_numbers or any(array.ndim == 2 and array.size and array.shape[1] != 2 for array in arrays):
         return  # refused where the elements are looked at
     ends = np.unique(np.concatenate([array.ravel() for array in arrays[1:] if array.size] or [np.zeros(0, int)]))
+    if ends.size and (ends[0] < -1 or (isinstance(n, int | np.integer) and ends[-1] >= n)):
+        return  # an element's fault, of which they tell there
     missing = [node for node in arrays[0].ravel().tolist() if node not in ends]
     if missing and ends.size:
         raise ValueError(f"{name}: wanted nodes that elements join, got {missing[:5]}, which none does; mend {name}")

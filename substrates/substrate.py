@@ -323,7 +323,8 @@ class Substrate(eqx.Module):
         and imaginary parts, or has complex parameters.
 
         Never raises for lack of convergence: `Equilibrium.status` says how it ended, `not_finite` wherever x holds NaN
-        or infinity. A complex beta continues the whole system, its input and its target analytically.
+        or infinity, or an energy overflows. A complex beta continues the whole system, its input and its target
+        analytically.
 
         State and energy can be differentiated in the parameters, the input and the nudge, forward and reverse, by the
         implicit function theorem (`solvers.implicit.equilibrium`): a substrate is a layer of any JAX program.
@@ -650,9 +651,12 @@ def _settle(
 ) -> Equilibrium:
     start = jax.tree.map(lambda leaf: cast(leaf, parameter_dtype(system)), start)
     found = equilibrium(solver, system, x, nudge, start, key)
-    finite = [jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(x) if eqx.is_inexact_array(leaf)]
-    if not finite:
+    # an infinite input may leave a finite state, behind a diode or where no flip wins against it; and a finite state an
+    # energy that no number holds, from which nothing can be learned
+    lost = [~jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(x) if eqx.is_inexact_array(leaf)]
+    if found.energy is not None:
+        lost.append(at_rest(found.status) & ~jnp.isfinite(found.energy))
+    if not lost:
         return found
-    # an infinite input may leave a finite state: behind a diode, or where no flip wins against it
-    status = Status.where(jnp.all(jnp.stack(finite)), found.status, Status.not_finite)
+    status = Status.where(jnp.any(jnp.stack(lost)), Status.not_finite, found.status)
     return dataclasses.replace(found, status=status)

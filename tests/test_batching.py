@@ -1,11 +1,14 @@
 """Batches on a CPU: large factorisations go in turn, small ones at once, and either gives the same."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from substrates.solvers.batching import if_any, in_turn, only_where, spectra_in_turn
+from substrates.solvers.spectra import eigh, singular_values
 
 pytestmark = pytest.mark.skipif(jax.default_backend() != "cpu", reason="other devices take a batch at once")
 
@@ -66,3 +69,37 @@ def test_a_stage_runs_for_all_examples_only_if_one_needs_it(least, runs):
     jax.effects_barrier()
     assert found.tolist() == [10 * x if x > least else x for x in range(4)]
     assert len(seen) in (runs, 4 * runs)
+
+
+@pytest.mark.parametrize("shape", [(4, 4), (3, 5), (6, 2)])
+def test_spectra_of_a_batch_have_derivatives_of_both_modes(shape):
+    """Against LAPACK through numpy, and differences of it."""
+    draw = np.random.default_rng(3)
+    batch, way = draw.normal(size=(7, *shape)), draw.normal(size=(7, *shape))
+    weight = jnp.asarray(draw.normal(size=min(shape)))
+    cost = lambda matrices: jnp.sum(jax.vmap(singular_values)(matrices) @ weight)
+    reference = lambda matrices: np.sum(np.linalg.svd(matrices, compute_uv=False) @ np.asarray(weight))
+    np.testing.assert_allclose(cost(jnp.asarray(batch)), reference(batch), rtol=1e-12)
+    wanted = (reference(batch + 1e-6 * way) - reference(batch - 1e-6 * way)) / 2e-6
+    np.testing.assert_allclose(np.sum(jax.grad(cost)(jnp.asarray(batch)) * way), wanted, rtol=1e-7)
+    np.testing.assert_allclose(jax.jvp(cost, (jnp.asarray(batch),), (jnp.asarray(way),))[1], wanted, rtol=1e-7)
+
+
+def test_eigenvectors_of_a_batch_have_derivatives_of_both_modes():
+    draw = np.random.default_rng(4)
+    batch, way = (matrices + matrices.swapaxes(1, 2) for matrices in draw.normal(size=(2, 5, 4, 4)))
+    image = lambda values, vectors: (vectors * (values**3)[..., None, :]) @ vectors.swapaxes(-1, -2)
+    weight = draw.normal(size=(5, 4, 4))
+    cost = lambda matrices: jnp.sum(image(*jax.vmap(eigh)(matrices)) * weight)
+    cube = lambda matrices: np.sum(np.linalg.matrix_power(matrices, 3) * weight)
+    np.testing.assert_allclose(cost(jnp.asarray(batch)), cube(batch), rtol=1e-11)
+    wanted = (cube(batch + 1e-5 * way) - cube(batch - 1e-5 * way)) / 2e-5
+    np.testing.assert_allclose(np.sum(jax.grad(cost)(jnp.asarray(batch)) * way), wanted, rtol=1e-7)
+
+
+def test_few_spectra_go_at_once_where_derivatives_are_taken_too():
+    matrices = jnp.tile(jnp.diag(jnp.arange(20.0)), (500, 1, 1))
+    both = lambda matrices: (jax.vmap(eigh)(matrices), jax.vmap(singular_values)(matrices))
+    program = str(jax.make_jaxpr(lambda m: jax.jvp(both, (m,), (m,)))(matrices))
+    assert not re.search(r"\[500,20(,20)?\][^=\n]*= (eigh|svd)", program)
+    assert re.search("= (eigh|svd)", program)

@@ -117,6 +117,26 @@ def test_names_are_imported_late_from_where_type_checkers_find_them(package):
         module.Nothing  # noqa: B018
 
 
+SPECTRAL = ("eigh", "eigvals", "eigvalsh", "svd")
+
+
+@pytest.mark.parametrize("path", [path for path in FILES if path.is_relative_to(ROOT / "substrates")], ids=str)
+def test_spectra_of_batches_are_taken_in_turn(path):
+    """Else two threads of a batch can wait for each other for ever: see `spectra_in_turn`."""
+
+    def strays(node, within=False):
+        if isinstance(node, ast.Call):
+            within = within or getattr(node.func, "id", None) == "spectra_in_turn"
+        if isinstance(node, ast.Attribute) and node.attr in SPECTRAL and not within:
+            library = ast.unparse(node.value)
+            if library in ("jnp.linalg", "jax.numpy.linalg", "jax.lax.linalg", "lax.linalg", "jax.scipy.linalg"):
+                yield f"{library}.{node.attr}, line {node.lineno}"
+        for child in ast.iter_child_nodes(node):
+            yield from strays(child, within)
+
+    assert not list(strays(TREES[path]))
+
+
 def test_importing_the_substrates_loads_nothing_heavy():
     heavy = (
         "qutip",

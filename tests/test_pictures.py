@@ -258,6 +258,9 @@ def test_contrasts_lie_on_their_edges_as_wide_as_they_are_large():
     assert "nudged, 8 times" in [text.get_text() for text in ax.get_legend().get_texts()]
     still = draw_contrast(Slopes(np.ones(0), values[:3]), edges[:3], places)
     assert not [artist for artist in still.collections if artist.get_label() == "nudged"]
+    grounded = np.stack([np.arange(3), np.full(3, -1)], axis=1)
+    alone = draw_contrast(Slopes(np.ones(0), values[:3]), grounded, places, places + moves)
+    assert np.all(np.isfinite(labelled(alone, "nudged").scale))
     with pytest.raises(ValueError, match=r"edges: wanted shape \(4, 2\), like g, got \(3, 2\)"):
         draw_contrast(Slopes(np.ones(0), values), edges[:3], places)
     with pytest.raises(ValueError, match=r"free, nudged: wanted shape \(n, 2\), got \(3, 2\) and \(2, 2\)"):

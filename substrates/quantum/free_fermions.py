@@ -16,6 +16,7 @@ from substrates.quantum.observables import PauliString
 from substrates.quantum.polar_factor import PolarFactor, polar_factor
 from substrates.quantum.system import Contrasted, root_of_squares
 from substrates.solvers.solver import everywhere
+from substrates.solvers.spectra import singular_values
 from substrates.wiring import summed
 
 
@@ -173,7 +174,7 @@ class FreeFermionChain(Contrasted):
 
     def spectrum(self, x: Float[Array, "inputs"]) -> Float[Array, "spins"]:
         """The energies 2 S of the fermions, descending; the last is the gap."""
-        return 2 * jnp.linalg.svd(self.matrix(x), compute_uv=False)
+        return 2 * singular_values(self.matrix(x))
 
 
 def ring_energy(n: int, coupling: float = 1.0, field: float = 1.0, *, odd: bool = False) -> float:

@@ -14,6 +14,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from substrates.quantum.basis import all_signs, group_sizes
 from substrates.quantum.observables import check_basis
+from substrates.solvers.spectra import singular_values
 
 
 def in_basis(vector: Float[Array, "amplitudes"], basis: str = "Z") -> Float[Array, "amplitudes"]:
@@ -105,7 +106,7 @@ def entanglement_entropy(vector: Float[Array, "amplitudes"], spins: Sequence[int
         raise ValueError(f"spins: wanted different spins from 0 to {n - 1}, got {chosen}")
     others = [spin for spin in range(n) if spin not in chosen]
     table = jnp.transpose(vector.reshape((2,) * n), (*chosen, *others)).reshape(2 ** len(chosen), -1)
-    p = jnp.linalg.svd(table, compute_uv=False) ** 2
+    p = singular_values(table) ** 2
     p /= jnp.sum(p)
     return -jnp.sum(jnp.where(p > 0, p * jnp.log(jnp.where(p > 0, p, 1)), 0))
 

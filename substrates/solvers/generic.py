@@ -11,9 +11,10 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
-from jaxtyping import Array, Float, Inexact, Int, PRNGKeyArray, PyTree
+from jaxtyping import Array, Bool, Float, Inexact, Int, PRNGKeyArray, PyTree
 
 from substrates.nudge import HeldBySprings, Nudge, Pin
+from substrates.solvers.batching import spectra_in_turn
 from substrates.solvers.descent import projected_gradient, quasi_newton
 from substrates.solvers.krylov import Kind, newton_krylov, solve
 from substrates.solvers.meeting import (
@@ -63,8 +64,9 @@ class DescendThenPolish(Solver):
     the flow would leave, as one that it was started at, is `unstable`; so far as `dense_size` goes.
 
     A pin is solved as a root of (force + (dread)' multiplier, read - target) from the free state, with bounds as the
-    complementarity of what is left over and the distance from them. A complex state only
-    polishes, from the free state, so that it stays on its branch.
+    complementarity of what is left over and the distance from them; where no motion brings the outputs nearer to a pin
+    that they miss it is `infeasible`. A complex state only polishes, from the free state, so that it stays on its
+    branch.
 
     Attributes:
         max_steps: the most steps of each stage.
@@ -285,7 +287,7 @@ def _found(
     steps = 0
     if descends:
         (energy, force), along = example.feel(flat), products(example.force, flat)[1]
-        going = jnp.where(residual(flat) <= limit, 0, most(0))
+        going = jnp.where(residual(flat) > limit, most(0), 0)
         fallen, steps = descend(example, flat, energy, force, along, example.sizes(flat), limit, going)
         flat = fallen if trusted else better(flat, fallen)
     bound = example.lower is not None or jnp.iscomplexobj(flat) or not substrate.conservative
@@ -456,10 +458,36 @@ def _redundant(ways: Inexact[Array, "outputs n"]) -> Inexact[Array, "outputs out
     """
     root = jnp.sqrt(jnp.sum(jnp.abs(ways) ** 2, axis=1))
     unit = ways / jnp.where(root > 0, root, 1.0).astype(ways.dtype)[:, None]
-    values, vectors = jnp.linalg.eigh(unit @ unit.conj().T)
+    values, vectors = spectra_in_turn(jnp.linalg.eigh)(unit @ unit.conj().T)
     idle = values <= ROUNDINGS * root.size * float(jnp.finfo(ways.dtype).eps)
     unfelt = jnp.where(idle[None], vectors, 0)
     return (unfelt @ vectors.conj().T) * jnp.outer(root, root).astype(ways.dtype)
+
+
+def _out_of_reach(
+    example: _Example, state: Inexact[Array, " n"], target: Inexact[Array, " outputs"], most: Int[Array, ""] | int
+) -> Bool[Array, ""]:
+    """Whether outputs miss a pin at a state within its bounds from which no motion brings them nearer: one that a
+    descent of their distance, of so many steps at most, finds.
+    """
+    output, ways = shown(example.show, state)
+    shares = jnp.sum(jnp.abs(ways) ** 2, axis=1)
+    shares = jnp.where(shares > 0, shares, 1.0)
+    epsilon = float(jnp.finfo(state.dtype).eps)
+    if example.lower is not None and example.upper is not None:
+        unit = jnp.sum(jnp.abs(target - output) ** 2 / shares)
+        unit = jnp.where(unit > 0, unit, 1.0)
+        distance = lambda state: 0.5 * jnp.sum((target - example.show(state)) ** 2 / shares) / unit
+        limit = jnp.asarray(epsilon**0.75, unit.dtype)
+        state = projected_gradient(distance, state, example.lower, example.upper, limit, most)[0]
+        output, ways = shown(example.show, state)
+    gap = target - output
+    nearer, terms = ways.conj().T @ (gap / shares), jnp.abs(ways).T @ jnp.abs(gap / shares)
+    if example.lower is not None and example.upper is not None:
+        blocked = ((state <= example.lower) & (nearer < 0)) | ((state >= example.upper) & (nearer > 0))
+        nearer = jnp.where(blocked, 0, nearer)
+    idle = max_norm(nearer) <= epsilon**0.5 * max_norm(terms)
+    return idle & (max_norm(gap) > epsilon**0.5 * (max_norm(output) + max_norm(target)))
 
 
 def _pinned(
@@ -501,12 +529,19 @@ def _pinned(
     unit = jnp.ones(unknowns.shape, limit.dtype).at[:n].set(stiffness.real)
     scale = lambda unknowns: ravel_pytree(substrate.meeting(unravel(unknowns[:n]), x, pin))[0] / unit
     left = lambda more: most(steps + more)
+
+    def told(found):
+        count = jnp.where(found.converged, 0, solver.max_steps)
+        out_of_reach = _out_of_reach(example, ravel_pytree(found.state)[0], pin.target, count)
+        status = Status.where(out_of_reach & ~found.converged, Status.infeasible, found.status)
+        return dataclasses.replace(found, status=status)
+
     if unknowns.size > solver.dense_size:
         symmetric = substrate.conservative and lower is None and not jnp.iscomplexobj(unknowns)
         kind: Kind = "symmetric" if symmetric else "general"
         found, more = newton_krylov(root, scale, unknowns, limit, left(0), kind)
-        return judge(substrate, within(found), x, pin, steps + more, limit)
+        return told(judge(substrate, within(found), x, pin, steps + more, limit))
     size = jnp.concatenate([example.sizes(unknowns[:n]), jnp.full(unknowns.size - n, jnp.inf, limit.dtype)])
     read = lambda unknowns: example.show(unknowns[:n])
     found = settle_by_newton(_Held(root, scale, read, size, limit), unknowns, left)
-    return found.certificate.judged(judge(substrate, within(found.state), x, pin, steps + found.steps, limit))
+    return told(found.certificate.judged(judge(substrate, within(found.state), x, pin, steps + found.steps, limit)))

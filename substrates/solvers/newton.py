@@ -221,7 +221,7 @@ def settle_by_newton(
         settled = ~((part > limit) | (away > close))
         falling, back, fallen, descended = no, no, state, now.descended
         if descend is not None:
-            falling = now.fresh & ~(seen.residual <= limit)
+            falling = now.fresh & (seen.residual > limit)
             budget = select(falling, jnp.asarray(most(0), jnp.int32), none)
             fallen, descended = descend(state, seen.energy, seen.force, of_matrix(seen.slopes), size, limit, budget)
             descended = select(falling, descended, now.descended)

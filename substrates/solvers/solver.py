@@ -25,15 +25,15 @@ class Status(eqx.Enumeration):
         "The residual was still above the tolerance when the steps ran out or none led further, "
         "or the samples had not mixed."
     )
-    not_finite = "The state or the residual became infinite or NaN."
+    not_finite = "The input, the state, its energy or the residual is infinite or NaN."
     unstable = (
         "No minimum: the nudge pushes the outputs harder than the system holds them, "
-        "or the flow of a system without an energy would leave this state."
+        "or the flow of a system without an energy would leave this state, or circle about it for ever."
     )
     zero_mode = "No single minimum: some motion costs no energy to second order, so nothing decides where it settles."
     infeasible = (
         "No solution: the sources force a current through ideal elements without limit, "
-        "or lower bounds are above the upper ones."
+        "lower bounds are above the upper ones, or no state within them shows what outputs are held at."
     )
     ill_conditioned = (
         "Rounding alone moves this state by more than the tolerance: "

@@ -8,7 +8,7 @@ from typing import NamedTuple, Self
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Complex, Float, Int
 
 from substrates.solvers.batching import if_any, spectra_in_turn
 from substrates.solvers.meeting import or_largest
@@ -84,20 +84,35 @@ class Motion(NamedTuple):
     def stable(self, stiffness: Float[Array, " n"]) -> Bool[Array, ""]:
         """Whether the flow stays: seen from the symmetric part of J where that is enough, else from its spectrum.
 
+        What neither grows nor fades stays where it is (a gauge); what circles for ever does not come to rest, and is
+        no stay, as far as the spectrum is computed.
+
         Args:
             stiffness: as of `contracts`.
         """
         contracting = self.contracts(stiffness)
         rounding = 8 * self.size * float(jnp.finfo(self.dtype).eps) * jnp.max(stiffness)
         one = jnp.ones((), self.dtype)  # through which the spectrum is hidden where nobody needs it
-        return if_any(~contracting, lambda _, one: self._abscissa(one) <= rounding, contracting, one)
+        return if_any(~contracting, lambda _, one: self._stays(one, rounding), contracting, one)
 
     def _abscissa(self, one: Float[Array, ""]) -> Float[Array, ""]:
         """`spectral_abscissa`, by products with J and a number that is 1."""
         if self.size > MOST_SPECTRAL:
             return self._replace(along=lambda d: self.along(one * d)).fastest(WATCHED)[0]
+        return jnp.max(jnp.real(self._rates(one)))
+
+    def _stays(self, one: Float[Array, ""], rounding: Float[Array, ""]) -> Bool[Array, ""]:
+        """Whether nothing grows, and nothing circles without fading, by more than rounding."""
+        if self.size > MOST_SPECTRAL:
+            return self._abscissa(one) <= rounding
+        rates = self._rates(one)
+        turns = jnp.abs(jnp.imag(rates)) > rounding
+        return jnp.all(jnp.real(rates) <= jnp.where(turns, -rounding, rounding))
+
+    def _rates(self, one: Float[Array, ""]) -> Complex[Array, " n"]:
+        """The eigenvalues of J."""
         columns = jax.vmap(self.along)(one * jnp.eye(self.size, dtype=self.dtype))
-        return jnp.max(jnp.real(spectra_in_turn(jnp.linalg.eigvals)(columns.T)))
+        return spectra_in_turn(jnp.linalg.eigvals)(columns.T)
 
     def fastest(self, steps: Int[Array, ""] | int) -> tuple[Float[Array, ""], Float[Array, " n"]]:
         """How fast a small push grows in the end, and what it has become, of length 1; after so many steps of the

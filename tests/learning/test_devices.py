@@ -1,5 +1,6 @@
 """Batches shared by devices, in one process and in two: the numbers of one device, whatever is drawn."""
 
+import contextlib
 import json
 import os
 import re
@@ -10,6 +11,7 @@ import sys
 import time
 from pathlib import Path
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -20,9 +22,9 @@ from jax.sharding import Mesh
 from linear_response import PLUGIN, LinearResponse
 from shared_training import FIRST, TRAININGS, numbers, train
 
-from learning import EquilibriumPropagation, SquaredError, fit
+from learning import ContinualEP, EquilibriumPropagation, SquaredError, fit
 from learning.devices import Devices
-from substrates import HopfieldNetwork, Nudge, Plant, Recorder
+from substrates import HopfieldNetwork, Nudge, Plant, Recorder, SmoothHopfieldNetwork
 from substrates.solvers.sharing import EXAMPLES
 from substrates.substrate import relax_batch, relax_phases
 
@@ -54,6 +56,7 @@ def ended(*processes, seconds=280):
             process.kill()
             process.communicate()
     assert [process.returncode for process in processes] == [0] * len(processes), "\n".join(said)
+    return said
 
 
 def in_two_processes(folder, names):
@@ -113,7 +116,7 @@ def test_gradients_are_summed_at_once_and_no_loop_waits_for_another_device(two):
 def test_processes_that_differ_say_in_what(two):
     for told in two[1]:
         assert told["unequal parts"].startswith("ValueError: batch_size: wanted a multiple of the 2 devices")
-        assert told["unequal parts"].endswith("got 5; give 4 or 6")
+        assert told["unequal parts"].endswith("got 5; give 4 or 6, or a number of devices that divides it")
         assert told["another key"].startswith("ProcessError: key: wanted the same in all 2 processes, got [0, 0] in")
     assert two[1][0]["devices of one process"] == "nothing"
     assert "wanted devices of this process or of all 2" in two[1][1]["devices of one process"]
@@ -130,6 +133,54 @@ def test_one_process_writes_the_folder(two):
     assert (folder / "checkpoint.npz").exists()
     assert len((folder / "metrics.jsonl").read_text().splitlines()) == 1
     assert not list(folder.glob(".*"))
+
+
+MEETING = """
+import argparse, sys
+import jax
+from learning import hosts
+
+parser = argparse.ArgumentParser()
+parser.add_argument("--out")
+hosts.add(parser)
+hosts.join(parser.parse_args())
+print("is", jax.process_index(), "of", jax.process_count(), "with", jax.device_count(), "devices")
+"""
+LAUNCHERS = {
+    "Slurm": lambda process, job: {
+        "SLURM_JOB_ID": str(job),
+        "SLURM_STEP_NODELIST": "localhost",
+        "SLURM_STEP_NUM_NODES": "1",
+        "SLURM_NTASKS": "2",
+        "SLURM_PROCID": str(process),
+        "SLURM_LOCALID": str(process),
+    },
+    "Open MPI": lambda process, job: {
+        "OMPI_MCA_orte_hnp_uri": f"{job * 2**12}.0;tcp://127.0.0.1:51059;tcp6://[::1]:54507",
+        "OMPI_COMM_WORLD_SIZE": "2",
+        "OMPI_COMM_WORLD_RANK": str(process),
+        "OMPI_COMM_WORLD_LOCAL_RANK": str(process),
+    },
+}
+"""What srun of Slurm 22.05 and mpirun of Open MPI 4.1 tell their processes, as far as JAX asks for it."""
+
+
+def free_job():
+    """A job whose number leads to a port that is free: JAX takes one of the 4,096 highest by it."""
+    for job in range(4096):
+        with socket.socket() as free, contextlib.suppress(OSError):
+            free.bind(("localhost", 65535 - 4095 + job))
+            return job
+    raise OSError("no port is free")
+
+
+@pytest.mark.parametrize("launcher", LAUNCHERS)
+def test_processes_that_a_launcher_started_find_each_other(launcher, tmp_path):
+    job = free_job()
+    words = ("-c", MEETING, "--distributed", "--out", tmp_path)
+    processes = [started(*words, **LAUNCHERS[launcher](k, job), JAX_NUM_CPU_DEVICES="1") for k in range(2)]
+    said = ended(*processes, seconds=100)
+    assert [f"is {k} of 2 with 2 devices" in text for k, text in enumerate(said)] == [True, True], said
 
 
 @pytest.mark.slow
@@ -212,6 +263,20 @@ def test_relaxations_under_a_mesh_are_those_without(key):
         np.testing.assert_array_equal(one, other)
 
 
+def test_nudged_steps_of_parameters_that_move_are_shared_like_free_phases(key):
+    """Each device loops over its own examples in both, and the numbers are those of one."""
+    net = SmoothHopfieldNetwork.for_task(3, 2, sizes=(4,), key=key)
+    rule = ContinualEP(beta=0.3, learning_rate=0.01, steps=3, variant="random")
+    x, y = jax.random.uniform(key, (6, 3)), jnp.eye(2)[jnp.arange(6) % 2]
+    alone = rule.step(net, x, y, key=key)
+    with jax.set_mesh(Mesh(jax.devices()[:1], (EXAMPLES,), axis_types=(jax.sharding.AxisType.Auto,))):
+        shared = rule.step(net, x, y, key=key)
+        program = str(eqx.filter_make_jaxpr(rule.step)(net, x, y, key=key)[0])
+    assert program.count("shard_map[") == 2
+    for one, other in zip(jax.tree.leaves(alone), jax.tree.leaves(shared), strict=True):
+        np.testing.assert_allclose(other, one, rtol=1e-13)
+
+
 def test_what_a_run_returns_is_of_one_device_and_resumes_without_a_mesh(tmp_path, key):
     net, data = LinearResponse(jnp.zeros((2, 3)), jnp.zeros(2)), (np.ones((8, 3)), np.ones((8, 2)))
     options = dict(optimiser=optax.sgd(0.1), batch_size=4, key=key, progress=False)
@@ -245,6 +310,64 @@ def test_what_is_no_simulation_is_not_shared(key):
     system = Recorder(Plant(net, 0.1, inputs=3))
     with pytest.raises(ValueError, match="mesh: Recorder is no simulation"):
         fit(system, shared_training.AgnosticEP(beta=0.1), data, epochs=1, key=key, mesh=MESH())
+
+
+@pytest.fixture
+def counted(monkeypatch):
+    """Devices by any number, all of which are this one: batches are checked and rounded for so many."""
+    made = Devices.__init__
+
+    def counting(number):
+        monkeypatch.setattr(
+            Devices, "__init__", lambda self, mesh=None: (made(self, mesh), vars(self).update(count=number))[0]
+        )
+
+    return counting
+
+
+def test_the_default_batch_is_rounded_up_recorded_and_resumed_on_other_devices(command, counted):
+    train = lambda *words: command("train", PLUGIN, "--data", "iris", *words)
+    recorded = lambda: json.loads(Path("run/config.json").read_text())
+    counted(3)
+    assert train("--out", "run", "--epochs", 1)[0] == 0
+    assert [recorded()[part]["batch_size"] for part in ("options", "settings")] == [18, 18]
+    counted(1)
+    assert train("--out", "run", "--resume", "--epochs", 2)[0] == 0
+    counted(4)
+    code, _, err = train("--out", "run", "--resume", "--epochs", 3)
+    assert code == 2
+    assert "wanted a multiple of the 4 devices" in err
+    assert "give 16 or 20, or a number of devices that divides it" in err
+    counted(3)
+    code, _, err = train("--out", "other", "--batch-size", 32)
+    assert code == 2
+    assert "got 32; give 30 or 33" in err
+
+
+def test_the_default_batch_of_fit_is_rounded_up_and_resumed_on_other_devices(tmp_path, key, counted):
+    net, data = LinearResponse(jnp.zeros((2, 3)), jnp.zeros(2)), (np.ones((70, 3)), np.ones((70, 2)))
+    train = lambda epochs, **options: fit(
+        net,
+        EquilibriumPropagation(0.5),
+        data,
+        optimiser=optax.sgd(0.1),
+        epochs=epochs,
+        key=key,
+        progress=False,
+        **options,
+    )
+    counted(3)
+    train(1, out=tmp_path / "run")
+    counted(1)
+    resumed, whole = train(2, out=tmp_path / "run", resume=True), train(2, batch_size=33)
+    np.testing.assert_array_equal(resumed.substrate.weight, whole.substrate.weight)
+
+
+def test_no_default_batch_has_more_examples_than_there_are():
+    devices = Devices()
+    devices.count = 4
+    assert [devices.rounded(n, n) for n in (3, 4, 6, 8)] == [3, 4, 4, 8]
+    assert devices.rounded(6, 100) == 8
 
 
 @pytest.mark.parametrize(

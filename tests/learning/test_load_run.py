@@ -527,3 +527,31 @@ def test_a_run_can_be_pickled(tmp_path):
     same(run.substrate, again.substrate)
     x = flowers()[0]
     np.testing.assert_array_equal(again.predict(x).outputs, run.predict(x).outputs)
+
+
+def test_a_loaded_run_took_the_seconds_that_the_run_reported(tmp_path):
+    run = trained(tmp_path / "run")
+    assert load_run(tmp_path / "run").seconds == run.seconds
+
+
+def test_damaged_seconds_are_told_and_keep_nobody_from_what_was_learned(tmp_path):
+    run = trained(tmp_path / "run")
+    (tmp_path / "run" / "times.json").write_text('{"epoch_seconds": 3}')
+    with pytest.warns(UserWarning, match=r"times.json: damaged .*all else of the run is whole"):
+        found = load_run(tmp_path / "run")
+    same(found.substrate, run.substrate)
+    assert found.seconds == run.seconds
+    assert np.isnan(found.epoch_seconds).tolist() == [True] * 4
+    np.testing.assert_array_equal(found.history["cost"], run.history["cost"])
+    (tmp_path / "run" / "summary.json").write_text("{")
+    with pytest.warns(UserWarning, match="times.json"):
+        assert load_run(tmp_path / "run").seconds == 0
+
+
+def test_without_its_checkpoint_a_run_is_not_given_untrained(tmp_path):
+    """system.npz is the system before training."""
+    trained(tmp_path / "run")
+    file = tmp_path / "run" / "checkpoint.npz"
+    file.write_bytes(file.read_bytes()[:-20])
+    with pytest.raises(CheckpointError, match="truncated or damaged"):
+        load_run(tmp_path / "run")

@@ -14,6 +14,7 @@ from linear_response import LinearResponse
 
 from learning import EquilibriumPropagation, fit
 from learning.checkpoint import CheckpointError
+from learning.closures import describe_functions
 from learning.run_folder import RunFolderError
 
 SCRIPT = Path(__file__).parent.parent / "helpers" / "killed_runs.py"
@@ -171,12 +172,50 @@ def test_another_config_is_refused_and_nothing_lost(done, changes, words):
     assert contents(done) == before
 
 
-def test_another_optimiser_is_refused(done):
+@pytest.mark.parametrize("other", [optax.sgd(0.1), optax.adam(0.06), optax.adam(0.05, b1=0.8)])
+def test_another_optimiser_is_refused(done, other):
+    """Its state may have the same arrays, by which the checkpoint could not tell."""
     before = contents(done)
-    with pytest.raises(CheckpointError, match="another system or optimiser") as raised:
-        train(done, resume=True, optimiser=optax.sgd(0.1))
-    assert "checkpoint.npz" in str(raised.value)
+    with pytest.raises(RunFolderError, match="was started with another optimiser: ") as raised:
+        train(done, resume=True, optimiser=other)
+    there, here = str(raised.value).split(" there, ")
+    assert there.split()[-1] != here.split()[0]
     assert contents(done) == before
+
+
+def test_an_optimiser_of_another_optax_is_told_by_its_arrays_alone(tmp_path):
+    train(tmp_path / "run")
+    path = tmp_path / "run" / "config.json"
+    config = json.loads(path.read_text())
+    path.write_text(json.dumps(config | {"optimiser": {"optax": "0.1", "made of": "adam"}}))
+    with pytest.raises(CheckpointError, match="another system or optimiser"):
+        train(tmp_path / "run", resume=True, optimiser=optax.sgd(0.1))
+    train(tmp_path / "run", resume=True, epochs=3)
+
+
+OPTIMISERS = {
+    "adam": lambda: optax.adam(0.05),
+    "slower": lambda: optax.adam(0.04),
+    "decaying": lambda: optax.adam(optax.exponential_decay(0.05, 100, 0.9)),
+    "in steps": lambda: optax.adam(optax.exponential_decay(0.05, 100, 0.9, staircase=True)),
+    "by a function": lambda: optax.adam(lambda count: 0.1 / (1 + count)),
+    "by another function": lambda: optax.adam(lambda count: 0.2 / (1 + count)),
+    "chained": lambda: optax.chain(optax.clip(1.0), optax.sgd(0.1)),
+    "one for each": lambda: optax.multi_transform({"a": optax.sgd(0.1), "b": optax.sgd(0.2)}, lambda _: "a"),
+    "another for each": lambda: optax.multi_transform({"a": optax.sgd(0.1), "b": optax.sgd(0.2)}, lambda _: "b"),
+    "every fourth": lambda: optax.MultiSteps(optax.sgd(0.1), 4).gradient_transformation(),
+    "every fifth": lambda: optax.MultiSteps(optax.sgd(0.1), 5).gradient_transformation(),
+    "an array": lambda: optax.sgd(jnp.asarray(0.1)),
+    "injected": lambda: optax.inject_hyperparams(optax.adam)(0.05),
+    "injected slower": lambda: optax.inject_hyperparams(optax.adam)(0.04),
+}
+
+
+def test_optimisers_are_described_alike_where_they_are_alike_and_only_there():
+    texts = {name: describe_functions(build()) for name, build in OPTIMISERS.items()}
+    assert len(set(texts.values())) == len(texts)
+    assert texts == {name: describe_functions(build()) for name, build in OPTIMISERS.items()}
+    assert not any(" at 0x" in text for text in texts.values())
 
 
 def test_fewer_epochs_are_refused(done):

@@ -544,3 +544,22 @@ def test_an_input_that_is_not_finite_never_counts_as_converged(name):
     found = relax_batch(build(), jnp.array([[0.3], *([value] for value in bad)]))
     assert found.converged.tolist() == [True, *(False for _ in bad)]
     assert (found.status == Status.not_finite).tolist() == [False, *(True for _ in bad)]
+
+
+OVERFLOWING = {"node by node": 2, "by sparse factors": 300}
+
+
+@pytest.mark.parametrize("nodes", OVERFLOWING.values(), ids=OVERFLOWING)
+@pytest.mark.parametrize(
+    ("volts", "status"),
+    [(1e150, Status.converged), (1e200, Status.not_finite), (1e308, Status.not_finite), (jnp.nan, Status.not_finite)],
+)
+def test_energies_that_no_number_holds_are_not_finite_and_nothing_is_tried_in_vain(nodes, volts, status):
+    """A chain of resistors under 1e200 volts has voltages, and 1e400 watts."""
+    n = nodes + 1
+    chain = [(k, k + 1) for k in range(nodes)]
+    net = ResistorNetwork.from_edges(chain, n=n, inputs=[0, nodes], outputs=[1], conductance=jnp.ones(nodes))
+    found = net.relax(jnp.array([volts, 0.0]))
+    assert found.status == status
+    assert bool(jnp.isfinite(found.energy)) == (status == Status.converged)
+    assert found.steps <= 10

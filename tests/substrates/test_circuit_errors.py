@@ -1,5 +1,7 @@
 """What makes no circuit is refused when it is built, with a message that says what, where and what to do."""
 
+import pickle
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -8,6 +10,7 @@ import numpy as np
 import pytest
 
 from substrates import ResistorNetwork, Shockley
+from substrates.classical.resistor.layout import CircuitError
 
 GOOD = {"edges": [(0, 1), (1, 2), (2, 3)], "n": 4, "inputs": [0], "outputs": [3], "conductance": 1.0}
 
@@ -145,3 +148,21 @@ def test_equal_circuits_share_their_compiled_code():
         settle(build(conductance=g), jnp.array([1.0]))
     assert len(traces) == 1
     assert jax.tree.structure(build()) == jax.tree.structure(build(conductance=2.0))
+
+
+def test_an_edge_to_a_node_that_is_not_there_is_told_before_an_output_that_nothing_joins():
+    words = dict(n=4, inputs=[0], outputs=[2], conductance=1.0)
+    for strange in (9, -2):
+        with pytest.raises(ValueError, match=rf"edges: wanted nodes from 0 to 3, or -1 for ground, got \[{strange}\]"):
+            ResistorNetwork.from_edges([(0, 1), (1, strange)], **words)
+    with pytest.raises(ValueError, match=r"outputs: wanted nodes that elements join, got \[2\]"):
+        ResistorNetwork.from_edges([(0, 1), (1, 3)], **words)
+
+
+def test_an_error_of_a_circuit_comes_whole_out_of_another_process():
+    with pytest.raises(CircuitError) as raised:
+        ResistorNetwork.from_edges([(0, 1), (2, 3)], n=4, inputs=[0], outputs=[1], conductance=1.0)
+    again = pickle.loads(pickle.dumps(raised.value))
+    assert type(again) is CircuitError
+    assert (str(again), again.nodes) == (str(raised.value), raised.value.nodes)
+    assert again.nodes

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import scipy.optimize
 from hurried import as_users_compile
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from learning import SquaredError
@@ -234,6 +234,7 @@ def test_numbers_that_are_not_are_admitted():
     found = settle(system, x.at[0].set(jnp.nan))
     assert found.status == Status.not_finite
     assert not found.usable
+    assert found.steps <= 1
 
 
 def test_an_equilibrium_is_recognised_without_a_step():
@@ -330,6 +331,18 @@ def test_a_pin_is_met_within_bounds(seed):
     np.testing.assert_allclose(found.state, boxed_minimum(stiffness, field, shown, target), atol=1e-7)
 
 
+@given(seed=st.integers(0, 10**6))
+def test_a_pin_that_bounds_cannot_meet_is_infeasible(seed):
+    """The distance of a target from all that is shown within the walls, by least squares within bounds, decides."""
+    draw = np.random.default_rng(seed)
+    shown, target = draw.normal(size=(2, 4)), 3 * draw.normal(size=2)
+    distance = np.sqrt(2 * scipy.optimize.lsq_linear(shown, target, (0, 1), tol=1e-14).cost)
+    assume(not 1e-8 < distance < 1e-2)
+    stiffness, field = jnp.diag(jnp.array([1.0, 2.0, 3.0, 4.0])), jnp.asarray(3 * draw.normal(size=4))
+    found = settle(Walled(stiffness, jnp.asarray(shown)), field, Pin(jnp.asarray(target)))
+    assert found.status == (Status.infeasible if distance > 1e-3 else Status.converged), (distance, str(found))
+
+
 class Probabilities(Quartic):
     """Outputs that stand at an edge, where the slopes of a likelihood are infinite or not a number."""
 
@@ -376,6 +389,32 @@ def test_a_fixed_point_that_the_flow_would_leave_is_unstable(gain, status):
     """Of the eigenvalues of the Jacobian, gain - 1 +- 2 i gain, the real part decides; the symmetric part agrees."""
     found = Bistable(jnp.asarray(gain)).relax(jnp.zeros(2))
     np.testing.assert_allclose(found.state, 0, atol=1e-12)
+    assert found.status == status
+
+
+class Turning(Substrate):
+    """A linear force between a pair of variables: eigenvalues -damping +- 5 i, and a third variable nobody moves."""
+
+    damping: jax.Array
+
+    def force(self, state, x):
+        a, b, idle = state
+        return jnp.stack([5 * b - self.damping * a + x[0], -5 * a - self.damping * b + x[1], 0 * idle])
+
+    def initial_state(self, x):
+        return jnp.ones(3)
+
+    def read(self, state, x):
+        return state[:2]
+
+
+@pytest.mark.parametrize(
+    ("damping", "status"), [(1e-3, Status.converged), (0.0, Status.unstable), (-1e-3, Status.unstable)]
+)
+def test_a_centre_which_the_flow_circles_for_ever_is_no_rest(damping, status):
+    """A variable that no force moves, and that no output shows, is a gauge and stays where it is."""
+    found = Turning(jnp.asarray(damping)).relax(jnp.array([1.0, 2.0]))
+    np.testing.assert_allclose(5 * jnp.array([found.state[1], -found.state[0]]), [-1, -2], atol=1e-2)
     assert found.status == status
 
 

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from substrates.classical.oscillator.whole import Whole
+from substrates.solvers.batching import spectra_in_turn
 
 BISECTIONS = 60
 
@@ -32,7 +33,7 @@ def spectral_phases(whole: Whole) -> Float[Array, "n"]:
     sets natural frequencies, not phases.)
     """
     n = whole.along.size
-    values, vectors = jnp.linalg.eigh(whole.coupling)
+    values, vectors = spectra_in_turn(jnp.linalg.eigh)(whole.coupling)
     first = values[-1]
     gaps = first - values
     drive = jnp.stack([whole.along, whole.across]) @ vectors

@@ -37,8 +37,11 @@ class CircuitError(ValueError):
     """
 
     def __init__(self, message: str, nodes: Iterable[int]):
-        super().__init__(f"{message}; see {explained.CIRCUIT}")
         self.nodes = tuple(int(node) for node in nodes)
+        super().__init__(message, self.nodes)  # what it is built again from in another process
+
+    def __str__(self) -> str:
+        return f"{self.args[0]}; see {explained.CIRCUIT}"
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

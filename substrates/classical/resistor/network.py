@@ -291,7 +291,7 @@ class ResistorNetwork(ResistorCircuit):
         """
         sources = [(current_sources, 2), (voltage_sources, 2), (controlled_sources, 4)]
         ends = [source[:count] for many, count in sources for source in many if isinstance(source, Sequence)]
-        arguments.refuse_unjoined("outputs", outputs, [edges, diodes, list(rails or ()), inputs, *ends])
+        arguments.refuse_unjoined("outputs", outputs, [edges, diodes, list(rails or ()), inputs, *ends], n)
         fields = circuit_fields(
             edges,
             n,

@@ -303,6 +303,7 @@ def newton(circuit: NewtonCircuit, first: View, limit, max_steps, certain: bool 
 
     def running(carry):
         view, ending, going, seen = carry
+        going &= (ending.steps == 0) | ~jnp.isnan(view.left)
         return (ending.steps < max_steps) & ending.stable & going & ~(arrived(view, ending) & seen)
 
     def advance(carry):

@@ -14,6 +14,7 @@ from jaxtyping import Array, Bool, Float, Inexact
 
 from substrates.quantum.oscillator.thermal import SingleOscillator, divided_differences
 from substrates.solvers.certificate import inverse_of, rounding_of, state_tolerance
+from substrates.solvers.spectra import eigh
 from substrates.wiring import summed, taken
 
 
@@ -48,7 +49,7 @@ class Modes(eqx.Module):
     def of(cls, stiffness: Float[Array, "n n"], mass: Float[Array, "n"]) -> Modes:
         """The modes of a stiffness matrix K."""
         scale = 1 / jnp.sqrt(mass)
-        vectors, squared = jax.lax.linalg.eigh(scale[:, None] * stiffness * scale[None], symmetrize_input=False)
+        squared, vectors = eigh(scale[:, None] * stiffness * scale[None])
         frequency = jnp.sqrt(squared)  # NaN of a negative one
         return cls(frequency, scale[:, None] * vectors, squared)
 

@@ -22,6 +22,7 @@ from substrates.quantum.oscillator.modes import GaussianState, Modes, diagonal, 
 from substrates.quantum.oscillator.stability import nearest_stable, require_stable
 from substrates.quantum.oscillator.thermal import SingleOscillator, matrix_function, trace_of
 from substrates.quantum.system import Contrasted
+from substrates.solvers.spectra import eigh
 from substrates.substrate import fixed
 from substrates.wiring import Bonds, Graph, lattice_edges, taken
 
@@ -481,7 +482,7 @@ class QuantumOscillatorNetwork(Contrasted):
         if self.single.sharp:
             return jnp.zeros((self.n, self.n), state[0].dtype)
         weighted = root[:, None] * self.covariance(state) * root[None]
-        variances, vectors = jnp.linalg.eigh(weighted)
+        variances, vectors = eigh(weighted)
         inner = (vectors * (self.single.frequency(variances) ** 2 * variances)[None]) @ vectors.T
         return root[:, None] * inner * root[None]
 
@@ -522,7 +523,7 @@ class QuantumOscillatorNetwork(Contrasted):
         sign = jnp.concatenate([jnp.ones(len(first)), -jnp.ones(len(second))]).astype(self.mass.dtype)
         root = jnp.linalg.cholesky(self.covariance(state)[part])
         reversed_momenta = sign[:, None] * self.momentum_covariance(state)[part] * sign[None]
-        squared = jnp.linalg.eigvalsh(root.T @ reversed_momenta @ root)
+        squared = eigh(root.T @ reversed_momenta @ root)[0]
         return jnp.sum(jnp.maximum(0, -0.5 * jnp.log(4 * squared / self.hbar**2)))
 
     def to_qutip(self, levels: int, x: Float[Array, "inputs"] | None = None) -> FockSpace:

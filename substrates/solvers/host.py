@@ -6,10 +6,10 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-from jaxtyping import Array, PyTree
+from jaxtyping import PyTree
 
 
-def on_host(function: Callable[..., PyTree], like: PyTree, *arrays: Array, vmap_method: str) -> PyTree:
+def on_host(function: Callable[..., PyTree], like: PyTree, *arrays: PyTree, vmap_method: str) -> PyTree:
     """`jax.pure_callback`, which stops where it would lose bits.
 
     It runs in a thread of XLA's, always on a GPU and at times on a CPU, which rounds what goes in and out to 32 bits
@@ -19,13 +19,13 @@ def on_host(function: Callable[..., PyTree], like: PyTree, *arrays: Array, vmap_
     Args:
         function: of numpy arrays.
         like: shapes and dtypes of what it returns.
-        arrays: what it takes.
+        arrays: what it takes, None for what is absent.
         vmap_method: as of `jax.pure_callback`.
     """
     config: Any = jax.config
     wide = config.jax_enable_x64
 
-    def called(*given: Array) -> PyTree:
+    def called(*given: PyTree) -> PyTree:
         if wide and not config.jax_enable_x64:
             raise RuntimeError(
                 "64 bits: wanted them in all threads, since a part of this solver computes in numpy, in another one, "

@@ -39,7 +39,7 @@ from learning.run_folder import claim, read_config
 from learning.training import Run, fit
 from substrates.laboratory.plant import Plant
 from substrates.mixed import in_bfloat16
-from substrates.session import in_bits, keep_compiled, whole_products
+from substrates.session import keep_compiled, whole_products
 
 _EXAMPLES = """\
 examples:
@@ -359,7 +359,7 @@ def _train(options: argparse.Namespace) -> int:
         substrate_class = catalogue.find(catalogue.SUBSTRATES, asked["substrate"])
         rule_class = catalogue.find(catalogue.RULES, asked["rule"] or _RULE)
         usual = 64 if on_bench(rule_class) else getattr(substrate_class, "training_precision", 32)
-        with in_bits(asked["precision"] or usual), hosts.lost_run(devices, _again(asked, out)):
+        with jax.enable_x64((asked["precision"] or usual) == 64), hosts.lost_run(devices, _again(asked, out)):
             return _train_in(out, options, asked, substrate_class, rule_class, devices)
     finally:
         if devices.leads:

@@ -33,7 +33,7 @@ from learning.run_folder import RunFolderError, digest, surroundings, version
 from learning.steps import BenchTrainer, Epochs, Trainer, lenient
 from substrates.laboratory.imperfect import QuantisedKnobs, ReadNoise
 from substrates.laboratory.plant import Plant
-from substrates.session import filling_workers, in_bits, keep_compiled, whole_products
+from substrates.session import filling_workers, keep_compiled, whole_products
 from substrates.substrate import Substrate, split_parameters
 
 CONFIG, RUNS, TABLE, SUMMARY, FIGURE = "comparison.json", "runs", "table.md", "table.json", "comparison.png"
@@ -313,7 +313,7 @@ def _run(task: Task) -> dict[str, Any]:
 def _precision(settings: ComparisonSettings, bench: bool) -> Any:
     """The precision that rules run in, on the bench or not."""
     kind = catalogue.find(catalogue.SUBSTRATES, settings.substrate)
-    return in_bits(64 if bench else getattr(kind, "training_precision", 32))
+    return jax.enable_x64(bench or getattr(kind, "training_precision", 32) == 64)
 
 
 def _start(settings: ComparisonSettings, data: Data, key: PRNGKeyArray) -> Substrate:
@@ -435,7 +435,7 @@ class _Subject:
 
     def cosine(self, substrate: Substrate) -> float | None:
         """Of the rule's gradient with the exact one; None where there is no exact one, or one of them vanishes."""
-        with in_bits(64):
+        with jax.enable_x64(True):
             try:
                 exact = _vector(_exact(ImplicitGradient(self.rule.cost, strict=False), *_wide((substrate, self.probe))))
             except (TypeError, ValueError):

@@ -17,7 +17,7 @@ from learning.options import UsageError, reader, whole
 from learning.pictures import learning_curve
 from learning.run_folder import RunFolderError, read_config
 from learning.training import Run
-from substrates.session import in_bits, keep_compiled
+from substrates.session import keep_compiled
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -52,7 +52,7 @@ def _show(options: argparse.Namespace) -> int:
     recorded = ((read_config(options.folder) or {}).get("options") or {}).get("substrate", "")
     if catalogue.file_of(recorded) is not None:
         catalogue.find(catalogue.SUBSTRATES, recorded)  # a class is found by its name only once its file is imported
-    with in_bits(64):
+    with jax.enable_x64(True):
         run = load_run(options.folder)
         figure, note = draw_run(run, options.example)
     file = options.folder / "figures" / "run.png" if options.out is None else options.out

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import math
 import operator
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, get_args
@@ -292,11 +293,25 @@ def different_nodes(name: str, nodes: Any, n: int, each: str = "node") -> tuple[
     return tuple(array.tolist())
 
 
-def sides(shape: Any, each: str = "node") -> tuple[int, ...]:
-    """The numbers of nodes along the axes of a lattice; raises ValueError for what is none."""
+MOST_NODES = 2**31 - 1
+"""So many nodes are numbered by 32 bits."""
+
+
+def sides(shape: Any, periodic: Any, each: str = "node") -> tuple[int, ...]:
+    """The numbers of nodes along the axes of a lattice, all of which close on themselves or none.
+
+    Raises ValueError for what is no such number, more nodes than can be numbered, and axes of which only some close.
+    """
     found = tuple(np.atleast_1d(np.asarray(shape)).tolist())
     if not found or not all(isinstance(side, int) and side > 0 for side in found):
         raise ValueError(f"shape: wanted positive numbers of {each}s along each axis, got {shape}")
+    if math.prod(found) > MOST_NODES:
+        raise ValueError(f"shape: wanted at most {MOST_NODES:,} {each}s in all, got {shape}, {math.prod(found):,}")
+    if not isinstance(periodic, bool | np.bool_):
+        raise ValueError(
+            f"periodic: wanted True or False for all axes alike, got {periodic!r}; where only some close, give the "
+            "edges to from_edges"
+        )
     return found
 
 

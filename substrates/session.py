@@ -36,20 +36,6 @@ def start_session(precision: int = 64) -> None:
     keep_compiled()
 
 
-@contextlib.contextmanager
-def in_bits(bits: int) -> Iterator[None]:
-    """Numbers of 64 or 32 bits for a while, in all threads: parts of solvers compute on the host in threads of XLA's,
-    which know nothing of `jax.enable_x64`.
-    """
-    before = jax.config.values["jax_enable_x64"]
-    jax.config.update("jax_enable_x64", bits == 64)
-    try:
-        with jax.enable_x64(bits == 64):
-            yield
-    finally:
-        jax.config.update("jax_enable_x64", before)
-
-
 def whole_products() -> None:
     """Keeps all 24 bits of 32-bit numbers in products and convolutions, of which recent GPUs otherwise read 11.
 

@@ -655,7 +655,8 @@ def _settle(
     # energy that no number holds, from which nothing can be learned
     lost = [~jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(x) if eqx.is_inexact_array(leaf)]
     if found.energy is not None:
-        lost.append(at_rest(found.status) & ~jnp.isfinite(found.energy))
+        ended = at_rest(found.status) | (found.status == Status.out_of_steps)
+        lost.append(ended & ~jnp.isfinite(found.energy))
     if not lost:
         return found
     status = Status.where(jnp.any(jnp.stack(lost)), Status.not_finite, found.status)

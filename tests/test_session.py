@@ -21,7 +21,7 @@ import scipy.sparse
 import scipy.sparse.linalg
 
 from substrates import HopfieldNetwork, ResistorNetwork, keep_compiled, start_session
-from substrates.session import KEPT_DAYS, cache_folder, in_bits
+from substrates.session import KEPT_DAYS, cache_folder
 from substrates.solvers.host import on_host
 
 ROOT = Path(__file__).parent.parent
@@ -276,26 +276,39 @@ def narrow_threads():
     jax.config.update("jax_enable_x64", before)
 
 
-def test_64_bits_reach_the_threads_of_the_host(narrow_threads):
+def test_64_bits_of_one_thread_reach_the_host(narrow_threads):
     """Where they do not, XLA rounds what a solver is given in numpy, or stops at what comes back."""
-    with in_bits(64):
-        assert elsewhere(lambda: jnp.zeros(1).dtype) == jnp.float64
+    with jax.enable_x64(True):
         net, wanted = lattice(40)
         found = net.relax(jnp.array([1.0, -1.0]))
         assert found.converged
         assert np.max(np.abs(np.asarray(found.state) - wanted)) < 1e-12
-    with in_bits(64), in_bits(32):
-        assert jnp.zeros(1).dtype == elsewhere(lambda: jnp.zeros(1).dtype) == jnp.float32
-    assert jnp.zeros(1).dtype == jnp.float32
 
 
-def test_64_bits_of_one_thread_alone_are_refused_on_the_host(narrow_threads, monkeypatch):
-    monkeypatch.setattr(jax, "pure_callback", lambda function, *_, **__: function)
-    program = lambda: on_host(lambda x: 2 * x, None, vmap_method="expand_dims")
-    narrow = program()
+@pytest.mark.parametrize("dtype", ["float64", "complex128", "int64", "uint64", "float32", "complex64", "int32", "bool"])
+@pytest.mark.parametrize("shape", [(), (3, 2)])
+def test_no_bit_is_lost_on_the_way_to_the_host(narrow_threads, monkeypatch, dtype, shape):
+    """Another thread, which begins with 32 bits, takes and gives the numbers."""
+    drawn = np.random.default_rng(0).integers(-9, 9, (2, *shape)) / 7
+    given = (np.exp(1j * drawn) if "complex" in dtype else 1e6 * abs(drawn)).astype(dtype)
+    call = jax.pure_callback
+    away = lambda function: lambda *words: elsewhere(lambda: function(*map(jnp.asarray, words)))
+    monkeypatch.setattr(jax, "pure_callback", lambda function, *rest, **options: call(away(function), *rest, **options))
+    seen = []
+
+    def host(numbers):
+        seen.append(numbers)
+        return numbers
+
     with jax.enable_x64(True):
-        wide = program()
-        assert wide(3.0) == 6.0
-        with pytest.raises(RuntimeError, match="start_session"):
-            elsewhere(lambda: wide(3.0))
-        assert elsewhere(lambda: narrow(3.0)) == 6.0
+        like = jax.ShapeDtypeStruct(shape, dtype)
+        found = jax.vmap(lambda one: on_host(host, like, one, vmap_method="expand_dims"))(jnp.asarray(given))
+        assert found.dtype == seen[0].dtype == dtype
+        np.testing.assert_array_equal(seen[0], given)
+        np.testing.assert_array_equal(found, given)
+
+
+def test_the_host_has_no_derivative():
+    like = jax.ShapeDtypeStruct((), jnp.float64)
+    with pytest.raises(ValueError, match="computed on the host has no derivative"):
+        jax.grad(lambda x: on_host(np.sin, like, x, vmap_method="sequential"))(1.0)

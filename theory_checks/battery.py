@@ -9,7 +9,6 @@ from typing import Any, Literal
 import jax
 import numpy as np
 
-from substrates.session import in_bits
 from substrates.substrate import Substrate
 from theory_checks.proofs import PROOFS
 from theory_checks.small_systems import small_batch, small_system
@@ -223,7 +222,7 @@ def battery(
         own: whether theorems of one kind are measured on a system of their own too.
         seed: draws systems, inputs and targets.
     """
-    with in_bits(64):
+    with jax.enable_x64(True):
         return gathered(_cells(kinds, theorems, own, seed), theorems)
 
 

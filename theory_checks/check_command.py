@@ -10,7 +10,7 @@ import jax
 
 from learning import catalogue
 from learning.options import UsageError, count, positive, reader, whole
-from substrates.session import in_bits, keep_compiled, whole_products
+from substrates.session import keep_compiled, whole_products
 from substrates.substrate import Substrate
 from theory_checks.conformance import check_substrate
 from theory_checks.report import Report
@@ -56,7 +56,7 @@ def add(commands: Any) -> None:
 def _check(options: argparse.Namespace) -> int:
     keep_compiled()
     whole_products()
-    with in_bits(options.precision):
+    with jax.enable_x64(options.precision == 64):
         report = _report(options)
     print(json.dumps(report.as_dict(), indent=1) if options.json else report)
     return 0 if report.passed else 1

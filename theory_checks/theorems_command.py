@@ -7,9 +7,11 @@ import json
 import textwrap
 from typing import Any
 
+import jax
+
 from learning import catalogue
 from learning.options import UsageError, count
-from substrates.session import filling_workers, in_bits, keep_compiled
+from substrates.session import filling_workers, keep_compiled
 from theory_checks.battery import OWN, PROPERTIES, Cell, battery, gathered, measure
 from theory_checks.proofs import PROOFS, prove
 from theory_checks.theorems import ALL, Theorem
@@ -82,7 +84,7 @@ def _one(theorem: Theorem) -> int:
         kinds = {"hopfield": catalogue.find(catalogue.SUBSTRATES, "hopfield")}
         cells = battery(kinds, (theorem,)).cells
     else:
-        with in_bits(64):
+        with jax.enable_x64(True):
             cells = (measure(theorem, OWN),)
     for cell in cells:
         _show(cell)

@@ -338,10 +338,10 @@ class TransverseFieldIsing(QuantumSubstrate):
         Args:
             shape: the number of spins along each axis.
             coupling: one number, or one per edge in the order of `substrates.wiring.lattice_edges`.
-            periodic: whether each axis closes on itself.
+            periodic: whether all axes close on themselves.
             transverse_field, options: as in `from_edges`.
         """
-        sides = arguments.sides(shape, "spin")
+        sides = arguments.sides(shape, periodic, "spin")
         edges = lattice_edges(sides, periodic)
         net = cls.from_edges(edges, math.prod(sides), coupling=coupling, transverse_field=transverse_field, **options)
         return dataclasses.replace(net, shape=sides)

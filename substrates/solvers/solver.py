@@ -27,8 +27,8 @@ class Status(eqx.Enumeration):
     )
     not_finite = "The input, the state, its energy or the residual is infinite or NaN."
     unstable = (
-        "No minimum: the nudge pushes the outputs harder than the system holds them, "
-        "or the flow of a system without an energy would leave this state, or circle about it for ever."
+        "No minimum: a nudge pushes the outputs harder than the system holds them, "
+        "or the flow of a system without an energy leaves this state, or circles about it, as its linear part tells."
     )
     zero_mode = "No single minimum: some motion costs no energy to second order, so nothing decides where it settles."
     infeasible = (

@@ -24,7 +24,7 @@ class Grid(Joined):
     Attributes:
         n: the number of nodes.
         sides: the number of nodes along each axis.
-        periodic: whether each axis closes on itself; one of two nodes joins them once.
+        periodic: whether all axes close on themselves; one of two nodes joins them once.
     """
 
     n: int

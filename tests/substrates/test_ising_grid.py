@@ -261,7 +261,7 @@ def test_couplings_may_be_arrays_by_axis(periodic):
         (lambda: IsingModel.lattice((3, 4), coupling=(np.ones((3, 4)), 1.0)), r"coupling\[0\]: .* \(2, 4\).* \(3, 4\)"),
         (
             lambda: IsingModel.lattice((3, 4), coupling=(np.ones((2, 4)),)),
-            "coupling: wanted 2 arrays, one for each axis",
+            "coupling: wanted a number or an array for each of the 2 axes",
         ),
         (lambda: Grid.of((4, 5), True), r"shape: wanted even sides of a lattice that closes on itself, got \(4, 5\)"),
         (lambda: IsingModel.lattice((40, 40), coupling=np.ones(7)), r"coupling: wanted one number or shape \(3120,\)"),
@@ -286,3 +286,23 @@ def test_a_torus_of_odd_sides_is_a_graph():
     net = IsingModel.lattice((33, 34), periodic=True)
     assert not isinstance(net.coupling.graph.compiled, Grid)
     assert float(net.energy(jnp.ones(net.n), NONE)) == -2 * net.n
+
+
+@pytest.mark.parametrize("periodic", [False, True])
+@pytest.mark.parametrize("sides", [(3, 4), (40, 40), (9,), (1100,)])
+def test_a_number_for_each_axis_couples_along_it(sides, periodic):
+    strengths = [2.0, 3.0][: len(sides)] if len(sides) > 1 else [np.full((sides[0] if periodic else sides[0] - 1), 2.0)]
+    net = IsingModel.lattice(sides, coupling=strengths, periodic=periodic)
+    s = np.random.default_rng(0).choice([-1.0, 1.0], sides)
+    wanted = 0.0
+    for axis, strength in enumerate([2.0, 3.0][: len(sides)]):
+        other = np.roll(s, -1, axis)
+        pairs = s * other if periodic else np.delete(s * other, -1, axis)
+        wanted -= strength * pairs.sum()
+    assert float(net.energy(jnp.asarray(s.ravel()), jnp.zeros(0))) == pytest.approx(wanted, rel=1e-12)
+
+
+def test_two_couplings_of_two_edges_are_theirs():
+    """A row of three spins has two axes and two edges; numbers are those of edges, as for any graph."""
+    net = IsingModel.lattice((1, 3), coupling=[2.0, 3.0])
+    assert float(net.energy(jnp.array([1.0, 1.0, -1.0]), jnp.zeros(0))) == 1.0

@@ -301,10 +301,10 @@ class DrivenNetwork(Substrate):
 
         Args:
             shape: how many nodes along each axis.
-            periodic: whether each axis closes on itself.
+            periodic: whether all axes close on themselves.
             options: those of `from_edges`.
         """
-        sides = arguments.sides(shape)
+        sides = arguments.sides(shape, periodic)
         return cls.from_edges(lattice_edges(sides, periodic), math.prod(sides), **options)
 
     @classmethod

@@ -73,7 +73,7 @@ def lattice(
     shape: int | Sequence[int], periodic: bool, coupling: Any, field: Any, inputs: Any, outputs: Any
 ) -> dict[str, Any]:
     """The fields of the model that `IsingModel.lattice` describes."""
-    sides = arguments.sides(shape, "spin")
+    sides = arguments.sides(shape, periodic, "spin")
     n = math.prod(sides)
     if n >= FEWEST_ON_A_GRID and Grid.fits(sides, periodic):
         graph = Graph(n, None, None, Grid.of(sides, periodic))
@@ -84,12 +84,17 @@ def lattice(
 
 def _by_axis(coupling: Any, sides: tuple[int, ...], periodic: bool) -> Any:
     """The couplings of a lattice as one number or one for each edge; from one array or number for each axis, too."""
-    shaped = isinstance(coupling, list | tuple) and any(np.ndim(along) == len(sides) > 1 for along in coupling)
-    if not shaped:
+    if not isinstance(coupling, list | tuple):
+        return coupling
+    shapes = bonds_along(sides, periodic)
+    numbers = all(np.ndim(along) == 0 for along in coupling)
+    if numbers and (len(coupling) != len(sides) or len(coupling) == sum(map(math.prod, shapes))):
         return coupling
     if len(coupling) != len(sides):
-        raise ValueError(f"coupling: wanted {len(sides)} arrays, one for each axis of the lattice, got {len(coupling)}")
-    shapes = bonds_along(sides, periodic)
+        raise ValueError(
+            f"coupling: wanted a number or an array for each of the {len(sides)} axes, got {len(coupling)}; those "
+            "of edges are numbers"
+        )
     found = []
     for axis, (along, wanted) in enumerate(zip(coupling, shapes, strict=True)):
         values = np.asarray(arguments.real_array(f"coupling[{axis}]", along, owner="model"))

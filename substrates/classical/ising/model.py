@@ -229,11 +229,12 @@ class IsingModel(Spins):
 
         Args:
             shape: the number of spins along each axis.
-            coupling: one number; one per edge in the order of `substrates.wiring.lattice_edges`; or for each axis a
-                number or an array, at least one of them an array, with an entry for each spin and the next along it:
-                (rows - 1, columns) and (rows, columns - 1), or (rows, columns) each where the lattice is periodic.
+            coupling: one number; one per edge in the order of `substrates.wiring.lattice_edges`; or a list with a
+                number for each axis, or an array with an entry for each spin and the next along it: (rows - 1, columns)
+                and (rows, columns - 1), or (rows, columns) each where the lattice is periodic. A periodic side of two
+                spins joins them once, one of a single spin joins nothing.
             field: one number, or one per spin.
-            periodic: whether each axis closes on itself.
+            periodic: whether all axes close on themselves.
             inputs, outputs: spins, as in `from_edges`; `numpy.ravel_multi_index` numbers them.
         """
         return cls(**build.lattice(shape, periodic, coupling, field, inputs, outputs))

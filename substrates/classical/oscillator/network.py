@@ -337,10 +337,10 @@ class OscillatorNetwork(CoupledPhases):
         Args:
             shape: the number of oscillators along each axis.
             coupling: one number, or one per edge in the order of `substrates.wiring.lattice_edges`.
-            periodic: whether each axis closes on itself.
+            periodic: whether all axes close on themselves.
             options: the other options of `from_edges`.
         """
-        sides = arguments.sides(shape, "oscillator")
+        sides = arguments.sides(shape, periodic, "oscillator")
         return cls.from_edges(lattice_edges(sides, periodic), int(np.prod(sides)), coupling=coupling, **options)
 
     @staticmethod

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, NamedTuple, Self, TypeVar, cast
@@ -365,15 +366,13 @@ class ResistorNetwork(ResistorCircuit):
             shape: the number of nodes along each axis.
             inputs, outputs, rails: nodes, as in `from_edges`; `numpy.ravel_multi_index` numbers them.
             conductance: one number, or one per edge in the order of `substrates.wiring.lattice_edges`.
-            periodic: whether each axis closes on itself.
+            periodic: whether all axes close on themselves.
             floor: the smallest conductance that training may reach, siemens.
         """
-        sides = tuple(int(side) for side in np.atleast_1d(np.asarray(shape)))
-        if not sides or min(sides) < 1:
-            raise ValueError(f"shape: wanted positive numbers of nodes along each axis, got {shape}")
+        sides = arguments.sides(shape, periodic)
         return cls.from_edges(
             lattice_edges(sides, periodic),
-            int(np.prod(sides)),
+            math.prod(sides),
             inputs=inputs,
             outputs=outputs,
             conductance=conductance,

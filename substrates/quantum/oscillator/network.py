@@ -412,10 +412,10 @@ class QuantumOscillatorNetwork(Contrasted):
 
         Args:
             shape: how many oscillators along each axis.
-            periodic: whether each axis closes on itself.
+            periodic: whether all axes close on themselves.
             options: those of `from_edges`.
         """
-        sides = arguments.sides(shape, "oscillator")
+        sides = arguments.sides(shape, periodic, "oscillator")
         return cls.from_edges(lattice_edges(sides, periodic), math.prod(sides), **options)
 
     @classmethod

@@ -26,7 +26,7 @@ from substrates import (
     Status,
     TransverseFieldIsing,
 )
-from substrates.substrate import relax_batch
+from substrates.substrate import Substrate, relax_batch
 from substrates.wiring import Dense
 
 LABELS = [3, 1, "a", (5, 5), 0]

@@ -12,8 +12,7 @@ from jaxtyping import PRNGKeyArray, PyTree
 
 from learning.rule import Estimator
 from learning.steps import lenient
-from substrates.parameters import cast
-from substrates.substrate import Substrate, by_path
+from substrates.substrate import Substrate, by_path, cast
 
 LEAST_COSINE = 0.99
 """A gradient that deviates farther from that of 64 bits, in any parameter, is refused."""

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import abc
 import dataclasses
+import functools
+import operator
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import equinox as eqx
@@ -85,6 +87,7 @@ __all__ = [
     "bounds_at",
     "by_devices",
     "by_path",
+    "cast",
     "check_batch",
     "check_finite",
     "check_key",
@@ -653,11 +656,10 @@ def _settle(
     found = equilibrium(solver, system, x, nudge, start, key)
     # an infinite input may leave a finite state, behind a diode or where no flip wins against it; and a finite state an
     # energy that no number holds, from which nothing can be learned
-    lost = [~jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(x) if eqx.is_inexact_array(leaf)]
+    known = [jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(x) if eqx.is_inexact_array(leaf)]
     if found.energy is not None:
-        ended = at_rest(found.status) | (found.status == Status.out_of_steps)
-        lost.append(ended & ~jnp.isfinite(found.energy))
-    if not lost:
+        known.append(jnp.isfinite(found.energy) | (found.status == Status.infeasible))
+    if not known:
         return found
-    status = Status.where(jnp.any(jnp.stack(lost)), Status.not_finite, found.status)
+    status = Status.where(functools.reduce(operator.and_, known), found.status, Status.not_finite)
     return dataclasses.replace(found, status=status)

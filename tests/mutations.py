@@ -1075,15 +1075,15 @@ MUTATIONS = (
     Mutation(
         "learn from an energy that overflows",
         "substrates/substrate.py",
-        "lost.append(ended & ~jnp.isfinite(found.energy))",
-        "lost.append(jnp.zeros((), bool))",
+        "known.append(jnp.isfinite(found.energy) | (found.status == Status.infeasible))",
+        "pass",
         "tests/substrates/test_arguments.py::test_energies_that_no_number_holds_are_not_finite_and_nothing_is_tried_in_vain",
     ),
     Mutation(
         "go on with numbers that are none",
         "substrates/classical/resistor/newton.py",
-        "going &= (ending.steps == 0) | ~jnp.isnan(view.left)",
-        "going &= True",
+        "going = found.positive & (shift >= 0)  # and not NaN",
+        "going = found.positive",
         "tests/substrates/test_arguments.py::test_energies_that_no_number_holds_are_not_finite_and_nothing_is_tried_in_vain",
     ),
     Mutation(

@@ -303,7 +303,6 @@ def newton(circuit: NewtonCircuit, first: View, limit, max_steps, certain: bool 
 
     def running(carry):
         view, ending, going, seen = carry
-        going &= (ending.steps == 0) | ~jnp.isnan(view.left)
         return (ending.steps < max_steps) & ending.stable & going & ~(arrived(view, ending) & seen)
 
     def advance(carry):
@@ -317,7 +316,8 @@ def newton(circuit: NewtonCircuit, first: View, limit, max_steps, certain: bool 
         ended = lambda still: Ending(ending.steps + 1 - alone.astype(np.int32), still, found.positive, found.precise)
         if not circuit.weighed:
             still = np.True_ if circuit.linear else shift <= small
-            return circuit.view(target), ended(still), found.positive, np.True_
+            going = found.positive & (shift >= 0)  # and not NaN
+            return circuit.view(target), ended(still), going, np.True_
         slope = jnp.minimum(jnp.sum(change * view.gradient), 0.0) if net.conservative else -view.merit
         # the merit is a sum that cancels: it is uncertain by the rounding of its terms, not of itself
         rounding = 16 * epsilon * (jnp.abs(view.merit) + jnp.sum(jnp.abs(u) * view.meeting))

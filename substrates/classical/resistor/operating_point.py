@@ -76,8 +76,9 @@ def _settle(solver: OperatingPoint, net: Circuit, x: Array, nudge: Any, start: P
         limit = circuit.limit(first.meeting, first.pull)
         view, ending = newton(circuit, first, limit, solver.max_steps)
         found, infeasible = circuit.equilibrium(view, limit, ending.steps), circuit.infeasible(view)
-    status = Status.where(ending.still | ~found.converged, found.status, Status.out_of_steps)
-    status = Status.where(ending.precise | ~found.converged, status, Status.ill_conditioned)
+    failed = ~found.converged
+    status = Status.where(ending.still | failed, found.status, Status.out_of_steps)
+    status = Status.where(ending.precise | failed, status, Status.ill_conditioned)
     # what is not positive definite without a nudge has a node that no conductance holds
     told = ending.stable | (found.status == Status.not_finite)
     status = Status.where(told, status, Status.zero_mode if net.conservative else Status.unstable)

@@ -292,7 +292,8 @@ def test_no_bit_is_lost_on_the_way_to_the_host(narrow_threads, monkeypatch, dtyp
     drawn = np.random.default_rng(0).integers(-9, 9, (2, *shape)) / 7
     given = (np.exp(1j * drawn) if "complex" in dtype else 1e6 * abs(drawn)).astype(dtype)
     call = jax.pure_callback
-    away = lambda function: lambda *words: elsewhere(lambda: function(*map(jnp.asarray, words)))
+    placed = lambda words: jnp.asarray(np.asarray(words))
+    away = lambda function: lambda *words: elsewhere(lambda: placed(function(*map(placed, words))))
     monkeypatch.setattr(jax, "pure_callback", lambda function, *rest, **options: call(away(function), *rest, **options))
     seen = []
 

@@ -15,6 +15,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,6 @@ from substrates import (
     start_session,
 )
 from substrates.classical.ising.annealing import Annealing
-from substrates.session import in_bits
 from substrates.substrate import FAILURES
 from theory_checks.small_systems import small_batch, small_system
 
@@ -149,17 +149,18 @@ def answers(names: Sequence[str], until: float) -> Iterator[tuple[str, int, Answ
     What is not begun at the moment `until` of the clock is left out.
     """
 
-    def attempt(name: str) -> Answer | str | None:
+    def attempt(name: str, bits: int) -> Answer | str | None:
         if time.time() > until:
             return None
         try:
-            return answer(name)
+            with jax.enable_x64(bits == 64):
+                return answer(name)
         except Exception as error:
             return in_short(error)
 
     for bits in (64, 32):
-        with in_bits(bits), ThreadPoolExecutor(max(1, (os.cpu_count() or 2) // 2)) as pool:
-            for name, found in zip(names, pool.map(attempt, names), strict=True):
+        with ThreadPoolExecutor(max(1, (os.cpu_count() or 2) // 2)) as pool:
+            for name, found in zip(names, pool.map(partial(attempt, bits=bits), names), strict=True):
                 if found is not None:
                     yield name, bits, found
 
@@ -323,7 +324,7 @@ def timed(
     """Seconds on each device of a dict, in rounds as long as the clock says less than `until`, but one at least."""
     programs, row = {}, {}
     for where, device in devices.items():
-        with in_bits(bits), jax.default_device(device):
+        with jax.enable_x64(bits == 64), jax.default_device(device):
             programs[where] = build(small)
             row[f"first_{where}"] = seconds_of(*programs[where])
     spent: dict[str, list[float]] = {where: [] for where in devices}
@@ -331,7 +332,7 @@ def timed(
         if turn and time.time() > until:
             break
         for where, device in devices.items():
-            with in_bits(bits), jax.default_device(device):
+            with jax.enable_x64(bits == 64), jax.default_device(device):
                 spent[where].append(seconds_of(*programs[where]))
     row |= {where: statistics.median(values) for where, values in spent.items()}
     ours, theirs = row["accelerator"], row["cpu"]

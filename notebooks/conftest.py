@@ -5,14 +5,17 @@ LONG = (
     "04-oscillators",
     "05-hopfield",
     "06-predictive-coding",
+    "08-quantum-oscillators",
     "10-recurrent",
     "11-trajectories",
     "13-theorems",
+    "14-resistors",
     "15-rules",
     "16-your-own-system",
+    "17-classical-to-quantum",
     "18-a-package-of-its-own",
 )
-"""Notebooks that take over half a minute: slow tests."""
+"""Notebooks that take half a minute and more: slow tests."""
 
 
 def pytest_collection_modifyitems(items):

@@ -658,7 +658,8 @@ def _settle(
     # energy that no number holds, from which nothing can be learned
     known = [jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(x) if eqx.is_inexact_array(leaf)]
     if found.energy is not None:
-        known.append(jnp.isfinite(found.energy) | (found.status == Status.infeasible))
+        failed = (found.status != Status.converged) & (found.status != Status.truncated)
+        known.append(jnp.isfinite(found.energy) | failed)
     if not known:
         return found
     status = Status.where(functools.reduce(operator.and_, known), found.status, Status.not_finite)

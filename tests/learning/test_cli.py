@@ -537,6 +537,7 @@ class FinalRule(SimultaneousPerturbation):
 # products in bfloat16
 
 
+@pytest.mark.slow
 def test_bfloat16_is_compared_with_64_bits_recorded_and_resumed(command):
     words = ("train", "hopfield", "--data", "iris", "--sizes", "8,8", "--dtype", "bfloat16", "--batch-size", 10)
     code, out, err = command(*words, "--epochs", 1, "--out", "run")

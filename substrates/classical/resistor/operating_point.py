@@ -76,14 +76,15 @@ def _settle(solver: OperatingPoint, net: Circuit, x: Array, nudge: Any, start: P
         limit = circuit.limit(first.meeting, first.pull)
         view, ending = newton(circuit, first, limit, solver.max_steps)
         found, infeasible = circuit.equilibrium(view, limit, ending.steps), circuit.infeasible(view)
-    failed = ~found.converged
+    failed = found.status != Status.converged
     status = Status.where(ending.still | failed, found.status, Status.out_of_steps)
     status = Status.where(ending.precise | failed, status, Status.ill_conditioned)
     # what is not positive definite without a nudge has a node that no conductance holds
     told = ending.stable | (found.status == Status.not_finite)
-    status = Status.where(told, status, Status.zero_mode if net.conservative else Status.unstable)
-    if nudged:
-        status = Status.where(told | (nudge.beta == 0), status, Status.unstable)
+    unheld = Status.zero_mode if net.conservative else Status.unstable
+    if nudged and net.conservative:
+        unheld = Status.where(nudge.beta == 0, Status.zero_mode, Status.unstable)
+    status = Status.where(told, status, unheld)
     if pinned or topology.bounded or net.diode is not None:
         status = Status.where(infeasible, Status.infeasible, status)
     return eqx.tree_at(lambda e: e.status, found, status)

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import abc
 import dataclasses
-import functools
-import operator
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import equinox as eqx
@@ -63,6 +61,7 @@ from substrates.solvers.solver import (
     cast_like,
     left_by_bounds,
     left_over,
+    with_known_energy,
 )
 
 if TYPE_CHECKING:
@@ -87,7 +86,6 @@ __all__ = [
     "bounds_at",
     "by_devices",
     "by_path",
-    "cast",
     "check_batch",
     "check_finite",
     "check_key",
@@ -326,8 +324,8 @@ class Substrate(eqx.Module):
         and imaginary parts, or has complex parameters.
 
         Never raises for lack of convergence: `Equilibrium.status` says how it ended, `not_finite` wherever x holds NaN
-        or infinity, or an energy overflows. A complex beta continues the whole system, its input and its target
-        analytically.
+        or infinity and, outside of compiled code, where an energy overflows. A complex beta continues the whole system,
+        its input and its target analytically.
 
         State and energy can be differentiated in the parameters, the input and the nudge, forward and reverse, by the
         implicit function theorem (`solvers.implicit.equilibrium`): a substrate is a layer of any JAX program.
@@ -346,7 +344,7 @@ class Substrate(eqx.Module):
             system, x, nudge, start = as_complex(self), as_complex(x), as_complex(nudge), as_complex(start)
         start = _start(system, x, key) if start is None else start
         nudge, start = jax.tree.map(jnp.asarray, (nudge, start))
-        return _settle(chosen, system, x, nudge, start, key)
+        return with_known_energy(_settle(chosen, system, x, nudge, start, key))
 
     # what averages over a batch, or is shared by it
 
@@ -654,13 +652,9 @@ def _settle(
 ) -> Equilibrium:
     start = jax.tree.map(lambda leaf: cast(leaf, parameter_dtype(system)), start)
     found = equilibrium(solver, system, x, nudge, start, key)
-    # an infinite input may leave a finite state, behind a diode or where no flip wins against it; and a finite state an
-    # energy that no number holds, from which nothing can be learned
-    known = [jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(x) if eqx.is_inexact_array(leaf)]
-    if found.energy is not None:
-        failed = (found.status != Status.converged) & (found.status != Status.truncated)
-        known.append(jnp.isfinite(found.energy) | failed)
-    if not known:
+    finite = [jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(x) if eqx.is_inexact_array(leaf)]
+    if not finite:
         return found
-    status = Status.where(functools.reduce(operator.and_, known), found.status, Status.not_finite)
+    # an infinite input may leave a finite state: behind a diode, or where no flip wins against it
+    status = Status.where(jnp.all(jnp.stack(finite)), found.status, Status.not_finite)
     return dataclasses.replace(found, status=status)

@@ -15,7 +15,7 @@ from jaxtyping import Array, Bool, PRNGKeyArray, PyTree
 from substrates.nudge import Nudge, Pin, batch_axes
 from substrates.room import make_room
 from substrates.solvers.sharing import by_devices
-from substrates.solvers.solver import Equilibrium
+from substrates.solvers.solver import Equilibrium, with_known_energy
 
 T = TypeVar("T")
 
@@ -142,7 +142,7 @@ def relax_batch(
         acting |= {"about": nudges.about, "beta": nudges.beta if jnp.ndim(nudges.beta) == 1 else None}
     same_batch(xs=xs, **acting, starts=starts, keys=keys)
     make_room(substrate, xs, nudges, starts)
-    return _settle_batch(substrate, xs, jax.tree.map(jnp.asarray, nudges), starts, keys)
+    return with_known_energy(_settle_batch(substrate, xs, jax.tree.map(jnp.asarray, nudges), starts, keys))
 
 
 def same_batch(**trees: PyTree) -> int:

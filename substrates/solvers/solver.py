@@ -10,6 +10,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array, Bool, Float, Inexact, Int, PRNGKeyArray, PyTree
 
 from substrates.nudge import Nudge, Pin
@@ -62,6 +63,21 @@ FAILURES = (
 def at_rest(status: Status) -> Bool[Array, "..."]:
     """Whether a relaxation came to rest: converged, or truncated on request."""
     return (status == Status.converged) | (status == Status.truncated)
+
+
+def with_known_energy(found: Equilibrium) -> Equilibrium:
+    """The same, but `not_finite` where it came to rest at an energy that no number holds.
+
+    What is traced stays as it is: steps of training need no energy, and one that were looked at here would take them as
+    long as a sweep.
+    """
+    energy = found.energy
+    if energy is None or isinstance(energy, Tracer) or not energy.is_fully_addressable or np.all(np.isfinite(energy)):
+        return found
+    lost = at_rest(found.status) & ~jnp.isfinite(energy)
+    mark = lambda lost, status: Status.where(lost, Status.not_finite, status)
+    mark = jax.vmap(mark) if energy.ndim else mark
+    return dataclasses.replace(found, status=mark(lost, found.status))
 
 
 class Equilibrium(eqx.Module):

@@ -28,6 +28,7 @@ from learning.lock import FolderLock
 from learning.options import UsageError, in_words, on_bench, options_of, rule_and_options, rule_of, settings_of
 from learning.pictures import compared
 from learning.reference import ImplicitGradient
+from learning.rounding import in_64_bits
 from learning.rule import ConvergenceError, Estimator, Mover
 from learning.run_folder import RunFolderError, digest, surroundings, version
 from learning.steps import BenchTrainer, Epochs, Trainer, lenient
@@ -437,7 +438,8 @@ class _Subject:
         """Of the rule's gradient with the exact one; None where there is no exact one, or one of them vanishes."""
         with jax.enable_x64(True):
             try:
-                exact = _vector(_exact(ImplicitGradient(self.rule.cost, strict=False), *_wide((substrate, self.probe))))
+                reference = ImplicitGradient(self.rule.cost, strict=False)
+                exact = _vector(_exact(reference, *in_64_bits((substrate, self.probe))))
             except (TypeError, ValueError):
                 return None
         x, y = jax.tree.map(jnp.asarray, self.probe)
@@ -454,12 +456,6 @@ class _Subject:
 
 def _vector(tree: Any) -> np.ndarray:
     return np.asarray(ravel_pytree(split_parameters(tree)[0])[0], dtype=float)
-
-
-def _wide(tree: Any) -> Any:
-    """A tree in 64 bits."""
-    wide = lambda leaf: jnp.asarray(leaf, float) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf
-    return jax.tree.map(lambda leaf: wide(leaf) if eqx.is_array_like(leaf) and hasattr(leaf, "dtype") else leaf, tree)
 
 
 @eqx.filter_jit

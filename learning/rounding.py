@@ -6,13 +6,15 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
+import equinox as eqx
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PRNGKeyArray, PyTree
 
 from learning.rule import Estimator
 from learning.steps import lenient
-from substrates.substrate import Substrate, by_path, cast
+from substrates.substrate import Substrate, by_path
 
 LEAST_COSINE = 0.99
 """A gradient that deviates farther from that of 64 bits, in any parameter, is refused."""
@@ -94,8 +96,7 @@ def check_bfloat16(
     rounded = _numbers(found.gradient)
     with jax.enable_x64(True):
         full = dataclasses.replace(substrate, solver=dataclasses.replace(substrate.solver, mixed=False))
-        full, x, y = jax.tree.map(lambda leaf: _widened(leaf), (full, x, y))
-        wanted = forgiving(full, x, y, key=key)
+        wanted = forgiving(*in_64_bits((full, x, y)), key=key)
         exact = _numbers(wanted.gradient)
     cosine = {path: _cosine(rounded[path], exact[path]) for path in exact}
     rounding = Rounding(
@@ -110,8 +111,10 @@ def check_bfloat16(
     return rounding
 
 
-def _widened(leaf: Any) -> Any:
-    return cast(leaf, np.dtype(np.float64)) if isinstance(leaf, jax.Array | np.ndarray) else leaf
+def in_64_bits(tree: Any) -> Any:
+    """A tree whose real numbers have 64 bits, which are switched on."""
+    wide = lambda leaf: jnp.asarray(leaf, float) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf
+    return jax.tree.map(lambda leaf: wide(leaf) if eqx.is_array_like(leaf) and hasattr(leaf, "dtype") else leaf, tree)
 
 
 def _numbers(gradient: PyTree) -> dict[str, np.ndarray]:

@@ -28,6 +28,7 @@ import numpy as np
 import optax
 
 from learning import EquilibriumPropagation, fit, load_data
+from learning.catalogue import optimiser
 from substrates import HopfieldNetwork, ResistorNetwork
 from substrates.parameters import match_paths, split_parameters
 
@@ -51,10 +52,10 @@ class Experiment:
 
     def optimiser(self, net: Any, steps: int) -> optax.GradientTransformation:
         """Gradient descent with a rate for each layer; `steps` make an epoch."""
+        if self.decay is not None:
+            return optimiser("sgd", self.rates, self.decay, steps, net)
         paths = match_paths(self.rates, split_parameters(net)[0])
         scaled = optax.stateless(lambda g, _: jax.tree.map(lambda path, leaf: self.rates[path] * leaf, paths, g))
-        if self.decay is not None:
-            return optax.chain(scaled, optax.sgd(optax.exponential_decay(1.0, steps, self.decay, staircase=True)))
         cosine = optax.cosine_decay_schedule(1.0, self.epochs * steps)
         return optax.chain(scaled, optax.sgd(cosine, momentum=0.9, nesterov=True))
 

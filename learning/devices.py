@@ -18,7 +18,7 @@ from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from learning.checkpoint import raw
-from substrates.substrate import COLUMNS, EXAMPLES, column_spec
+from substrates.substrate import COLUMNS, EXAMPLES, LARGE, column_spec, split_parameters
 
 T = TypeVar("T")
 
@@ -90,6 +90,16 @@ class Devices:
             raise ValueError(
                 f"batch_size: wanted a multiple of the {self.count} {devices}, each of which has as many examples, got "
                 f"{size}; give {fitting}, or a number of {devices} that divides it"
+            )
+
+    def check_columns(self, system: Any) -> None:
+        """Raises ValueError where devices that are to share columns find none to share in what a system trains."""
+        specs = [column_spec(leaf, self.columns) for leaf in jax.tree.leaves(split_parameters(system)[0])]
+        if self.mesh is not None and self.columns > 1 and all(spec == PartitionSpec() for spec in specs):
+            raise ValueError(
+                f"mesh: {type(system).__name__} trains no matrix of {LARGE:,} numbers or more whose columns "
+                f"{self.columns} devices can share evenly; give a mesh of one axis, jax.make_mesh(({self.mesh.size},), "
+                "('examples',)), by which each has all parameters"
             )
 
     def rounded(self, size: int, most: int | None = None) -> int:

@@ -50,7 +50,7 @@ from substrates.solvers.generic import DescendThenPolish
 from substrates.solvers.implicit import equilibrium, response
 from substrates.solvers.joint import Control, JointEquilibrium, relax_alternately
 from substrates.solvers.meeting import meeting_forces, or_largest, products, row_sizes, shown
-from substrates.solvers.sharing import COLUMNS, EXAMPLES, by_devices, column_spec, divided, shared, whole
+from substrates.solvers.sharing import COLUMNS, EXAMPLES, LARGE, by_devices, column_spec, divided, shared, whole
 from substrates.solvers.solver import (
     FAILURES,
     Equilibrium,
@@ -71,6 +71,7 @@ __all__ = [
     "COLUMNS",
     "EXAMPLES",
     "FAILURES",
+    "LARGE",
     "Cost",
     "DiscreteTime",
     "Equilibrium",

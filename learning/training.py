@@ -198,8 +198,8 @@ def fit(
             be multiples of their number. Each device loops over its own examples until they have settled; what is
             summed over a batch is summed over all devices, and the parameters are on every device. Along a second axis,
             `jax.make_mesh((2, 2), ("examples", "columns"))`, devices have the same examples and share the columns of
-            large trained matrices, and of what the optimiser keeps of their shape (`column_spec`). The numbers are
-            those of one device but for rounding: the order of the examples and what is drawn for each do not depend
+            large trained matrices, and of what the optimiser keeps of their shape (`column_spec`); rules that move
+            parameters themselves, and systems that compute on the host while they settle, cannot. The numbers are those of one device but for rounding: the order of the examples and what is drawn for each do not depend
             on how many devices there are, and a run may be resumed on others. After `jax.distributed.initialize()` a
             mesh of all `jax.devices()` trains in all processes together: each makes the same call, reads its own part
             of every batch and returns the run; process 0 alone writes `out`, which all must see to resume.

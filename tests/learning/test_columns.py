@@ -162,7 +162,8 @@ def test_bad_words(command, words, message):
 
 @pytest.mark.slow
 def test_the_command_shares_columns_and_resumes_alone(tmp_path):
-    command = ["-m", "learning.cli", "train", "hopfield", "--data", "digits", "--batch-size", 64, "--precision", 64]
+    train = ["-m", "learning.cli", "train", "hopfield", "--data", "digits", "--sizes", 64]
+    command = [*train, "--batch-size", 64, "--precision", 64]
     at, run = port(), tmp_path / "run"
     many = [*command, "--epochs", 1, "--columns", 2, "--out", run, "--distributed", "--coordinator", f"localhost:{at}"]
     ended(*(started(*many, "--process", f"{k}/2") for k in range(2)))

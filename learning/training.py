@@ -199,10 +199,11 @@ def fit(
             summed over a batch is summed over all devices, and the parameters are on every device. Along a second axis,
             `jax.make_mesh((2, 2), ("examples", "columns"))`, devices have the same examples and share the columns of
             large trained matrices, and of what the optimiser keeps of their shape (`column_spec`); rules that move
-            parameters themselves, and systems that compute on the host while they settle, cannot. The numbers are those of one device but for rounding: the order of the examples and what is drawn for each do not depend
-            on how many devices there are, and a run may be resumed on others. After `jax.distributed.initialize()` a
-            mesh of all `jax.devices()` trains in all processes together: each makes the same call, reads its own part
-            of every batch and returns the run; process 0 alone writes `out`, which all must see to resume.
+            parameters themselves, and systems that compute on the host while they settle, cannot. The numbers are those
+            of one device but for rounding: the order of the examples and what is drawn for each do not depend on how
+            many devices there are, and a run may be resumed on others. After `jax.distributed.initialize()` a mesh of
+            all `jax.devices()` trains in all processes together: each makes the same call, reads its own part of every
+            batch and returns the run; process 0 alone writes `out`, which all must see to resume.
         validation: examples evaluated after every epoch.
         test: examples evaluated once, at the very end.
         strict: raise TrainingError at the first batch with an unusable equilibrium, rather than count it in the

@@ -1869,7 +1869,7 @@ MUTATIONS = (
         "learning/steps.py",
         "    return at, divided(moving)",
         "    return at, moving",
-        f"{COLUMNS}::test_each_has_its_columns_of_parameters_and_of_what_the_optimiser_keeps",
+        f"{COLUMNS}::test_networks_whose_columns_are_shared_settle_as_on_one_device[Hopfield]",
     ),
     Mutation(
         "share columns of which devices have unequal parts",

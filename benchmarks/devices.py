@@ -6,7 +6,8 @@
 Accelerators are those of one process. Of CPUs every device is a process of its own, held to one core, and processes
 meet over localhost. Strong: batches of 256 for all devices together. Weak: 256 for each. A step is one of equilibrium
 propagation on a Hopfield network 64-1024-10 by the digits in single precision: medians of rounds that take turns. What
-sharing costs on one device is told in processor time where devices are cores, which other programs do not blur.
+sharing costs on one device is told in processor time where devices are cores, which other programs do not blur. By
+columns: all devices have all examples and share the columns of the matrices; one round, and kB of parameters on each.
 """
 
 from __future__ import annotations
@@ -60,6 +61,12 @@ class Timed:
         self.seconds.append((time.perf_counter() - begun) / STEPS)
         self.work.append((time.process_time() - working) / STEPS)
 
+    @property
+    def kilobytes(self) -> float:
+        """The parameters on one device."""
+        leaves = jax.tree.leaves(self.moving.parameters)
+        return sum(leaf.addressable_shards[0].data.nbytes for leaf in leaves) / 1e3
+
 
 def measure(count: int) -> dict[str, float]:
     """Seconds per step of this process, which has some or all of so many devices."""
@@ -71,6 +78,10 @@ def measure(count: int) -> dict[str, float]:
         for timed in kinds.values():
             timed.go()
     found = {name: median(timed.seconds) for name, timed in kinds.items()}
+    mesh = jax.make_mesh((1, count), ("examples", "columns"), devices=jax.devices()[:count])
+    columns = Timed(BATCH, Devices(mesh))
+    columns.go()
+    found |= {"columns": columns.seconds[0], "kilobytes": columns.kilobytes}
     if count == 1:
         clock = "work" if jax.default_backend() == "cpu" else "seconds"
         found["cost"] = median(getattr(kinds["strong"], clock)) / median(getattr(kinds["plain"], clock))
@@ -111,7 +122,9 @@ def main() -> None:
     there = len(os.sched_getaffinity(0)) if on_cpu else jax.device_count()
     counts = sorted({1, *(options.counts or [2**k for k in range(there.bit_length()) if 2**k <= there])})
     print(f"{jax.devices()[0].device_kind}, {there} of them; {platform.python_version()}, jax {jax.__version__}")
-    print("devices  strong: ms per step  times faster  weak: ms per step  of what one device does")
+    print(
+        "devices  strong: ms per step  times faster  weak: ms per step  of what one device does  by columns: ms     kB"
+    )
     alone = 0.0
     for count in counts:
         found = by_processes(count) if on_cpu else measure(count)
@@ -120,7 +133,8 @@ def main() -> None:
             print(f"sharing on one device takes {found['cost']:.3f} times what a step takes without a mesh")
         strong, weak = found["strong"], found["weak"]
         ratios = f"{alone / strong:12.2f}", f"{alone / weak:24.2f}"
-        print(f"{count:7}  {1e3 * strong:19.1f}  {ratios[0]}  {1e3 * weak:17.1f}  {ratios[1]}", flush=True)
+        columns = f"{1e3 * found['columns']:14.1f}  {found['kilobytes']:5.0f}"
+        print(f"{count:7}  {1e3 * strong:19.1f}  {ratios[0]}  {1e3 * weak:17.1f}  {ratios[1]}  {columns}", flush=True)
 
 
 if __name__ == "__main__":

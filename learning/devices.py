@@ -1,4 +1,4 @@
-"""Devices that share each batch, in one process or in several, on one machine or on many."""
+"""Devices that share each batch, and large parameters, in one process or in several, on one machine or on many."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from learning.checkpoint import raw
-from substrates.substrate import EXAMPLES
+from substrates.substrate import COLUMNS, EXAMPLES, LARGE, column_spec, split_parameters
 
 T = TypeVar("T")
 
@@ -32,32 +32,35 @@ class ProcessError(RuntimeError):
 
 
 class Devices:
-    """What shares the examples of each batch: all devices of a mesh, or without one whatever JAX computes on.
+    """What shares the examples of each batch, and the columns of large parameters: all devices of a mesh, or without
+    one whatever JAX computes on.
 
     Attributes:
-        count: how many devices there are.
+        count: how many equal parts of a batch the devices have.
+        columns: how many devices share the columns of large parameters; 1 where each has all of them.
         several: whether they belong to several processes, all of which then make the same calls.
         leads: whether this is the process that writes and speaks for all.
         mesh: these devices, or None.
     """
 
     def __init__(self, mesh: Mesh | None = None):
-        """Takes a mesh of one axis, whatever its name and kind.
+        """Takes a mesh of one axis, whatever its name and kind, or of two, the second for columns.
 
-        Raises TypeError for what is no mesh, ValueError for one of several axes, and for one that has devices of some
+        Raises TypeError for what is no mesh, ValueError for one of more axes, and for one that has devices of some
         processes only.
         """
-        self.count, self.several, self.leads, self.mesh = 1, False, True, None
+        self.count, self.columns, self.several, self.leads, self.mesh = 1, 1, False, True, None
         if mesh is None:
             return
         if not isinstance(mesh, Mesh):
             raise TypeError(f"mesh: wanted a jax.sharding.Mesh, got {mesh!r}; give jax.make_mesh((4,), ('examples',))")
-        if mesh.devices.ndim != 1:
+        if mesh.devices.ndim not in (1, 2):
             raise ValueError(
-                f"mesh: wanted one axis, along which devices share the examples, got {dict(mesh.shape)}; parameters "
-                f"are on every device: give jax.make_mesh(({mesh.size},), ('examples',))"
+                "mesh: wanted one axis, along which devices share the examples, or a second, along which they share "
+                f"the columns of large parameters, got {dict(mesh.shape)}; give jax.make_mesh(({mesh.size},), "
+                f"('examples',)) or jax.make_mesh((1, {mesh.size}), ('examples', 'columns'))"
             )
-        owners = {device.process_index for device in mesh.devices}
+        owners = {device.process_index for device in mesh.devices.flat}
         if owners not in ({jax.process_index()}, set(range(jax.process_count()))):
             raise ValueError(
                 f"mesh: wanted devices of this process or of all {jax.process_count()}, got those of processes "
@@ -71,8 +74,11 @@ class Devices:
                 RuntimeWarning,
                 stacklevel=3,
             )
-        self.mesh = Mesh(mesh.devices, (EXAMPLES,), axis_types=(AxisType.Auto,))
-        self.count, self.several = mesh.size, len(owners) > 1
+        self.count, self.columns = mesh.devices.shape[0], mesh.size // mesh.devices.shape[0]
+        axes = (EXAMPLES,) if self.columns == 1 else (EXAMPLES, COLUMNS)
+        shape = (self.count, self.columns)[: len(axes)]
+        self.mesh = Mesh(mesh.devices.reshape(shape), axes, axis_types=(AxisType.Auto,) * len(axes))
+        self.several = len(owners) > 1
         self.leads = not self.several or jax.process_index() == 0
 
     def check_batch(self, size: int) -> None:
@@ -80,9 +86,20 @@ class Devices:
         if size % self.count:
             below = size - size % self.count
             fitting = " or ".join(str(n) for n in (below, below + self.count) if n)
+            devices = "devices" if self.columns == 1 else f"groups of {self.columns} devices"
             raise ValueError(
-                f"batch_size: wanted a multiple of the {self.count} devices, each of which has as many examples, got "
-                f"{size}; give {fitting}, or a number of devices that divides it"
+                f"batch_size: wanted a multiple of the {self.count} {devices}, each of which has as many examples, got "
+                f"{size}; give {fitting}, or a number of {devices} that divides it"
+            )
+
+    def check_columns(self, system: Any) -> None:
+        """Raises ValueError where devices that are to share columns find none to share in what a system trains."""
+        specs = [column_spec(leaf, self.columns) for leaf in jax.tree.leaves(split_parameters(system)[0])]
+        if self.mesh is not None and self.columns > 1 and all(spec == PartitionSpec() for spec in specs):
+            raise ValueError(
+                f"mesh: {type(system).__name__} trains no matrix of {LARGE:,} numbers or more whose columns "
+                f"{self.columns} devices can share evenly; give a mesh of one axis, jax.make_mesh(({self.mesh.size},), "
+                "('examples',)), by which each has all parameters"
             )
 
     def rounded(self, size: int, most: int | None = None) -> int:
@@ -98,18 +115,33 @@ class Devices:
 
     def place(self, tree: T) -> T:
         """The tree with its arrays whole on every device; each process gives the same."""
+        return self._placed(tree, lambda numbers: PartitionSpec())
+
+    def divide(self, tree: T) -> T:
+        """The tree with its large matrices by columns (`column_spec`), and the rest whole, on every device."""
+        return self._placed(tree, lambda numbers: column_spec(numbers, self.columns))
+
+    def _placed(self, tree: T, spec: Callable[[np.ndarray], PartitionSpec]) -> T:
         if self.mesh is None:
             return tree
-        everywhere = NamedSharding(self.mesh, PartitionSpec())
-        copies = lambda numbers: jax.make_array_from_callback(numbers.shape, everywhere, lambda part: numbers[part])
-        return jax.tree.map(lambda leaf: _remade(leaf, copies) if eqx.is_array(leaf) else leaf, tree)
+        mesh = self.mesh
+        placed = lambda numbers: jax.make_array_from_callback(
+            numbers.shape, NamedSharding(mesh, spec(numbers)), lambda part: numbers[part]
+        )
+        return jax.tree.map(lambda leaf: _remade(leaf, placed) if eqx.is_array(leaf) else leaf, tree)
+
+    def gathered(self, tree: T) -> T:
+        """The tree with what processes share by columns whole, in numpy, one array after the other; all of them ask
+        for it together.
+        """
+        return jax.tree.map(_gathered, tree)
 
     def own(self, tree: T) -> T:
-        """The tree with arrays that are whole on every device as arrays like any other, of this process alone."""
+        """The tree with arrays of all devices, `gathered`, as arrays like any other, of this process alone."""
         if self.mesh is None:
             return tree
         held = lambda leaf: eqx.is_array(leaf) and isinstance(leaf.sharding, NamedSharding)
-        return jax.tree.map(lambda leaf: _remade(leaf, jnp.asarray) if held(leaf) else leaf, tree)
+        return jax.tree.map(lambda leaf: _remade(_gathered(leaf), jnp.asarray) if held(leaf) else leaf, tree)
 
     def any(self, here: bool) -> bool:
         """Whether something is so in at least one process."""
@@ -151,6 +183,12 @@ class Devices:
         """What each process has, one after the other."""
         alone = np.asarray(here)[None]
         return np.asarray(multihost_utils.process_allgather(alone[0])) if self.several else alone
+
+
+def _gathered(leaf: Any) -> Any:
+    """An array that other processes have parts of as one of numpy; all else as it is."""
+    parted = isinstance(leaf, jax.Array) and not (leaf.is_fully_addressable or leaf.is_fully_replicated)
+    return multihost_utils.process_allgather(leaf, tiled=True) if parted else leaf
 
 
 def _remade(leaf: Any, make: Callable[[np.ndarray], jax.Array]) -> jax.Array:

@@ -14,9 +14,9 @@ from jax.sharding import Mesh
 from learning.devices import Devices, ProcessError
 from learning.options import UsageError, count, reader
 from learning.training import TrainingError
-from substrates.substrate import EXAMPLES
+from substrates.substrate import COLUMNS, EXAMPLES
 
-NAMES = ("devices", "distributed", "coordinator", "process")
+NAMES = ("devices", "columns", "distributed", "coordinator", "process")
 """The options, none of which changes what is computed but for rounding."""
 
 _HEARTBEAT_SECONDS = 10
@@ -42,6 +42,13 @@ def add(group: Any) -> None:
         type=count,
         metavar="N",
         help="share each batch over N devices of every process (default: no sharing; with --distributed all of them)",
+    )
+    group.add_argument(
+        "--columns",
+        type=count,
+        metavar="C",
+        help="let C of those devices at a time have the same examples and share the columns of large matrices of "
+        "parameters, so that none holds a whole one (default: 1, each device has all parameters)",
     )
     group.add_argument(
         "--distributed",
@@ -90,8 +97,15 @@ def join(options: argparse.Namespace) -> None:
 
 
 def mesh_of(options: argparse.Namespace) -> Mesh | None:
-    """The devices that share each batch, or None; raises UsageError where there are not so many."""
+    """The devices that share each batch, or None; raises UsageError where there are not so many, or where those that
+    share columns do not divide them.
+    """
+    columns = options.columns or 1
     if options.devices is None and not options.distributed:
+        if columns > 1:
+            raise UsageError(
+                f"--columns: wanted with --devices or --distributed, got neither; give --devices {columns} too"
+            )
         return None
     own = jax.local_devices()
     if options.devices is not None and options.devices > len(own):
@@ -102,7 +116,10 @@ def mesh_of(options: argparse.Namespace) -> Mesh | None:
     for process in range(jax.process_count()):
         theirs = [device for device in jax.devices() if device.process_index == process]
         chosen += theirs[: options.devices]
-    return jax.make_mesh((len(chosen),), (EXAMPLES,), devices=chosen)
+    if len(chosen) % columns:
+        fitting = " or ".join(str(n) for n in range(1, len(chosen) + 1) if len(chosen) % n == 0)
+        raise UsageError(f"--columns: wanted what divides {len(chosen)}, the devices, got {columns}; give {fitting}")
+    return jax.make_mesh((len(chosen) // columns, columns), (EXAMPLES, COLUMNS), devices=chosen)
 
 
 @contextlib.contextmanager

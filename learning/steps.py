@@ -22,7 +22,7 @@ from learning.examples import Examples
 from learning.homeostat import IntegralControl
 from learning.rule import Estimator, Moved, Mover
 from substrates.laboratory.system import PhysicalSystem
-from substrates.substrate import FAILURES, Status, by_devices, parameter_dtype, shared, split_parameters, whole
+from substrates.substrate import FAILURES, Status, by_devices, divided, parameter_dtype, shared, split_parameters
 
 
 class Tally(eqx.Module):
@@ -138,7 +138,8 @@ def _advance(reading: tuple[Standing, Array, Array, Array, Array], moving: Movin
         at, moving = carry
         return (at < stop) & moving.tally.good(standing.strict)
 
-    return jax.lax.while_loop(going, lambda carry: (carry[0] + 1, whole(step(*carry))), (start, moving))
+    at, moving = jax.lax.while_loop(going, lambda carry: (carry[0] + 1, divided(step(*carry))), (start, moving))
+    return at, divided(moving)  # as it came in, so that the next call is of the same program
 
 
 def epoch_order(key: PRNGKeyArray, epoch: int, size: int, filled: int) -> np.ndarray:
@@ -224,21 +225,35 @@ class Trainer(Epochs):
         counting = self.rule if moves_itself else lenient(self.rule)
         standing = Standing(rest, counting, optimiser, x, y, self.examples.labelled, self.strict, self.batch_size)
         self.standing = self.devices.place(standing)
-        state = None if optimiser is None else optimiser.init(parameters)
-        return self.devices.place(Moving(parameters, state, Tally.zero(jnp.finfo(parameter_dtype(system)).dtype)))
+        tally = self.devices.place(Tally.zero(jnp.finfo(parameter_dtype(system)).dtype))
+        placed = self.devices.divide(parameters)
+        if optimiser is None:
+            return Moving(placed, None, tally)
+        if self.devices.columns == 1:
+            return Moving(placed, self.devices.place(optimiser.init(parameters)), tally)
+        with self.devices.sharing():  # compiled, so that no device ever has all of it
+            return Moving(placed, eqx.filter_jit(lambda given: divided(optimiser.init(given)))(placed), tally)
 
     def advance(self, moving: Moving, order: tuple[Array, PRNGKeyArray], start: int, stop: int) -> tuple[int, Moving]:
         bounds = (jnp.asarray(start, jnp.int32), jnp.asarray(stop, jnp.int32))
         places, first, last, key = self.devices.place((order[0], *bounds, order[1]))
-        with self.devices.sharing():
-            at, moving = _advance((self.standing, places, first, last, key), moving)
+        try:
+            with self.devices.sharing():
+                at, moving = _advance((self.standing, places, first, last, key), moving)
+        except NotImplementedError as error:
+            if self.devices.columns == 1:
+                raise
+            raise ValueError(
+                "mesh: this system computes on the host while it settles, for which JAX cannot share columns; give a "
+                f"mesh of one axis ({error})"
+            ) from error
         return int(at), moving
 
     def system(self, moving: Moving) -> Any:
         return self.devices.own(self._system(moving))
 
     def restore(self, moving: Moving) -> Moving:
-        return self.devices.place(moving)
+        return self.devices.divide(moving)
 
     def evaluate(self, moving: Moving, examples: Examples, key: PRNGKeyArray) -> Evaluation:
         size = self.devices.rounded(default_batch(examples))

@@ -196,11 +196,14 @@ def fit(
             devices, and of a resumed run those of its start; of a physical system as many as it has copies, or one.
         mesh: devices that share the examples of every batch, `jax.make_mesh((4,), ("examples",))` say; batches must
             be multiples of their number. Each device loops over its own examples until they have settled; what is
-            summed over a batch is summed over all devices, and the parameters are on every device. The numbers are
-            those of one device but for rounding: the order of the examples and what is drawn for each do not depend
-            on how many devices there are, and a run may be resumed on others. After `jax.distributed.initialize()` a
-            mesh of all `jax.devices()` trains in all processes together: each makes the same call, reads its own part
-            of every batch and returns the run; process 0 alone writes `out`, which all must see to resume.
+            summed over a batch is summed over all devices, and the parameters are on every device. Along a second axis,
+            `jax.make_mesh((2, 2), ("examples", "columns"))`, devices have the same examples and share the columns of
+            large trained matrices, and of what the optimiser keeps of their shape (`column_spec`); rules that move
+            parameters themselves, and systems that compute on the host while they settle, cannot. The numbers are those
+            of one device but for rounding: the order of the examples and what is drawn for each do not depend on how
+            many devices there are, and a run may be resumed on others. After `jax.distributed.initialize()` a mesh of
+            all `jax.devices()` trains in all processes together: each makes the same call, reads its own part of every
+            batch and returns the run; process 0 alone writes `out`, which all must see to resume.
         validation: examples evaluated after every epoch.
         test: examples evaluated once, at the very end.
         strict: raise TrainingError at the first batch with an unusable equilibrium, rather than count it in the
@@ -242,6 +245,13 @@ def fit(
     devices.check_batch(size)
     if mesh is not None and on_bench and not isinstance(substrate, Simulation):
         raise ValueError(f"mesh: {type(substrate).__name__} is no simulation, which devices could share; leave it out")
+    if mesh is not None and devices.columns > 1 and isinstance(rule, Mover):
+        raise ValueError(
+            f"mesh: {type(rule).__name__} moves the parameters itself and takes them whole; give a mesh of one axis, "
+            f"jax.make_mesh(({mesh.size},), ('examples',))"
+        )
+    if not on_bench:
+        devices.check_columns(substrate)
     strict = bool(getattr(rule, "strict", True)) if strict is None else strict
     homeostat = getattr(rule, "homeostat", None) if on_bench else None
     run = Run(substrate, {}, 0, 0.0, np.zeros(0), classes=classes, homeostat=homeostat, given=given)
@@ -322,6 +332,7 @@ class _Session:
             )
 
     def save(self) -> None:
+        moving = self.trainer.devices.gathered(self.moving)  # for which the process that writes needs the others
         if self.folder is None:
             return
         facts = {"epoch": self.epoch, "batch": self.batch, "rows": self.rows}
@@ -330,7 +341,7 @@ class _Session:
             "partial_seconds": self.partial_seconds,
             "seconds": self.seconds,
         }
-        self.folder.save(self.moving, facts, times)
+        self.folder.save(moving, facts, times)
         self.saved = time.monotonic()
 
     @property
@@ -404,7 +415,8 @@ class _Session:
 
     def _warn_of_standstill(self, cost: float) -> None:
         """A nudge that moves no state by more than rounding gives a gradient of zeros, in states that are at rest."""
-        ends = (jax.device_get(moving.parameters) for moving in (self.trainer.initial, self.moving))
+        gathered = self.trainer.devices.gathered
+        ends = (jax.device_get(gathered(moving.parameters)) for moving in (self.trainer.initial, self.moving))
         if not eqx.tree_equal(*ends):
             return
         dtype = jnp.result_type(*jax.tree.leaves(self.moving.parameters))
@@ -428,7 +440,9 @@ class _Session:
         return {"epoch": epoch + 1, **self.rows[epoch], "seconds": _known(self.epoch_seconds[epoch])}
 
     def _save_if_due(self) -> None:
-        if self.folder is not None and time.monotonic() - self.saved >= self.checkpoint_every:
+        due = self.folder is not None and time.monotonic() - self.saved >= self.checkpoint_every
+        together = self.trainer.devices
+        if due if together.columns == 1 else together.any(due):
             self.save()
 
     def _stop(self, before: Any, reached: int) -> NoReturn:

@@ -50,7 +50,7 @@ from substrates.solvers.generic import DescendThenPolish
 from substrates.solvers.implicit import equilibrium, response
 from substrates.solvers.joint import Control, JointEquilibrium, relax_alternately
 from substrates.solvers.meeting import meeting_forces, or_largest, products, row_sizes, shown
-from substrates.solvers.sharing import EXAMPLES, by_devices, shared, whole
+from substrates.solvers.sharing import COLUMNS, EXAMPLES, LARGE, by_devices, column_spec, divided, shared, whole
 from substrates.solvers.solver import (
     FAILURES,
     Equilibrium,
@@ -68,8 +68,10 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 __all__ = [
+    "COLUMNS",
     "EXAMPLES",
     "FAILURES",
+    "LARGE",
     "Cost",
     "DiscreteTime",
     "Equilibrium",
@@ -89,6 +91,8 @@ __all__ = [
     "check_batch",
     "check_finite",
     "check_key",
+    "column_spec",
+    "divided",
     "fit_target",
     "fixed",
     "make_room",

@@ -58,6 +58,7 @@ PHYSICS = "tests/theory_checks/test_theorems_of_physics.py"
 EXPLORER = "tests/test_explorer.py"
 PICTURES = "tests/test_style.py"
 DEVICES = "tests/learning/test_devices.py"
+COLUMNS = "tests/learning/test_columns.py"
 CONFORMANCE = "tests/theory_checks/test_conformance.py"
 STRATEGIES = "tests/theory_checks/test_strategies.py"
 FAULTS = "tests/theory_checks/test_faults.py::test_the_law_that_names_a_fault_finds_it_and_says_where_to_look"
@@ -1855,6 +1856,34 @@ MUTATIONS = (
         "up = -(-size // self.count) * self.count",
         "up = size // self.count * self.count",
         f"{DEVICES}::test_every_device_has_as_many_examples",
+    ),
+    Mutation(
+        "let steps have all columns of a matrix",
+        "substrates/solvers/sharing.py",
+        "    return _constrained(tree, lambda leaf: column_spec(leaf, devices))",
+        "    return _constrained(tree, lambda leaf: PartitionSpec())",
+        f"{COLUMNS}::test_each_has_its_columns_of_parameters_and_of_what_the_optimiser_keeps",
+    ),
+    Mutation(
+        "let the compiler choose how parameters leave a step",
+        "learning/steps.py",
+        "    return at, divided(moving)",
+        "    return at, moving",
+        f"{COLUMNS}::test_networks_whose_columns_are_shared_settle_as_on_one_device[Hopfield]",
+    ),
+    Mutation(
+        "share columns of which devices have unequal parts",
+        "substrates/solvers/sharing.py",
+        " or leaf.shape[-1] % devices:",
+        ":",
+        f"{COLUMNS}::test_columns_are_shared_where_a_matrix_is_large_and_all_have_as_many",
+    ),
+    Mutation(
+        "let rules that move parameters share columns",
+        "learning/training.py",
+        "    if mesh is not None and devices.columns > 1 and isinstance(rule, Mover):",
+        "    if False:",
+        f"{COLUMNS}::test_what_cannot_be_shared_is_refused_by_both",
     ),
     Mutation(
         "give a run's parameters back on the mesh",

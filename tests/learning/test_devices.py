@@ -2,12 +2,9 @@
 
 import contextlib
 import json
-import os
 import re
 import signal
 import socket
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -20,6 +17,7 @@ import pytest
 import shared_training
 from jax.sharding import Mesh
 from linear_response import PLUGIN, LinearResponse
+from processes import ended, port, started
 from shared_training import FIRST, TRAININGS, numbers, train
 
 from learning import ContinualEP, EquilibriumPropagation, SquaredError, fit
@@ -30,33 +28,6 @@ from substrates.substrate import relax_batch, relax_phases
 
 NEW_ENOUGH = jax.__version_info__ >= (0, 12)
 """Older ones can wait for ever in an all-reduce of several virtual devices of one process on a machine of few cores."""
-
-
-def port():
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        return free.getsockname()[1]
-
-
-def started(*words, **environment):
-    return subprocess.Popen(
-        [sys.executable, *map(str, words)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        env={**os.environ, **environment},
-    )
-
-
-def ended(*processes, seconds=280):
-    try:
-        said = [process.communicate(timeout=seconds)[0] for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
-            process.communicate()
-    assert [process.returncode for process in processes] == [0] * len(processes), "\n".join(said)
-    return said
 
 
 def in_two_processes(folder, names):
@@ -295,7 +266,7 @@ def test_what_a_run_returns_is_of_one_device_and_resumes_without_a_mesh(tmp_path
     ("changes", "error", "words"),
     [
         (dict(mesh=4), TypeError, "mesh: wanted a jax.sharding.Mesh, got 4"),
-        (dict(mesh=jax.make_mesh((1, 1), ("a", "b"))), ValueError, r"mesh: wanted one axis.*got {'a': 1, 'b': 1}"),
+        (dict(mesh=jax.make_mesh((1, 1, 1), ("a", "b", "c"))), ValueError, r"mesh: wanted one axis.*'b': 1, 'c': 1}"),
     ],
 )
 def test_bad_meshes(changes, error, words, key):

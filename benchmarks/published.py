@@ -132,11 +132,13 @@ EXPERIMENTS = {
     "drn-clothes": Experiment(
         "10.38", resistive(1024, input_gain=480.0), conductances(0.006, 0.006), 50, 1.0, 4, 0.99, "fashion-mnist"
     ),
-    "hopfield-2": Experiment("1.65", hopfield(512, 512, gain=0.5), couplings(0.06, 0.04, 0.01), 12, 0.5, 16),
-    "hopfield-3": Experiment("1.65", hopfield(512, 512, 512, gain=0.5), couplings(0.06, 0.04, 0.02, 0.01), 12, 0.5, 16),
+    "hopfield-2": Experiment("1.65", hopfield(512, 512, gain=0.3), couplings(0.3, 0.2, 0.05), 20, 0.5, 16, 0.92),
+    "hopfield-3": Experiment(
+        "1.65", hopfield(512, 512, 512, gain=0.3), couplings(0.3, 0.2, 0.1, 0.05), 20, 0.5, 16, 0.92
+    ),
     "hopfield-conv": Experiment(
         "under 0.6", convolutional(32, 64, 128, gain=(3.0, 1.5, 1.5, 0.5), sweeps=4),
-        couplings(0.25, 0.08, 0.08, 0.015, biases=1.0), 8, 0.25, 16, moves=True,
+        couplings(0.08, 0.025, 0.025, 0.005, biases=1.0), 3, 0.25, 16, moves=True,
     ),
     "vgg5": Experiment(
         "0.32", vgg5(1 / 8, gain=1.7), weights(*(0.01,) * 6), 10, 0.02, 16, moves=True, weight_decay=3e-4

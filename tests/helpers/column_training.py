@@ -125,7 +125,7 @@ def look_around(folder, mesh):
     return {
         "stopped": [stopped.epochs, np.asarray(stopped.substrate.weight).tolist()],
         "on the bench": refused(lambda: train(FIRST, substrate=plant, rule=AgnosticEP(beta=0.3), **alone)),
-        "moved": refused(lambda: train(FIRST, rule=ContinualEP(beta=0.3, learning_rate=0.01), **alone)),
+        "moved": refused(lambda: train(FIRST, rule=ContinualEP(beta=0.3, learning_rate=0.01, steps=5), **alone)),
         "host": refused(lambda: train(FIRST, mesh=mesh, substrate=Consults(jnp.zeros((64, 64)), jnp.zeros(64)))),
         "small": refused(lambda: train(FIRST, mesh=mesh, substrate=small, data=no_data, validation=None)),
         "unequal parts": refused(lambda: train(FIRST, mesh=rows, batch_size=9)),

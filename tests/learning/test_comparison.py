@@ -131,6 +131,7 @@ def test_nothing_is_done_twice_and_an_interrupted_comparison_goes_on(tmp_path, m
     assert compare(rules, TINY, seeds=seeds[:2], out=tmp_path).rows[0]["runs"] == 2
 
 
+@pytest.mark.slow
 def test_what_is_not_ideal_is_a_further_set_of_runs(tmp_path):
     found = compare(
         ("feedback-alignment", "physics-aware"),

@@ -210,6 +210,7 @@ def test_training_on_a_degenerate_ground_state_is_refused():
 # nudges
 
 
+@pytest.mark.slow
 def test_a_nudge_that_feels_the_state_is_self_consistent():
     net, x, y = model(4), jnp.array([0.2, -0.4]), np.array([0.9, -0.3, 0.1, 0.4])
     free = settled(net, x)

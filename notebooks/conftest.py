@@ -1,16 +1,16 @@
 import pytest
 
 LONG = (
+    "02-elastic",
     "03-ising",
     "04-oscillators",
     "05-hopfield",
     "06-predictive-coding",
+    "07-transverse-ising",
     "08-quantum-oscillators",
+    "09-black-box",
     "10-recurrent",
     "11-trajectories",
-    "02-elastic",
-    "07-transverse-ising",
-    "09-black-box",
     "12-driven",
     "13-theorems",
     "14-resistors",

@@ -68,8 +68,8 @@ def at_rest(status: Status) -> Bool[Array, "..."]:
 def with_known_energy(found: Equilibrium) -> Equilibrium:
     """The same, but `not_finite` where it came to rest at an energy that no number holds.
 
-    What is traced stays as it is: steps of training need no energy, and one that were looked at here would take them as
-    long as a sweep.
+    What is traced stays as it is: steps of training need no energy, and to look at it would cost them as much as a
+    sweep.
     """
     energy = found.energy
     if energy is None or isinstance(energy, Tracer) or not energy.is_fully_addressable or np.all(np.isfinite(energy)):

@@ -103,8 +103,8 @@ def test_transfer_resistance_is_reciprocal(kind, seed):
     assert abs((first - rest)[1]) > 1e-6
 
 
-@given(seed=seeds)
 @pytest.mark.slow
+@given(seed=seeds)
 def test_effective_resistance_of_all_edges_obeys_foster(seed):
     """Foster's theorem: sum g_e R_e over all resistors is the number of nodes less one."""
     net = circuit("linear", seed)
@@ -114,8 +114,8 @@ def test_effective_resistance_of_all_edges_obeys_foster(seed):
     np.testing.assert_allclose(total, N, rtol=1e-10)  # ground is a node too
 
 
-@given(r=st.lists(st.floats(0.1, 10), min_size=3, max_size=3))
 @pytest.mark.slow
+@given(r=st.lists(st.floats(0.1, 10), min_size=3, max_size=3))
 def test_series_parallel_and_star_triangle(r):
     g = 1 / np.asarray(r)
     build = lambda edges, g: ResistorNetwork.from_edges(edges, inputs=[0], outputs=[], conductance=g)

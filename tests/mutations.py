@@ -1076,7 +1076,7 @@ MUTATIONS = (
     Mutation(
         "learn from an energy that overflows",
         "substrates/solvers/solver.py",
-        "lost = at_rest(found.status) & ~jnp.isfinite(energy)",
+        "lost = ended & ~jnp.isfinite(energy)",
         "lost = jnp.zeros((), bool)",
         "tests/substrates/test_arguments.py::test_energies_that_no_number_holds_are_not_finite_and_nothing_is_tried_in_vain",
     ),

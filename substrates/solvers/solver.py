@@ -66,7 +66,7 @@ def at_rest(status: Status) -> Bool[Array, "..."]:
 
 
 def with_known_energy(found: Equilibrium) -> Equilibrium:
-    """The same, but `not_finite` where it came to rest at an energy that no number holds.
+    """The same, but `not_finite` where it ended, at rest or out of steps, at an energy that no number holds.
 
     What is traced stays as it is: steps of training need no energy, and to look at it would cost them as much as a
     sweep.
@@ -74,7 +74,8 @@ def with_known_energy(found: Equilibrium) -> Equilibrium:
     energy = found.energy
     if energy is None or isinstance(energy, Tracer) or not energy.is_fully_addressable or np.all(np.isfinite(energy)):
         return found
-    lost = at_rest(found.status) & ~jnp.isfinite(energy)
+    ended = at_rest(found.status) | (found.status == Status.out_of_steps)
+    lost = ended & ~jnp.isfinite(energy)
     mark = lambda lost, status: Status.where(lost, Status.not_finite, status)
     mark = jax.vmap(mark) if energy.ndim else mark
     return dataclasses.replace(found, status=mark(lost, found.status))

@@ -1,4 +1,4 @@
-"""Trains on all devices of this process, or of several; tests/learning/test_devices.py compares what comes of it.
+"""Trains on all devices of this process, or of several; tests/learning/test_devices.py looks at what comes of it.
 
 Usage: shared_training.py FOLDER NAMES [PORT PROCESS PROCESSES]. Writes into FOLDER, by the number of the process, what
 each of the `TRAININGS` in a JSON list came to, twice; and where several processes train the first of `TRAININGS`, what
@@ -77,6 +77,22 @@ def numbers(run):
     leaves = jax.tree.leaves(run.substrate) if jax.tree.leaves(run.substrate) != [run.substrate] else []
     parameters = [np.asarray(leaf) for leaf in leaves] or [run.substrate.read().parameters]
     return {str(k): leaf for k, leaf in enumerate(parameters)} | run.history
+
+
+def check_numbers(folder, name, processes, wanted):
+    """What processes found is what one device did, to 1e-10; repeats and processes are alike to the last bit."""
+    found = []
+    for again in range(2):
+        for process in range(processes):
+            with np.load(folder / f"{name} {again} {process}.npz") as arrays:
+                found.append(dict(arrays))
+    for other in found:
+        assert set(other) == set(wanted)
+        for part in wanted:
+            np.testing.assert_array_equal(other[part], found[0][part])
+    for part in wanted.keys() - {"residual"}:  # which is rounding alone
+        scale = np.max(np.abs(wanted[part]), initial=0.0, where=~np.isnan(wanted[part]))  # no label, no error
+        np.testing.assert_allclose(found[0][part], wanted[part], rtol=0, atol=1e-10 * scale, err_msg=part)
 
 
 def refused(call):

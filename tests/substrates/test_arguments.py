@@ -26,7 +26,7 @@ from substrates import (
     Status,
     TransverseFieldIsing,
 )
-from substrates.substrate import relax_batch
+from substrates.substrate import Substrate, relax_batch
 from substrates.wiring import Dense
 
 LABELS = [3, 1, "a", (5, 5), 0]
@@ -563,3 +563,21 @@ def test_energies_that_no_number_holds_are_not_finite_and_nothing_is_tried_in_va
     assert found.status == status
     assert bool(jnp.isfinite(found.energy)) == (status == Status.converged)
     assert found.steps <= 10
+
+
+def test_an_energy_without_a_floor_is_not_finite():
+    class Hill(Substrate):
+        width: jax.Array
+
+        def energy(self, position, x):
+            return -jnp.sum((position / self.width) ** 2) / 2 - position @ x
+
+        def initial_state(self, x):
+            return jnp.zeros_like(x)
+
+        def read(self, position, x):
+            return position
+
+    found = Hill(jnp.ones(2)).relax(jnp.ones(2))
+    assert found.energy == -jnp.inf
+    assert found.status == Status.not_finite

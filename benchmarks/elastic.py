@@ -38,7 +38,7 @@ def stretched(side: int, seed: int) -> tuple[ElasticNetwork, jax.Array]:
         (side, side),
         clamped=["left"],
         inputs=[{"right": (1.0, 0.0)}],
-        outputs=[side * side // 2],
+        outputs=[side // 2 * (side + 1)],
         disorder=0.05,
         key=jax.random.key(seed),
     )

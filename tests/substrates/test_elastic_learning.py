@@ -41,6 +41,28 @@ def test_the_conformance_kit_finds_no_fault():
 
 
 @pytest.mark.slow
+def test_small_nudges_of_a_wide_lattice_are_found_beside_the_rounding_of_its_positions():
+    """They are a part 1e-5 of what a spring holds; far from the origin positions are rounded by 1e-14."""
+    net = ElasticNetwork.lattice(
+        "triangular", (96, 96), clamped=["left"], inputs=[{"right": (1.0, 0.0)}], outputs=[48 * 97],
+        disorder=0.05, key=jax.random.key(0),
+    )  # fmt: skip
+    x, moves = jnp.array([9.5]), 0.01 * np.random.default_rng(0).normal(size=(6, 2))
+    y = net.read(relax(net, x).state, x)[None] + moves
+    for beta in (1e-1, 1e-2, 1e-3):
+        found = estimate(EquilibriumPropagation(beta=jnp.asarray(beta), strict=False), net, jnp.stack([x] * 6), y)
+        assert all(bool(phase.converged.all()) for phase in found.equilibria)
+
+    def cost(stiffness):
+        moved = eqx.tree_at(lambda n: n.stiffness, net, stiffness)
+        output = moved.read(moved.relax(x).state, x)
+        return jnp.mean(jax.vmap(lambda wanted: SquaredError()(output, wanted))(y))
+
+    wanted = jax.jit(jax.grad(cost))(net.stiffness)
+    assert np.linalg.norm(found.gradient.stiffness - wanted) < 1e-5 * np.linalg.norm(wanted)
+
+
+@pytest.mark.slow
 def test_gradients_in_stiffness_and_length_are_those_of_the_cost():
     net = lattice()
     cost = jax.jit(

@@ -237,7 +237,9 @@ def _walked(
         begun = lambda new, old: jnp.where(walk.steps < 0, new, old)
         most, farthest = begun(limit(at), walk.limit), begun(FARTHEST * (at.extent + at.spacing), walk.farthest)
         falls = walk.energy - at.energy > jnp.maximum(1e-4 * walk.fraction * walk.slope, walk.rounding)
-        flattens = (at.uneven <= 0.81 * walk.uneven) & (at.energy <= walk.energy + walk.rounding)
+        # what a few nodes still feel may be lost among the rounding of all
+        evens = (at.uneven <= walk.uneven) & (at.residual <= 0.9 * walk.residual)
+        flattens = ((at.uneven <= 0.81 * walk.uneven) | evens) & (at.energy <= walk.energy + walk.rounding)
         accepted = (falls | flattens) & jnp.isfinite(at.energy)
         # whoever judges may add up the same forces in another order
         balanced = at.residual <= 0.9 * most

@@ -83,10 +83,11 @@ class ElasticNetwork(Substrate):
         return self.weighed(self.positions(state, x)).force.reshape(self.topology.state_shape)
 
     def force_scale(self, state: State, x: Float[Array, "inputs"]) -> State:
-        """The sum, over the springs at the node of each coordinate, of stiffness times length (or extent / 32).
+        """The sum, over the springs at the node of each coordinate, of stiffness times length (or extent / 8).
 
-        It is what the springs would pull with if they were stretched to twice their length; the extent stands for the
-        rounding of positions.
+        It is what the springs would pull with if they were stretched to twice their length. The extent stands for the
+        rounding of positions, eps/2 times the extent at both ends of a spring: half of the 16 eps that rounding may
+        leave of the forces that meet.
         """
         return self.weighed(self.positions(state, x)).scale.reshape(self.topology.state_shape)
 
@@ -94,7 +95,7 @@ class ElasticNetwork(Substrate):
         """Energy, forces and what they are small against, in one go."""
         topology, springs = self.topology, self._stretch(positions)
         extent = jnp.max(jnp.abs(positions), initial=0.0)
-        longest = jnp.maximum(jnp.maximum(jnp.abs(springs.length), jnp.abs(self.rest_length)), extent / 32)
+        longest = jnp.maximum(jnp.maximum(jnp.abs(springs.length), jnp.abs(self.rest_length)), extent / 8)
         sizes = jnp.abs(self.stiffness) * longest
         force, at_nodes = topology.meet(springs.pulls, sizes[:, None].astype(springs.pulls.dtype))
         assert at_nodes is not None

@@ -11,14 +11,13 @@ Settings were chosen on 5,000 held-out images after one to four epochs of 4,000 
 what an hour of two cores allows. How many equilibria failed to settle is printed with every epoch.
 
 Deep resistive networks and dense Hopfield networks of one to three hidden layers: Scellier 2024 (arXiv 2402.11674),
-resistive ones on clothes Scellier and Mishra 2025 (arXiv 2312.15063). "hopfield-conv": 3x3 convolutions and 2x2 pooling
-to 32, 64 and 128 maps; published with maximum pooling to 128, 256, 512 and 512 (Scellier, Ernoult, Kendall and Kumar
-2023, arXiv 2312.15103). Pooling is by averages here, where interactions are bilinear, and a phase is four sweeps. At
-the published gains of 1/2 the states of so narrow a network are a thousandth when it begins, and it learns hardly
-anything in an epoch. "vgg5": predictive coding at an eighth of the published width and a quarter of its rate, with
-maximum pooling, by one error sweep a phase, which has the gradient of five published ones to first order in beta
-(Kerjan, Hoier and Scellier 2026, arXiv 2606.03584). These two see images in a border of two zeros that are moved anew
-in every epoch, by up to two pixels each way.
+resistive ones on clothes Scellier and Mishra 2025 (arXiv 2312.15063). "hopfield-conv": 5x5 convolutions and 2x2 maximum
+pooling to 32 and 64 maps; published, 3x3 to 128, 256, 512 and 512 (Scellier, Ernoult, Kendall and Kumar 2023, arXiv
+2312.15103). A phase is eight sweeps: with four the estimate turns away from the gradient as couplings grow. "vgg5":
+predictive coding at an eighth of the published width and a quarter of its rate, with maximum pooling, by one error
+sweep a phase, which has the gradient of five published ones to first order in beta (Kerjan, Hoier and Scellier 2026,
+arXiv 2606.03584); its images have a border of two zeros. These two see images that are moved anew in every epoch, by up
+to two pixels each way.
 
 Commands of their own have 2x784-1024-10 (`mnist.py`), 784-1024-10 (`hopfield.py`), oscillators (`oscillator.py`) and
 spins (`ising.py`). Images are read from $GROUNDSTATE_DATA or the user's cache, or downloaded.
@@ -48,8 +47,7 @@ from substrates.classical.hopfield.block_descent import BlockDescent
 from substrates.classical.predictive_coding.error_sweep import ErrorSweep
 from substrates.parameters import match_paths, split_parameters
 
-BORDER = 2
-SIDE = 28 + 2 * BORDER
+SHIFT = 2  # pixels
 
 
 @dataclass(frozen=True)
@@ -57,7 +55,8 @@ class Experiment:
     """A network, how it learns, and the test error that was published for its like, in percent.
 
     `rates` go by the paths of parameters. They fall by the factor `decay` every epoch; where it is None, along half a
-    cosine to zero, with Nesterov's momentum of 0.9. Images of `moves` are moved anew in every epoch.
+    cosine to zero, with Nesterov's momentum of 0.9. `border` is the zeros around every image. Images of `moves` are
+    moved anew in every epoch.
     """
 
     published: str
@@ -68,6 +67,7 @@ class Experiment:
     batch: int
     decay: float | None = None
     data: str = "mnist"
+    border: int = 0
     moves: bool = False
     weight_decay: float = 0.0
 
@@ -90,10 +90,11 @@ def hopfield(*hidden: int, gain: float) -> Callable[[Any], Any]:
     return lambda key: HopfieldNetwork.layered((784, *hidden, 10), key=key, gain=gain, dtype=jnp.float32)
 
 
-def convolutional(*channels: int, gain: tuple[float, ...], sweeps: int) -> Callable[[Any], Any]:
+def convolutional(*channels: int, gain: float, sweeps: int) -> Callable[[Any], Any]:
+    settings: dict[str, Any] = {"pooling": "max", "kernel": 5, "padding": 0, "dtype": jnp.float32}
+
     def build(key: Any) -> Any:
-        shape = (SIDE, SIDE, 1)
-        net = HopfieldNetwork.convolutional(shape, channels, 10, key=key, gain=gain, dtype=jnp.float32)
+        net = HopfieldNetwork.convolutional((28, 28, 1), channels, 10, key=key, gain=gain, **settings)
         return replace(net, solver=BlockDescent(sweeps=sweeps))
 
     return build
@@ -101,8 +102,7 @@ def convolutional(*channels: int, gain: tuple[float, ...], sweeps: int) -> Calla
 
 def vgg5(width: float, gain: float) -> Callable[[Any], Any]:
     settings: dict[str, Any] = {"rectifier": "buffered", "solver": ErrorSweep(sweeps=1), "dtype": jnp.float32}
-    shape = (SIDE, SIDE, 1)
-    return lambda key: PredictiveCodingNetwork.vgg5(shape, 10, key=key, width=width, gain=gain, **settings)
+    return lambda key: PredictiveCodingNetwork.vgg5((32, 32, 1), 10, key=key, width=width, gain=gain, **settings)
 
 
 def conductances(*rates: float) -> dict[str, float]:
@@ -137,24 +137,25 @@ EXPERIMENTS = {
         "1.65", hopfield(512, 512, 512, gain=0.3), couplings(0.3, 0.2, 0.1, 0.05), 20, 0.5, 16, 0.92
     ),
     "hopfield-conv": Experiment(
-        "under 0.6", convolutional(32, 64, 128, gain=(3.0, 1.5, 1.5, 0.5), sweeps=4),
-        couplings(0.08, 0.025, 0.025, 0.005, biases=1.0), 3, 0.25, 16, moves=True,
+        "under 0.6", convolutional(32, 64, gain=0.5, sweeps=8), couplings(0.08, 0.015, 0.005), 12, 0.1, 16,
+        moves=True, weight_decay=3e-4,
     ),
     "vgg5": Experiment(
-        "0.32", vgg5(1 / 8, gain=1.7), weights(*(0.01,) * 6), 10, 0.02, 16, moves=True, weight_decay=3e-4
+        "0.32", vgg5(1 / 8, gain=1.7), weights(*(0.01,) * 6), 10, 0.02, 16, border=2, moves=True, weight_decay=3e-4
     ),
 }  # fmt: skip
 
 
-def bordered(pixels: np.ndarray) -> np.ndarray:
-    return np.pad(pixels.reshape(-1, 28, 28, 1), ((0, 0), (BORDER, BORDER), (BORDER, BORDER), (0, 0)))
+def bordered(pixels: np.ndarray, border: int) -> np.ndarray:
+    wide = np.pad(pixels.reshape(-1, 28, 28), ((0, 0), (border, border), (border, border)))
+    return wide.reshape(len(wide), -1)
 
 
 @jax.jit
 def moved(images: jax.Array, key: jax.Array) -> jax.Array:
-    """Each image, by up to BORDER pixels each way."""
-    wide = jnp.pad(images, ((0, 0), (BORDER, BORDER), (BORDER, BORDER), (0, 0)))
-    corners = jax.random.randint(key, (len(images), 2), 0, 2 * BORDER + 1)
+    """Each image, by up to SHIFT pixels each way."""
+    wide = jnp.pad(images, ((0, 0), (SHIFT, SHIFT), (SHIFT, SHIFT), (0, 0)))
+    corners = jax.random.randint(key, (len(images), 2), 0, 2 * SHIFT + 1)
     return jax.vmap(lambda image, corner: jax.lax.dynamic_slice(image, (*corner, 0), images.shape[1:]))(wide, corners)
 
 
@@ -168,8 +169,8 @@ def run(name: str, chosen: Experiment, seed: int, held_out: int, part: int | Non
     judged = data.validation if held_out else data.test
     assert judged is not None
     net = chosen.network(jax.random.key(seed))
-    shown = bordered if chosen.moves else lambda pixels: pixels
-    examples, judged = (prepare(net, (shown(x), y)) for x, y in (tuple(half[:part] for half in data.train), judged))
+    shown = lambda images: (bordered(images[0], chosen.border), images[1])
+    examples, judged = prepare(net, shown([half[:part] for half in data.train])), prepare(net, shown(judged))
     steps, key = math.ceil(examples.size / chosen.batch), jax.random.key(seed + 100)
     rule, descent = EquilibriumPropagation(chosen.beta, strict=False), chosen.optimiser(net, steps)
     trainer = Trainer(net, rule, descent, examples, chosen.batch, key, strict=False)
@@ -177,7 +178,8 @@ def run(name: str, chosen: Experiment, seed: int, held_out: int, part: int | Non
     began, clock = time.process_time(), time.perf_counter()
     for epoch in range(chosen.epochs):
         if chosen.moves:
-            images = moved(pixels.reshape(-1, SIDE, SIDE, 1), jax.random.fold_in(key, epoch))
+            side = 28 + 2 * chosen.border
+            images = moved(pixels.reshape(-1, side, side, 1), jax.random.fold_in(key, epoch))
             trainer.standing = trainer.standing._replace(x=images.reshape(pixels.shape))
         reached, moving = trainer.advance(trainer.begin_epoch(moving), trainer.order(epoch), 0, steps)
         if reached != steps:

@@ -1109,6 +1109,13 @@ MUTATIONS = (
         "tests/learning/test_load_run.py::test_a_loaded_run_took_the_seconds_that_the_run_reported",
     ),
     Mutation(
+        "forget how far from the origin positions are rounded",
+        "substrates/classical/elastic/network.py",
+        "jnp.abs(self.rest_length)), extent / 8)",
+        "jnp.abs(self.rest_length)), extent / 32)",
+        "tests/substrates/test_elastic_learning.py::test_small_nudges_of_a_wide_lattice_are_found_beside_the_rounding_of_its_positions",
+    ),
+    Mutation(
         "bring outputs nearer through a wall",
         "substrates/solvers/generic.py",
         "nearer = jnp.where(blocked, 0, nearer)",

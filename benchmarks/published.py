@@ -130,7 +130,7 @@ EXPERIMENTS = {
         "1.66", resistive(1024, 1024, 1024, input_gain=4000.0), conductances(0.001, 0.5, 5.0, 1.0), 20, 2.0, 32
     ),
     "drn-clothes": Experiment(
-        "10.38", resistive(1024, input_gain=480.0), conductances(0.006, 0.006), 50, 1.0, 4, 0.99, "fashion-mnist"
+        "10.38", resistive(1024, input_gain=480.0), conductances(3e-4, 3e-3), 50, 1.0, 32, data="fashion-mnist"
     ),
     "hopfield-2": Experiment("1.65", hopfield(512, 512, gain=0.3), couplings(0.3, 0.2, 0.05), 20, 0.5, 16, 0.92),
     "hopfield-3": Experiment(

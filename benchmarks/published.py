@@ -7,8 +7,8 @@
 
 Networks learn by centred equilibrium propagation of the squared error in float32 from all 60,000 training images, less
 those held out, and the official 10,000 test images are evaluated once, at the end; the seed draws parameters and order.
-Settings were chosen on 5,000 held-out images after one to four epochs of 4,000 to 16,000 others, numbers of epochs by
-what an hour of two cores allows. How many equilibria failed to settle is printed with every epoch.
+Settings were chosen on 5,000 held-out images after one to twenty epochs of 4,000 to 55,000 others, numbers of epochs
+by what an hour of two cores allows. How many equilibria failed to settle is printed with every epoch.
 
 Deep resistive networks and dense Hopfield networks of one to three hidden layers: Scellier 2024 (arXiv 2402.11674),
 resistive ones on clothes Scellier and Mishra 2025 (arXiv 2312.15063). "hopfield-conv": 5x5 convolutions and 2x2 maximum

@@ -169,18 +169,18 @@ def run(name: str, chosen: Experiment, seed: int, held_out: int, part: int | Non
     judged = data.validation if held_out else data.test
     assert judged is not None
     net = chosen.network(jax.random.key(seed))
-    shown = lambda images: (bordered(images[0], chosen.border), images[1])
-    examples, judged = prepare(net, shown([half[:part] for half in data.train])), prepare(net, shown(judged))
+    shown = lambda pixels, labels: prepare(net, (bordered(pixels, chosen.border), labels))
+    examples, judged = shown(*(half[:part] for half in data.train)), shown(*judged)
     steps, key = math.ceil(examples.size / chosen.batch), jax.random.key(seed + 100)
     rule, descent = EquilibriumPropagation(chosen.beta, strict=False), chosen.optimiser(net, steps)
     trainer = Trainer(net, rule, descent, examples, chosen.batch, key, strict=False)
-    moving, pixels = trainer.initial, jnp.asarray(examples.x)
+    side = 28 + 2 * chosen.border
+    moving, images = trainer.initial, jnp.asarray(examples.x).reshape(-1, side, side, 1)
     began, clock = time.process_time(), time.perf_counter()
     for epoch in range(chosen.epochs):
         if chosen.moves:
-            side = 28 + 2 * chosen.border
-            images = moved(pixels.reshape(-1, side, side, 1), jax.random.fold_in(key, epoch))
-            trainer.standing = trainer.standing._replace(x=images.reshape(pixels.shape))
+            anew = moved(images, jax.random.fold_in(key, epoch))
+            trainer.standing = trainer.standing._replace(x=anew.reshape(examples.x.shape))
         reached, moving = trainer.advance(trainer.begin_epoch(moving), trainer.order(epoch), 0, steps)
         if reached != steps:
             raise RuntimeError(f"epoch {epoch + 1} stopped at step {reached}: something was not finite")

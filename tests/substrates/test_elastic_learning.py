@@ -40,7 +40,6 @@ def test_the_conformance_kit_finds_no_fault():
     assert all(law.verdict == "holds" for law in slopes)
 
 
-@pytest.mark.slow
 def test_small_nudges_of_a_wide_lattice_are_found_beside_the_rounding_of_its_positions():
     """They are a part 1e-5 of what a spring holds; far from the origin positions are rounded by 1e-14."""
     net = ElasticNetwork.lattice(

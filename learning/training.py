@@ -24,7 +24,7 @@ from jax.sharding import Mesh
 from jaxtyping import Array, PRNGKeyArray, PyTree
 from tqdm import tqdm
 
-from learning.checkpoint import load_checkpoint, raw
+from learning.checkpoint import digest, load_checkpoint, raw
 from learning.closures import describe_functions
 from learning.data import Data, Split, number_names
 from learning.devices import Devices
@@ -40,7 +40,6 @@ from learning.run_folder import (
     RunFolder,
     Simulation,
     describe_tree,
-    digest,
     read_config,
     read_data,
     read_times,
@@ -104,7 +103,8 @@ class Run:
         Labels that were given as names are whole numbers, the places of the names in `classes`. Of a loaded run the
         data are fetched when first asked for: by `load_data`, or from the folder.
 
-        Raises RunFolderError if the folder does not hold them (see `RunFolder`), DataError if a set cannot be had.
+        Raises RunFolderError if the folder does not hold them (see `RunFolder`), CheckpointError if their file is
+        damaged or lost, DataError if a set cannot be had.
         """
         if self.given is None:
             if self.folder is None:

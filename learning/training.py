@@ -245,13 +245,7 @@ def fit(
     devices.check_batch(size)
     if mesh is not None and on_bench and not isinstance(substrate, Simulation):
         raise ValueError(f"mesh: {type(substrate).__name__} is no simulation, which devices could share; leave it out")
-    if mesh is not None and devices.columns > 1 and isinstance(rule, Mover):
-        raise ValueError(
-            f"mesh: {type(rule).__name__} moves the parameters itself and takes them whole; give a mesh of one axis, "
-            f"jax.make_mesh(({mesh.size},), ('examples',))"
-        )
-    if not on_bench:
-        devices.check_columns(substrate)
+    devices.check_columns(substrate, rule)
     strict = bool(getattr(rule, "strict", True)) if strict is None else strict
     homeostat = getattr(rule, "homeostat", None) if on_bench else None
     run = Run(substrate, {}, 0, 0.0, np.zeros(0), classes=classes, homeostat=homeostat, given=given)

@@ -1908,10 +1908,10 @@ MUTATIONS = (
     ),
     Mutation(
         "let rules that move parameters share columns",
-        "learning/training.py",
-        "    if mesh is not None and devices.columns > 1 and isinstance(rule, Mover):",
-        "    if False:",
-        f"{COLUMNS}::test_what_cannot_be_shared_is_refused_by_both",
+        "learning/devices.py",
+        "        if isinstance(rule, Mover):",
+        "        if False:",
+        f"{COLUMNS}::test_the_command_refuses_before_it_says_anything",
     ),
     Mutation(
         "give a run's parameters back on the mesh",

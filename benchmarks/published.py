@@ -27,6 +27,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import textwrap
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -196,6 +197,16 @@ def run(name: str, chosen: Experiment, seed: int, held_out: int, part: int | Non
     print(f"{name}, seed {seed}: {end}{chosen.epochs} epochs, {lasted}")
 
 
+def listed(name: str, experiment: Experiment) -> str:
+    """The settings of an experiment, in lines of up to 100 characters."""
+    settings = {key: value for key, value in vars(experiment).items() if key not in ("published", "network", "rates")}
+    rates = ", ".join(f"{path}={rate:g}" for path, rate in experiment.rates.items())
+    shown = [f"{key} {value}" for key, value in settings.items()]
+    lines = (", ".join(shown), f"rates {rates}")
+    wrapped = (textwrap.fill(line, 100, initial_indent="    ", subsequent_indent=8 * " ") for line in lines)
+    return "\n".join([f"{name}: {experiment.published} % of test images wrong, as published", *wrapped])
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("name", nargs="?", choices=EXPERIMENTS, help="which; without it they are listed")
@@ -208,9 +219,7 @@ def main() -> None:
     parser.add_argument("--scale", type=float, default=1.0, help="a factor on all rates")
     options = parser.parse_args()
     if options.name is None:
-        for name, experiment in EXPERIMENTS.items():
-            settings = {key: value for key, value in vars(experiment).items() if key != "network"}
-            print(name, *(f"{key} {value}" for key, value in settings.items()), sep="; ")
+        print(*(listed(name, experiment) for name, experiment in EXPERIMENTS.items()), sep="\n")
         return
     asked = {what: getattr(options, what) for what in ("epochs", "batch", "beta") if getattr(options, what) is not None}
     chosen = EXPERIMENTS[options.name]

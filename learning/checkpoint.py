@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Callable, Mapping
@@ -86,10 +87,14 @@ def save_checkpoint(path: Path, tree: Any, facts: dict[str, Any]) -> None:
     write_atomically(path, lambda file: np.savez(file, **members))  # pyright: ignore[reportArgumentType]
 
 
-def read_checkpoint(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+def read_checkpoint(path: Path, remedy: str = "") -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """The arrays of a checkpoint by the names that they have in its tree, and the facts; random keys are numbers.
 
-    Raises CheckpointError if the file is truncated, damaged, no checkpoint, or of another format.
+    Args:
+        path: the file.
+        remedy: what brings a lost or damaged file back; without it a run starts again.
+
+    Raises CheckpointError if the file is absent, truncated, damaged, no checkpoint, or of another format.
     """
     try:
         with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
@@ -107,10 +112,12 @@ def read_checkpoint(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     except (CheckpointError, MemoryError):
         raise
     except FileNotFoundError as error:
-        raise CheckpointError(f"{path}: there is no such checkpoint") from error
+        raise CheckpointError(f"{path}: there is no such checkpoint{'; ' * bool(remedy)}{remedy}") from error
+    except PermissionError as error:
+        raise CheckpointError(f"{path}: cannot be read ({error}); ask for the right to read it") from error
     except Exception as error:  # damaged bytes can lead a reader of zip files anywhere
         raise CheckpointError(
-            f"{path}: truncated or damaged, or no checkpoint ({error}); remove this file to start the run again"
+            f"{path}: truncated or damaged, or no checkpoint; {remedy or 'remove this file to start the run again'}"
         ) from error
 
 
@@ -167,6 +174,17 @@ def named_arrays(tree: Any) -> dict[str, Any]:
 def raw(leaf: Any) -> Any:
     """An array as it can be stored: the numbers of a random key."""
     return jax.random.key_data(leaf) if _is_key(leaf) else leaf
+
+
+def digest(tree: Any) -> str:
+    """A checksum of all arrays of a tree."""
+    checksum = hashlib.blake2b(digest_size=16)
+    for leaf in jax.tree.leaves(tree):
+        if _is_array(leaf):
+            array = np.ascontiguousarray(raw(leaf))
+            checksum.update(f"{array.dtype}{array.shape}".encode())
+            checksum.update(array.data if array.size else b"")
+    return checksum.hexdigest()
 
 
 def _is_array(leaf: Any) -> bool:

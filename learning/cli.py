@@ -8,7 +8,8 @@ import math
 import re
 import sys
 import time
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -80,7 +81,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options, strange = _parser(rule, words[:1]).parse_known_args(words)
         if strange:
             raise UsageError(_explain(strange[0], rule))
-        return options.run(options)
+        with _plain_warnings():
+            return options.run(options)
     except (ConvergenceError, ProcessError) as error:
         print(f"groundstate: training stopped. {error}", file=sys.stderr)
         return 1
@@ -93,6 +95,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("groundstate: interrupted", file=sys.stderr)
         return 130
+
+
+@contextlib.contextmanager
+def _plain_warnings() -> Iterator[None]:
+    """Warnings are said once, in a line without the code that gives them; whoever catches them has them as ever."""
+    said, usual = set(), warnings.formatwarning
+
+    def line(message: Warning | str, *_: Any, **__: Any) -> str:
+        text = f"groundstate: warning: {message}\n"
+        new = text not in said
+        said.add(text)
+        return text * new
+
+    warnings.formatwarning = line
+    try:
+        yield
+    finally:
+        warnings.formatwarning = usual
 
 
 def _rule_asked_for(words: list[str]) -> Any:
@@ -359,7 +379,11 @@ def _train(options: argparse.Namespace) -> int:
         substrate_class = catalogue.find(catalogue.SUBSTRATES, asked["substrate"])
         rule_class = catalogue.find(catalogue.RULES, asked["rule"] or _RULE)
         usual = 64 if on_bench(rule_class) else getattr(substrate_class, "training_precision", 32)
-        with jax.enable_x64((asked["precision"] or usual) == 64), hosts.lost_run(devices, _again(asked, out)):
+        with (
+            jax.enable_x64((asked["precision"] or usual) == 64),
+            hosts.named_as_options(),
+            hosts.lost_run(devices, _again(asked, out)),
+        ):
             return _train_in(out, options, asked, substrate_class, rule_class, devices)
     finally:
         if devices.leads:
@@ -431,6 +455,8 @@ def _train_in(
     if on_bench(rule_class):
         copies = None if settings["batch_size"] == 1 else settings["batch_size"]
         system = Plant(substrate, settings["epsilon"], cost=rule.cost, copies=copies, inputs=data.n_inputs)
+    devices.check_batch(settings["batch_size"])
+    devices.check_columns(substrate, rule)
     rounding = None
     if asked.get("dtype") is not None:
         tried = [part[: min(settings["batch_size"], _TRIED)] for part in data.train]

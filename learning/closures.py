@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import re
 from types import CellType
 from typing import Any
 
@@ -11,7 +12,10 @@ import equinox as eqx
 import jax
 import numpy as np
 
-from learning.run_folder import digest
+from learning.checkpoint import digest
+
+_KEY = re.compile(r"(?:\[([^\[\]]*)\]|\.(\w+))+: ")
+_TOKEN = re.compile(r"""'(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*"|[()\[\],]|[^'"()\[\],]+""")
 
 
 def describe_functions(tree: Any) -> str:
@@ -54,3 +58,49 @@ def _described(value: Any, within: tuple[int, ...]) -> str:
         return getattr(value, "__qualname__", "a module")
     held = getattr(value, "__dict__", None)
     return type(value).__qualname__ + (inner(held) if held else "")
+
+
+def differing_parts(one: str, other: str) -> tuple[str, str]:
+    """What stands in one of two texts of `describe_functions` only, each as function(setting=value, ...), to be read.
+
+    Of a function that both have the settings that differ are shown, of any other all that have a name and a value.
+    """
+    parts = _parts(one), _parts(other)
+    shown = _only(*parts), _only(*reversed(parts))
+    if not any(shown):
+        return "the same parts", "in another order"
+    return shown[0] or "nothing in their place", shown[1] or "nothing in their place"
+
+
+def _only(parts: dict[str, list[str]], others: dict[str, list[str]]) -> str:
+    shown = []
+    for name, settings in parts.items():
+        if name in others:
+            differing = [setting for setting in settings if setting not in others[name]]
+        else:
+            named = [setting for setting in settings if "=" in setting]
+            differing = [setting for setting in named if not setting.endswith("=None")] or settings
+        if differing:
+            shown.append(f"{name}({', '.join(dict.fromkeys(differing))})")
+    return ", ".join(shown)
+
+
+def _parts(text: str) -> dict[str, list[str]]:
+    """The settings of each function that a text names, those of the functions inside it put together."""
+    parts: dict[str, list[str]] = {}
+    within, word = [("", "")], ""
+    for token in _TOKEN.findall(_KEY.sub(r"\1\2: ", text)):
+        if token not in "()[],":
+            word += token
+            continue
+        name, prefix = within[-1]
+        if token == "(":
+            within.append((re.split("[ =]", word)[-1].partition(".<locals>")[0], ""))
+        elif token == "[":
+            within.append((name, word.strip() if word.endswith("=") else ""))
+        elif word.strip() not in ("", "None"):
+            parts.setdefault(name, []).append(prefix + word.strip())
+        if token in ")]":
+            within.pop()
+        word = ""
+    return parts

@@ -20,7 +20,7 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, PRNGKeyArray
 
 from learning import catalogue
-from learning.checkpoint import remove_unfinished, require_writable, write_atomically, write_json
+from learning.checkpoint import digest, remove_unfinished, require_writable, write_atomically, write_json
 from learning.data import Data, load_data
 from learning.evaluation import default_batch, evaluate_examples
 from learning.examples import Examples, prepare
@@ -30,7 +30,7 @@ from learning.pictures import compared
 from learning.reference import ImplicitGradient
 from learning.rounding import in_64_bits
 from learning.rule import ConvergenceError, Estimator, Mover
-from learning.run_folder import RunFolderError, digest, surroundings, version
+from learning.run_folder import RunFolderError, surroundings, version
 from learning.steps import BenchTrainer, Epochs, Trainer, lenient
 from substrates.laboratory.imperfect import QuantisedKnobs, ReadNoise
 from substrates.laboratory.plant import Plant

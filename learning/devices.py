@@ -18,6 +18,7 @@ from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from learning.checkpoint import raw
+from learning.rule import Estimator, Mover
 from substrates.substrate import COLUMNS, EXAMPLES, LARGE, column_spec, split_parameters
 
 T = TypeVar("T")
@@ -29,6 +30,17 @@ _DIGEST, _SHOWN = 16, 120
 
 class ProcessError(RuntimeError):
     """Processes that train together do not do the same."""
+
+
+class ColumnsError(ValueError):
+    """Devices cannot share the columns of what a system trains; `reason` says why, whoever asked for it."""
+
+    def __init__(self, reason: str, devices: int):
+        super().__init__(
+            f"mesh: {reason}; give a mesh of one axis, jax.make_mesh(({devices},), ('examples',)), by which each has "
+            "all parameters"
+        )
+        self.reason = reason
 
 
 class Devices:
@@ -92,15 +104,22 @@ class Devices:
                 f"{size}; give {fitting}, or a number of {devices} that divides it"
             )
 
-    def check_columns(self, system: Any) -> None:
-        """Raises ValueError where devices that are to share columns find none to share in what a system trains."""
+    def check_columns(self, system: Any, rule: Estimator | Mover) -> None:
+        """Raises ColumnsError where devices that are to share columns find none to share in what a rule trains."""
+        if self.columns == 1:
+            return
+        if isinstance(rule, Mover):
+            raise self.refusal(f"{type(rule).__name__} moves the parameters itself and takes them whole")
         specs = [column_spec(leaf, self.columns) for leaf in jax.tree.leaves(split_parameters(system)[0])]
-        if self.mesh is not None and self.columns > 1 and all(spec == PartitionSpec() for spec in specs):
-            raise ValueError(
-                f"mesh: {type(system).__name__} trains no matrix of {LARGE:,} numbers or more whose columns "
-                f"{self.columns} devices can share evenly; give a mesh of one axis, jax.make_mesh(({self.mesh.size},), "
-                "('examples',)), by which each has all parameters"
+        if all(spec == PartitionSpec() for spec in specs):
+            raise self.refusal(
+                f"{type(system).__name__} trains no matrix of {LARGE:,} numbers or more whose columns {self.columns} "
+                "devices can share evenly"
             )
+
+    def refusal(self, reason: str) -> ColumnsError:
+        """The error that says why these devices cannot share columns."""
+        return ColumnsError(reason, self.count * self.columns)
 
     def rounded(self, size: int, most: int | None = None) -> int:
         """The next larger batch of which all devices have equal parts; the largest such that has at most so many

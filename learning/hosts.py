@@ -11,7 +11,7 @@ from typing import Any
 import jax
 from jax.sharding import Mesh
 
-from learning.devices import Devices, ProcessError
+from learning.devices import ColumnsError, Devices, ProcessError
 from learning.options import UsageError, count, reader
 from learning.training import TrainingError
 from substrates.substrate import COLUMNS, EXAMPLES
@@ -120,6 +120,21 @@ def mesh_of(options: argparse.Namespace) -> Mesh | None:
         fitting = " or ".join(str(n) for n in range(1, len(chosen) + 1) if len(chosen) % n == 0)
         raise UsageError(f"--columns: wanted what divides {len(chosen)}, the devices, got {columns}; give {fitting}")
     return jax.make_mesh((len(chosen) // columns, columns), (EXAMPLES, COLUMNS), devices=chosen)
+
+
+@contextlib.contextmanager
+def named_as_options() -> Iterator[None]:
+    """In here what devices cannot share is refused by UsageErrors, in the words of the command line."""
+    try:
+        yield
+    except ColumnsError as error:
+        raise UsageError(
+            f"--columns: {error.reason}; leave it out, and each of the --devices has all parameters"
+        ) from error
+    except ValueError as error:
+        if not str(error).startswith("batch_size: "):
+            raise
+        raise UsageError(str(error).replace("batch_size", "--batch-size", 1)) from error
 
 
 @contextlib.contextmanager

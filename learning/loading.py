@@ -83,13 +83,13 @@ def load_run(folder: str | os.PathLike, *, like: Any = None) -> Run:
         each, _, total = read_times(path, facts["epoch"])
     except CheckpointError as error:
         warnings.warn(f"{error}; all else of the run is whole", stacklevel=2)
-        each, total = [math.nan] * facts["epoch"], 0.0
+        each, total = [math.nan] * facts["epoch"], read_seconds(path)
     classes = described["classes"]
     return Run(
         substrate=system,
         history=as_history(facts["rows"]),
         epochs=facts["epoch"],
-        seconds=max(total, read_seconds(path)),
+        seconds=total,
         epoch_seconds=np.asarray(each),
         interrupted=facts["epoch"] < config["epochs"],
         folder=path,

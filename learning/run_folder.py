@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import itertools
 import json
 import math
@@ -21,7 +20,6 @@ import numpy as np
 
 from learning.checkpoint import (
     CheckpointError,
-    raw,
     read_checkpoint,
     remove_unfinished,
     require_writable,
@@ -29,6 +27,7 @@ from learning.checkpoint import (
     write_atomically,
     write_json,
 )
+from learning.closures import differing_parts
 from learning.data import DATA_SETS, Data, Split, load_data
 from learning.lock import FolderLock, LockedError
 from learning.pictures import learning_curve
@@ -43,6 +42,7 @@ FIGURE = Path("figures") / "learning_curve.png"
 OPTIMISER = "optimiser"
 _MAY_CHANGE = ("epochs", "groundstate")
 _MOST_DATA = 64 * 2**20
+_WRITTEN_AGAIN = f"remove {SYSTEM} and {DATA}, and resume the run as it was started: that writes them again"
 
 
 class RunFolderError(ValueError):
@@ -212,17 +212,19 @@ def read_config(path: Path) -> dict[str, Any] | None:
 
 
 def read_times(path: Path, epochs: int) -> tuple[list[float], float, float]:
-    """(the seconds of each of the epochs that are done, those of the one that is not, those of all training).
+    """(the seconds of each of the epochs that are done, those of the one that is not, those of all training up to the
+    last checkpoint or the last summary, whichever is later).
 
-    Without the file they are NaN and 0. Raises CheckpointError if it is damaged.
+    Without their file the first are NaN and 0. Raises CheckpointError if it is damaged.
     """
+    summed_up = read_seconds(path)
     try:
         times = json.loads((path / TIMES).read_text())
         each, partial, total = times["epoch_seconds"], times["partial_seconds"], times["seconds"]
         known = [float(seconds) for seconds in each[:epochs]]
-        return known + [math.nan] * (epochs - len(known)), float(partial), float(total)
+        return known + [math.nan] * (epochs - len(known)), float(partial), max(float(total), summed_up)
     except FileNotFoundError:
-        return [math.nan] * epochs, 0.0, 0.0
+        return [math.nan] * epochs, 0.0, summed_up
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CheckpointError(
             f"{path / TIMES}: damaged ({error}); remove this file to go on without the seconds so far"
@@ -242,7 +244,7 @@ def read_system(path: Path) -> tuple[Any, str | None, dict[str, Any]]:
 
     Raises CheckpointError if the file is damaged or absent.
     """
-    arrays, facts = read_checkpoint(path / SYSTEM)
+    arrays, facts = read_checkpoint(path / SYSTEM, _WRITTEN_AGAIN)
     if facts["structure"] is None:
         return None, facts["reason"] or "it stands on a bench, and no file can build it", facts
     try:
@@ -254,12 +256,13 @@ def read_system(path: Path) -> tuple[Any, str | None, dict[str, Any]]:
 def read_data(path: Path) -> Data | Split:
     """The data that a run learned.
 
-    Raises RunFolderError if the folder does not hold them and nothing else does, CheckpointError if a file is damaged,
-    DataError if a data set cannot be had.
+    Raises RunFolderError if the folder does not hold them and nothing else does, CheckpointError if a file is damaged
+    or lost, DataError if a data set cannot be had.
     """
-    where = read_checkpoint(path / SYSTEM)[1]["data"]
+    where = read_checkpoint(path / SYSTEM, _WRITTEN_AGAIN)[1]["data"]
     if "kept" in where:
-        return build(where["kept"], dict(enumerate(read_checkpoint(path / DATA)[0].values())))
+        arrays, _ = read_checkpoint(path / DATA, _WRITTEN_AGAIN)
+        return build(where["kept"], dict(enumerate(arrays.values())))
     if "reason" in where:
         raise RunFolderError(f"data: {path} does not hold its examples: {where['reason']}")
     data = load_data(**where["set"])
@@ -276,17 +279,6 @@ def version() -> str:
 def describe_tree(tree: Any) -> str:
     """The structure and settings of a tree as text, the same in every process."""
     return re.sub(r" at 0x[0-9a-f]+", "", eqx.tree_pformat(tree, short_arrays=True))
-
-
-def digest(tree: Any) -> str:
-    """A checksum of all arrays of a tree."""
-    checksum = hashlib.blake2b(digest_size=16)
-    for leaf in jax.tree.leaves(tree):
-        if eqx.is_array(leaf) or isinstance(leaf, np.ndarray):
-            array = np.ascontiguousarray(raw(leaf))
-            checksum.update(f"{array.dtype}{array.shape}".encode())
-            checksum.update(array.data if array.size else b"")
-    return checksum.hexdigest()
 
 
 def surroundings() -> dict[str, Any]:
@@ -337,7 +329,11 @@ def _require_same(path: Path, recorded: dict[str, Any], config: dict[str, Any]) 
         may_change.add(OPTIMISER)  # another version may build the same optimiser in another way
     for name in [*config, *recorded]:
         if name not in may_change and recorded.get(name) != _as_json(config.get(name)):
-            there, here = _differing(recorded.get(name), config.get(name))
+            before, now = recorded.get(name), config.get(name)
+            if name == OPTIMISER:
+                there, here = differing_parts(*((found or {}).get("made of", "") for found in (before, now)))
+            else:
+                there, here = _differing(before, now)
             raise RunFolderError(
                 f"resume: {path} was started with another {name}: {there} there, {here} here; give what it was "
                 "started with, or name another folder"

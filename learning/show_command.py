@@ -10,6 +10,7 @@ import jax
 import numpy as np
 
 from learning import catalogue
+from learning.checkpoint import CheckpointError
 from learning.data import DataError
 from learning.examples import output_shape, prepare
 from learning.loading import load_run
@@ -94,7 +95,7 @@ def _input(run: Run, example: int) -> tuple[Any, str]:
     """(one input of the run's data, or None; why there is none)."""
     try:
         data = run.data
-    except (DataError, RunFolderError) as error:
+    except (CheckpointError, DataError, RunFolderError) as error:
         return None, f"The system is drawn without an input: {error}."
     part = next(part for part in (data.test, data.validation, data.train) if part is not None)
     size = len(jax.tree.leaves(part[0])[0])

@@ -243,9 +243,8 @@ class Trainer(Epochs):
         except NotImplementedError as error:
             if self.devices.columns == 1:
                 raise
-            raise ValueError(
-                "mesh: this system computes on the host while it settles, for which JAX cannot share columns; give a "
-                f"mesh of one axis ({error})"
+            raise self.devices.refusal(
+                f"this system computes on the host while it settles, for which JAX cannot share columns ({error})"
             ) from error
         return int(at), moving
 

@@ -24,7 +24,7 @@ from jax.sharding import Mesh
 from jaxtyping import Array, PRNGKeyArray, PyTree
 from tqdm import tqdm
 
-from learning.checkpoint import load_checkpoint, raw
+from learning.checkpoint import digest, load_checkpoint, raw
 from learning.closures import describe_functions
 from learning.data import Data, Split, number_names
 from learning.devices import Devices
@@ -40,7 +40,6 @@ from learning.run_folder import (
     RunFolder,
     Simulation,
     describe_tree,
-    digest,
     read_config,
     read_data,
     read_times,
@@ -104,7 +103,8 @@ class Run:
         Labels that were given as names are whole numbers, the places of the names in `classes`. Of a loaded run the
         data are fetched when first asked for: by `load_data`, or from the folder.
 
-        Raises RunFolderError if the folder does not hold them (see `RunFolder`), DataError if a set cannot be had.
+        Raises RunFolderError if the folder does not hold them (see `RunFolder`), CheckpointError if their file is
+        damaged or lost, DataError if a set cannot be had.
         """
         if self.given is None:
             if self.folder is None:
@@ -245,13 +245,7 @@ def fit(
     devices.check_batch(size)
     if mesh is not None and on_bench and not isinstance(substrate, Simulation):
         raise ValueError(f"mesh: {type(substrate).__name__} is no simulation, which devices could share; leave it out")
-    if mesh is not None and devices.columns > 1 and isinstance(rule, Mover):
-        raise ValueError(
-            f"mesh: {type(rule).__name__} moves the parameters itself and takes them whole; give a mesh of one axis, "
-            f"jax.make_mesh(({mesh.size},), ('examples',))"
-        )
-    if not on_bench:
-        devices.check_columns(substrate)
+    devices.check_columns(substrate, rule)
     strict = bool(getattr(rule, "strict", True)) if strict is None else strict
     homeostat = getattr(rule, "homeostat", None) if on_bench else None
     run = Run(substrate, {}, 0, 0.0, np.zeros(0), classes=classes, homeostat=homeostat, given=given)

@@ -1095,6 +1095,13 @@ MUTATIONS = (
         "tests/learning/test_resume.py::test_optimisers_are_described_alike_where_they_are_alike_and_only_there",
     ),
     Mutation(
+        "call optimisers that differ the same",
+        "learning/closures.py",
+        "differing = [setting for setting in settings if setting not in others[name]]",
+        "differing = []",
+        "tests/learning/test_resume.py::test_optimisers_differ_in_words",
+    ),
+    Mutation(
         "look at no optimiser",
         "learning/run_folder.py",
         """(recorded.get(OPTIMISER) or {}).get("optax") != (""",
@@ -1102,10 +1109,17 @@ MUTATIONS = (
         "tests/learning/test_resume.py::test_another_optimiser_is_refused",
     ),
     Mutation(
+        "forget what came after the last checkpoint when a run is resumed",
+        "learning/run_folder.py",
+        "return [math.nan] * epochs, 0.0, summed_up",
+        "return [math.nan] * epochs, 0.0, 0.0",
+        "tests/learning/test_resume.py::test_seconds_after_the_last_checkpoint_are_kept_over_a_resume",
+    ),
+    Mutation(
         "forget the seconds after the last checkpoint",
-        "learning/loading.py",
-        "seconds=max(total, read_seconds(path))",
-        "seconds=total",
+        "learning/run_folder.py",
+        "max(float(total), summed_up)",
+        "float(total)",
         "tests/learning/test_load_run.py::test_a_loaded_run_took_the_seconds_that_the_run_reported",
     ),
     Mutation(
@@ -1894,10 +1908,10 @@ MUTATIONS = (
     ),
     Mutation(
         "let rules that move parameters share columns",
-        "learning/training.py",
-        "    if mesh is not None and devices.columns > 1 and isinstance(rule, Mover):",
-        "    if False:",
-        f"{COLUMNS}::test_what_cannot_be_shared_is_refused_by_both",
+        "learning/devices.py",
+        "        if isinstance(rule, Mover):",
+        "        if False:",
+        f"{COLUMNS}::test_the_command_refuses_before_it_says_anything",
     ),
     Mutation(
         "give a run's parameters back on the mesh",

@@ -115,6 +115,7 @@ def test_names_are_imported_late_from_where_type_checkers_find_them(package):
         assert getattr(module, name) is getattr(importlib.import_module(home), name)
     with pytest.raises(AttributeError, match="no attribute 'Nothing'"):
         module.Nothing  # noqa: B018
+    assert dir(module) == sorted({*vars(module), *homes})
 
 
 SPECTRAL = ("eigh", "eigvals", "eigvalsh", "svd")

@@ -121,7 +121,7 @@ def test_what_zipfile_cannot_read_is_said_like_any_damage(tmp_path, what):
     directory = content.index(b"PK\x01\x02")
     content[directory + (10 if what == "compression" else 8)] = 99 if what == "compression" else 1
     path.write_bytes(content)
-    with pytest.raises(CheckpointError, match=r"c\.npz: truncated or damaged, or no checkpoint .*remove this file"):
+    with pytest.raises(CheckpointError, match=r"c\.npz: truncated or damaged, or no checkpoint; remove this file"):
         load_checkpoint(path, tree)
 
 
@@ -140,11 +140,22 @@ def test_another_format_is_named(tmp_path, monkeypatch):
         load_checkpoint(tmp_path / "c.npz", TREE)
 
 
+def test_a_file_that_may_not_be_read_is_not_called_damaged(tmp_path, monkeypatch):
+    def forbidden(*_):
+        raise PermissionError("Permission denied")
+
+    monkeypatch.setattr("learning.checkpoint.open", forbidden, raising=False)
+    with pytest.raises(CheckpointError, match=r"c\.npz: cannot be read \(Permission denied\); ask for the right"):
+        load_checkpoint(tmp_path / "c.npz", {})
+
+
 def test_pickles_are_refused(tmp_path):
     path = tmp_path / "c.npz"
     np.savez(path, header=np.array([{"a": 1}], dtype=object))
-    with pytest.raises(CheckpointError, match="pickle"):
+    with pytest.raises(CheckpointError, match="truncated or damaged, or no checkpoint; remove this file") as raised:
         load_checkpoint(path, {})
+    assert "allow_pickle" in str(raised.value.__cause__)
+    assert "allow_pickle" not in str(raised.value)
     with pytest.raises(CheckpointError, match="no such checkpoint"):
         load_checkpoint(tmp_path / "absent.npz", {})
 

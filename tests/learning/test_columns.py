@@ -18,7 +18,10 @@ from linear_response import PLUGIN, LinearResponse
 from processes import ended, port, started
 from shared_training import check_numbers, numbers
 
-from learning.devices import Devices
+from learning import EquilibriumPropagation
+from learning.devices import ColumnsError, Devices
+from learning.hosts import named_as_options
+from learning.options import UsageError
 from substrates.solvers.sharing import COLUMNS, LARGE, column_spec
 
 
@@ -84,11 +87,11 @@ def test_a_bad_batch_leaves_the_whole_system_as_it_was(two):
 
 def test_what_cannot_be_shared_is_refused_by_both(two):
     for told in two[1]:
-        assert told["on the bench"].startswith("ValueError: mesh: AgnosticEP moves the parameters itself")
-        assert told["moved"].startswith("ValueError: mesh: ContinualEP moves the parameters itself")
-        assert told["small"].startswith("ValueError: mesh: LinearResponse trains no matrix of 4,096 numbers or more")
+        assert told["on the bench"].startswith("ColumnsError: mesh: AgnosticEP moves the parameters itself")
+        assert told["moved"].startswith("ColumnsError: mesh: ContinualEP moves the parameters itself")
+        assert told["small"].startswith("ColumnsError: mesh: LinearResponse trains no matrix of 4,096 numbers or more")
         assert told["small"].endswith("jax.make_mesh((2,), ('examples',)), by which each has all parameters")
-        assert told["host"].startswith("ValueError: mesh: this system computes on the host while it settles")
+        assert told["host"].startswith("ColumnsError: mesh: this system computes on the host while it settles")
         assert told["unequal parts"].startswith("ValueError: batch_size: wanted a multiple of the 2 devices")
 
 
@@ -124,7 +127,7 @@ def test_columns_are_shared_where_a_matrix_is_large_and_all_have_as_many(shape, 
 def test_a_second_axis_of_one_device_is_none():
     devices = Devices(jax.make_mesh((1, 1), ("a", "b"), devices=jax.devices()[:1]))
     assert devices.mesh.axis_names == ("examples",)
-    devices.check_columns(LinearResponse(jnp.zeros((2, 3)), jnp.zeros(2)))
+    devices.check_columns(LinearResponse(jnp.zeros((2, 3)), jnp.zeros(2)), EquilibriumPropagation(0.5))
 
 
 @pytest.mark.parametrize(
@@ -140,6 +143,38 @@ def test_bad_words(command, words, message):
     assert (code, out) == (2, "")
     assert message in err
     assert not Path("run").exists()
+
+
+@pytest.fixture
+def two_columns(monkeypatch):
+    """Devices, all of which are this one, are taken for two that share columns."""
+    made = Devices.__init__
+    doubled = lambda self, mesh=None: (made(self, mesh), vars(self).update(columns=2))[0]
+    monkeypatch.setattr(Devices, "__init__", doubled)
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        ("--rule continual --beta 0.5", "ContinualEP moves the parameters itself and takes them whole"),
+        ("", "LinearResponse trains no matrix of 4,096 numbers or more whose columns 2 devices can share evenly"),
+    ],
+)
+def test_the_command_refuses_before_it_says_anything(command, two_columns, words, reason):
+    code, out, err = command("train", PLUGIN, "--data", "iris", *words.split())
+    assert (code, out) == (2, "")
+    assert (
+        err == f"groundstate: error: --columns: {reason}; leave it out, and each of the --devices has all parameters\n"
+    )
+    assert not Path("runs").exists() or not any(Path("runs").iterdir())
+
+
+def test_what_shows_while_training_is_refused_in_the_same_words():
+    with pytest.raises(UsageError, match="--columns: it computes on the host; leave it out"), named_as_options():
+        raise ColumnsError("it computes on the host", 2)
+    with pytest.raises(ValueError, match=r"^epochs: none") as raised, named_as_options():
+        raise ValueError("epochs: none")
+    assert type(raised.value) is ValueError
 
 
 @pytest.mark.slow

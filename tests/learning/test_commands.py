@@ -7,6 +7,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -83,6 +84,13 @@ def test_a_system_that_draws_itself_is_drawn(hopfield_run):
     figure, _ = draw_run(hopfield_run)
     assert len(figure.axes) >= 2
     assert figure.axes[1].has_data()
+
+
+def test_a_system_whose_data_are_lost_is_drawn_without_an_input(hopfield_run, tmp_path):
+    figure, note = draw_run(replace(hopfield_run, given=None, folder=tmp_path))
+    assert figure.axes[1].has_data()
+    assert "The system is drawn without an input: " in note
+    assert "there is no such checkpoint; remove system.npz and data.npz" in note
 
 
 def test_show_knows_how_many_examples_there_are(hopfield_run):

@@ -186,6 +186,20 @@ def test_devices_that_may_wait_for_ever_are_told():
     assert ("may wait for each other for ever" in said) != NEW_ENOUGH
 
 
+def test_the_command_warns_once_in_a_line_and_refuses_in_words_of_its_own(tmp_path):
+    words = ["train", PLUGIN, "--data", "iris", "--devices", "2", "--batch-size", "33", "--out", tmp_path / "run"]
+    process = started("-m", "learning.cli", *words, JAX_NUM_CPU_DEVICES="2")
+    *warned, refused = process.communicate(timeout=60)[0].splitlines()
+    assert process.returncode == 2
+    assert refused == (
+        "groundstate: error: --batch-size: wanted a multiple of the 2 devices, each of which has as many examples, got "
+        "33; give 32 or 34, or a number of devices that divides it"
+    )
+    assert len(warned) == (0 if NEW_ENOUGH else 1)
+    assert all(line.startswith("groundstate: warning: mesh: several CPU devices of one process") for line in warned)
+    assert not (tmp_path / "run").exists()
+
+
 # one device: the program is that of many
 
 
@@ -290,7 +304,7 @@ def test_the_default_batch_is_rounded_up_recorded_and_resumed_on_other_devices(c
     counted(4)
     code, _, err = train("--out", "run", "--resume", "--epochs", 3)
     assert code == 2
-    assert "wanted a multiple of the 4 devices" in err
+    assert "error: --batch-size: wanted a multiple of the 4 devices" in err
     assert "give 16 or 20, or a number of devices that divides it" in err
     counted(3)
     code, _, err = train("--out", "other", "--batch-size", 32)

@@ -548,6 +548,24 @@ def test_damaged_seconds_are_told_and_keep_nobody_from_what_was_learned(tmp_path
         assert load_run(tmp_path / "run").seconds == 0
 
 
+@pytest.mark.parametrize("file", ["data.npz", "system.npz"])
+@pytest.mark.parametrize("damage", ["lost", "damaged"])
+def test_data_and_systems_that_are_gone_are_told_and_written_again(tmp_path, file, damage):
+    run = trained(tmp_path / "run")
+    path = tmp_path / "run" / file
+    path.unlink() if damage == "lost" else path.write_bytes(path.read_bytes()[:-20])
+    words = "there is no such checkpoint" if damage == "lost" else "truncated or damaged, or no checkpoint"
+    told = rf"{file}: {words}; remove system\.npz and data\.npz, and resume the run as it was started"
+    with pytest.raises(CheckpointError, match=told):
+        load_run(tmp_path / "run").data  # noqa: B018
+    for name in ("system.npz", "data.npz"):
+        (tmp_path / "run" / name).unlink(missing_ok=True)
+    trained(tmp_path / "run", resume=True)
+    again = load_run(tmp_path / "run")
+    same(run.substrate, again.substrate)
+    same(list(run.data), list(again.data))
+
+
 def test_without_its_checkpoint_a_run_is_not_given_untrained(tmp_path):
     """system.npz is the system before training."""
     trained(tmp_path / "run")

@@ -643,9 +643,3 @@ def test_a_status_is_a_sentence():
     assert "Stopped after the sweeps that were asked for" in str(found)
     assert bool(found.usable)
     assert not bool(found.converged)
-
-
-def test_statuses_can_be_listed():
-    found = list(Status)
-    assert len({Status[status] for status in found}) == len(found) == len(Status)
-    assert Status[found[0]] == Status[Status.converged]

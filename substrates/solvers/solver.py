@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import abc
 import dataclasses
-from collections.abc import Iterator
 from typing import Any, ClassVar, Protocol, Self
 
 import equinox as eqx
@@ -18,12 +17,7 @@ from substrates.nudge import Nudge, Pin
 from substrates.pictures import any_system, display
 
 
-class _Listed(type(eqx.Enumeration)):
-    def __iter__(cls) -> Iterator[Any]:
-        return iter(cls._name_to_item.values())  # pyright: ignore[reportAttributeAccessIssue]
-
-
-class Status(eqx.Enumeration, metaclass=_Listed):
+class Status(eqx.Enumeration):
     """How a relaxation ended; every entry is a sentence."""
 
     converged = "The residual is below the tolerance."

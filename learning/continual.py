@@ -13,7 +13,8 @@ from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from learning.costs import SquaredError
 from learning.examples import free_phase, ready_batch
-from learning.rule import Estimate, Moved, Mover, check_count, check_positive, require, require_usable
+from learning.rule import Estimate, Moved, Mover, check_positive, require, require_usable
+from substrates.arguments import check_count
 from substrates.substrate import (
     Cost,
     DiscreteTime,

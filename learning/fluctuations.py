@@ -11,7 +11,8 @@ from jaxtyping import PRNGKeyArray, PyTree
 
 from learning.costs import SquaredError
 from learning.examples import free_phase, ready_batch
-from learning.rule import Estimate, Estimator, check_count, check_positive, require_usable
+from learning.rule import Estimate, Estimator, check_positive, require_usable
+from substrates.arguments import check_count
 from substrates.substrate import Cost, Nudge, Substrate, as_tree, fit_target, relax_batch, split_parameters
 
 SAMPLES = 16

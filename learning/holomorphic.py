@@ -15,7 +15,8 @@ from jaxtyping import Array, Complex, PRNGKeyArray, PyTree
 from learning.contrastive import EquilibriumPropagation, estimate_by_contrast
 from learning.costs import SquaredError
 from learning.examples import free_phase, outputs_at_start, ready_batch
-from learning.rule import Estimate, Estimator, check_count, check_positive, require_usable
+from learning.rule import Estimate, Estimator, check_positive, require_usable
+from substrates.arguments import check_count
 from substrates.substrate import (
     Cost,
     Equilibrium,

@@ -14,7 +14,8 @@ from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from learning.examples import ready_batch
 from learning.reference import ImplicitGradient, check_state
-from learning.rule import Estimate, Estimator, check_count, check_positive
+from learning.rule import Estimate, Estimator, check_positive
+from substrates.arguments import check_count
 from substrates.substrate import Substrate, split_parameters
 
 MOST_AT_ONCE = 1024

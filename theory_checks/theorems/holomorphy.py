@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import PRNGKeyArray, PyTree
 
 from learning.holomorphic import HolomorphicEP, OscillatingEP
-from learning.rule import check_count
+from substrates.arguments import check_count
 from substrates.substrate import Cost, DiscreteTime, Substrate
 from substrates.wrapper import Wrapper
 from theory_checks.case import Case, on_host, relative

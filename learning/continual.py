@@ -14,7 +14,6 @@ from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 from learning.costs import SquaredError
 from learning.examples import free_phase, ready_batch
 from learning.rule import Estimate, Moved, Mover, check_positive, require, require_usable
-from substrates.arguments import check_count
 from substrates.substrate import (
     Cost,
     DiscreteTime,
@@ -24,6 +23,7 @@ from substrates.substrate import (
     as_tree,
     batch_axes,
     by_devices,
+    check_count,
     fit_target,
     match_paths,
     split_parameters,

@@ -16,7 +16,6 @@ from learning.contrastive import EquilibriumPropagation, estimate_by_contrast
 from learning.costs import SquaredError
 from learning.examples import free_phase, outputs_at_start, ready_batch
 from learning.rule import Estimate, Estimator, check_positive, require_usable
-from substrates.arguments import check_count
 from substrates.substrate import (
     Cost,
     Equilibrium,
@@ -25,6 +24,7 @@ from substrates.substrate import (
     Status,
     Substrate,
     as_tree,
+    check_count,
     fit_target,
     relax_batch,
     split_parameters,

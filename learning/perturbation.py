@@ -17,11 +17,11 @@ from learning.examples import free_phase, outputs_at_start, ready_batch
 from learning.reference import check_state, lagrangian_gradient
 from learning.rule import Estimate, Estimator, check_positive, require_usable
 from substrates import explained
-from substrates.arguments import check_count
 from substrates.substrate import (
     Cost,
     Substrate,
     as_tree,
+    check_count,
     fit_target,
     fixed,
     match_paths,

@@ -18,7 +18,7 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Inexact, PRNGKeyArray, PyTree
 
 from substrates import arguments, explained
-from substrates.arguments import check_key
+from substrates.arguments import check_count, check_key
 from substrates.entrance import admit_words, check_batch, ready_inputs, ready_nudge, refuse_shape
 from substrates.nudge import (
     Cost,
@@ -89,6 +89,7 @@ __all__ = [
     "by_devices",
     "by_path",
     "check_batch",
+    "check_count",
     "check_finite",
     "check_key",
     "column_spec",

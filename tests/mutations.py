@@ -1931,8 +1931,8 @@ MUTATIONS = (
     Mutation(
         "take the lack of forces at an infinite energy for a zero mode",
         "substrates/solvers/solver.py",
-        "of_state |= (found.status == Status.zero_mode) | (found.status == Status.ill_conditioned)",
-        "of_state |= found.status == Status.ill_conditioned",
+        "ended |= (found.status == Status.zero_mode) | (found.status == Status.ill_conditioned)",
+        "ended |= found.status == Status.ill_conditioned",
         f"{SOLVER}::test_no_step_leads_to_an_infinite_energy[dense]",
     ),
     Mutation(

@@ -76,9 +76,9 @@ def with_known_energy(found: Equilibrium) -> Equilibrium:
     energy = found.energy
     if energy is None or isinstance(energy, Tracer) or not energy.is_fully_addressable or np.all(np.isfinite(energy)):
         return found
-    of_state = at_rest(found.status) | (found.status == Status.out_of_steps)
-    of_state |= (found.status == Status.zero_mode) | (found.status == Status.ill_conditioned)
-    lost = of_state & ~jnp.isfinite(energy)
+    ended = at_rest(found.status) | (found.status == Status.out_of_steps)
+    ended |= (found.status == Status.zero_mode) | (found.status == Status.ill_conditioned)
+    lost = ended & ~jnp.isfinite(energy)
     mark = lambda lost, status: Status.where(lost, Status.not_finite, status)
     mark = jax.vmap(mark) if energy.ndim else mark
     return dataclasses.replace(found, status=mark(lost, found.status))

@@ -13,7 +13,7 @@ from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from learning.costs import SquaredError
 from learning.examples import free_phase, ready_batch
-from learning.rule import Estimate, Moved, Mover, check_count, check_positive, require, require_usable
+from learning.rule import Estimate, Moved, Mover, check_positive, require, require_usable
 from substrates.substrate import (
     Cost,
     DiscreteTime,
@@ -23,6 +23,7 @@ from substrates.substrate import (
     as_tree,
     batch_axes,
     by_devices,
+    check_count,
     fit_target,
     match_paths,
     split_parameters,

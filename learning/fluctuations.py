@@ -11,8 +11,8 @@ from jaxtyping import PRNGKeyArray, PyTree
 
 from learning.costs import SquaredError
 from learning.examples import free_phase, ready_batch
-from learning.rule import Estimate, Estimator, check_count, check_positive, require_usable
-from substrates.substrate import Cost, Nudge, Substrate, as_tree, fit_target, relax_batch, split_parameters
+from learning.rule import Estimate, Estimator, check_positive, require_usable
+from substrates.substrate import Cost, Nudge, Substrate, as_tree, check_count, fit_target, relax_batch, split_parameters
 
 SAMPLES = 16
 """So many samples are drawn of a system where nothing else is asked for."""

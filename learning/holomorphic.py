@@ -15,7 +15,7 @@ from jaxtyping import Array, Complex, PRNGKeyArray, PyTree
 from learning.contrastive import EquilibriumPropagation, estimate_by_contrast
 from learning.costs import SquaredError
 from learning.examples import free_phase, outputs_at_start, ready_batch
-from learning.rule import Estimate, Estimator, check_count, check_positive, require_usable
+from learning.rule import Estimate, Estimator, check_positive, require_usable
 from substrates.substrate import (
     Cost,
     Equilibrium,
@@ -24,6 +24,7 @@ from substrates.substrate import (
     Status,
     Substrate,
     as_tree,
+    check_count,
     fit_target,
     relax_batch,
     split_parameters,

@@ -14,8 +14,8 @@ from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from learning.examples import ready_batch
 from learning.reference import ImplicitGradient, check_state
-from learning.rule import Estimate, Estimator, check_count, check_positive
-from substrates.substrate import Substrate, split_parameters
+from learning.rule import Estimate, Estimator, check_positive
+from substrates.substrate import Substrate, check_count, split_parameters
 
 MOST_AT_ONCE = 1024
 """Up to so many variables are Jacobians measured exactly, one direction after the other."""

@@ -15,8 +15,18 @@ from learning.costs import SquaredError
 from learning.examples import free_phase, ready_batch
 from learning.pictures import draw_in_time
 from learning.reference import check_state
-from learning.rule import Estimate, check_count, check_positive, require_usable
-from substrates.substrate import Cost, DiscreteTime, Nudge, Substrate, as_tree, batch_axes, fit_target, split_parameters
+from learning.rule import Estimate, check_positive, require_usable
+from substrates.substrate import (
+    Cost,
+    DiscreteTime,
+    Nudge,
+    Substrate,
+    as_tree,
+    batch_axes,
+    check_count,
+    fit_target,
+    split_parameters,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -15,12 +15,13 @@ from jaxtyping import Array, Float, Inexact, Int, PRNGKeyArray, PyTree
 from learning.costs import SquaredError
 from learning.examples import free_phase, outputs_at_start, ready_batch
 from learning.reference import check_state, lagrangian_gradient
-from learning.rule import Estimate, Estimator, check_count, check_positive, require_usable
+from learning.rule import Estimate, Estimator, check_positive, require_usable
 from substrates import explained
 from substrates.substrate import (
     Cost,
     Substrate,
     as_tree,
+    check_count,
     fit_target,
     fixed,
     match_paths,

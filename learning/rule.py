@@ -31,12 +31,6 @@ def check_positive(name: str, value: Any, advice: str = "") -> None:
         raise ValueError(f"{name}: wanted a positive number, got {value}{advice}")
 
 
-def check_count(name: str, value: Any, least: int = 1, advice: str = "") -> None:
-    """Raises ValueError for what is no whole number of at least so many."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise ValueError(f"{name}: wanted a whole number, at least {least}{advice}, got {value}")
-
-
 def check_seed(seed: Any) -> None:
     """Raises TypeError for what is no whole number, ValueError for one that 32 bits do not hold."""
     if isinstance(seed, bool) or not isinstance(seed, int | np.integer):

@@ -16,8 +16,18 @@ from jaxtyping import Array, Bool, Float, PRNGKeyArray, PyTree
 from learning.costs import SquaredError
 from learning.examples import free_phase, outputs_at_start, ready_batch
 from learning.reference import check_state
-from learning.rule import Estimate, Estimator, check_count, check_positive, require, require_usable
-from substrates.substrate import Cost, Equilibrium, Status, Substrate, as_tree, bounds_at, fit_target, split_parameters
+from learning.rule import Estimate, Estimator, check_positive, require, require_usable
+from substrates.substrate import (
+    Cost,
+    Equilibrium,
+    Status,
+    Substrate,
+    as_tree,
+    bounds_at,
+    check_count,
+    fit_target,
+    split_parameters,
+)
 
 T = TypeVar("T")
 

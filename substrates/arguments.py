@@ -274,6 +274,12 @@ def whole(name: str, value: Any) -> int:
         raise ValueError(f"{name}: wanted a whole number, got {value!r}") from None
 
 
+def check_count(name: str, value: Any, least: int = 1, advice: str = "") -> None:
+    """Raises ValueError for what is no whole number of at least so many."""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
+        raise ValueError(f"{name}: wanted a whole number, at least {least}{advice}, got {value}")
+
+
 def different_nodes(name: str, nodes: Any, n: int, each: str = "node") -> tuple[int, ...]:
     """Nodes out of n, each at most once.
 
@@ -304,7 +310,7 @@ def sides(shape: Any, periodic: Any, each: str = "node") -> tuple[int, ...]:
     """
     found = tuple(np.atleast_1d(np.asarray(shape)).tolist())
     if not found or not all(isinstance(side, int) and side > 0 for side in found):
-        raise ValueError(f"shape: wanted positive numbers of {each}s along each axis, got {shape}")
+        raise ValueError(f"shape: wanted whole numbers of {each}s along each axis, at least 1, got {shape}")
     if math.prod(found) > MOST_NODES:
         raise ValueError(f"shape: wanted at most {MOST_NODES:,} {each}s in all, got {shape}, {math.prod(found):,}")
     if not isinstance(periodic, bool | np.bool_):

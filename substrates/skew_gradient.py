@@ -57,7 +57,7 @@ class SkewFlow(Solver):
         largest = lambda values: jnp.max(jnp.abs(values), initial=0.0)
 
         def advance(carry):
-            now, step = carry
+            now, step, _ = carry
             force, bent = slopes(rate, now.state)
             tree = unravel(now.state)
             inner, brought, added = substrate.force_scale(tree, x), None, 0.0
@@ -72,13 +72,14 @@ class SkewFlow(Solver):
             moved = solve(eye * stiffest / growth - bent, force)
             going = ~((left <= limit) & (largest(moved) <= close * largest(now.state))) & jnp.isfinite(left)
             going &= ~((left <= limit) & (largest(force) == 0))
-            ahead = jnp.where(going, now.state + moved, now.state)
-            return _Pace(ahead, bent, scale, left, limit, growth, going), step + 1
+            more = going & (step < self.max_steps)
+            ahead = jnp.where(more, now.state + moved, now.state)
+            return _Pace(ahead, bent, scale, left, limit, growth, going), step + more.astype(jnp.int32), more
 
         zero = jnp.zeros((), state.dtype)
         first = _Pace(state, jnp.zeros_like(eye), jnp.zeros_like(state), zero, zero, zero, jnp.asarray(True))
-        going = lambda carry: carry[0].going & (carry[1] < self.max_steps)
-        end, steps = jax.lax.while_loop(going, advance, (first, jnp.zeros((), jnp.int32)))
+        begin = first, jnp.zeros((), jnp.int32), first.going
+        end, steps, _ = jax.lax.while_loop(lambda carry: carry[2], advance, begin)
         tree = unravel(end.state)
         found = judged(tree, substrate.total_energy(tree, x, nudge), end.left, steps, end.limit)
         rounded = jnp.abs(solve(end.slopes, eye)) @ end.scale * float(jnp.finfo(state.dtype).eps)
@@ -98,7 +99,7 @@ class _Pace(eqx.Module):
         slopes: -Q H.
         scale: the forces that meet at each variable.
         left, limit: the part of them that is left over, and the one that may be.
-        going: whether another step follows.
+        going: whether another step must follow.
     """
 
     state: Float[Array, " n"]

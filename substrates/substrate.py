@@ -18,7 +18,7 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Inexact, PRNGKeyArray, PyTree
 
 from substrates import arguments, explained
-from substrates.arguments import check_key
+from substrates.arguments import check_count, check_key
 from substrates.entrance import admit_words, check_batch, ready_inputs, ready_nudge, refuse_shape
 from substrates.nudge import (
     Cost,
@@ -89,6 +89,7 @@ __all__ = [
     "by_devices",
     "by_path",
     "check_batch",
+    "check_count",
     "check_finite",
     "check_key",
     "column_spec",
@@ -109,6 +110,9 @@ __all__ = [
     "takes_own_targets",
     "whole",
 ]
+
+MOST_ROUNDS = 50
+"""So often is it asked which bounds are pushed against while outputs are held."""
 
 
 class Substrate(eqx.Module):
@@ -616,33 +620,47 @@ def _refuse_nudge(system: Substrate, solver: Solver, nudge: Nudge | Pin | None) 
         )
 
 
+def _holding(
+    force: Inexact[Array, " n"], directions: Inexact[Array, "outputs n"], felt: Any
+) -> Inexact[Array, " outputs"]:
+    """The forces at outputs that leave the least, in the 2-norm, of those on variables that are felt."""
+    felt = felt.astype(force.dtype)
+    return jnp.linalg.lstsq((felt[None] * directions).T, felt * force)[0]
+
+
 def _along_pin(
     force: Inexact[Array, " n"],
     directions: Inexact[Array, "outputs n"],
     state: Inexact[Array, " n"],
     bounds: tuple[Array, Array] | None,
 ) -> Inexact[Array, " n"]:
-    """What the forces that hold outputs leave of the others, in the 2-norm of what no bound takes up."""
+    """What the forces that hold outputs leave of the others, in the 2-norm of what no bound takes up.
 
-    def left(force: Array, directions: Array, felt: Any) -> Array:
-        return force - directions.T @ jnp.linalg.lstsq((felt[None] * directions).T, felt * force)[0]
-
+    Bounds may hold more variables than it takes, as in a corner, so that forces at the outputs are found as those with
+    which all bounds are pushed against: they are mended by what the variables that are not still feel.
+    """
     if bounds is None:
-        return left(force, directions, np.ones(1, force.dtype))
+        return force - directions.T @ _holding(force, directions, np.ones(1, bool))
     # what the bounds take up stays the same under small changes
     push, along, place, lower, upper = jax.lax.stop_gradient((force, directions, state, *bounds))
-    without = lambda taken: left(push, along, (~taken).astype(push.dtype))
+    # a bound takes up what pushes against it, and only that
+    felt = lambda found: ~(((place <= lower) & (found <= 0)) | ((place >= upper) & (found >= 0)))
+    far = lambda found: jnp.sum(jnp.where(felt(found), found, 0) ** 2)
+    fractions = 0.5 ** jnp.arange(12, dtype=force.dtype)[:, None]
 
     def again(carry):
-        taken, found, _, round_ = carry
-        # a bound takes up what pushes against it, and only that
-        now = ((place <= lower) & (found <= 0)) | ((place >= upper) & (found >= 0))
-        return now, without(now), jnp.any(now != taken), round_ + 1
+        holding, before, _, round_ = carry
+        found = push - along.T @ holding
+        now = felt(found)
+        tried = holding[None] + fractions * _holding(found, along, now)[None]
+        best = jnp.argmin(jax.vmap(lambda holding: far(push - along.T @ holding))(tried))
+        return tried[best], now, jnp.any(now != before) | (best > 0), round_ + 1
 
-    first = (place <= lower) | (place >= upper)
-    changing = lambda carry: carry[2] & (carry[3] < directions.shape[0] + 2)
-    taken, *_ = jax.lax.while_loop(changing, again, (first, without(first), jnp.asarray(True), 0))
-    return left(force, directions, (~taken).astype(force.dtype))
+    first = jnp.zeros(directions.shape[0], force.dtype), jnp.zeros(force.shape, bool), jnp.asarray(True), 0
+    changing = lambda carry: carry[2] & (carry[3] < MOST_ROUNDS)
+    holding, now, *_ = jax.lax.while_loop(changing, again, first)
+    found = force - directions.T @ holding
+    return found - directions.T @ _holding(found, directions, now)
 
 
 @eqx.filter_jit

@@ -35,6 +35,7 @@ class Mutation(NamedTuple):
 PROPAGATION = "tests/learning/test_equilibrium_propagation.py"
 CONTRACT = "tests/test_contract.py"
 SOLVER = "tests/substrates/test_generic_solver.py"
+LIMITED = "tests/substrates/test_limited.py"
 UNITS = "tests/substrates/test_units.py"
 MULTIGRID = "tests/substrates/test_multigrid.py"
 GRID = "tests/substrates/test_elastic_grid.py"
@@ -1926,6 +1927,83 @@ MUTATIONS = (
         "beta=1 if nudges.beta.ndim == 2 else None)",
         "beta=None)",
         f"{DEVICES}::test_two_processes_give_the_numbers_of_one_device",
+    ),
+    Mutation(
+        "step into an infinite energy where the forces work",
+        "substrates/solvers/newton.py",
+        "& ~stiffness.unstable & (energy < jnp.inf)",
+        "& ~stiffness.unstable",
+        f"{SOLVER}::test_no_step_leads_to_an_infinite_energy[dense]",
+    ),
+    Mutation(
+        "polish into an infinite energy without a matrix",
+        "substrates/solvers/generic.py",
+        "nearer &= example.energy(new) < jnp.inf",
+        "nearer &= jnp.isfinite(after)",
+        f"{SOLVER}::test_no_step_leads_to_an_infinite_energy[Krylov]",
+    ),
+    Mutation(
+        "take the lack of forces at an infinite energy for a zero mode",
+        "substrates/solvers/solver.py",
+        "ended |= (found.status == Status.zero_mode) | (found.status == Status.ill_conditioned)",
+        "ended |= found.status == Status.ill_conditioned",
+        f"{SOLVER}::test_no_step_leads_to_an_infinite_energy[dense]",
+    ),
+    Mutation(
+        "judge the motions about a fixed point at a state off by its residual",
+        "substrates/solvers/generic.py",
+        "_staying(example, found.ahead, settled)",
+        "_staying(example, found.state, settled)",
+        f"{SOLVER}::test_a_state_off_by_its_residual_is_judged_as_the_fixed_point",
+    ),
+    Mutation(
+        "let bounds in a corner take up forces that pull away from them",
+        "substrates/substrate.py",
+        "((place <= lower) & (found <= 0))",
+        "(place <= lower)",
+        f"{SOLVER}::test_what_pins_and_bounds_can_share_leaves_no_force",
+    ),
+    Mutation(
+        "share the forces of pins and bounds by full steps alone",
+        "substrates/substrate.py",
+        "best = jnp.argmin(jax.vmap(lambda holding: far(push - along.T @ holding))(tried))",
+        "best = jnp.argmin(jax.vmap(lambda holding: far(0 * along.T @ holding))(tried))",
+        f"{SOLVER}::test_what_pins_and_bounds_can_share_leaves_no_force",
+    ),
+    Mutation(
+        "take a force at an output that nothing decides for a motion that it shows",
+        "substrates/solvers/certificate.py",
+        "seen &= jnp.any(turned > rounded[:, None], axis=0)",
+        "seen &= jnp.any(turned >= 0 * rounded[:, None], axis=0)",
+        f"{SOLVER}::test_a_pin_is_met_in_a_corner_of_the_bounds",
+    ),
+    Mutation(
+        "tell nothing of a Hopfield network that was not swept",
+        "substrates/classical/hopfield/block_descent.py",
+        "first = carry, jnp.full_like(limit, -1), ",
+        "first = carry, endless, ",
+        f"{LIMITED}::test_no_step_at_all_tells_how_far_the_start_is[continuous Hopfield]",
+    ),
+    Mutation(
+        "tell nothing of a recurrent network that was not moved",
+        "substrates/solvers/anderson.py",
+        "return going | (round_ == 0)",
+        "return going",
+        f"{LIMITED}::test_no_step_at_all_tells_how_far_the_start_is[recurrent]",
+    ),
+    Mutation(
+        "step on after the last look at activators and inhibitors",
+        "substrates/skew_gradient.py",
+        "ahead = jnp.where(more, now.state + moved, now.state)",
+        "ahead = jnp.where(going, now.state + moved, now.state)",
+        f"{LIMITED}::test_no_step_at_all_tells_how_far_the_start_is[activators and inhibitors]",
+    ),
+    Mutation(
+        "count steps that are no whole number",
+        "substrates/arguments.py",
+        "not isinstance(value, int | np.integer) or value < least",
+        "value < least",
+        f"{LIMITED}::test_steps_that_cannot_be_counted_are_refused",
     ),
 )
 

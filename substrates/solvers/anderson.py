@@ -136,7 +136,8 @@ class Anderson(Solver):
 
         def leaving(carry):
             _, _, left, rests, _, steps, round_ = carry
-            return ~rests & ~jnp.isnan(left) & (steps < self.max_steps) & (round_ < ROUNDS)
+            going = ~rests & ~jnp.isnan(left) & (steps < self.max_steps) & (round_ < ROUNDS)
+            return going | (round_ == 0)
 
         no = jnp.asarray(False)
         begin = (first, jnp.zeros_like(first), jnp.full((), jnp.inf, real), no, no, zero, zero)

@@ -121,9 +121,12 @@ class Balanced(eqx.Module):
         d = (1 / jnp.sqrt(self.rows)).astype(self.left.dtype)
         idle = jnp.abs(self.values) <= self.threshold
         modes = d[:, None] * jnp.conj(self.right.T)
-        shown = jnp.max(jnp.abs(slopes @ modes), axis=0, initial=0.0)
+        turned = jnp.abs(slopes @ modes)
         visible = jnp.max(jnp.abs(slopes) @ jnp.abs(modes), axis=0, initial=0.0)
-        seen = shown > float(jnp.finfo(d.dtype).eps) ** 0.5 * visible
+        # what is shown of a mode may be no more than rounding of what any motion of its size would show
+        rounded = self.threshold * (jnp.abs(slopes) @ jnp.abs(d))
+        seen = jnp.max(turned, axis=0, initial=0.0) > float(jnp.finfo(d.dtype).eps) ** 0.5 * visible
+        seen &= jnp.any(turned > rounded[:, None], axis=0)
         stiff = jnp.where(idle, jnp.inf, self.values).astype(d.dtype)
         inverse = (modes / stiff[None]) @ (jnp.conj(self.left.T) * d[None])
         rounding = jnp.linalg.norm(jnp.abs(inverse) * (self.scale * float(jnp.finfo(d.dtype).eps))[None], axis=1)

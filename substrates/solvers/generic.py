@@ -276,13 +276,16 @@ def _found(
             energy = substrate.total_energy(state, x, nudge)
         settled = found.certificate.judged(judged(state, energy, found.residual, found.steps, found.limit))
         flows = descends and not substrate.conservative and example.derived and example.lower is None
-        return _staying(example, found.state, settled) if flows else settled
+        return _staying(example, found.ahead, settled) if flows else settled
     limit = tolerance(substrate, start, x, nudge, solver.absolute_tolerance, solver.relative_tolerance)
     residual = lambda y: substrate.residual(unravel(y), x, nudge)
 
     def better(old, new):
         before, after = residual(old), residual(new)
-        return jnp.where(jnp.isfinite(after) & ~(after > before), new, old)
+        nearer = jnp.isfinite(after) & ~(after > before)
+        if example.downhill:
+            nearer &= example.energy(new) < jnp.inf
+        return jnp.where(nearer, new, old)
 
     steps = 0
     if descends:
@@ -299,7 +302,9 @@ def _found(
 
 
 def _staying(example: _Example, state: Float[Array, " n"], found: Equilibrium) -> Equilibrium:
-    """A fixed point, `unstable` where the flow ds/dt = force would leave it."""
+    """A fixed point, `unstable` where the flow ds/dt = force would leave it; looked at one step of Newton's method
+    further, since the motions about a state off by its residual may fade where those about the fixed point do not.
+    """
     stiffness = or_largest(row_sizes(of_matrix(slopes(example.force, state)[1]), jnp.ones_like(state)))
     leaves = found.converged & ~Motion.about(state, example.force).stable(stiffness)
     return dataclasses.replace(found, status=Status.where(leaves, Status.unstable, found.status))

@@ -131,12 +131,14 @@ class Found(eqx.Module):
 
     Attributes:
         state, energy, residual: as the last look found them.
+        ahead: where one more step of Newton's method leads.
         steps: of a descent and of Newton's method.
         limit: up to which residual counts as converged.
         certificate: of the state.
     """
 
     state: Inexact[Array, " n"]
+    ahead: Inexact[Array, " n"]
     energy: Inexact[Array, ""]
     residual: Float[Array, ""]
     steps: Int[Array, ""]
@@ -252,7 +254,7 @@ def settle_by_newton(
             calmed = (left_over(left, seen.scale) <= 0.5 * part) | (next_off <= 0.5 * away)
             calmed &= energy <= seen.energy + rounding
             worked = (jnp.sum(d * (seen.left + left)) >= 0) & (next_off <= (1 - 0.5 * fraction) * away)
-            worked &= (fraction * length <= 0.1) & ~stiffness.unstable
+            worked &= (fraction * length <= 0.1) & ~stiffness.unstable & (energy < jnp.inf)
             return going & ~(fell | (calmed | worked) & ~settled)
 
         (moved, *_), able = backtrack(trial, refused, real, like=(state, seen.energy, seen.left))
@@ -288,7 +290,8 @@ def settle_by_newton(
     )
     end = jax.lax.while_loop(lambda now: now.moving, advance, begin)
     certificate = end.stiffness.certificate(end.left, land.sizes(end.state), shown(land.show, end.state)[1])
-    return Found(end.state, end.energy, end.residual, end.descended + end.steps, end.limit, certificate)
+    ahead = end.state + end.stiffness.solve(end.left)
+    return Found(end.state, ahead, end.energy, end.residual, end.descended + end.steps, end.limit, certificate)
 
 
 def descend_by_newton(

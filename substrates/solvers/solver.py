@@ -13,6 +13,7 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, Bool, Float, Inexact, Int, PRNGKeyArray, PyTree
 
+from substrates.arguments import check_count
 from substrates.nudge import Nudge, Pin
 from substrates.pictures import any_system, display
 
@@ -33,8 +34,8 @@ class Status(eqx.Enumeration):
     )
     zero_mode = "No single minimum: some motion costs no energy to second order, so nothing decides where it settles."
     infeasible = (
-        "No solution: the sources force a current through ideal elements without limit, "
-        "lower bounds are above the upper ones, or no state within them shows what outputs are held at."
+        "No solution: in `bounds`, lower bounds are above the upper ones, or no state within them shows what outputs "
+        "are held at; or in a circuit, sources force a current through ideal elements without limit."
     )
     ill_conditioned = (
         "Rounding alone moves this state by more than the tolerance: "
@@ -66,7 +67,8 @@ def at_rest(status: Status) -> Bool[Array, "..."]:
 
 
 def with_known_energy(found: Equilibrium) -> Equilibrium:
-    """The same, but `not_finite` where it ended, at rest or out of steps, at an energy that no number holds.
+    """The same, but `not_finite` where it ended at an energy that no number holds and the status tells of the state
+    there, not of what drove it there.
 
     What is traced stays as it is: steps of training need no energy, and to look at it would cost them as much as a
     sweep.
@@ -75,6 +77,7 @@ def with_known_energy(found: Equilibrium) -> Equilibrium:
     if energy is None or isinstance(energy, Tracer) or not energy.is_fully_addressable or np.all(np.isfinite(energy)):
         return found
     ended = at_rest(found.status) | (found.status == Status.out_of_steps)
+    ended |= (found.status == Status.zero_mode) | (found.status == Status.ill_conditioned)
     lost = ended & ~jnp.isfinite(energy)
     mark = lambda lost, status: Status.where(lost, Status.not_finite, status)
     mark = jax.vmap(mark) if energy.ndim else mark
@@ -158,11 +161,18 @@ class System(Protocol):
 class Solver(eqx.Module):
     """A way to settle: called with a substrate, an input, a nudge, a start and a key, returns an `Equilibrium`.
 
-    A solver that counts its steps or sweeps has a field `max_steps` or `max_sweeps` for the most of them.
+    A solver that counts its steps or sweeps has a field `max_steps` or `max_sweeps` for the most of them, and may have
+    one `sweeps` for a number to do without a test, or None. Raises ValueError where these are no whole numbers.
     """
 
     pins: ClassVar[bool] = True
     """Whether it can hold outputs at a `Pin`."""
+
+    def __check_init__(self):
+        for name in {field.name for field in dataclasses.fields(self)} & {"sweeps", "max_sweeps", "max_steps"}:
+            value, optional = getattr(self, name), name == "sweeps"
+            if not (optional and value is None):
+                _check_count(name, value, ", or None to settle" if optional else "")
 
     @abc.abstractmethod
     def __call__(
@@ -174,13 +184,14 @@ class Solver(eqx.Module):
 
         Of a solver that works in rounds (quantum states under nudges that feel them) each round is stopped so.
 
-        Raises TypeError for a solver that does not settle step by step.
+        Raises TypeError for a solver that does not settle step by step, ValueError for what is no such number.
         """
         if self._most is None:
             raise TypeError(
                 f"limited: wanted a solver that counts steps, got {type(self).__name__}, which does not; settle by "
                 "another solver, or train by a rule that waits until the system rests, such as EquilibriumPropagation"
             )
+        _check_count("count", count)
         return Limited(self, jnp.asarray(count, jnp.int32))
 
     def stopped_after(self, count: Int[Array, ""]) -> Self:
@@ -204,6 +215,12 @@ class Solver(eqx.Module):
     def _most(self) -> str | None:
         names = {field.name for field in dataclasses.fields(self)}
         return next((name for name in ("max_steps", "max_sweeps") if name in names), None)
+
+
+def _check_count(name: str, value: Any, advice: str = "") -> None:
+    """`check_count` of what is known when a solver is made."""
+    if not isinstance(value, jax.Array | np.ndarray):
+        check_count(name, value, 0, advice)
 
 
 class Limited(Solver):

@@ -282,6 +282,33 @@ def test_a_tolerance_that_was_asked_for_is_used():
     assert float(loose.residual) <= 1e-2
 
 
+class Cliff(Substrate):
+    """Springs that pull beyond where the energy is infinite, and no force is felt."""
+
+    stiffness: jax.Array
+
+    def energy(self, state, x):
+        return jnp.sum(jnp.where(state > 0.5, jnp.inf, 0.5 * self.stiffness * (state - 0.8) ** 2))
+
+    def initial_state(self, x):
+        return jnp.full(2, 0.1)
+
+    def read(self, state, x):
+        return state[-1:]
+
+
+@pytest.mark.parametrize("solver", [DescendThenPolish(), DescendThenPolish(dense_size=1)], ids=["dense", "Krylov"])
+def test_no_step_leads_to_an_infinite_energy(solver):
+    net = Cliff(jnp.array([1.0, 2.0]))
+    found = net.relax(jnp.zeros(1), solver=solver)
+    assert found.status == Status.out_of_steps, str(found)
+    assert bool(jnp.all(found.state <= 0.5))
+    assert float(found.energy) < float(net.energy(jnp.full(2, 0.1), None))
+    beyond = net.relax(jnp.zeros(1), start=jnp.full(2, 0.9), solver=solver)
+    assert float(beyond.residual) == 0
+    assert beyond.status == Status.not_finite, str(beyond)
+
+
 class Walled(Substrate):
     """A quadratic energy within walls, of which sums are shown."""
 
@@ -329,6 +356,42 @@ def test_a_pin_is_met_within_bounds(seed):
     found = settle(Walled(jnp.asarray(stiffness), jnp.asarray(shown)), jnp.asarray(field), Pin(jnp.asarray(target)))
     assert found.converged, str(found)
     np.testing.assert_allclose(found.state, boxed_minimum(stiffness, field, shown, target), atol=1e-7)
+
+
+@given(seed=st.integers(0, 10**6))
+def test_a_pin_is_met_in_a_corner_of_the_bounds(seed):
+    """Where bounds hold more variables than they need to, some push none: forces at the outputs are shared so. Only one
+    state shows the target if every variable that is shown is at the wall that brings the output nearest to it.
+    """
+    draw = np.random.default_rng(seed)
+    root = draw.normal(size=(4, 4))
+    stiffness, field = root @ root.T + np.eye(4), 3 * draw.normal(size=4)
+    shown = np.array([[1.0, 1.0, 0.0, 0.0], [0.0, 0.0, 1.0, -0.5]])
+    corner = np.repeat(draw.integers(0, 2, 2), 2) ^ np.array([0, 0, 0, 1])
+    target = shown @ corner
+    found = settle(Walled(jnp.asarray(stiffness), jnp.asarray(shown)), jnp.asarray(field), Pin(jnp.asarray(target)))
+    assert found.converged, str(found)
+    np.testing.assert_allclose(found.state, corner, atol=1e-7)
+
+
+@given(seed=st.integers(0, 10**6))
+def test_what_pins_and_bounds_can_share_leaves_no_force(seed):
+    """The forces are made of those of pins and of walls that are pushed against, at any number of variables; a force
+    off the cone of these is left over as least squares within signs (SciPy) say.
+    """
+    draw = np.random.default_rng(seed)
+    shown = draw.integers(-2, 3, (2, 4)).astype(float)
+    state = draw.choice([0.0, 0.5, 1.0], 4, p=[0.4, 0.2, 0.4])
+    force = draw.uniform(-0.4, 0.4, 4)
+    net = Walled(jnp.eye(4), jnp.asarray(shown))
+    pin = Pin(jnp.asarray(shown @ state))
+    left, missed = net.stationarity(jnp.asarray(state), jnp.asarray(force + state), pin)
+    np.testing.assert_array_equal(missed, 0)
+    walls = np.diag(np.where(state == 0, 1.0, -1.0))[:, state != 0.5]
+    matrix, least = np.concatenate([shown.T, walls], 1), np.full(2 + walls.shape[1], -np.inf)
+    least[2:] = 0
+    distance = np.sqrt(2 * scipy.optimize.lsq_linear(matrix, -force, (least, np.inf), tol=1e-14).cost)
+    np.testing.assert_allclose(np.linalg.norm(left), distance, atol=1e-6)
 
 
 @given(seed=st.integers(0, 10**6))
@@ -416,6 +479,38 @@ def test_a_centre_which_the_flow_circles_for_ever_is_no_rest(damping, status):
     found = Turning(jnp.asarray(damping)).relax(jnp.array([1.0, 2.0]))
     np.testing.assert_allclose(5 * jnp.array([found.state[1], -found.state[0]]), [-1, -2], atol=1e-2)
     assert found.status == status
+
+
+class Populations(Substrate):
+    """Predators and prey of rates a to d, damped a little: near (c/d, a/b) they turn at a rate of sqrt(a c), and fade
+    at one of damping (c/d + a/b)/2.
+    """
+
+    rates: jax.Array
+    damping: jax.Array
+
+    def force(self, state, x):
+        a, b, c, d = self.rates
+        prey, predators = state
+        grown = a - b * predators - self.damping * (prey - c / d)
+        return jnp.stack([prey * grown, predators * (d * prey - c - self.damping * (predators - a / b))]) + x
+
+    def initial_state(self, x):
+        return jnp.ones(2)
+
+    def read(self, state, x):
+        return state
+
+
+@given(seed=st.integers(0, 10**6), damping=st.sampled_from([1e-8, 0.0, -1e-8]))
+def test_a_state_off_by_its_residual_is_judged_as_the_fixed_point(seed, damping):
+    draw = np.random.default_rng(seed)
+    a, b, c, d = rates = np.exp(draw.normal(0, 0.5, 4))
+    rest = np.array([c / d, a / b])
+    start = jnp.asarray(rest * np.exp(draw.uniform(-0.3, 0.3, 2)))
+    found = settle(Populations(jnp.asarray(rates), jnp.asarray(damping)), jnp.zeros(2), start=start)
+    np.testing.assert_allclose(found.state, rest, rtol=1e-6)
+    assert found.status == (Status.converged if damping > 0 else Status.unstable), str(found)
 
 
 class Pendula(Substrate):

@@ -65,8 +65,24 @@ WRONG = [
         lambda: IsingModel.all_to_all(np.array([[0.0, 1.0], [0.5, 0.0]])),
         r"coupling: wanted a symmetric matrix, got J\[0, 1\] = 1.0 and J\[1, 0\] = 0.5",
     ),
-    (lambda: IsingModel.lattice((0, 3)), r"shape: wanted positive numbers of spins along each axis, got \(0, 3\)"),
-    (lambda: IsingModel.lattice((2.5, 3)), "shape: wanted positive numbers of spins"),
+    (
+        lambda: IsingModel.lattice((0, 3)),
+        r"shape: wanted whole numbers of spins along .*, at least 1, got \(0, 3\)",
+    ),
+    (lambda: IsingModel.lattice((2.5, 3)), "shape: wanted whole numbers of spins"),
+    (
+        lambda: IsingModel.lattice((32, 32), coupling=[1.0, np.nan]),
+        r"coupling\[1\]: wanted finite numbers, got NaN or infinity at \[0\]",
+    ),
+    (
+        lambda: IsingModel.lattice((3, 2), coupling=[1.0, [[1.0], [np.inf], [2.0]]]),
+        r"coupling\[1\]: wanted finite numbers, got NaN or infinity at \[1\]",
+    ),
+    (
+        lambda: IsingModel.lattice((32, 32), coupling=[1.0, -2.0, 3.0]),
+        "coupling: wanted one number, a number or an array for each of the 2 axes, or a number for each of the 1984 "
+        "edges, got a list of 3",
+    ),
     (directed, "graph: wanted an undirected graph"),
     (lambda: IsingModel.from_networkx(nx.path_graph(3)), "coupling: wanted the attribute 'coupling' on every edge"),
     (

@@ -261,7 +261,7 @@ def test_couplings_may_be_arrays_by_axis(periodic):
         (lambda: IsingModel.lattice((3, 4), coupling=(np.ones((3, 4)), 1.0)), r"coupling\[0\]: .* \(2, 4\).* \(3, 4\)"),
         (
             lambda: IsingModel.lattice((3, 4), coupling=(np.ones((2, 4)),)),
-            "coupling: wanted a number or an array for each of the 2 axes",
+            "coupling: wanted one number, a number or an array for each of the 2 axes",
         ),
         (lambda: Grid.of((4, 5), True), r"shape: wanted even sides of a lattice that closes on itself, got \(4, 5\)"),
         (lambda: IsingModel.lattice((40, 40), coupling=np.ones(7)), r"coupling: wanted one number or shape \(3120,\)"),

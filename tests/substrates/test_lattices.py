@@ -31,9 +31,9 @@ LATTICES = [
         ((4, 4), 1, "periodic: wanted True or False"),
         ((2**16, 2**16), False, "shape: wanted at most 2,147,483,647 "),
         ((10**30, 2), False, "shape: wanted at most 2,147,483,647 "),
-        ((0, 3), False, "shape: wanted positive numbers of "),
-        ((2.5, 3), False, "shape: wanted positive numbers of "),
-        ((), False, "shape: wanted positive numbers of "),
+        ((0, 3), False, "shape: wanted whole numbers of "),
+        ((2.5, 3), False, "shape: wanted whole numbers of "),
+        ((), False, "shape: wanted whole numbers of "),
     ],
 )
 def test_what_is_no_lattice_is_refused(lattice, words, shape, periodic, message):

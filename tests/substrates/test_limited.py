@@ -9,6 +9,9 @@ import pytest
 from every_system import SYSTEMS, input_size
 
 from substrates import Nudge, Status
+from substrates.classical.hopfield.block_descent import BlockDescent
+from substrates.classical.predictive_coding.error_sweep import ErrorSweep
+from substrates.solvers.generic import DescendThenPolish
 from substrates.substrate import SquaredError
 
 COUNTED = ("resistors of a graph", "layered resistors", "oscillators", "continuous Hopfield", "predictive coding")
@@ -41,3 +44,37 @@ def test_what_settles_in_one_go_says_so(name):
     assert not any(field.name in ("max_steps", "max_sweeps") for field in dataclasses.fields(net.solver))
     with pytest.raises(TypeError, match="limited: wanted a solver that counts steps"):
         net.solver.limited(3)
+
+
+@pytest.mark.parametrize(
+    "name", ["layered resistors", "continuous Hopfield", "smooth Hopfield", "recurrent", "activators and inhibitors"]
+)
+def test_no_step_at_all_tells_how_far_the_start_is(name):
+    net = SYSTEMS[name]()
+    x, start = 0.3 * jnp.ones(input_size(net)), net.start(0.3 * jnp.ones(input_size(net)), jax.random.key(0))
+    nudge = Nudge(SquaredError(), net.read(start, x) + 0.5, jnp.asarray(0.5))
+    stopped = settled(net, x, nudge, start, jnp.asarray(0))
+    assert stopped.status == Status.truncated, str(stopped)
+    assert int(stopped.steps) == 0
+    assert jax.tree.all(jax.tree.map(lambda found, begun: bool(jnp.all(found == begun)), stopped.state, start))
+    assert jnp.allclose(stopped.residual, net.residual(start, x, nudge), rtol=1e-9)
+    (most,) = {field.name for field in dataclasses.fields(net.solver)} & {"max_steps", "max_sweeps"}
+    none = net.relax(x, nudge, start, key=jax.random.key(0), solver=dataclasses.replace(net.solver, **{most: 0}))
+    assert none.status == Status.out_of_steps, str(none)
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: BlockDescent(sweeps=-1), "sweeps: wanted a whole number, at least 0, or None to settle, got -1"),
+        (lambda: BlockDescent(sweeps=2.5), "sweeps: wanted a whole number, at least 0, or None to settle, got 2.5"),
+        (lambda: ErrorSweep(sweeps=2.5), "sweeps: wanted a whole number, at least 0, or None to settle, got 2.5"),
+        (lambda: BlockDescent(max_sweeps=-1), "max_sweeps: wanted a whole number, at least 0, got -1"),
+        (lambda: DescendThenPolish(max_steps=1e3), "max_steps: wanted a whole number, at least 0, got 1000.0"),
+        (lambda: DescendThenPolish().limited(-1), "count: wanted a whole number, at least 0, got -1"),
+        (lambda: DescendThenPolish().limited(2.5), "count: wanted a whole number, at least 0, got 2.5"),
+    ],
+)
+def test_steps_that_cannot_be_counted_are_refused(make, words):
+    with pytest.raises(ValueError, match=words):
+        make()

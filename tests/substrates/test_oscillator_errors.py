@@ -144,7 +144,7 @@ def test_wrong_inputs_keys_and_times_are_refused(key):
         net.relax(jnp.ones(1), solver=Ramped())
     with pytest.raises(ValueError, match="duration, steps"):
         net.evolve(jnp.ones(1), jnp.zeros(3), duration=-1.0, steps=10)
-    with pytest.raises(ValueError, match="shape: wanted positive numbers of oscillators"):
+    with pytest.raises(ValueError, match="shape: wanted whole numbers of oscillators"):
         OscillatorNetwork.lattice((3, 0))
     with pytest.raises(ValueError, match="softening: wanted a positive number"):
         PhaseCost(0.0)

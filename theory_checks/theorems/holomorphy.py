@@ -10,8 +10,7 @@ import numpy as np
 from jaxtyping import PRNGKeyArray, PyTree
 
 from learning.holomorphic import HolomorphicEP, OscillatingEP
-from learning.rule import check_count
-from substrates.substrate import Cost, DiscreteTime, Substrate
+from substrates.substrate import Cost, DiscreteTime, Substrate, check_count
 from substrates.wrapper import Wrapper
 from theory_checks.case import Case, on_host, relative
 from theory_checks.laws_of_response import jacobians

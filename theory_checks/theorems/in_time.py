@@ -10,9 +10,9 @@ from jaxtyping import PRNGKeyArray, PyTree
 
 from learning.continual import ContinualEP
 from learning.in_time import UpdatesInTime, updates_in_time
-from learning.rule import check_count, check_positive
+from learning.rule import check_positive
 from learning.unrolled import RecurrentBackprop
-from substrates.substrate import Cost, DiscreteTime, Substrate, split_parameters
+from substrates.substrate import Cost, DiscreteTime, Substrate, check_count, split_parameters
 from theory_checks.case import Case, flat, on_host, relative
 from theory_checks.laws_of_response import jacobians
 from theory_checks.theorems.measured import agreement

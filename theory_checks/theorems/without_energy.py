@@ -12,9 +12,8 @@ from jaxtyping import PRNGKeyArray, PyTree
 from learning.contrastive import EquilibriumPropagation
 from learning.homeostasis import homeostatic_loss
 from learning.reference import lagrangian_gradient
-from learning.rule import check_count
 from substrates.adjoint import AdjointResponse
-from substrates.substrate import Cost, Substrate, split_parameters
+from substrates.substrate import Cost, Substrate, check_count, split_parameters
 from theory_checks.case import Case, Probe, compiled, exact_gradient, flat, on_host, relative
 from theory_checks.laws_of_response import jacobians
 from theory_checks.theorems.measured import agreement, smaller

@@ -129,7 +129,7 @@ class BlockDescent(Solver):
                 going = restless(before, change, level) & (step < jnp.minimum(first + BATCH, self.max_sweeps))
                 if self.mixed:
                     going &= change > ROUGHNESS * distance(state, origin)
-                return going | (step == first)
+                return going | ((step == first) & (step < self.max_sweeps))
 
             def advance(inner):
                 carry, _, before, step = inner
@@ -144,7 +144,7 @@ class BlockDescent(Solver):
 
         def unsettled(outer):
             (_, residual, moves, step, _), aside = outer
-            return ((residual > limit) | moves | aside) & (step < self.max_sweeps)
+            return unknown(residual) | (((residual > limit) | moves | aside) & (step < self.max_sweeps))
 
         def again(outer):
             (carry, _, moves, step, change), aside = outer
@@ -155,7 +155,8 @@ class BlockDescent(Solver):
             change = jnp.where(push, endless, change)
             return settle(carry, step, change, jnp.where(still, rough, limit)), still
 
-        first = carry, endless, jnp.asarray(True), jnp.zeros((), jnp.int32), endless
+        unknown = lambda residual: residual < 0
+        first = carry, jnp.full_like(limit, -1), jnp.asarray(True), jnp.zeros((), jnp.int32), endless
         outer = first, saddles
         (carry, residual, moves, step, _), aside = jax.lax.while_loop(unsettled, again, outer)
         return carry, residual, moves | aside, step

@@ -87,13 +87,13 @@ def _by_axis(coupling: Any, sides: tuple[int, ...], periodic: bool) -> Any:
     if not isinstance(coupling, list | tuple):
         return coupling
     shapes = bonds_along(sides, periodic)
-    numbers = all(np.ndim(along) == 0 for along in coupling)
-    if numbers and (len(coupling) != len(sides) or len(coupling) == sum(map(math.prod, shapes))):
+    edges = sum(map(math.prod, shapes))
+    if len(coupling) == edges and all(np.ndim(along) == 0 for along in coupling):
         return coupling
     if len(coupling) != len(sides):
         raise ValueError(
-            f"coupling: wanted a number or an array for each of the {len(sides)} axes, got {len(coupling)}; those "
-            "of edges are numbers"
+            f"coupling: wanted one number, a number or an array for each of the {len(sides)} axes, or a number for "
+            f"each of the {edges} edges, got a list of {len(coupling)}"
         )
     found = []
     for axis, (along, wanted) in enumerate(zip(coupling, shapes, strict=True)):
@@ -103,6 +103,7 @@ def _by_axis(coupling: Any, sides: tuple[int, ...], periodic: bool) -> Any:
                 f"coupling[{axis}]: wanted one number or shape {wanted}, one for each two neighbours along the axis, "
                 f"got shape {values.shape}"
             )
+        arguments.refuse_not_finite(f"coupling[{axis}]", values)
         found.append(np.broadcast_to(values, wanted))
     return edges_by_axis(found, sides)
 

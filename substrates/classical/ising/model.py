@@ -231,8 +231,9 @@ class IsingModel(Spins):
             shape: the number of spins along each axis.
             coupling: one number; one per edge in the order of `substrates.wiring.lattice_edges`; or a list with a
                 number for each axis, or an array with an entry for each spin and the next along it: (rows - 1, columns)
-                and (rows, columns - 1), or (rows, columns) each where the lattice is periodic. A periodic side of two
-                spins joins them once, one of a single spin joins nothing.
+                along the first axis and (rows, columns - 1) along the second. Where the lattice is periodic, a side of
+                three spins or more has one bond more, so that of such sides both are (rows, columns); a side of two
+                still joins them once and one of a single spin nothing: 2 x 600 spins take (1, 600) and (2, 600).
             field: one number, or one per spin.
             periodic: whether all axes close on themselves.
             inputs, outputs: spins, as in `from_edges`; `numpy.ravel_multi_index` numbers them.

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree, UInt32
 
+from substrates.arguments import check_count
 from substrates.wiring import with_leading_axes
 
 Accept = Callable[[Float[Array, "..."], Float[Array, "..."], Any, Float[Array, "..."]], Bool[Array, "..."]]
@@ -130,9 +131,7 @@ def decided(spins: Float[Array, "..."], uniform: Float[Array, "..."]) -> Float[A
 def check_counts(solver: Any, **least: int) -> None:
     """Raises ValueError for attributes of a solver that are not whole numbers, or fewer than these."""
     for name, fewest in least.items():
-        value = getattr(solver, name)
-        if not isinstance(value, int) or value < fewest:
-            raise ValueError(f"{name}: wanted a whole number, at least {fewest}, got {value}")
+        check_count(name, getattr(solver, name), fewest)
 
 
 # one uniform number for each (key, sweep, spin, replica), by a cheap generator without any state

@@ -1,0 +1,124 @@
+"""How nudged phases that fall into another basin spoil an estimate, by the nudge's strength.
+
+    python benchmarks/basins.py [--epochs 2] [--images 16000] [--of 256]
+
+A convolutional Hopfield network learns some MNIST images by the settings of `published.py`. Then, for nudges of
+several strengths, printed are the cosine and the ratio of sizes of the centred estimate, summed over other training
+images, with the derivative of the mean cost through the free phase's sweeps, for each coupling; how many images jumped,
+that is, do not return to their free state when a nudge lets go; and the same without those. Free phases are of 64
+sweeps, nudged ones of 8.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+from dataclasses import replace
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from published import EXPERIMENTS, moved
+
+from learning import EquilibriumPropagation, SquaredError, load_data
+from learning.examples import prepare
+from learning.steps import Trainer
+from substrates import Nudge
+from substrates.classical.hopfield.block_descent import BlockDescent
+
+FREE, NUDGED = 64, 8  # sweeps
+AT_ONCE = 32
+DISTANCE = 0.05
+COST = SquaredError()
+
+
+def trained(epochs: int, images: int, others: int) -> tuple[Any, Any, Any]:
+    """(a network that has learned from images; others, with their targets, moved in the same way)."""
+    chosen, data = EXPERIMENTS["hopfield-conv"], load_data("mnist", seed=0)
+    net, key = chosen.network(jax.random.key(0)), jax.random.key(100)
+    examples, shown = (
+        prepare(net, (data.train[0][part], data.train[1][part]))
+        for part in (slice(images), slice(images, images + others))
+    )
+    steps = math.ceil(examples.size / chosen.batch)
+    rule, descent = (
+        EquilibriumPropagation(chosen.beta, strict=False),
+        replace(chosen, epochs=epochs).optimiser(net, steps),
+    )
+    trainer = Trainer(net, rule, descent, examples, chosen.batch, key, strict=False)
+    anew = lambda x, key: moved(jnp.asarray(x).reshape(-1, 28, 28, 1), chosen.moves, key).reshape(x.shape)
+    moving = trainer.initial
+    for epoch in range(epochs):
+        trainer.standing = trainer.standing._replace(x=anew(examples.x, jax.random.fold_in(key, epoch)))
+        _, moving = trainer.advance(trainer.begin_epoch(moving), trainer.order(epoch), 0, steps)
+    return trainer.system(moving), anew(shown.x, jax.random.key(7)), jnp.asarray(shown.y)
+
+
+def couplings(gradient: Any) -> list[Any]:
+    return [coupling.weight for coupling in gradient.coupling]
+
+
+@eqx.filter_jit
+def through_sweeps(net: Any, x: Any, y: Any) -> list[Any]:
+    """The derivative of each example's cost through the sweeps of its free phase."""
+    solver = BlockDescent(sweeps=FREE)
+
+    def one(x: Any, y: Any) -> list[Any]:
+        cost = lambda net: COST(net.read(solver(net, x, None, net.start(x, None), None).state, x), y)
+        return couplings(eqx.filter_grad(cost)(net))
+
+    return jax.vmap(one)(x, y)
+
+
+@eqx.filter_jit
+def contrasted(net: Any, x: Any, y: Any, beta: Any) -> tuple[list[Any], Any]:
+    """(the centred estimate of each example; which examples jumped)."""
+
+    def one(x: Any, y: Any) -> tuple[list[Any], Any]:
+        free = net.relax(x, solver=BlockDescent(sweeps=FREE)).state
+        plus, minus = (
+            net.relax(x, Nudge(COST, y, strength), start=free, solver=BlockDescent(sweeps=NUDGED)).state
+            for strength in (beta, -beta)
+        )
+        slopes = lambda state: couplings(eqx.filter_grad(lambda net: net.energy(state, x))(net))
+        estimate = [(a - b) / (2 * beta) for a, b in zip(slopes(plus), slopes(minus), strict=True)]
+        released = [net.relax(x, start=state, solver=BlockDescent(sweeps=FREE)).state for state in (plus, minus)]
+        apart = [jnp.max(jnp.abs(a - b)) for state in released for a, b in zip(state, free, strict=True)]
+        return estimate, jnp.max(jnp.stack(apart)) > DISTANCE
+
+    return jax.vmap(one)(x, y)
+
+
+def in_parts(function: Any, *arrays: Any) -> Any:
+    parts = [function(*(array[at : at + AT_ONCE] for array in arrays)) for at in range(0, len(arrays[0]), AT_ONCE)]
+    return jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
+
+
+def compared(found: list[Any], exact: list[Any], kept: Any) -> str:
+    def shown(a: Any, b: Any) -> str:
+        a, b = (each[kept].sum(axis=0).ravel().astype(float) for each in (a, b))
+        sizes = np.linalg.norm(a), np.linalg.norm(b)
+        return f"{a @ b / (sizes[0] * sizes[1]):.3f} ({sizes[0] / sizes[1]:.2f})"
+
+    return ", ".join(shown(a, b) for a, b in zip(found, exact, strict=True))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--epochs", type=int, default=2, help="of training")
+    parser.add_argument("--images", type=int, default=16_000, help="so many images are learned")
+    parser.add_argument("--of", type=int, default=256, help="so many others are looked at")
+    options = parser.parse_args()
+    net, x, y = trained(options.epochs, options.images, options.of)
+    exact = in_parts(lambda x, y: through_sweeps(net, x, y), x, y)
+    print("beta: cosine (ratio of sizes) of the estimate for each coupling; images that jumped; the same without them")
+    for beta in (0.03, 0.1, 0.25, 0.5):
+        found, jumped = in_parts(lambda x, y, beta=beta: contrasted(net, x, y, jnp.float32(beta)), x, y)
+        parts = compared(found, exact, slice(None)), int(jumped.sum()), compared(found, exact, ~jumped)
+        print(f"{beta}:", *parts, sep="  ", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,6 +1,6 @@
 """How nudged phases that fall into another basin spoil an estimate, by the nudge's strength.
 
-    python benchmarks/basins.py [--epochs 2] [--images 16000] [--of 256]
+    python benchmarks/basins.py [--epochs 2] [--images 16000] [--of 1024]
 
 A convolutional Hopfield network learns some MNIST images by the settings of `published.py`. Then, for nudges of
 several strengths, printed are the cosine and the ratio of sizes of the centred estimate, summed over other training
@@ -109,7 +109,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--epochs", type=int, default=2, help="of training")
     parser.add_argument("--images", type=int, default=16_000, help="so many images are learned")
-    parser.add_argument("--of", type=int, default=256, help="so many others are looked at")
+    parser.add_argument("--of", type=int, default=1024, help="so many others are looked at")
     options = parser.parse_args()
     net, x, y = trained(options.epochs, options.images, options.of)
     exact = in_parts(lambda x, y: through_sweeps(net, x, y), x, y)

@@ -13,8 +13,8 @@ by what an hour of two cores allows. How many equilibria failed to settle is pri
 Deep resistive networks and dense Hopfield networks of one to three hidden layers: Scellier 2024 (arXiv 2402.11674),
 resistive ones on clothes Scellier and Mishra 2025 (arXiv 2312.15063). "hopfield-conv": 5x5 convolutions and 2x2 maximum
 pooling to 32 and 64 maps; published, 3x3 to 128, 256, 512 and 512 (Scellier, Ernoult, Kendall and Kumar 2023, arXiv
-2312.15103). A phase is eight sweeps. Of a hundred images one or two have a nudged phase that falls into another basin;
-what it contrasts there goes by 1/beta, and at a beta of 0.1 it is most of the estimate, at 0.5 little of it. "vgg5":
+2312.15103). A phase is eight sweeps. Of a thousand images a few have a nudged phase that falls into another basin; what
+it contrasts there goes by 1/beta, so that weak nudges estimate worse than strong ones (`basins.py`). "vgg5":
 predictive coding at an eighth of the published width and a quarter of its rate, with maximum pooling, by one error
 sweep a phase, which has the gradient of five published ones to first order in beta (Kerjan, Hoier and Scellier 2026,
 arXiv 2606.03584); its images have a border of two zeros. These two see images that are moved anew in every epoch, by up

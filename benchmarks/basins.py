@@ -20,7 +20,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from published import EXPERIMENTS, moved
+from published import EXPERIMENTS, after_each_epoch, moved
 
 from learning import EquilibriumPropagation, SquaredError, load_data
 from learning.examples import prepare
@@ -36,24 +36,18 @@ COST = SquaredError()
 
 def trained(epochs: int, images: int, others: int) -> tuple[Any, Any, Any]:
     """(a network that has learned from images; others, with their targets, moved in the same way)."""
-    chosen, data = EXPERIMENTS["hopfield-conv"], load_data("mnist", seed=0)
-    net, key = chosen.network(jax.random.key(0)), jax.random.key(100)
+    chosen, data = replace(EXPERIMENTS["hopfield-conv"], epochs=epochs), load_data("mnist", seed=0)
+    net = chosen.network(jax.random.key(0))
     examples, shown = (
         prepare(net, (data.train[0][part], data.train[1][part]))
         for part in (slice(images), slice(images, images + others))
     )
-    steps = math.ceil(examples.size / chosen.batch)
-    rule, descent = (
-        EquilibriumPropagation(chosen.beta, strict=False),
-        replace(chosen, epochs=epochs).optimiser(net, steps),
-    )
-    trainer = Trainer(net, rule, descent, examples, chosen.batch, key, strict=False)
-    anew = lambda x, key: moved(jnp.asarray(x).reshape(-1, 28, 28, 1), chosen.moves, key).reshape(x.shape)
-    moving = trainer.initial
-    for epoch in range(epochs):
-        trainer.standing = trainer.standing._replace(x=anew(examples.x, jax.random.fold_in(key, epoch)))
-        _, moving = trainer.advance(trainer.begin_epoch(moving), trainer.order(epoch), 0, steps)
-    return trainer.system(moving), anew(shown.x, jax.random.key(7)), jnp.asarray(shown.y)
+    rule = EquilibriumPropagation(chosen.beta, strict=False)
+    descent = chosen.optimiser(net, math.ceil(images / chosen.batch))
+    trainer = Trainer(net, rule, descent, examples, chosen.batch, jax.random.key(100), strict=False)
+    *_, moving = after_each_epoch(trainer, chosen)
+    anew = moved(jnp.asarray(shown.x).reshape(-1, 28, 28, 1), chosen.moves, jax.random.key(7))
+    return trainer.system(moving), anew.reshape(shown.x.shape), jnp.asarray(shown.y)
 
 
 def couplings(gradient: Any) -> list[Any]:
@@ -82,8 +76,9 @@ def contrasted(net: Any, x: Any, y: Any, beta: Any) -> tuple[list[Any], Any]:
             net.relax(x, Nudge(COST, y, strength), start=free, solver=BlockDescent(sweeps=NUDGED)).state
             for strength in (beta, -beta)
         )
-        slopes = lambda state: couplings(eqx.filter_grad(lambda net: net.energy(state, x))(net))
-        estimate = [(a - b) / (2 * beta) for a, b in zip(slopes(plus), slopes(minus), strict=True)]
+        alone = lambda tree: jax.tree.map(lambda leaf: leaf[None], tree)
+        contrast = net.contrast(alone(plus), alone(minus), x[None])
+        estimate = [weight / (2 * beta) for weight in couplings(contrast)]
         released = [net.relax(x, start=state, solver=BlockDescent(sweeps=FREE)).state for state in (plus, minus)]
         apart = [jnp.max(jnp.abs(a - b)) for state in released for a, b in zip(state, free, strict=True)]
         return estimate, jnp.max(jnp.stack(apart)) > DISTANCE

@@ -31,7 +31,7 @@ import functools
 import math
 import textwrap
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -44,7 +44,7 @@ from learning import EquilibriumPropagation, load_data
 from learning.catalogue import optimiser
 from learning.evaluation import Evaluation
 from learning.examples import prepare
-from learning.steps import Trainer
+from learning.steps import Moving, Trainer
 from substrates import HopfieldNetwork, PredictiveCodingNetwork, ResistorNetwork
 from substrates.classical.hopfield.block_descent import BlockDescent
 from substrates.classical.predictive_coding.error_sweep import ErrorSweep
@@ -165,6 +165,20 @@ def percent(found: Evaluation) -> str:
     return f"{100 * found.error:.2f} %"
 
 
+def after_each_epoch(trainer: Trainer, chosen: Experiment) -> Iterator[Moving]:
+    """What moves, after each epoch of an experiment."""
+    side, flat = 28 + 2 * chosen.border, trainer.examples.x.shape
+    moving, images = trainer.initial, jnp.asarray(trainer.examples.x).reshape(-1, side, side, 1)
+    for epoch in range(chosen.epochs):
+        if chosen.moves:
+            anew = moved(images, chosen.moves, jax.random.fold_in(trainer.key, epoch))
+            trainer.standing = trainer.standing._replace(x=anew.reshape(flat))
+        reached, moving = trainer.advance(trainer.begin_epoch(moving), trainer.order(epoch), 0, trainer.batches)
+        if reached != trainer.batches:
+            raise RuntimeError(f"epoch {epoch + 1} stopped at step {reached}: something was not finite")
+        yield moving
+
+
 def run(name: str, chosen: Experiment, seed: int, held_out: int, part: int | None) -> None:
     data = load_data(chosen.data, seed=seed, validation=held_out)
     judged = data.validation if held_out else data.test
@@ -175,21 +189,14 @@ def run(name: str, chosen: Experiment, seed: int, held_out: int, part: int | Non
     steps, key = math.ceil(examples.size / chosen.batch), jax.random.key(seed + 100)
     rule, descent = EquilibriumPropagation(chosen.beta, strict=False), chosen.optimiser(net, steps)
     trainer = Trainer(net, rule, descent, examples, chosen.batch, key, strict=False)
-    side = 28 + 2 * chosen.border
-    moving, images = trainer.initial, jnp.asarray(examples.x).reshape(-1, side, side, 1)
+    moving = trainer.initial
     began, clock = time.process_time(), time.perf_counter()
-    for epoch in range(chosen.epochs):
-        if chosen.moves:
-            anew = moved(images, chosen.moves, jax.random.fold_in(key, epoch))
-            trainer.standing = trainer.standing._replace(x=anew.reshape(examples.x.shape))
-        reached, moving = trainer.advance(trainer.begin_epoch(moving), trainer.order(epoch), 0, steps)
-        if reached != steps:
-            raise RuntimeError(f"epoch {epoch + 1} stopped at step {reached}: something was not finite")
+    for epoch, moving in enumerate(after_each_epoch(trainer, chosen), 1):
         wrong = f"{100 * float(moving.tally.wrong) / (steps * chosen.batch):.2f} % of training images wrong"
         failed = f"{int(moving.tally.failures.sum())} equilibria failed"
         if held_out:
             wrong += f", {percent(trainer.evaluate(moving, judged, key))} of those held out"
-        print(f"epoch {epoch + 1}: {wrong}, {failed}, {time.perf_counter() - clock:.0f} s", flush=True)
+        print(f"epoch {epoch}: {wrong}, {failed}, {time.perf_counter() - clock:.0f} s", flush=True)
     end = ""
     if not held_out:
         end = f"test error {percent(trainer.evaluate(moving, judged, key))}, published {chosen.published}; "

@@ -131,19 +131,25 @@ class Found(eqx.Module):
 
     Attributes:
         state, energy, residual: as the last look found them.
-        ahead: where one more step of Newton's method leads.
         steps: of a descent and of Newton's method.
         limit: up to which residual counts as converged.
         certificate: of the state.
+        left, stiffness: the forces that are left over there, and what they push against.
     """
 
     state: Inexact[Array, " n"]
-    ahead: Inexact[Array, " n"]
     energy: Inexact[Array, ""]
     residual: Float[Array, ""]
     steps: Int[Array, ""]
     limit: Float[Array, ""]
     certificate: Certificate
+    left: Inexact[Array, " n"]
+    stiffness: Any
+
+    @property
+    def ahead(self) -> Inexact[Array, " n"]:
+        """Where one more step of Newton's method leads."""
+        return self.state + self.stiffness.solve(self.left)
 
 
 Descent = Callable[..., tuple[Any, Any]]
@@ -290,8 +296,8 @@ def settle_by_newton(
     )
     end = jax.lax.while_loop(lambda now: now.moving, advance, begin)
     certificate = end.stiffness.certificate(end.left, land.sizes(end.state), shown(land.show, end.state)[1])
-    ahead = end.state + end.stiffness.solve(end.left)
-    return Found(end.state, ahead, end.energy, end.residual, end.descended + end.steps, end.limit, certificate)
+    steps = end.descended + end.steps
+    return Found(end.state, end.energy, end.residual, steps, end.limit, certificate, end.left, end.stiffness)
 
 
 def descend_by_newton(

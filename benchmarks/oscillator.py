@@ -25,9 +25,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from learning import EquilibriumPropagation, fit, load_data
+from learning import EquilibriumPropagation, basin_jumps, fit, load_data
 from substrates import OscillatorNetwork
-from substrates.classical.oscillator import PhaseDescent, basin_jumps
+from substrates.classical.oscillator import PhaseDescent
 
 QUARTER = np.pi / 2
 STEPS, BATCH = 20, 20

@@ -17,11 +17,12 @@ pooling to 32 and 64 maps; published, 3x3 to 128, 256, 512 and 512 (Scellier, Er
 it contrasts there goes by 1/beta, so that weak nudges estimate worse than strong ones (`basins.py`). "vgg5":
 predictive coding at an eighth of the published width and a quarter of its rate, with maximum pooling, by one error
 sweep a phase, which has the gradient of five published ones to first order in beta (Kerjan, Hoier and Scellier 2026,
-arXiv 2606.03584); its images have a border of two zeros. These two see images that are moved anew in every epoch, by up
-to one and two pixels each way.
+arXiv 2606.03584); its images have a border of two zeros. "oscillators": phases, clamped by pixels between -pi/2 and
+pi/2 (Rageau and Grollier 2025). These three see images that are moved anew in every epoch, by up to one or two pixels
+each way.
 
-Commands of their own have 2x784-1024-10 (`mnist.py`), 784-1024-10 (`hopfield.py`), oscillators (`oscillator.py`) and
-spins (`ising.py`). Images are read from $GROUNDSTATE_DATA or the user's cache, or downloaded.
+Commands of their own have 2x784-1024-10 (`mnist.py`), 784-1024-10 (`hopfield.py`), oscillators that see images as they
+are (`oscillator.py`) and spins (`ising.py`). Images are read from $GROUNDSTATE_DATA or the user's cache, or downloaded.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ from learning.catalogue import optimiser
 from learning.evaluation import Evaluation
 from learning.examples import prepare
 from learning.steps import Moving, Trainer
-from substrates import HopfieldNetwork, PredictiveCodingNetwork, ResistorNetwork
+from substrates import HopfieldNetwork, OscillatorNetwork, PredictiveCodingNetwork, ResistorNetwork
 from substrates.classical.hopfield.block_descent import BlockDescent
 from substrates.classical.predictive_coding.error_sweep import ErrorSweep
 from substrates.parameters import match_paths, split_parameters
@@ -56,8 +57,8 @@ class Experiment:
     """A network, how it learns, and the test error that was published for its like, in percent.
 
     `rates` go by the paths of parameters. They fall by the factor `decay` every epoch; where it is None, along half a
-    cosine to zero, with Nesterov's momentum of 0.9. `border` is the zeros around every image. Images are moved
-    anew in every epoch by up to `moves` pixels each way.
+    cosine to zero, with Nesterov's momentum of 0.9 or by Adam. `border` is the zeros around every image. Images are
+    moved anew in every epoch by up to `moves` pixels each way.
     """
 
     published: str
@@ -71,6 +72,7 @@ class Experiment:
     border: int = 0
     moves: int = 0
     weight_decay: float = 0.0
+    adam: bool = False
 
     def optimiser(self, net: Any, steps: int) -> optax.GradientTransformation:
         """Gradient descent with a rate for each layer; `steps` make an epoch."""
@@ -79,6 +81,8 @@ class Experiment:
         paths = match_paths(self.rates, split_parameters(net)[0])
         scaled = optax.stateless(lambda g, _: jax.tree.map(lambda path, leaf: self.rates[path] * leaf, paths, g))
         cosine = optax.cosine_decay_schedule(1.0, self.epochs * steps)
+        if self.adam:
+            return optax.chain(optax.adam(cosine), scaled)
         decayed = optax.add_decayed_weights(self.weight_decay) if self.weight_decay else optax.identity()
         return optax.chain(decayed, scaled, optax.sgd(cosine, momentum=0.9, nesterov=True))
 
@@ -99,6 +103,11 @@ def convolutional(*channels: int, gain: float, sweeps: int) -> Callable[[Any], A
         return replace(net, solver=BlockDescent(sweeps=sweeps))
 
     return build
+
+
+def oscillators(*hidden: int) -> Callable[[Any], Any]:
+    settings: dict[str, Any] = {"phase_range": (-math.pi / 2, math.pi / 2), "readout": "sine", "dtype": jnp.float32}
+    return lambda key: OscillatorNetwork.layered((784, *hidden, 10), key=key, **settings)
 
 
 def vgg5(width: float, gain: float) -> Callable[[Any], Any]:
@@ -140,6 +149,10 @@ EXPERIMENTS = {
     "hopfield-conv": Experiment(
         "under 0.6", convolutional(32, 64, gain=0.5, sweeps=8), couplings(0.04, 0.02, 0.01), 8, 0.5, 16,
         moves=1, weight_decay=3e-4,
+    ),
+    "oscillators": Experiment(
+        "2.0", oscillators(500), {"coupling": 0.001, "field": 0.001, "field_phase": 0.001}, 40, 0.5, 50,
+        moves=1, adam=True,
     ),
     "vgg5": Experiment(
         "0.32", vgg5(1 / 8, gain=1.7), weights(*(0.01,) * 6), 10, 0.02, 16, border=2, moves=2, weight_decay=3e-4

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:  # the same names for those who read without running
     from learning.agnostic import AgnosticEP
     from learning.averaging import Averaged
+    from learning.basins import basin_jumps
     from learning.calibration import Calibration, calibrate
     from learning.comparison import Comparison, ComparisonSettings, compare
     from learning.continual import ContinualEP
@@ -43,6 +44,7 @@ if TYPE_CHECKING:  # the same names for those who read without running
 _HOMES = {
     "learning.agnostic": "AgnosticEP",
     "learning.averaging": "Averaged",
+    "learning.basins": "basin_jumps",
     "learning.calibration": "Calibration calibrate",
     "learning.comparison": "Comparison ComparisonSettings compare",
     "learning.continual": "ContinualEP",

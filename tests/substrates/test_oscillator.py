@@ -15,7 +15,7 @@ from scipy.optimize import minimize
 
 from learning import EquilibriumPropagation, SquaredError
 from substrates import Nudge, OscillatorNetwork, Pin, Status, Substrate
-from substrates.classical.oscillator import BestOf, KuramotoFlow, PhaseDescent, Ramped, basin_jumps, order_parameter
+from substrates.classical.oscillator import BestOf, KuramotoFlow, PhaseDescent, Ramped, order_parameter
 from substrates.classical.oscillator.layered import LayeredOscillators
 from substrates.solvers.generic import DescendThenPolish
 from substrates.substrate import relax_batch
@@ -551,17 +551,3 @@ def test_batch_equals_singles_and_jit_equals_eager():
     for k, x in enumerate(xs):
         assert largest(batched.state[k], relax(net, x).state) < 1e-9
     assert largest(net.relax(xs[0]).state, relax(net, xs[0]).state) < 1e-12
-
-
-# many equilibria
-
-
-def test_a_nudge_that_throws_the_phase_over_the_ridge_is_found_out():
-    """One phase in a double well of the second harmonic, its wells at 0 and pi, pulled from 0 towards pi."""
-    well = OscillatorNetwork.from_edges([], 1, coupling=1.0, outputs=[0], second_harmonic=1.0)
-    xs, targets = jnp.zeros((2, 0)), jnp.full((2, 1), np.pi)
-    free = relax_batch(well, xs, starts=jnp.array([[0.1], [0.1]]))
-    np.testing.assert_allclose(free.state, 0, atol=1e-9)
-    nudged = relax_batch(well, xs, Nudge(SquaredError(), targets, jnp.array([0.2, 2.0])), free.state)
-    assert jnp.all(nudged.converged)
-    np.testing.assert_array_equal(basin_jumps(well, xs, free, nudged), [False, True])

@@ -3,7 +3,7 @@
 from substrates.classical.oscillator.flow import KuramotoFlow, order_parameter
 from substrates.classical.oscillator.network import OscillatorNetwork
 from substrates.classical.oscillator.phase_descent import PhaseDescent
-from substrates.classical.oscillator.restarts import BestOf, Ramped, basin_jumps
+from substrates.classical.oscillator.restarts import BestOf, Ramped
 
 __all__ = [
     "BestOf",
@@ -11,6 +11,5 @@ __all__ = [
     "OscillatorNetwork",
     "PhaseDescent",
     "Ramped",
-    "basin_jumps",
     "order_parameter",
 ]

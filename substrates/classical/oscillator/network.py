@@ -47,9 +47,9 @@ class OscillatorNetwork(CoupledPhases):
 
     An energy with many minima has many equilibria. Nudged phases start from the free state and stay on its branch.
     With `random_starts` the free phase starts from phases that the key draws, as Wang et al. do; give examples several
-    times to average over starts, or settle by `BestOf`; `basin_jumps` finds nudges that left the basin. With
-    `spectral_starts` it starts from the eigenvectors of the couplings, without the vortices of random phases that keep
-    natural frequencies from locking.
+    times to average over starts, or settle by `BestOf`; `learning.basin_jumps` finds nudges that left the basin.
+    With `spectral_starts` it starts from the eigenvectors of the couplings, without the vortices of random phases that
+    keep natural frequencies from locking.
 
     Attributes:
         coupling: W along the edges, a `Bonds` of weight (m,).

@@ -1,17 +1,16 @@
-"""Many equilibria: settling from many starts, ramping the second harmonic, and nudges that leave the basin."""
+"""Many equilibria: settling from many starts and ramping the second harmonic."""
 
 from __future__ import annotations
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, PRNGKeyArray, PyTree
+from jaxtyping import Array, PRNGKeyArray, PyTree
 
 from substrates.classical.oscillator.phase_descent import PhaseDescent
-from substrates.classical.oscillator.phases import Oscillators, random_phases, wrapped
+from substrates.classical.oscillator.phases import Oscillators, random_phases
 from substrates.nudge import Nudge, Pin
 from substrates.solvers.solver import Equilibrium, Solver, Status
-from substrates.substrate import Substrate, relax_batch
 
 
 class BestOf(Solver):
@@ -73,23 +72,3 @@ class Ramped(Solver):
         fractions = jnp.linspace(0, 1, self.stages + 1)[:-1].astype(jax.tree.leaves(start)[0].dtype)
         state, _ = jax.lax.scan(stage, start, fractions)
         return self.inner(substrate, x, None, state, key)
-
-
-def basin_jumps(
-    net: Substrate, xs: Float[Array, "batch inputs"], free: Equilibrium, nudged: Equilibrium, distance: float = 0.05
-) -> Bool[Array, "batch"]:
-    """Which examples a nudge has moved into another basin: released, they do not return to their free state.
-
-    The contrast of equilibria in two basins is no gradient. Count them along a training run with the equilibria of an
-    `Estimate`: `basin_jumps(net, x, estimate.equilibria[0], estimate.equilibria[1])`.
-
-    Args:
-        net: the network.
-        xs: the inputs of a batch.
-        free, nudged: equilibria of that batch.
-        distance: how far, in radians, a phase may end from where it was and still count as returned.
-    """
-    released = relax_batch(net, xs, None, nudged.state)
-    apart = [jnp.abs(wrapped(a - b)) for a, b in zip(*map(jax.tree.leaves, (released.state, free.state)), strict=True)]
-    farthest = jnp.max(jnp.stack([jnp.max(a.reshape(len(a), -1), axis=1) for a in apart]), axis=0)
-    return (farthest > distance) | ~released.converged

@@ -22,15 +22,15 @@ import jax.numpy as jnp
 import numpy as np
 from published import EXPERIMENTS, after_each_epoch, moved
 
-from learning import EquilibriumPropagation, SquaredError, load_data
+from learning import EquilibriumPropagation, SquaredError, basin_jumps, load_data
 from learning.examples import prepare
 from learning.steps import Trainer
 from substrates import Nudge
 from substrates.classical.hopfield.block_descent import BlockDescent
+from substrates.substrate import relax_batch
 
 FREE, NUDGED = 64, 8  # sweeps
 AT_ONCE = 32
-DISTANCE = 0.05
 COST = SquaredError()
 
 
@@ -69,21 +69,16 @@ def through_sweeps(net: Any, x: Any, y: Any) -> list[Any]:
 @eqx.filter_jit
 def contrasted(net: Any, x: Any, y: Any, beta: Any) -> tuple[list[Any], Any]:
     """(the centred estimate of each example; which examples jumped)."""
+    patient, quick = (replace(net, solver=BlockDescent(sweeps=sweeps)) for sweeps in (FREE, NUDGED))
+    free = relax_batch(patient, x)
+    plus, minus = (relax_batch(quick, x, Nudge(COST, y, strength), free.state) for strength in (beta, -beta))
 
-    def one(x: Any, y: Any) -> tuple[list[Any], Any]:
-        free = net.relax(x, solver=BlockDescent(sweeps=FREE)).state
-        plus, minus = (
-            net.relax(x, Nudge(COST, y, strength), start=free, solver=BlockDescent(sweeps=NUDGED)).state
-            for strength in (beta, -beta)
-        )
-        alone = lambda tree: jax.tree.map(lambda leaf: leaf[None], tree)
-        contrast = net.contrast(alone(plus), alone(minus), x[None])
-        estimate = [weight / (2 * beta) for weight in couplings(contrast)]
-        released = [net.relax(x, start=state, solver=BlockDescent(sweeps=FREE)).state for state in (plus, minus)]
-        apart = [jnp.max(jnp.abs(a - b)) for state in released for a, b in zip(state, free, strict=True)]
-        return estimate, jnp.max(jnp.stack(apart)) > DISTANCE
+    def estimate(plus: Any, minus: Any, x: Any) -> list[Any]:
+        contrast = net.contrast(*jax.tree.map(lambda leaf: leaf[None], (plus, minus, x)))
+        return [weight / (2 * beta) for weight in couplings(contrast)]
 
-    return jax.vmap(one)(x, y)
+    jumped = [basin_jumps(patient, x, free, nudged) for nudged in (plus, minus)]
+    return jax.vmap(estimate)(plus.state, minus.state, x), jnp.any(jnp.stack(jumped), axis=0)
 
 
 def in_parts(function: Any, *arrays: Any) -> Any:

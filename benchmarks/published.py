@@ -144,7 +144,7 @@ EXPERIMENTS = {
     ),
     "hopfield-2": Experiment("1.65", hopfield(512, 512, gain=0.3), couplings(0.3, 0.2, 0.05), 20, 0.5, 16, 0.92),
     "hopfield-3": Experiment(
-        "1.65", hopfield(512, 512, 512, gain=0.8), couplings(0.3, 0.2, 0.1, 0.05), 10, 0.5, 16, 0.85
+        "1.65", hopfield(512, 512, 512, gain=0.8), couplings(0.3, 0.2, 0.1, 0.05), 25, 0.5, 16, 0.93
     ),
     "hopfield-conv": Experiment(
         "under 0.6", convolutional(32, 64, gain=0.5, sweeps=8), couplings(0.04, 0.02, 0.01), 8, 0.5, 16,

@@ -13,13 +13,12 @@ by what an hour of two cores allows. How many equilibria failed to settle is pri
 Deep resistive networks and dense Hopfield networks of one to three hidden layers: Scellier 2024 (arXiv 2402.11674),
 resistive ones on clothes Scellier and Mishra 2025 (arXiv 2312.15063). "hopfield-conv": 5x5 convolutions and 2x2 maximum
 pooling to 32 and 64 maps; published, 3x3 to 128, 256, 512 and 512 (Scellier, Ernoult, Kendall and Kumar 2023, arXiv
-2312.15103). A phase is eight sweeps. Of a thousand images a few have a nudged phase that falls into another basin; what
-it contrasts there goes by 1/beta, so that weak nudges estimate worse than strong ones (`basins.py`). "vgg5":
-predictive coding at an eighth of the published width and a quarter of its rate, with maximum pooling, by one error
-sweep a phase, which has the gradient of five published ones to first order in beta (Kerjan, Hoier and Scellier 2026,
-arXiv 2606.03584); its images have a border of two zeros. "oscillators": phases, clamped by pixels between -pi/2 and
-pi/2 (Rageau and Grollier 2025). These three see images that are moved anew in every epoch, by up to one or two pixels
-each way.
+2312.15103). A free phase is eight sweeps, a nudged one a single sweep from the outputs back: in more of them more
+images fall into another basin, and what they contrast there goes by 1/beta (`basins.py`). "vgg5": predictive coding at
+an eighth of the published width and a quarter of its rate, with maximum pooling, by one error sweep a phase, which has
+the gradient of five published ones to first order in beta (Kerjan, Hoier and Scellier 2026, arXiv 2606.03584); its
+images have a border of two zeros. "oscillators": phases, clamped by pixels between -pi/2 and pi/2 (Rageau and Grollier
+2025). These three see images that are moved anew in every epoch, by up to one or two pixels each way.
 
 Commands of their own have 2x784-1024-10 (`mnist.py`), 784-1024-10 (`hopfield.py`), oscillators that see images as they
 are (`oscillator.py`) and spins (`ising.py`). Images are read from $GROUNDSTATE_DATA or the user's cache, or downloaded.
@@ -46,7 +45,7 @@ from learning.catalogue import optimiser
 from learning.evaluation import Evaluation
 from learning.examples import prepare
 from learning.steps import Moving, Trainer
-from substrates import HopfieldNetwork, OscillatorNetwork, PredictiveCodingNetwork, ResistorNetwork
+from substrates import ByPhase, HopfieldNetwork, OscillatorNetwork, PredictiveCodingNetwork, ResistorNetwork
 from substrates.classical.hopfield.block_descent import BlockDescent
 from substrates.classical.predictive_coding.error_sweep import ErrorSweep
 from substrates.parameters import match_paths, split_parameters
@@ -95,12 +94,12 @@ def hopfield(*hidden: int, gain: float) -> Callable[[Any], Any]:
     return lambda key: HopfieldNetwork.layered((784, *hidden, 10), key=key, gain=gain, dtype=jnp.float32)
 
 
-def convolutional(*channels: int, gain: float, sweeps: int) -> Callable[[Any], Any]:
+def convolutional(*channels: int, gain: float, free: int, nudged: int) -> Callable[[Any], Any]:
     settings: dict[str, Any] = {"pooling": "max", "kernel": 5, "padding": 0, "dtype": jnp.float32}
 
     def build(key: Any) -> Any:
         net = HopfieldNetwork.convolutional((28, 28, 1), channels, 10, key=key, gain=gain, **settings)
-        return replace(net, solver=BlockDescent(sweeps=sweeps))
+        return replace(net, solver=ByPhase(BlockDescent(sweeps=free), BlockDescent(sweeps=nudged)))
 
     return build
 
@@ -147,7 +146,7 @@ EXPERIMENTS = {
         "1.65", hopfield(512, 512, 512, gain=0.8), couplings(0.3, 0.2, 0.1, 0.05), 25, 0.5, 16, 0.93
     ),
     "hopfield-conv": Experiment(
-        "under 0.6", convolutional(32, 64, gain=0.5, sweeps=8), couplings(0.04, 0.02, 0.01), 8, 0.5, 16,
+        "under 0.6", convolutional(32, 64, gain=0.5, free=8, nudged=1), couplings(0.03, 0.015, 0.0075), 16, 0.5, 16,
         moves=1, weight_decay=3e-4,
     ),
     "oscillators": Experiment(

@@ -40,6 +40,7 @@ if TYPE_CHECKING:  # the same names for those who read without running
     from substrates.quantum.transverse_ising import TransverseFieldIsing
     from substrates.session import keep_compiled, start_session
     from substrates.skew_gradient import SkewGradient
+    from substrates.solvers.by_phase import ByPhase
     from substrates.substrate import DiscreteTime, Equilibrium, Nudge, Pin, Status, Substrate, fixed
 
 _HOMES = {
@@ -71,6 +72,7 @@ _HOMES = {
     "substrates.quantum.transverse_ising": "TransverseFieldIsing",
     "substrates.session": "keep_compiled start_session",
     "substrates.skew_gradient": "SkewGradient",
+    "substrates.solvers.by_phase": "ByPhase",
     "substrates.substrate": "DiscreteTime Equilibrium Nudge Pin Status Substrate fixed",
 }
 __all__ = [name for names in _HOMES.values() for name in names.split()]  # pyright: ignore[reportUnsupportedDunderAll]

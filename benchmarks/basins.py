@@ -1,17 +1,18 @@
-"""How nudged phases that fall into another basin spoil an estimate, by the nudge's strength.
+"""How nudged phases that fall into another basin spoil an estimate, by the nudge's strength and how long it lasts.
 
     python benchmarks/basins.py [--epochs 2] [--images 16000] [--of 1024]
 
 A convolutional Hopfield network learns some MNIST images by the settings of `published.py`. Then, for nudges of
-several strengths, printed are the cosine and the ratio of sizes of the centred estimate, summed over other training
-images, with the derivative of the mean cost through the free phase's sweeps, for each coupling; how many images jumped,
-that is, do not return to their free state when a nudge lets go; and the same without those. Free phases are of 64
-sweeps, nudged ones of 8.
+several strengths and lengths, printed are the cosine and the ratio of sizes of the centred estimate, summed over other
+training images, with the derivative of the mean cost through the free phase's sweeps, for each coupling; how many
+images jumped, that is, do not return to their free state when a nudge lets go; and the same without those. Free phases
+are of 64 sweeps.
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
 import math
 from dataclasses import replace
 from typing import Any
@@ -29,7 +30,8 @@ from substrates import Nudge
 from substrates.classical.hopfield.block_descent import BlockDescent
 from substrates.substrate import relax_batch
 
-FREE, NUDGED = 64, 8  # sweeps
+FREE = 64  # sweeps
+NUDGES = ((0.03, 8), (0.1, 8), (0.25, 8), (0.5, 8), (0.5, 4), (0.5, 2), (0.5, 1), (0.1, 1))  # (beta, sweeps)
 AT_ONCE = 32
 COST = SquaredError()
 
@@ -67,9 +69,9 @@ def through_sweeps(net: Any, x: Any, y: Any) -> list[Any]:
 
 
 @eqx.filter_jit
-def contrasted(net: Any, x: Any, y: Any, beta: Any) -> tuple[list[Any], Any]:
+def contrasted(net: Any, x: Any, y: Any, beta: Any, sweeps: int) -> tuple[list[Any], Any]:
     """(the centred estimate of each example; which examples jumped)."""
-    patient, quick = (replace(net, solver=BlockDescent(sweeps=sweeps)) for sweeps in (FREE, NUDGED))
+    patient, quick = (replace(net, solver=BlockDescent(sweeps=count)) for count in (FREE, sweeps))
     free = relax_batch(patient, x)
     plus, minus = (relax_batch(quick, x, Nudge(COST, y, strength), free.state) for strength in (beta, -beta))
 
@@ -103,11 +105,12 @@ def main() -> None:
     options = parser.parse_args()
     net, x, y = trained(options.epochs, options.images, options.of)
     exact = in_parts(lambda x, y: through_sweeps(net, x, y), x, y)
-    print("beta: cosine (ratio of sizes) of the estimate for each coupling; images that jumped; the same without them")
-    for beta in (0.03, 0.1, 0.25, 0.5):
-        found, jumped = in_parts(lambda x, y, beta=beta: contrasted(net, x, y, jnp.float32(beta)), x, y)
+    print("beta, sweeps: cosine (ratio of sizes) of the estimate for each coupling; images that jumped; without them")
+    for beta, sweeps in NUDGES:
+        estimated = functools.partial(contrasted, net, beta=jnp.float32(beta), sweeps=sweeps)
+        found, jumped = in_parts(estimated, x, y)
         parts = compared(found, exact, slice(None)), int(jumped.sum()), compared(found, exact, ~jumped)
-        print(f"{beta}:", *parts, sep="  ", flush=True)
+        print(f"{beta}, {sweeps}:", *parts, sep="  ", flush=True)
 
 
 if __name__ == "__main__":

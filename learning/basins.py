@@ -34,6 +34,7 @@ def basin_jumps(
             is truncated may want more than the default.
 
     Raises:
+        TypeError: for what is no equilibrium.
         ValueError: for batches that differ in size, and a `part` that is not between 0 and 1.
 
     Source: Scellier and Bengio 2017, arXiv 1602.05179, whose theorem follows one minimum as beta grows from 0.
@@ -41,6 +42,12 @@ def basin_jumps(
     check_positive("part", part)
     if part >= 1:
         raise ValueError(f"part: wanted less than 1, with which nothing returns, got {part}; 0.1 is the default")
+    for name, found in (("free", free), ("nudged", nudged)):
+        if not isinstance(found, Equilibrium):
+            raise TypeError(
+                f"{name}: wanted the Equilibrium of a batch, got {type(found).__name__}; give one of "
+                "estimate.equilibria, of which the first is the free one"
+            )
     x = ready_inputs(substrate, x, "x")
     same_batch(x=x, free=free.state, nudged=nudged.state)
     outputs = jax.vmap(substrate.read)(nudged.state, x)

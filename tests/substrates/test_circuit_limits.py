@@ -1,6 +1,7 @@
 """Circuits at the limits of what has an operating point: shorts, nodes that float, amplifiers of any gain."""
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import networkx as nx
 import numpy as np
@@ -81,3 +82,41 @@ def test_operational_amplifiers_settle_to_the_closed_form(gain, diode):
     found = net.relax(jnp.array([-0.4]))
     assert bool(found.converged)
     assert float(net.read(found.state, jnp.array([-0.4]))[0]) == pytest.approx(0.4 / (1 + 2 / gain), rel=1e-12)
+
+
+def test_an_amplifier_that_single_precision_does_not_decide_is_not_called_converged():
+    """Conductances over six decades beside a bidirectional gain of 1000, against Lagrange's equations in 64 bits."""
+    gain, volts, count = 1000.0, -3.9, 400
+    edges = [(0, 1), (-1, 2), (0, 3), (1, 4), (2, 5), (0, 6), (2, 7), (4, 8), (6, 9), (5, 7), (4, 9), (-1, 7), (5, 9)]
+    edges += [(4, 6), (7, 9)]
+    draw = np.random.default_rng(0)
+    conductance = 10 ** draw.uniform(-9, -3, (count, len(edges))).astype(np.float32)
+    x = (draw.uniform(-1, 1, (count, 2)) * 10 ** draw.uniform(-3, 2, (count, 1))).astype(np.float32)
+    net = ResistorNetwork.from_edges(
+        edges, 10, inputs=[0, 9], outputs=[6, 7], conductance=jnp.asarray(conductance[0]),
+        voltage_sources=[(2, 3, volts)], controlled_sources=[(4, -1, 5, 1, gain, gain)],
+    )  # fmt: skip
+
+    @jax.jit
+    @jax.vmap
+    def settled(conductance, x):
+        drawn = eqx.tree_at(lambda net: net.conductance, net, conductance)
+        found = drawn.relax(x)
+        return found.converged, drawn.voltages(found.state, x)
+
+    converged, found = map(np.asarray, settled(conductance, x))
+    ends = np.zeros((len(edges), 11))  # ground is the last column
+    for k, (a, b) in enumerate(edges):
+        ends[k, a], ends[k, b] = 1, -1
+    held = np.zeros((4, 10))
+    held[0, 0], held[1, 9] = 1, 1
+    held[2, [2, 3]] = 1, -1
+    held[3, [4, 5, 1]] = 1, -gain, gain
+    wrong = []
+    for g, inputs, voltages in zip(conductance.astype(float), x.astype(float), found, strict=True):
+        laplacian = ends[:, :10].T @ (g[:, None] * ends[:, :10]) / 1e-6
+        equations = np.block([[laplacian, held.T], [held, np.zeros((4, 4))]])
+        exact = np.linalg.solve(equations, np.concatenate([np.zeros(10), inputs, [volts, 0]]))[:10]
+        wrong.append(np.max(np.abs(voltages - exact)) / np.max(np.abs(exact)))
+    assert np.sum(converged) > 100
+    assert np.max(np.array(wrong)[converged]) < 5e-4

@@ -33,7 +33,8 @@ class Solved(NamedTuple):
         potentials: u.
         positive: whether M is positive definite; for a circuit without an energy, whether its determinant is positive,
             which an instability ends first; for complex numbers always true.
-        precise: whether rounding leaves the potentials to a small part of themselves, as far as the method tells.
+        precise: whether rounding leaves the potentials to a small part of themselves, as far as the method tells; what
+            is solved by Cholesky or LU does not (`NewtonCircuit.decided`).
     """
 
     potentials: Inexact[Array, "potentials"]
@@ -113,18 +114,8 @@ def _solve_by_elimination(
 def _solve_dense(
     topology: Topology, symmetric: bool, conductance: Array, current: Array, curvature: Array | None
 ) -> Solved:
-    size, dtype = topology.size, conductance.dtype
-    if topology.compiled is None:
-        left, right = (
-            by.dense(dtype)[: conductance.size, :size] for by in (topology.maps.leaving, topology.maps.drops)
-        )
-        matrix = (left.T * conductance[None]) @ right
-    else:
-        rows, columns, element, coefficient = pattern(topology.compiled, conductance.size)
-        matrix = jnp.zeros((size, size), dtype).at[rows, columns].add(coefficient.astype(dtype) * conductance[element])
-    if curvature is not None:
-        read = topology.maps.read.dense(dtype)[:, :size]
-        matrix += topology.maps.read_test.dense(dtype).T @ curvature @ read
+    size = topology.size
+    matrix = _matrix(topology, lambda part: part, conductance, curvature)
     if symmetric:
         solution, factor = in_turn(_by_cholesky)(matrix, current)
         return Solved(solution, jnp.all(jnp.isfinite(factor)), jnp.asarray(True))
@@ -134,6 +125,39 @@ def _solve_dense(
     pivot = jnp.diagonal(factor)
     odd = (jnp.sum(pivots != jnp.arange(size, dtype=pivots.dtype)) + jnp.sum(pivot < 0)) % 2
     return Solved(solution, (odd == 0) & jnp.all(pivot != 0), jnp.asarray(True))
+
+
+def matrix_rounding(
+    topology: Topology,
+    inverse: Inexact[Array, "potentials potentials"],
+    conductance: Inexact[Array, "elements"],
+    curvature: Inexact[Array, "outputs outputs"] | None,
+) -> Inexact[Array, ""]:
+    """The part of itself by which a column of M^-1 may be off, the largest: |M^-1| eps |M| |M^-1|, with the sum of the
+    sizes of its terms for |M|. A refinement leaves so much of an error over.
+    """
+    sizes = _matrix(topology, jnp.abs, conductance, curvature)
+    off = jnp.abs(inverse) @ (sizes @ jnp.abs(inverse))
+    return float(jnp.finfo(off.dtype).eps) * jnp.max(jnp.max(off, axis=0) / jnp.max(jnp.abs(inverse), axis=0))
+
+
+def _matrix(
+    topology: Topology, each: Callable[[Array], Array], conductance: Array, curvature: Array | None
+) -> Inexact[Array, "potentials potentials"]:
+    """M, or the sum of `each` of what it is made of."""
+    size, dtype, conductance = topology.size, conductance.dtype, each(conductance)
+    if topology.compiled is None:
+        maps = topology.maps.leaving, topology.maps.drops
+        left, right = (each(by.dense(dtype)[: conductance.size, :size]) for by in maps)
+        matrix = (left.T * conductance[None]) @ right
+    else:
+        rows, columns, element, coefficient = pattern(topology.compiled, conductance.size)
+        terms = each(jnp.asarray(coefficient, dtype)) * conductance[element]
+        matrix = jnp.zeros((size, size), dtype).at[rows, columns].add(terms)
+    if curvature is not None:
+        read = topology.maps.read.dense(dtype)[:, :size]
+        matrix += each(topology.maps.read_test.dense(dtype).T) @ each(curvature) @ each(read)
+    return matrix
 
 
 def _solve_sparse(

@@ -11,7 +11,14 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Inexact
 
-from substrates.classical.resistor.linear_solve import DENSE_SIZE, Solve, Solved, conductance_solver, eliminates
+from substrates.classical.resistor.linear_solve import (
+    DENSE_SIZE,
+    Solve,
+    Solved,
+    conductance_solver,
+    eliminates,
+    matrix_rounding,
+)
 from substrates.classical.resistor.sparse_inverse import WIDEST
 from substrates.classical.resistor.topology import Circuit, Flow
 from substrates.nudge import Nudge
@@ -232,25 +239,41 @@ class NewtonCircuit(eqx.Module):
         """What a nudge brings to the potentials."""
         return self.net.topology.maps.read.transpose(pull)[: self.net.topology.size]
 
+    def slopes(self, view: View) -> tuple[Array, Array | None]:
+        """(the conductances of resistors and of diodes that conduct; what a nudge or a pin adds at the outputs)."""
+        conductance, hold = self.net.conductance, self.hold
+        if self.law is not None:
+            conductance = jnp.concatenate([conductance, self.law.conductance(view.flow.diode_drops)])
+        return conductance, None if hold is None else hold.curvature(self.net.read(view.potentials, self.x))
+
+    def decided(self, view: View) -> Bool[Array, ""]:
+        """Whether rounding of the currents that meet moves no potential by more than a small part of the largest
+        voltage, as far as each may be off by itself: |M^-1_ij eps meeting_j|, the root of the sum of squares over j;
+        and whether M stays itself under rounding, so that steps lead nearer.
+        """
+        conductance, curvature = self.slopes(view)
+        column = lambda current: self.solve(conductance, current, curvature).potentials
+        inverse = jax.vmap(column, out_axes=1)(jnp.eye(view.potentials.size, dtype=view.potentials.dtype))
+        uncertain = float(jnp.finfo(view.potentials.dtype).eps) * view.meeting
+        moved = jnp.linalg.norm(inverse * uncertain[None], axis=1)
+        still = shift_of(self.net, view.potentials, moved, self.x) <= state_tolerance(view.potentials.dtype)
+        return still & (matrix_rounding(self.net.topology, inverse, conductance, curvature) <= 1)
+
     def step(self, view: View, alone: Any = False) -> Solved:
         """Where Newton's method leads: to potentials, or by a change of them; see `companion`.
 
         Potentials that a bound takes up are held there, unless the circuit is looked at `alone`.
         """
-        net, maps, law, hold = self.net, self.net.topology.maps, self.law, self.hold
-        u, conductance, curvature = view.potentials, net.conductance, None
+        net, maps = self.net, self.net.topology.maps
+        u, (conductance, curvature) = view.potentials, self.slopes(view)
         current = -view.gradient
         if self.companion:
             # every element as a conductance beside a current source: nothing is lost to what u already carries
             current = -net.imbalance(jnp.zeros_like(u), self.x)
-        if law is not None:
-            slope = law.conductance(view.flow.diode_drops)
-            conductance = jnp.concatenate([conductance, slope])
-            if self.companion:
+            if self.law is not None:
+                slope = conductance[net.conductance.size :]
                 current += maps.diode_test.transpose(slope * maps.diode(u) - view.flow.diode_current)
-        if hold is not None:
-            curvature = hold.curvature(net.read(u, self.x))
-            if self.companion:
+            if curvature is not None:
                 current += maps.read_test.transpose(view.pull + curvature @ maps.read_test(u))
         if self.bounds is None or alone is True:
             return self.solve(conductance, current, curvature)

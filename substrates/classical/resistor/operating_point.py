@@ -41,7 +41,7 @@ class OperatingPoint(Solver):
 
     Status: infeasible, where the diode currents grow along a circulation that the sources drive (Farkas' certificate);
     unstable, where the conductances and the nudge's curvature together are not positive definite; ill_conditioned,
-    where a large circuit's solution is not decided by its precision.
+    where the solution of a large circuit, or of one with controlled sources, is not decided by its precision.
 
     Attributes:
         max_steps: the most Newton steps in all.
@@ -75,6 +75,8 @@ def _settle(solver: OperatingPoint, net: Circuit, x: Array, nudge: Any, start: P
         first = circuit.view(circuit.within(start))
         limit = circuit.limit(first.meeting, first.pull)
         view, ending = newton(circuit, first, limit, solver.max_steps)
+        if not circuit.exact:
+            ending = ending._replace(precise=circuit.decided(view))
         found, infeasible = circuit.equilibrium(view, limit, ending.steps), circuit.infeasible(view)
     failed = found.status != Status.converged
     status = Status.where(ending.still | failed, found.status, Status.out_of_steps)
@@ -178,10 +180,13 @@ def _multipliers(solver: OperatingPoint, free: NewtonCircuit, start: PyTree) -> 
     u, diode_current = start if carries_currents else (start, jnp.zeros_like(diode_strength))
     limit = limit_at(start)
     first = (u, diode_current, jnp.zeros_like(target), jnp.asarray(jnp.inf, diode_strength.dtype), np.False_, Ending())
-    u, diode_current, _, residual, infeasible, ending = jax.lax.while_loop(running, round_, first)
+    u, diode_current, pin_current, residual, infeasible, ending = jax.lax.while_loop(running, round_, first)
     if isinstance(nudge, Nudge):
         positive = free.solve(net.conductance, at_rest, nudge.curvature(net.read(u, x))).positive
         ending = ending._replace(stable=ending.stable & (positive | (nudge.beta == 0)))
+    if not free.exact:
+        held = circuit(diode_current, pin_current, stiffer)
+        ending = ending._replace(precise=held.decided(held.view(u)))
     state = state_of(u, diode_current)
     energy = net.total_energy(state, x, nudge) if net.conservative else None
     return judged(state, energy, residual, ending.steps, jnp.maximum(limit, limit_at(state))), infeasible, ending

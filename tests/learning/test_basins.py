@@ -126,9 +126,9 @@ def test_what_does_not_fit_is_named():
     free = relax_batch(well, x)
     with pytest.raises(ValueError, match="nudged"):
         basin_jumps(well, x, free, relax_batch(well, x[:1]))
-    for given in ((free, free.state), (free.state, free), (free, (free, free)), (x, free)):
+    for wrong in ((free, free.state), (free.state, free), (free, (free, free)), (x, free)):
         with pytest.raises(TypeError, match="wanted the Equilibrium of a batch"):
-            basin_jumps(well, x, *given)
+            basin_jumps(well, x, *wrong)
     for part in (0.0, -1.0, 1.0, np.nan):
         with pytest.raises(ValueError, match="part"):
             basin_jumps(well, x, free, free, part)

@@ -788,6 +788,20 @@ MUTATIONS = (
         "tests/learning/test_echo.py::test_friction_is_refused_and_would_teach_something_else",
     ),
     Mutation(
+        "take all the friction of a step before the positions move",
+        "substrates/classical/trajectory/initial_value.py",
+        "return half * self._kept + self.step",
+        "return half + self.step",
+        "tests/substrates/test_launched.py::test_friction_leaves_leapfrog_of_second_order",
+    ),
+    Mutation(
+        "rub half a step twice as long",
+        "substrates/classical/trajectory/initial_value.py",
+        "jnp.exp(-self.friction * self.step / 2)",
+        "jnp.exp(-self.friction * self.step)",
+        "tests/substrates/test_launched.py::test_driven_pendulums_with_friction_move_as_an_independent_integrator_says",
+    ),
+    Mutation(
         "take an unstable leapfrog for a motion",
         "substrates/classical/trajectory/initial_value.py",
         "LIMIT = 4.0",

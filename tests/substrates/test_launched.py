@@ -1,5 +1,7 @@
 """Motions from a launch, there and back, against closed forms, stationary paths and conservation laws."""
 
+from itertools import pairwise
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -110,7 +112,7 @@ def test_driven_pendulums_with_friction_move_as_an_independent_integrator_says(f
     slope = lambda t, at: np.concatenate([at[3:] / law.mass, push(at[:3], t) - friction * at[3:]])
     exact = solve_ivp(slope, (0, 4), np.concatenate([q, p]), method="DOP853", rtol=1e-11, atol=1e-12).y[:, -1]
     errors = [np.abs(end_of(net, X) - exact).max() for net in launched]
-    for coarse, fine in zip(errors, errors[1:], strict=False):
+    for coarse, fine in pairwise(errors):
         assert 3.9 < coarse / fine < 4.1
     assert errors[0] < 1e-3
 

@@ -165,7 +165,7 @@ def require_usable(estimate: Estimate, substrate: Substrate, advice: str = _ADVI
     if isinstance(bad, Tracer):
         return eqx.error_if(estimate, bad > 0, f"an equilibrium did not converge. {advice} {_PAGE}")
     if bad > 0:
-        undecided = substrate.undecided()
+        undecided = substrate.undecided({name for found in estimate.equilibria for name in found.counts()})
         undecided = f" {undecided}." if undecided else ""
         raise ConvergenceError(f"{describe_failure(estimate, advice)}{undecided} {_PAGE}")
     return estimate
@@ -184,13 +184,11 @@ def describe_failure(estimate: Estimate, advice: str = _ADVICE) -> str:
     """One sentence for each way in which relaxations failed, with counts and the largest residual, and advice."""
     lines = []
     for phase, equilibria in enumerate(estimate.equilibria):
-        for name in FAILURES:
-            status = getattr(Status, name)
-            count = int(jnp.sum(equilibria.status == status))
-            if count:
+        for name, count in equilibria.counts().items():
+            if name in FAILURES:
                 kind = "free" if phase == 0 else "further"
                 lines.append(
-                    f"{count} of {equilibria.residual.size} {kind} equilibria: {Status[status]} "
+                    f"{count} of {equilibria.residual.size} {kind} equilibria: {Status[getattr(Status, name)]} "
                     f"Largest residual {float(jnp.max(equilibria.residual)):.2e}."
                 )
     return " ".join([*lines, advice])

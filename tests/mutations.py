@@ -788,6 +788,34 @@ MUTATIONS = (
         "tests/learning/test_echo.py::test_friction_is_refused_and_would_teach_something_else",
     ),
     Mutation(
+        "speak of degenerate levels where none is",
+        "substrates/quantum/system.py",
+        'if "zero_mode" not in ended or ',
+        "if ",
+        "tests/substrates/test_transverse_ising.py::test_how_small_a_gap_counts_as_degenerate_is_said_where_one_does",
+    ),
+    Mutation(
+        "count kinds of endings that do not occur",
+        "substrates/solvers/solver.py",
+        "for name, number in ended.items() if number}",
+        "for name, number in ended.items()}",
+        "tests/substrates/test_transverse_ising.py::test_statuses_of_a_batch_are_counted_by_kind",
+    ),
+    Mutation(
+        "take all the friction of a step before the positions move",
+        "substrates/classical/trajectory/initial_value.py",
+        "return half * self._kept + self.step",
+        "return half + self.step",
+        "tests/substrates/test_launched.py::test_friction_leaves_leapfrog_of_second_order",
+    ),
+    Mutation(
+        "rub half a step twice as long",
+        "substrates/classical/trajectory/initial_value.py",
+        "jnp.exp(-self.friction * self.step / 2)",
+        "jnp.exp(-self.friction * self.step)",
+        "tests/substrates/test_launched.py::test_driven_pendulums_with_friction_move_as_an_independent_integrator_says",
+    ),
+    Mutation(
         "take an unstable leapfrog for a motion",
         "substrates/classical/trajectory/initial_value.py",
         "LIMIT = 4.0",
@@ -1735,7 +1763,7 @@ MUTATIONS = (
     Mutation(
         "quantum spins: no gap is too small",
         "substrates/quantum/eigensolvers.py",
-        "tied = (status == Status.converged) & (gap <= self._no_gap(start.dtype))",
+        "tied = (status == Status.converged) & (gap <= self.no_gap(start.dtype))",
         "tied = (status == Status.converged) & (gap < 0)",
         "tests/substrates/test_transverse_ising.py::test_a_degenerate_ground_state_is_reported",
     ),

@@ -98,10 +98,10 @@ class EigenstateSolver(Solver):
         state, energy, residual, steps, gap, limit = settle(substrate, x, nudge, start)
         state = substrate.aligned(state, start)
         status = judged(state, residual, limit)
-        tied = (status == Status.converged) & (gap <= self._no_gap(start.dtype))
+        tied = (status == Status.converged) & (gap <= self.no_gap(start.dtype))
         return Equilibrium(state, energy, residual, steps, Status.where(tied, Status.zero_mode, status))
 
-    def _no_gap(self, dtype: Any) -> float:
+    def no_gap(self, dtype: Any) -> float:
         """The part of S up to which a gap is none."""
         return max(self.degenerate, LEAST_GAP * float(jnp.finfo(dtype).eps)) if self.degenerate > 0 else 0.0
 
@@ -141,7 +141,7 @@ class EigenstateSolver(Solver):
         return vectors[k], operator(vectors[k]), jnp.ones((), jnp.int32), gap
 
     def _by_products(self, substrate, operator: Operator, start, limit, free) -> tuple[Array, ...]:
-        level, none, select, dtype = substrate.level, self._no_gap(start.dtype), jax.lax.select, start.dtype
+        level, none, select, dtype = substrate.level, self.no_gap(start.dtype), jax.lax.select, start.dtype
         # what the vectors below leave of an excited state's residual adds up
         part = limit / math.sqrt(level + 1)
         first, least = LEAST_SHARE / math.sqrt(substrate.dimension), ROUNDINGS * float(jnp.finfo(dtype).eps)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+from collections.abc import Collection
 from typing import ClassVar, Self
 
 import equinox as eqx
@@ -14,7 +15,7 @@ from substrates.nudge import Nudge, Pin
 from substrates.quantum.eigensolvers import EigenstateSolver, Operator
 from substrates.solvers.batching import spectra_in_turn
 from substrates.solvers.solver import Solver, everywhere
-from substrates.substrate import Substrate, split_parameters
+from substrates.substrate import FAILURES, Substrate, parameter_dtype, split_parameters
 
 
 def root_of_squares(values: Float[Array, "..."]) -> Float[Array, ""]:
@@ -73,8 +74,9 @@ class QuantumSubstrate(Contrasted):
     twice as in the force, as a part of the scale of the energies. Energies have any unit: only their ratios matter.
 
     `level` counts from the ground state, 0. `relax` finds the eigenstate of the level with the sign that overlaps with
-    its start; the status is `zero_mode` where the level is degenerate or nearly so: then the state, and what it would
-    do under a nudge, are not decided. A pin is left to the generic solver, for small systems.
+    its start; the status is `zero_mode` where the level is degenerate or nearly so (a gap of at most 1e-6 of
+    `energy_scale`): then the state, and what it would do under a nudge, are not decided. A pin is left to the generic
+    solver, for small systems.
 
     Source: Scellier 2024, arXiv 2406.00879; Wanjura and Marquardt 2024, arXiv 2406.06482; excited states, Massar and
     Mognetti 2024, arXiv 2405.08467.
@@ -171,6 +173,16 @@ class QuantumSubstrate(Contrasted):
     def solver(self) -> Solver:  # type: ignore[override]
         """Dense diagonalisation of small systems, conjugate gradients above."""
         return EigenstateSolver()
+
+    def undecided(self, ended: Collection[str] = FAILURES) -> str:
+        """Which gaps count as none."""
+        if "zero_mode" not in ended or not isinstance(self.solver, EigenstateSolver):
+            return ""
+        return (
+            f"A level counts as degenerate where its gap to the next or the one before is at most "
+            f"{self.solver.no_gap(parameter_dtype(self)):.2g} of the scale of the energies (`energy_scale(x)`): make "
+            "the gap larger, as a longitudinal field does between two ordered states"
+        )
 
     def susceptibility(self, state: PyTree, x: PyTree) -> Float[Array, "outputs outputs"]:
         """d<O_k>/dlambda_l, the response of every output to every operator added as lambda_l O_l, at an eigenstate.

@@ -24,15 +24,18 @@ class Status(eqx.Enumeration):
     converged = "The residual is below the tolerance."
     truncated = "Stopped after the sweeps that were asked for, without a test of convergence."
     out_of_steps = (
-        "The residual was still above the tolerance when the steps ran out or none led further, "
-        "or the samples had not mixed."
+        "The residual was still above the tolerance when the steps ran out or none led further: "
+        "another start may be nearer (of a path, its `guess`). At a temperature: the samples had not mixed."
     )
     not_finite = "The input, the state, its energy or the residual is infinite or NaN."
     unstable = (
         "No minimum: a nudge pushes the outputs harder than the system holds them, "
         "or the flow of a system without an energy leaves this state, or circles about it, as its linear part tells."
     )
-    zero_mode = "No single minimum: some motion costs no energy to second order, so nothing decides where it settles."
+    zero_mode = (
+        "No single minimum: some motion costs no energy to second order, so nothing decides where it settles. "
+        "The system's `undecided()` may know more."
+    )
     infeasible = (
         "No solution: in `bounds`, lower bounds are above the upper ones, or no state within them shows what outputs "
         "are held at; or in a circuit, sources force a current through ideal elements without limit."
@@ -119,6 +122,12 @@ class Equilibrium(eqx.Module):
         picture = display.picture(lambda ax: any_system.numbers(named, ax))
         return display.beside(f"Equilibrium: {ended}", picture, [("", "shape", "values"), *rows, *found])
 
+    def counts(self) -> dict[str, int]:
+        """How many relaxations of a batch ended in which way, {name of the status: number} of those that occur."""
+        names = ("converged", "truncated", *FAILURES)
+        ended = {name: int(jnp.sum(self.status == getattr(Status, name))) for name in names}
+        return {name: number for name, number in ended.items() if number}
+
     @property
     def usable(self) -> Bool[Array, "..."]:
         """Whether a rule may learn from it: converged, or truncated on request."""
@@ -127,9 +136,10 @@ class Equilibrium(eqx.Module):
     def __str__(self) -> str:
         sizes = ", ".join(str(jnp.shape(leaf)) for leaf in jax.tree.leaves(self.state))
         if jnp.ndim(self.residual):
+            ended = ", ".join(f"{number} {name}" for name, number in self.counts().items())
             return (
-                f"{self.residual.size} equilibria with states {sizes}: {int(jnp.sum(self.converged))} converged, "
-                f"largest residual {float(jnp.max(self.residual)):.2e} of the forces that meet, at most "
+                f"{self.residual.size} equilibria with states {sizes}: {ended}, largest residual "
+                f"{float(jnp.max(self.residual)):.2e} of the forces that meet, at most "
                 f"{int(jnp.max(self.steps))} steps"
             )
         energy = "" if self.energy is None else f", energy {float(jnp.real(self.energy)):.6g}"

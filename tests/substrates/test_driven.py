@@ -335,7 +335,10 @@ def test_a_resonance_without_damping_is_said_and_one_of_high_quality_is_exact():
     assert np.all(np.isfinite(undamped.state))
     assert "resonates" in resonator(0.0).undecided()
     assert resonator(0.1).undecided() == ""
-    with pytest.raises(RuntimeError, match="resonates at one of its frequencies without damping"):
+    with pytest.raises(
+        RuntimeError,
+        match=r"resonates .* no stationary motion exists: .* frequency\. See",
+    ):
         EquilibriumPropagation(0.1)(resonator(0.0), x[None], jnp.zeros((1, 1)))
     sharp = settle(resonator(1e-4), x)
     assert sharp.converged

@@ -1,5 +1,7 @@
 """Motions from a launch, there and back, against closed forms, stationary paths and conservation laws."""
 
+from itertools import pairwise
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -7,6 +9,8 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.integrate import solve_ivp
+from scipy.linalg import expm
 
 from learning import SquaredError
 from substrates import MechanicalLagrangian, Nudge, Status, Trajectory, fixed
@@ -85,6 +89,32 @@ def test_energy_is_kept_up_to_the_square_of_the_step():
 def test_ten_thousand_steps_are_retraced():
     assert pendulums(10_000, 50.0).retrace(X) < 1e-12
     assert spring(3.0, 10_000, 300.0).retrace(NOTHING) < 1e-12
+
+
+def end_of(net, x):
+    return np.concatenate(relax(net, x).state[:2])
+
+
+@given(st.floats(0.5, 4.0), st.floats(0.0, 5.0))
+def test_friction_leaves_leapfrog_of_second_order(stiffness, friction):
+    exact = expm(2.0 * np.array([[0.0, 1.0], [-stiffness, -friction]])) @ [0.4, 0.3]
+    errors = [np.linalg.norm(end_of(spring(stiffness, n, friction=friction), NOTHING) - exact) for n in (40, 80, 160)]
+    assert 3.8 < errors[0] / errors[1] < 4.2
+    assert 3.95 < errors[1] / errors[2] < 4.05
+    assert errors[0] < 2e-3
+
+
+@pytest.mark.parametrize("friction", [0.0, 0.2, 2.0])
+def test_driven_pendulums_with_friction_move_as_an_independent_integrator_says(friction):
+    launched = [pendulums(steps, 4.0, friction) for steps in (200, 400, 800)]
+    law, q, p = launched[0].lagrangian, launched[0].position, launched[0].momentum
+    push = jax.jit(lambda q, t: -jax.grad(law.potential)(q, t, X))
+    slope = lambda t, at: np.concatenate([at[3:] / law.mass, push(at[:3], t) - friction * at[3:]])
+    exact = solve_ivp(slope, (0, 4), np.concatenate([q, p]), method="DOP853", rtol=1e-11, atol=1e-12).y[:, -1]
+    errors = [np.abs(end_of(net, X) - exact).max() for net in launched]
+    for coarse, fine in pairwise(errors):
+        assert 3.9 < coarse / fine < 4.1
+    assert errors[0] < 1e-3
 
 
 def test_friction_shows_when_a_motion_should_return():

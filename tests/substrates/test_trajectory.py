@@ -14,6 +14,7 @@ from substrates import Lagrangian, MechanicalLagrangian, Nudge, Pin, Status, Tra
 from substrates.classical.trajectory import CoupledPendulums, MeanSquare, Samples
 from substrates.classical.trajectory.action import Curvature
 from substrates.classical.trajectory.elimination import solve_path
+from substrates.classical.trajectory.newton import PathNewton
 from substrates.parameters import split_parameters
 from substrates.solvers.generic import Newton
 
@@ -305,3 +306,14 @@ def test_springs_that_would_push_are_brought_to_zero():
     law = eqx.tree_at(lambda law: law.coupling, pendulum(n=3), jnp.asarray([-0.1, 0.2]))
     net = Trajectory.between(law, np.zeros(3), np.ones(3), **WORDS, n_inputs=3)
     np.testing.assert_array_equal(net.constrained().lagrangian.coupling, [0.0, 0.2])
+
+
+def test_a_path_that_is_not_reached_is_told_of_its_guess():
+    words = {"duration": 3.0, "steps": 10, "meter": Samples([0], [5]), "n_inputs": 1}
+    path = Trajectory.between(pendulum(), [0.0], [2.0], **words)
+    found = path.relax(jnp.zeros(1), solver=PathNewton(max_steps=1))
+    assert found.status == Status.out_of_steps
+    assert "another start may be nearer (of a path, its `guess`)" in str(found)
+    settled = path.relax(jnp.zeros(1))
+    nearer = Trajectory.between(pendulum(), [0.0], [2.0], guess=settled.state, **words)
+    assert nearer.relax(jnp.zeros(1), solver=PathNewton(max_steps=1)).converged

@@ -203,8 +203,25 @@ def test_training_on_a_degenerate_ground_state_is_refused():
     from learning.rule import ConvergenceError
 
     chain = TransverseFieldIsing.chain(N, transverse_field=0.0, outputs=[0])
-    with pytest.raises(ConvergenceError, match="No single minimum"):
+    with pytest.raises(ConvergenceError, match=r"No single minimum.* at most 1e-06 of the scale of .*field"):
         EquilibriumPropagation(0.1)(chain, jnp.zeros((1, 0)), jnp.ones((1, 1)))
+
+
+def test_how_small_a_gap_counts_as_degenerate_is_said_where_one_does():
+    chain = TransverseFieldIsing.chain(N, transverse_field=0.02, inputs=[0], outputs=[0])
+    assert "at most 1e-06 of the scale" in chain.undecided()
+    assert chain.undecided(["out_of_steps"]) == ""
+    single = jax.tree.map(lambda leaf: leaf.astype(jnp.float32) if eqx.is_inexact_array(leaf) else leaf, chain)
+    assert f"at most {256 * np.finfo(np.float32).eps:.2g} of the scale" in single.undecided(["zero_mode"])
+
+
+def test_statuses_of_a_batch_are_counted_by_kind():
+    chain = TransverseFieldIsing.chain(N, transverse_field=0.02, inputs=[0], outputs=[0])
+    found = relax_batch(chain, jnp.array([[0.0], [0.5], [0.0], [0.2], [-0.3], [jnp.nan]]))
+    assert found.counts() == {"converged": 3, "zero_mode": 2, "not_finite": 1}
+    assert int((found.status == Status.zero_mode).sum()) == 2
+    assert "3 converged, 2 zero_mode, 1 not_finite, largest residual" in str(found)
+    assert chain.relax(jnp.array([0.5])).counts() == {"converged": 1}
 
 
 # nudges

@@ -56,8 +56,9 @@ class InitialValueTrajectory(Substrate):
         n_inputs: how many numbers x holds.
         position, momentum: q_0 and p_0, constants, shape (n,). The momentum is what stays if masses are trained.
         duration: T = N h, seconds, a constant.
-        friction: a rate g, per second, a constant: momenta lose a part 1 - exp(-g h) in every step, out and back. An
-            echo then does not return, and is refused.
+        friction: a rate g, per second, a constant: dp/dt = -dV/dq - g p. In every step momenta lose a part 1 -
+            exp(-g h), out and back, half of it (a factor exp(-g h/2)) before the positions move and half after, which
+            keeps leapfrog of second order in h. An echo then does not return, and is refused.
 
     Source: Pourcel and Ernoult 2025, arXiv 2506.05259, Hamiltonian echo learning; Lopez-Pastor and Marquardt 2021,
     arXiv 2103.04992, for the echo; the form for leapfrog is derived here.
@@ -204,8 +205,17 @@ class InitialValueTrajectory(Substrate):
 
     def _glide(self, position: Array, momentum: Array, push: Array) -> tuple[Array, Array]:
         """The first half of a step: the momentum halfway, and the next position."""
-        half = (momentum + self.step / 2 * push) * jnp.exp(-self.friction * self.step)
+        half = (momentum + self.step / 2 * push) * self._kept
         return half, position + self.step * half / self.lagrangian.mass
+
+    def _land(self, half: Array, push: Array) -> Array:
+        """The second half of a step: the momentum at the next position, under the push there."""
+        return half * self._kept + self.step / 2 * push
+
+    @property
+    def _kept(self) -> Float[Array, ""]:
+        """The part of a momentum that friction leaves in half a step."""
+        return jnp.exp(-self.friction * self.step / 2)
 
     def _forwards(self, x: Any, seen: Callable[[Any], Any]) -> tuple[Any, Any]:
         """(position, momentum, push, outputs) at the end, with the means that tell a step too long; and what was seen
@@ -222,7 +232,7 @@ class InitialValueTrajectory(Substrate):
             bends, moves = jnp.sum(dq * (push - pushed)), jnp.sum(self.lagrangian.mass * dq**2)
             finite = jnp.isfinite(bends) & jnp.isfinite(bent + bends) & jnp.isfinite(moved + moves)
             sums = jnp.where(finite, bent + bends, bent), jnp.where(finite, moved + moves, moved)
-            now = there, half + self.step / 2 * pushed, pushed, shown + self.meter(there, k + 1)
+            now = there, self._land(half, pushed), pushed, shown + self.meter(there, k + 1)
             return (now, sums, k + 1), seen(now)
 
         begin = (*first, shown), (nothing, nothing), jnp.asarray(0)
@@ -308,7 +318,7 @@ def _echoed(system: InitialValueTrajectory, states: State, xs: PyTree, nudges: N
         moved = jax.grad(kinetic)(parameters, half)
         weight = jnp.where(k == 0, 0.5, 1.0)
         shown = jax.tree.map(lambda moved, felt: moved - weight.astype(felt.dtype) * felt, moved, felt)
-        return _Motion(there, half - system.step / 2 * slope, -slope), half, shown
+        return _Motion(there, system._land(half, -slope), -slope), half, shown
 
     def back(i: Array, carry: tuple[Any, PyTree, tuple[Array, Array]]) -> tuple[Any, PyTree, tuple[Array, Array]]:
         (plus, minus), total, (farthest, fastest) = carry

@@ -165,7 +165,7 @@ def require_usable(estimate: Estimate, substrate: Substrate, advice: str = _ADVI
     if isinstance(bad, Tracer):
         return eqx.error_if(estimate, bad > 0, f"an equilibrium did not converge. {advice} {_PAGE}")
     if bad > 0:
-        undecided = substrate.undecided({name for found in estimate.equilibria for name in found.counts()})
+        undecided = substrate.undecided()
         undecided = f" {undecided}." if undecided else ""
         raise ConvergenceError(f"{describe_failure(estimate, advice)}{undecided} {_PAGE}")
     return estimate

@@ -442,8 +442,11 @@ class _Session:
     def _stop(self, before: Any, reached: int) -> NoReturn:
         """Raises for the bad batch before `reached`, from which the compiled steps have learned nothing."""
         tally = jax.device_get(self.moving.tally)
-        failed = {name: count for name, count in zip(FAILURES, tally.failures, strict=True) if count}
-        kinds = [f"{count} times: {Status[getattr(Status, name)]}" for name, count in failed.items()]
+        kinds = [
+            f"{count} times: {Status[getattr(Status, name)]}"
+            for name, count in zip(FAILURES, tally.failures, strict=True)
+            if count
+        ]
         advice = "Give the solver more steps, choose a smaller beta or learning rate" + (
             ", or count them and learn all the same with strict=False" if self.trainer.strict else ""
         )
@@ -454,7 +457,7 @@ class _Session:
             else f"the cost is {float(tally.cost)}. Choose a smaller learning rate or beta"
         )
         system = self.trainer.system(self.moving)
-        undecided = system.undecided(failed) if failed and isinstance(system, Substrate) else ""
+        undecided = system.undecided() if kinds and isinstance(system, Substrate) else ""
         where = f"epoch {self.epoch + 1}, batch {reached} of {self.trainer.batches}"
         self._raise(f"{where}: {what}. {undecided}{'.' if undecided else ''}".strip(), before)
 

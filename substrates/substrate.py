@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import abc
 import dataclasses
-from collections.abc import Collection
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import equinox as eqx
@@ -547,12 +546,9 @@ class Substrate(eqx.Module):
             "for_task(n_inputs, n_outputs, *, sizes=None, key)"
         )
 
-    def undecided(self, ended: Collection[str] = FAILURES) -> str:
+    def undecided(self) -> str:
         """A sentence, without its full stop, on what these parameters leave undecided, for the errors of whoever
         trained them; "" for nothing that is known. It is asked outside compiled code.
-
-        Args:
-            ended: the names of the statuses with which relaxations ended; by default any that is a failure.
         """
         return ""
 

@@ -788,13 +788,6 @@ MUTATIONS = (
         "tests/learning/test_echo.py::test_friction_is_refused_and_would_teach_something_else",
     ),
     Mutation(
-        "speak of degenerate levels where none is",
-        "substrates/quantum/system.py",
-        'if "zero_mode" not in ended or ',
-        "if ",
-        "tests/substrates/test_transverse_ising.py::test_how_small_a_gap_counts_as_degenerate_is_said_where_one_does",
-    ),
-    Mutation(
         "count kinds of endings that do not occur",
         "substrates/solvers/solver.py",
         "for name, number in ended.items() if number}",

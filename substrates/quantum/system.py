@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Collection
 from typing import ClassVar, Self
 
 import equinox as eqx
@@ -15,7 +14,7 @@ from substrates.nudge import Nudge, Pin
 from substrates.quantum.eigensolvers import EigenstateSolver, Operator
 from substrates.solvers.batching import spectra_in_turn
 from substrates.solvers.solver import Solver, everywhere
-from substrates.substrate import FAILURES, Substrate, parameter_dtype, split_parameters
+from substrates.substrate import Substrate, parameter_dtype, split_parameters
 
 
 def root_of_squares(values: Float[Array, "..."]) -> Float[Array, ""]:
@@ -174,12 +173,12 @@ class QuantumSubstrate(Contrasted):
         """Dense diagonalisation of small systems, conjugate gradients above."""
         return EigenstateSolver()
 
-    def undecided(self, ended: Collection[str] = FAILURES) -> str:
+    def undecided(self) -> str:
         """Which gaps count as none."""
-        if "zero_mode" not in ended or not isinstance(self.solver, EigenstateSolver):
+        if not isinstance(self.solver, EigenstateSolver):
             return ""
         return (
-            f"A level counts as degenerate where its gap to the next or the one before is at most "
+            "A level counts as degenerate, a `zero_mode`, where its gap to the next or the one before is at most "
             f"{self.solver.no_gap(parameter_dtype(self)):.2g} of the scale of the energies (`energy_scale(x)`): make "
             "the gap larger, as a longitudinal field does between two ordered states"
         )

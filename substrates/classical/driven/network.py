@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Collection, Hashable, Sequence
+from collections.abc import Hashable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import equinox as eqx
@@ -16,7 +16,7 @@ from jaxtyping import Array, Complex, Float, Inexact, PRNGKeyArray
 from substrates import arguments
 from substrates.classical.driven import build, pictures
 from substrates.classical.driven.direct_solve import Balance, DirectSolve, Motions
-from substrates.substrate import FAILURES, Substrate, fixed
+from substrates.substrate import Substrate, fixed
 from substrates.wiring import Bonds, Graph, lattice_edges, taken
 
 if TYPE_CHECKING:
@@ -196,7 +196,7 @@ class DrivenNetwork(Substrate):
             mass=jnp.maximum(self.mass, 0),
         )
 
-    def undecided(self, ended: Collection[str] = FAILURES) -> str:
+    def undecided(self) -> str:
         """Whether no stationary motion exists."""
         if not bool(_singular(self)):
             return ""

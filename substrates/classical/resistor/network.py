@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Hashable, Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, NamedTuple, Self, TypeVar, cast
 
@@ -27,7 +27,7 @@ from substrates.classical.resistor.topology import Flow, Topology, least, potent
 from substrates.nudge import Nudge, Pin
 from substrates.solvers.solver import left_by_bounds, left_over
 from substrates.spice.netlist import read_circuit
-from substrates.substrate import FAILURES, fixed
+from substrates.substrate import fixed
 from substrates.wiring import connected_parts, lattice_edges, taken
 
 if TYPE_CHECKING:
@@ -238,7 +238,7 @@ class ResistorNetwork(ResistorCircuit):
         """The circuit with every conductance at or above the floor."""
         return eqx.tree_at(lambda net: net.conductance, self, jnp.maximum(self.conductance, self.floor))
 
-    def undecided(self, ended: Collection[str] = FAILURES) -> str:
+    def undecided(self) -> str:
         """Which nodes no conductance holds any more."""
         floating = floating_nodes(self.topology.layout, np.asarray(self.conductance))
         if not floating:

@@ -13,12 +13,12 @@ by what an hour of two cores allows. How many equilibria failed to settle is pri
 Deep resistive networks and dense Hopfield networks of one to three hidden layers: Scellier 2024 (arXiv 2402.11674),
 resistive ones on clothes Scellier and Mishra 2025 (arXiv 2312.15063). "hopfield-conv": 5x5 convolutions and 2x2 maximum
 pooling to 32 and 64 maps; published, 3x3 to 128, 256, 512 and 512 (Scellier, Ernoult, Kendall and Kumar 2023, arXiv
-2312.15103). A free phase is eight sweeps, a nudged one a single sweep from the outputs back: in more of them more
-images fall into another basin, and what they contrast there goes by 1/beta (`basins.py`). "vgg5": predictive coding at
-an eighth of the published width and a quarter of its rate, with maximum pooling, by one error sweep a phase, which has
-the gradient of five published ones to first order in beta (Kerjan, Hoier and Scellier 2026, arXiv 2606.03584); its
-images have a border of two zeros. "oscillators": phases, clamped by pixels between -pi/2 and pi/2 (Rageau and Grollier
-2025). These three see images that are moved anew in every epoch, by up to one or two pixels each way.
+2312.15103). A free phase is eight sweeps, a nudged one a single sweep from the outputs back, which estimates smaller
+gradients (`basins.py`) and learns better than eight. "vgg5": predictive coding at an eighth of the published width and
+a quarter of its rate, with maximum pooling, by one error sweep a phase, which has the gradient of five published ones
+to first order in beta (Kerjan, Hoier and Scellier 2026, arXiv 2606.03584); its images have a border of two zeros.
+"oscillators": phases, clamped by pixels between -pi/2 and pi/2 (Rageau and Grollier 2025). These three see images that
+are moved anew in every epoch, by up to one or two pixels each way.
 
 Commands of their own have 2x784-1024-10 (`mnist.py`), 784-1024-10 (`hopfield.py`), oscillators that see images as they
 are (`oscillator.py`) and spins (`ising.py`). Images are read from $GROUNDSTATE_DATA or the user's cache, or downloaded.

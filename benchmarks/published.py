@@ -235,12 +235,17 @@ def main() -> None:
     parser.add_argument("--epochs", type=int)
     parser.add_argument("--batch", type=int)
     parser.add_argument("--beta", type=float)
+    parser.add_argument("--moves", type=int, help="move images anew in every epoch by up to so many pixels each way")
     parser.add_argument("--scale", type=float, default=1.0, help="a factor on all rates")
     options = parser.parse_args()
     if options.name is None:
         print(*(listed(name, experiment) for name, experiment in EXPERIMENTS.items()), sep="\n")
         return
-    asked = {what: getattr(options, what) for what in ("epochs", "batch", "beta") if getattr(options, what) is not None}
+    asked = {
+        what: getattr(options, what)
+        for what in ("epochs", "batch", "beta", "moves")
+        if getattr(options, what) is not None
+    }
     chosen = EXPERIMENTS[options.name]
     rates = {path: options.scale * rate for path, rate in chosen.rates.items()}
     run(options.name, replace(chosen, rates=rates, **asked), options.seed, options.validation, options.part)

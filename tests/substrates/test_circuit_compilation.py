@@ -9,7 +9,7 @@ from circuits import KINDS, circuit, inputs
 from equations import equations
 
 from learning import CrossEntropy, EquilibriumPropagation, SquaredError
-from substrates import Nudge, ResistorNetwork, Shockley
+from substrates import Nudge, ResistorNetwork, Shockley, Status
 from substrates.classical.resistor.coordinate_descent import CoordinateDescent
 from substrates.classical.resistor.operating_point import OperatingPoint
 from substrates.wiring.graphs import MOST_NODES_AT_RUN_TIME
@@ -130,4 +130,21 @@ def test_what_no_conductance_holds_is_a_zero_mode_under_a_nudge_of_strength_zero
     net = ResistorNetwork.from_edges([(0, 1), (1, 2), (2, 3)], inputs=[0, 3], outputs=[1], conductance=1.0)
     cut = eqx.tree_at(lambda net: net.conductance, net, jnp.array([0.0, 0.0, 1.0]))
     x, nudge = jnp.array([1.0, 2.0]), Nudge(SquaredError(), jnp.zeros(1), jnp.asarray(0.0))
-    assert cut.relax(x).status == cut.relax(x, nudge).status
+    assert cut.relax(x).status == cut.relax(x, nudge).status == Status.zero_mode
+    layers = ResistorNetwork.layered((2, 3, 2), key=jax.random.key(0))
+    loose = eqx.tree_at(lambda net: net.conductance[-1], layers, layers.conductance[-1].at[:, 1].set(0))
+    pulled = lambda beta: loose.relax(x, Nudge(SquaredError(), jnp.zeros(2), jnp.asarray(beta)))
+    assert loose.relax(x).status == pulled(0.0).status == Status.zero_mode
+    assert pulled(-0.01).status == Status.unstable
+    assert pulled(0.01).converged
+
+
+@pytest.mark.parametrize("beta", [0.01, 1.0])
+def test_layers_that_start_at_nothing_settle_under_a_nudge_to_nothing(beta):
+    """The first sweep goes from the outputs back, and leaves them where they are."""
+    net, x = ResistorNetwork.layered((2, 3, 2), key=jax.random.key(0)), jnp.array([1.0, 2.0])
+    nudge = Nudge(SquaredError(), jnp.zeros(2), jnp.asarray(beta))
+    cold, warm = (net.relax(x, nudge, start) for start in (None, net.relax(x).state))
+    assert cold.converged
+    assert int(cold.steps) < 100
+    np.testing.assert_allclose(cold.state[1], warm.state[1], rtol=1e-12)

@@ -99,11 +99,13 @@ class LayerDescent(Solver):
             sure = (residual > limit) | nodes.decided(state, parts, scale, acting.stiffness)
             status = Status.where(sure, status, Status.ill_conditioned)
         status = Status.where(jnp.isfinite(residual), status, Status.not_finite)
-        status = Status.where(nodes.stable(acting.stiffness), status, Status.unstable)
+        # what nothing holds without a negative nudge has an output that floats
+        unheld = Status.where(jnp.any(acting.stiffness < 0), Status.unstable, Status.zero_mode)
+        status = Status.where(nodes.stable(acting.stiffness), status, unheld)
         return Equilibrium(state, substrate.total_energy(state, x, nudge), residual, steps, status)
 
     def _converge(self, nodes: _Nodes, start: State) -> tuple[State, Array]:
-        # the first layer follows from the second, so its change need not be looked at
+        # after a sweep the first layer follows from the second, so its change need not be looked at
         watched = slice(1, None) if len(start) > 1 else slice(None)
         epsilon = float(jnp.finfo(nodes.dtype).eps)
 
@@ -122,16 +124,16 @@ class LayerDescent(Solver):
                     state[watched], new[watched], origin[watched], thresholds, strict=True
                 ):
                     change = jnp.abs(after - old)
-                    # rounding of as much as the first sweep moves, or as the voltages then are
+                    # rounding of as much as the first sweeps move, or as the voltages then are
                     least = 2 * epsilon * (8 * jnp.max(change) + jnp.max(jnp.abs(after)))
-                    changes.append(jnp.where(sweep == 0, least, threshold))
+                    changes.append(jnp.where(sweep <= 1, jnp.maximum(least, threshold), threshold))
                     if self.mixed:
                         lost = ROUGHNESS * jnp.max(jnp.abs(after - begin))
                         still.append(jnp.any(change > changes[-1]) | (lost > changes[-1]))
                         telling.append(jnp.any(change > jnp.maximum(changes[-1], lost)))
                     else:
                         still.append(jnp.any(change > changes[-1]))
-                still = jnp.any(jnp.stack(still))
+                still = jnp.any(jnp.stack(still)) | (sweep == 0)
                 return new, changes, still, jnp.any(jnp.stack(telling)) if self.mixed else still, sweep + 1
 
             state, thresholds, _, _, sweep = carry

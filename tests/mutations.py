@@ -1103,6 +1103,20 @@ MUTATIONS = (
         "tests/substrates/test_arguments.py::test_energies_that_no_number_holds_are_not_finite_and_nothing_is_tried_in_vain",
     ),
     Mutation(
+        "take layers that a first sweep leaves alone for settled",
+        "substrates/classical/resistor/layer_descent.py",
+        "still = jnp.any(jnp.stack(still)) | (sweep == 0)",
+        "still = jnp.any(jnp.stack(still))",
+        "tests/substrates/test_circuit_compilation.py::test_layers_that_start_at_nothing_settle_under_a_nudge_to_nothing",
+    ),
+    Mutation(
+        "let layers settle to the rounding of a first sweep that moves nothing",
+        "substrates/classical/resistor/layer_descent.py",
+        "jnp.where(sweep <= 1, jnp.maximum(least, threshold), threshold)",
+        "jnp.where(sweep == 0, least, threshold)",
+        "tests/substrates/test_circuit_compilation.py::test_what_no_conductance_holds_is_a_zero_mode_under_a_nudge_of_strength_zero_too",
+    ),
+    Mutation(
         "trust a circuit with amplifiers whatever rounding makes of its conductances",
         "substrates/classical/resistor/newton.py",
         "return still & (matrix_rounding(self.net.topology, inverse, conductance, curvature) <= 1)",

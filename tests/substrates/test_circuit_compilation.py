@@ -136,9 +136,9 @@ def test_what_no_conductance_holds_is_a_zero_mode_under_a_nudge_of_strength_zero
     pulled = lambda beta: loose.relax(x, Nudge(SquaredError(), jnp.zeros(2), jnp.asarray(beta)))
     assert loose.relax(x).status == pulled(0.0).status == Status.zero_mode
     assert pulled(-0.01).status == Status.unstable
-    held = pulled(1.0)
-    assert held.converged
-    assert int(held.steps) < 100
+    held = jax.vmap(pulled)(jnp.linspace(0.05, 3.0, 100))  # rounding leaves some to cycle by a last bit
+    assert jnp.all(held.converged)
+    assert int(jnp.max(held.steps)) < 100
 
 
 @pytest.mark.parametrize("beta", [0.01, 1.0])
